@@ -1,0 +1,213 @@
+//! Protobuf's wire format, read in place: a frame is walked field by field without an allocation.
+//!
+//! Source: <https://protobuf.dev/programming-guides/encoding/>.
+
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+/// The bytes are not a protobuf message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("bytes that are not a protobuf message")
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// The value of one field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Value<'a> {
+    Varint(u64),
+    Bytes(&'a [u8]),
+    /// Fixed32 and fixed64: no message of ours has one.
+    Fixed,
+}
+
+/// Walks the fields of one message.
+pub(crate) struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn new(message: &'a [u8]) -> Fields<'a> {
+        Fields { rest: message }
+    }
+
+    /// The next field's number and value, or `None` at the end of the message.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let key = self.varint()?;
+        let number = u32::try_from(key >> 3).map_err(|_| Malformed)?;
+        if number == 0 || number > MAX_FIELD_NUMBER {
+            return Err(Malformed);
+        }
+        let value = match key & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => self.skip(8)?,
+            2 => {
+                let len = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
+                Value::Bytes(self.take(len)?)
+            }
+            5 => self.skip(4)?,
+            _ => return Err(Malformed),
+        };
+        Ok(Some((number, value)))
+    }
+
+    fn skip(&mut self, len: usize) -> Result<Value<'a>, Malformed> {
+        self.take(len).map(|_| Value::Fixed)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        if let Some((&first, rest)) = self.rest.split_first()
+            && first < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(first));
+        }
+        prost::encoding::decode_varint(&mut self.rest).map_err(|_| Malformed)
+    }
+}
+
+const MAX_FIELD_NUMBER: u32 = (1 << 29) - 1;
+
+/// A field of a view: read from a wire value, written back unless it holds its default.
+pub(crate) trait Field<'a>: Sized {
+    fn read(&mut self, value: Value<'a>) -> Result<(), Malformed>;
+    fn field_len(&self, number: u32) -> usize;
+    fn put_field(&self, number: u32, out: &mut Vec<u8>);
+}
+
+macro_rules! varint_field {
+    ($type:ty, $from:expr, $to:expr) => {
+        impl<'a> Field<'a> for $type {
+            #[inline]
+            fn read(&mut self, value: Value<'a>) -> Result<(), Malformed> {
+                let Value::Varint(raw) = value else {
+                    return Err(Malformed);
+                };
+                *self = $from(raw);
+                Ok(())
+            }
+            #[inline]
+            fn field_len(&self, number: u32) -> usize {
+                if *self == <$type>::default() {
+                    0
+                } else {
+                    key_len(number) + encoded_len_varint($to(*self))
+                }
+            }
+            #[inline]
+            fn put_field(&self, number: u32, out: &mut Vec<u8>) {
+                if *self != <$type>::default() {
+                    encode_key(number, WireType::Varint, out);
+                    encode_varint($to(*self), out);
+                }
+            }
+        }
+    };
+}
+
+// Protobuf: a 32-bit field takes the low 32 bits of what it is sent; an int32 travels sign-extended.
+#[expect(clippy::cast_possible_truncation, reason = "the wire format truncates")]
+const fn low_u32(raw: u64) -> u32 {
+    raw as u32
+}
+const fn low_i32(raw: u64) -> i32 {
+    low_u32(raw).cast_signed()
+}
+const fn sign_extended(value: i32) -> u64 {
+    (value as i64).cast_unsigned()
+}
+
+varint_field!(u64, std::convert::identity, std::convert::identity);
+varint_field!(u32, low_u32, u64::from);
+varint_field!(i32, low_i32, sign_extended);
+varint_field!(bool, |raw| raw != 0, u64::from);
+
+impl<'a> Field<'a> for &'a [u8] {
+    #[inline]
+    fn read(&mut self, value: Value<'a>) -> Result<(), Malformed> {
+        let Value::Bytes(bytes) = value else {
+            return Err(Malformed);
+        };
+        *self = bytes;
+        Ok(())
+    }
+    #[inline]
+    fn field_len(&self, number: u32) -> usize {
+        if self.is_empty() {
+            0
+        } else {
+            bytes_field_len(number, <[u8]>::len(self))
+        }
+    }
+    #[inline]
+    fn put_field(&self, number: u32, out: &mut Vec<u8>) {
+        if !self.is_empty() {
+            put_bytes_header(number, <[u8]>::len(self), out);
+            out.extend_from_slice(self);
+        }
+    }
+}
+
+impl<'a> Field<'a> for &'a str {
+    fn read(&mut self, value: Value<'a>) -> Result<(), Malformed> {
+        let Value::Bytes(bytes) = value else {
+            return Err(Malformed);
+        };
+        *self = std::str::from_utf8(bytes).map_err(|_| Malformed)?;
+        Ok(())
+    }
+    fn field_len(&self, number: u32) -> usize {
+        self.as_bytes().field_len(number)
+    }
+    fn put_field(&self, number: u32, out: &mut Vec<u8>) {
+        self.as_bytes().put_field(number, out);
+    }
+}
+
+/// How often a repeated message stands in its parent. Views only count it; whoever finds some decodes the
+/// whole message with prost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Repeated(
+    /// How many there are.
+    pub u32,
+);
+
+impl<'a> Field<'a> for Repeated {
+    fn read(&mut self, value: Value<'a>) -> Result<(), Malformed> {
+        let Value::Bytes(_) = value else {
+            return Err(Malformed);
+        };
+        self.0 = self.0.saturating_add(1);
+        Ok(())
+    }
+    fn field_len(&self, _number: u32) -> usize {
+        0
+    }
+    fn put_field(&self, _number: u32, _out: &mut Vec<u8>) {}
+}
+
+/// Length of a bytes field's key, length and content.
+pub(crate) fn bytes_field_len(number: u32, len: usize) -> usize {
+    key_len(number) + encoded_len_varint(len as u64) + len
+}
+
+/// Writes the key and length of a bytes field; the content must follow.
+pub(crate) fn put_bytes_header(number: u32, len: usize, out: &mut Vec<u8>) {
+    encode_key(number, WireType::LengthDelimited, out);
+    encode_varint(len as u64, out);
+}
