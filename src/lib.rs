@@ -1,1 +1,21 @@
-//! x
+//! Moorgate: the front door of an instant-messaging system.
+//!
+//! Everything that decides is pure; everything that touches the world is thin. The map of the house, from the
+//! bottom to the top; a module uses only what stands above it in this table:
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`base`] | ids, slabs with generations, time, the timer wheel, counters, the mailbox |
+//! | [`auth`] | the key ring and access tokens |
+//! | [`routing`] | which service owns a command; which endpoint takes a call |
+//! | [`relay`] | what shards and workers say to each other |
+//! | [`session`] | one client's session: opening, the two numbered streams |
+//! | [`forward`] | one worker's calls and its links to services |
+//! | [`shard`] | all connections and sessions of one thread |
+
+pub mod auth;
+pub mod base;
+pub mod relay;
+pub mod routing;
+pub mod session;
+pub mod shard;

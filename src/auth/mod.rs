@@ -1,0 +1,9 @@
+//! Who somebody is: the key ring, and access tokens (JWT, HS256) checked inline.
+
+mod claims;
+mod key_ring;
+mod token;
+
+pub use claims::Claims;
+pub use key_ring::{KeyRing, KeyRingError, SECRET_BYTES_MIN, SigningKey};
+pub use token::{TokenError, mint, unverified_parts};

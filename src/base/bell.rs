@@ -1,0 +1,215 @@
+//! The bell: wakes a loop that sleeps in its poll, and costs nothing when the loop is awake.
+//!
+//! ```text
+//! sleeper                                    ringer
+//!   asleep = true                              push into a mailbox
+//!   fence                                      fence
+//!   look into the mailboxes again              asleep? swap it to false, and if it was true: wake
+//!   nothing there: poll, else poll without waiting
+//!   asleep = false
+//! ```
+//!
+//! With both fences sequentially consistent, either the sleeper sees what was pushed, or the ringer sees
+//! `asleep`. A test runs every interleaving of both with loom.
+
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+/// Makes a blocked poll return; called at most once per sleep.
+pub trait Wake: Send + Sync {
+    /// Wakes the sleeper; must not block.
+    fn wake(&self);
+}
+
+/// The flag and fence that the protocol is built from; exchanged for loom's in the test.
+pub trait Flag: Default {
+    /// Sets the flag, as a read-modify-write: its place among the ringers' [`Flag::take`]s is certain.
+    fn raise(&self);
+    /// Clears the flag, likewise.
+    fn clear(&self);
+    /// Relaxed load.
+    fn is_set(&self) -> bool;
+    /// Clears the flag; whether it was set.
+    fn take(&self) -> bool;
+    /// A sequentially consistent fence.
+    fn fence();
+}
+
+impl Flag for AtomicBool {
+    fn raise(&self) {
+        self.swap(true, Ordering::AcqRel);
+    }
+    fn clear(&self) {
+        self.swap(false, Ordering::AcqRel);
+    }
+    fn is_set(&self) -> bool {
+        self.load(Ordering::Relaxed)
+    }
+    fn take(&self) -> bool {
+        self.swap(false, Ordering::AcqRel)
+    }
+    fn fence() {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// One per sleeping thread, shared with all who send to it.
+#[derive(Debug)]
+pub struct Bell<W, F = AtomicBool> {
+    asleep: F,
+    waker: W,
+}
+
+impl<W: Wake, F: Flag> Bell<W, F> {
+    /// A bell whose sleeper is awake.
+    pub fn new(waker: W) -> Bell<W, F> {
+        Bell {
+            asleep: F::default(),
+            waker,
+        }
+    }
+
+    /// For the ringer, after its push: wakes the sleeper if it may not see the push by itself.
+    pub fn ring(&self) {
+        F::fence();
+        if self.asleep.is_set() && self.asleep.take() {
+            self.waker.wake();
+        }
+    }
+
+    /// For the sleeper: polls, waiting only if `idle` says, after the bell is armed, that nothing is there.
+    /// `poll` is told whether it may wait.
+    pub fn sleep<R>(&self, idle: impl FnOnce() -> bool, poll: impl FnOnce(bool) -> R) -> R {
+        self.asleep.raise();
+        F::fence();
+        let may_wait = idle();
+        if !may_wait {
+            self.asleep.clear();
+        }
+        let result = poll(may_wait);
+        self.asleep.clear();
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loom::sync::atomic as la;
+    use loom::sync::{Arc, Condvar, Mutex};
+
+    #[derive(Debug)]
+    struct LoomFlag(la::AtomicBool);
+
+    impl Default for LoomFlag {
+        fn default() -> Self {
+            LoomFlag(la::AtomicBool::new(false))
+        }
+    }
+
+    impl Flag for LoomFlag {
+        fn raise(&self) {
+            self.0.swap(true, Ordering::AcqRel);
+        }
+        fn clear(&self) {
+            self.0.swap(false, Ordering::AcqRel);
+        }
+        fn is_set(&self) -> bool {
+            self.0.load(Ordering::Relaxed)
+        }
+        fn take(&self) -> bool {
+            self.0.swap(false, Ordering::AcqRel)
+        }
+        fn fence() {
+            la::fence(Ordering::SeqCst);
+        }
+    }
+
+    /// The same without its fences: what the test must catch.
+    #[derive(Debug, Default)]
+    struct NoFence(LoomFlag);
+
+    impl Flag for NoFence {
+        fn raise(&self) {
+            self.0.raise();
+        }
+        fn clear(&self) {
+            self.0.clear();
+        }
+        fn is_set(&self) -> bool {
+            self.0.is_set()
+        }
+        fn take(&self) -> bool {
+            self.0.take()
+        }
+        fn fence() {}
+    }
+
+    /// Like an eventfd: a wake before the wait is not lost.
+    #[derive(Clone)]
+    struct EventFd(Arc<(Mutex<bool>, Condvar)>);
+
+    impl Wake for EventFd {
+        fn wake(&self) {
+            *self.0.0.lock().unwrap() = true;
+            self.0.1.notify_one();
+        }
+    }
+
+    impl EventFd {
+        fn wait(&self) {
+            let mut set = self.0.0.lock().unwrap();
+            while !*set {
+                set = self.0.1.wait(set).unwrap();
+            }
+            *set = false;
+        }
+    }
+
+    /// A mailbox as weak as it can be: relaxed counters. Two ringers push `each` messages; the sleeper waits
+    /// for all. A lost wake-up is a deadlock, which loom reports.
+    fn model<F: Flag + Send + Sync + 'static>(ringers: usize, each: usize) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(2);
+        builder.check(move || {
+            let event = EventFd(Arc::new((Mutex::new(false), Condvar::new())));
+            let bell = Arc::new(Bell::<EventFd, F>::new(event.clone()));
+            let pushed = Arc::new(la::AtomicUsize::new(0));
+            let threads: Vec<_> = (0..ringers)
+                .map(|_| {
+                    let (bell, pushed) = (bell.clone(), pushed.clone());
+                    loom::thread::spawn(move || {
+                        for _ in 0..each {
+                            pushed.fetch_add(1, Ordering::Relaxed);
+                            bell.ring();
+                        }
+                    })
+                })
+                .collect();
+            let mut taken = 0;
+            while taken < ringers * each {
+                let idle = || pushed.load(Ordering::Relaxed) == taken;
+                bell.sleep(idle, |may_wait| {
+                    if may_wait {
+                        event.wait();
+                    }
+                });
+                taken = pushed.load(Ordering::Relaxed);
+            }
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        model::<LoomFlag>(1, 2);
+        model::<LoomFlag>(2, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "deadlock")]
+    fn without_the_fences_one_is_lost() {
+        model::<NoFence>(1, 2);
+    }
+}

@@ -1,0 +1,274 @@
+//! Counters: one [`Cells`] per thread, written by that thread alone, merged when somebody asks.
+//!
+//! A cell is an atomic with a single writer, so adding is a plain load and store: no locked instruction, no
+//! shared cache line. Names and help texts stand here, beside what they count; `telemetry` renders them.
+
+use moorgate_proto::status::Code;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What a counter is called outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    /// Prometheus name.
+    pub metric: &'static str,
+    /// One label as `key="value"`, or empty.
+    pub label: &'static str,
+    /// One line of help; the same for all labels of a metric.
+    pub help: &'static str,
+}
+
+macro_rules! counters {
+    ($($variant:ident $metric:literal $label:literal $help:literal;)*) => {
+        /// Everything that is counted by a thread, but for outcomes and latencies.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs)]
+        pub enum Count {
+            $($variant,)*
+        }
+
+        impl Count {
+            /// Every counter; those of one metric stand together.
+            pub const ALL: &'static [Count] = &[$(Count::$variant,)*];
+
+            /// Its name outside.
+            pub fn name(self) -> Name {
+                match self {
+                    $(Count::$variant => Name { metric: $metric, label: $label, help: $help },)*
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    ConnectionsAccepted "moorgate_connections_accepted_total" "" "Connections accepted.";
+    ConnectionsClosed "moorgate_connections_closed_total" "" "Connections closed.";
+    RefusedLimit "moorgate_connections_refused_total" "why=\"limit\"" "Connections refused before a session.";
+    RefusedAddress "moorgate_connections_refused_total" "why=\"address\"" "Connections refused before a session.";
+    RefusedDescriptors "moorgate_connections_refused_total" "why=\"descriptors\"" "Connections refused before a session.";
+    AcceptErrors "moorgate_accept_errors_total" "" "Errors of accept other than a lack of descriptors.";
+    ListenerPauses "moorgate_listener_pauses_total" "" "Times a listener was paused for want of descriptors.";
+    SessionsOpened "moorgate_sessions_opened_total" "" "Sessions opened.";
+    SessionsEnded "moorgate_sessions_ended_total" "" "Sessions ended.";
+    SessionsAnonymous "moorgate_sessions_anonymous_total" "" "Sessions opened without an access token.";
+    CloseProtocol "moorgate_close_reasons_total" "reason=\"protocol\"" "Why connections were closed.";
+    CloseOpening "moorgate_close_reasons_total" "reason=\"opening_refused\"" "Why connections were closed.";
+    CloseHandshakeTimeout "moorgate_close_reasons_total" "reason=\"handshake_timeout\"" "Why connections were closed.";
+    CloseFrameTimeout "moorgate_close_reasons_total" "reason=\"frame_timeout\"" "Why connections were closed.";
+    CloseHeartbeat "moorgate_close_reasons_total" "reason=\"heartbeat_timeout\"" "Why connections were closed.";
+    CloseWriteStalled "moorgate_close_reasons_total" "reason=\"write_stalled\"" "Why connections were closed.";
+    CloseTokenExpired "moorgate_close_reasons_total" "reason=\"token_expired\"" "Why connections were closed.";
+    ClosePeer "moorgate_close_reasons_total" "reason=\"peer\"" "Why connections were closed.";
+    CloseBye "moorgate_close_reasons_total" "reason=\"bye\"" "Why connections were closed.";
+    CloseDrain "moorgate_close_reasons_total" "reason=\"drain\"" "Why connections were closed.";
+    CloseOverload "moorgate_close_reasons_total" "reason=\"overload\"" "Why connections were closed.";
+    FramesReceived "moorgate_frames_received_total" "" "Frames from clients.";
+    FramesSent "moorgate_frames_sent_total" "" "Frames to clients.";
+    BytesReceived "moorgate_bytes_received_total" "" "Bytes read from clients.";
+    BytesSent "moorgate_bytes_sent_total" "" "Bytes written to clients.";
+    NoticesSent "moorgate_notices_sent_total" "" "Notices sent to clients.";
+    ControlFramesShed "moorgate_control_frames_shed_total" "" "Pongs and notices left out since the client does not read.";
+    RequestsAdmitted "moorgate_requests_admitted_total" "" "Requests that took their number in the upward stream.";
+    RequestsRepeated "moorgate_requests_repeated_total" "" "Requests ignored since their number was admitted before.";
+    RequestsForwarded "moorgate_requests_forwarded_total" "" "Requests handed to a worker.";
+    RequestsCancelled "moorgate_requests_cancelled_total" "" "Cancels that named an unanswered request.";
+    RepliesOrphaned "moorgate_replies_orphaned_total" "" "Settled calls whose session was gone.";
+    PayloadsDropped "moorgate_payloads_dropped_total" "" "Replies too large for the client, sent without their payload.";
+    ForwardsRefused "moorgate_forwards_refused_total" "" "Requests refused since the shard's credit at its worker was used up.";
+    PartialBudgetExceeded "moorgate_partial_budget_exceeded_total" "" "Connections closed since unfinished frames held too much memory.";
+    AccessLogDropped "moorgate_access_log_dropped_total" "" "Access log lines lost since the writer was behind.";
+    CallsSent "moorgate_calls_sent_total" "" "Calls written to services.";
+    CallsExpired "moorgate_calls_expired_total" "" "Calls that reached their deadline.";
+    CallsExpiredUnsent "moorgate_calls_expired_unsent_total" "" "Calls dropped before they were sent, their deadline having passed.";
+    CallsCancelled "moorgate_calls_cancelled_total" "" "Cancels passed on to services.";
+    CallsLost "moorgate_calls_lost_total" "" "Calls settled since their link was lost.";
+    CallsUnavailable "moorgate_calls_unavailable_total" "" "Calls for which no endpoint was ready.";
+    CallsShed "moorgate_calls_shed_total" "" "Calls refused since the service's bound or the queue was full.";
+    RepliesReceived "moorgate_replies_received_total" "" "Replies of services that settled a call.";
+    RepliesLate "moorgate_replies_late_total" "" "Replies to calls that were settled before.";
+    RepliesUnknown "moorgate_replies_unknown_total" "" "Replies to calls that the link was not given.";
+    RepliesInvalid "moorgate_replies_invalid_total" "" "Replies that could not be used.";
+    DirectivesRefused "moorgate_directives_refused_total" "" "Directives of services that lack the right.";
+    PushesRefused "moorgate_pushes_refused_total" "" "Pushes of services that were refused.";
+    LinksOpened "moorgate_links_opened_total" "" "Links to endpoints that became ready.";
+    LinksLost "moorgate_links_lost_total" "" "Links to endpoints that ended.";
+    LinksFailed "moorgate_links_failed_total" "" "Attempts to open a link that failed.";
+    LinkProofsRefused "moorgate_link_proofs_refused_total" "" "Services refused for a wrong proof or name.";
+    LinkGarbage "moorgate_link_protocol_errors_total" "" "Links closed since the service broke the contract.";
+    Wakeups "moorgate_loop_turns_total" "" "Turns of the loop.";
+}
+
+/// Upper bounds of the latency buckets are powers of two microseconds, from 2^4 (16 us) on.
+pub const LATENCY_BUCKET_FIRST: u32 = 4;
+/// Number of latency buckets; the last one takes everything above 2^26 us (67 s).
+pub const LATENCY_BUCKETS: usize = 24;
+
+const CODES: usize = 17;
+const OUTCOMES_AT: usize = Count::ALL.len();
+const LATENCY_AT: usize = OUTCOMES_AT + CODES;
+const LATENCY_SUM_AT: usize = LATENCY_AT + LATENCY_BUCKETS;
+const CELLS: usize = LATENCY_SUM_AT + 1;
+
+/// The counters of one thread.
+#[derive(Debug)]
+pub struct Cells {
+    cells: [AtomicU64; CELLS],
+}
+
+impl Default for Cells {
+    fn default() -> Self {
+        Cells {
+            cells: [const { AtomicU64::new(0) }; CELLS],
+        }
+    }
+}
+
+impl Cells {
+    /// Adds to a counter. Only the thread that owns the cells calls this.
+    #[inline]
+    pub fn add(&self, count: Count, amount: u64) {
+        self.add_at(count as usize, amount);
+    }
+
+    /// Counts one event.
+    #[inline]
+    pub fn count(&self, count: Count) {
+        self.add(count, 1);
+    }
+
+    /// Counts one answered request by its outcome and its time from receipt to answer.
+    #[inline]
+    pub fn outcome(&self, code: Code, latency: Duration) {
+        let code = usize::try_from(code.to_wire()).unwrap_or_default();
+        self.add_at(OUTCOMES_AT.saturating_add(code), 1);
+        let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.add_at(LATENCY_AT.saturating_add(bucket_of(us)), 1);
+        self.add_at(LATENCY_SUM_AT, us);
+    }
+
+    #[inline]
+    fn add_at(&self, at: usize, amount: u64) {
+        if let Some(cell) = self.cells.get(at) {
+            cell.store(
+                cell.load(Ordering::Relaxed).wrapping_add(amount),
+                Ordering::Relaxed,
+            );
+        }
+    }
+
+    /// What a counter stands at.
+    pub fn value(&self, count: Count) -> u64 {
+        self.value_at(count as usize)
+    }
+
+    fn value_at(&self, at: usize) -> u64 {
+        self.cells.get(at).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+}
+
+fn bucket_of(us: u64) -> usize {
+    let bits = u64::BITS.saturating_sub(us.saturating_sub(1).leading_zeros());
+    (bits.saturating_sub(LATENCY_BUCKET_FIRST) as usize).min(LATENCY_BUCKETS - 1)
+}
+
+/// The sum over all threads.
+#[derive(Debug, Clone, Default)]
+pub struct Totals {
+    values: Vec<u64>,
+}
+
+impl Totals {
+    /// Merges the cells of all threads as they stand.
+    pub fn of<'a>(threads: impl IntoIterator<Item = &'a Cells>) -> Totals {
+        let mut values = vec![0u64; CELLS];
+        for cells in threads {
+            for (at, value) in values.iter_mut().enumerate() {
+                *value = value.wrapping_add(cells.value_at(at));
+            }
+        }
+        Totals { values }
+    }
+
+    fn at(&self, at: usize) -> u64 {
+        self.values.get(at).copied().unwrap_or_default()
+    }
+
+    /// A counter.
+    pub fn value(&self, count: Count) -> u64 {
+        self.at(count as usize)
+    }
+
+    /// Requests answered with this code.
+    pub fn outcomes(&self, code: Code) -> u64 {
+        self.at(OUTCOMES_AT.saturating_add(usize::try_from(code.to_wire()).unwrap_or_default()))
+    }
+
+    /// Upper bound in microseconds (none for the last) and count of each latency bucket, not cumulative.
+    pub fn latency_buckets(&self) -> impl Iterator<Item = (Option<u64>, u64)> + '_ {
+        (0..LATENCY_BUCKETS).map(|bucket| {
+            let exponent = LATENCY_BUCKET_FIRST.saturating_add(u32::try_from(bucket).unwrap_or_default());
+            let bound = (bucket + 1 < LATENCY_BUCKETS).then(|| 1u64 << exponent);
+            (bound, self.at(LATENCY_AT.saturating_add(bucket)))
+        })
+    }
+
+    /// Sum of all latencies, in microseconds.
+    pub fn latency_sum_us(&self) -> u64 {
+        self.at(LATENCY_SUM_AT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_merged() {
+        let (one, two) = (Cells::default(), Cells::default());
+        one.count(Count::FramesReceived);
+        two.add(Count::FramesReceived, 2);
+        one.outcome(Code::Ok, Duration::from_micros(17));
+        two.outcome(Code::Unavailable, Duration::from_secs(1000));
+        let totals = Totals::of([&one, &two]);
+        assert_eq!(totals.value(Count::FramesReceived), 3);
+        assert_eq!(
+            (totals.outcomes(Code::Ok), totals.outcomes(Code::Unavailable)),
+            (1, 1)
+        );
+        let buckets: Vec<_> = totals.latency_buckets().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(buckets, [(Some(32), 1), (None, 1)]);
+        assert_eq!(totals.latency_sum_us(), 1_000_000_017);
+    }
+
+    #[test]
+    fn buckets_hold_what_their_bound_says() {
+        assert_eq!(
+            (
+                bucket_of(0),
+                bucket_of(16),
+                bucket_of(17),
+                bucket_of(32),
+                bucket_of(33)
+            ),
+            (0, 0, 1, 1, 2)
+        );
+        assert_eq!(bucket_of(u64::MAX), LATENCY_BUCKETS - 1);
+    }
+
+    #[test]
+    fn one_metric_stands_together_with_one_help_text() {
+        let names: Vec<Name> = Count::ALL.iter().map(|count| count.name()).collect();
+        for pair in names.windows(2) {
+            if pair[0].metric == pair[1].metric {
+                assert_eq!(pair[0].help, pair[1].help);
+            }
+        }
+        let mut metrics: Vec<&str> = names.iter().map(|name| name.metric).collect();
+        metrics.dedup();
+        let runs = metrics.len();
+        metrics.sort_unstable();
+        metrics.dedup();
+        assert_eq!(metrics.len(), runs);
+    }
+}

@@ -1,0 +1,11 @@
+//! What everything else stands on: ids, slabs with generations, time, the timer wheel, counters, and the
+//! mailbox between threads. Nothing here knows the protocol; only `clock` touches the world.
+
+pub mod bell;
+pub mod clock;
+pub mod counters;
+pub mod ids;
+pub mod mailbox;
+pub mod rng;
+pub mod slab;
+pub mod wheel;

@@ -1,0 +1,45 @@
+//! What a deployment chooses for the links to its services.
+
+use std::time::Duration;
+
+/// Limits and times of one worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The gateway's name, as services see it.
+    pub gateway_id: String,
+    /// Links from one worker to one endpoint.
+    pub links_per_endpoint: u16,
+    /// For a connection and its opening frames.
+    pub connect_timeout: Duration,
+    /// The first delay after a link failed; it doubles.
+    pub reconnect_min: Duration,
+    /// The longest delay.
+    pub reconnect_max: Duration,
+    /// Interval of pings on a quiet link; silence for twice this long ends it.
+    pub heartbeat: Duration,
+    /// How long a settled call keeps its slot, for a late reply to be told from a wrong one.
+    pub late_reply_grace: Duration,
+    /// The largest frame from a service, in bytes.
+    pub frame_bytes_max: usize,
+    /// Unsent bytes on one link above which calls are refused.
+    pub output_bytes_max: usize,
+    /// Calls that wait for a link to be ready, or for their turn in a session's order, at one worker.
+    pub waiting_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            gateway_id: "moorgate".to_owned(),
+            links_per_endpoint: 1,
+            connect_timeout: Duration::from_secs(2),
+            reconnect_min: Duration::from_millis(100),
+            reconnect_max: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(5),
+            late_reply_grace: Duration::from_secs(5),
+            frame_bytes_max: 1024 * 1024,
+            output_bytes_max: 8 * 1024 * 1024,
+            waiting_max: 16 * 1024,
+        }
+    }
+}

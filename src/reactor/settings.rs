@@ -1,0 +1,62 @@
+//! What a deployment chooses for its threads and sockets.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// One address that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Where it listens; port 0 lets the system choose one.
+    pub address: SocketAddr,
+    /// How connections reach the shards.
+    pub accept: AcceptMode,
+}
+
+/// How connections reach the shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AcceptMode {
+    /// Each shard has a socket of its own on the address (`SO_REUSEPORT`); the kernel spreads by addresses.
+    #[default]
+    ReusePort,
+    /// Shard 0 accepts from one socket and hands every shard its share.
+    Shared,
+}
+
+/// Threads and sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Shard threads; 0: one for each core.
+    pub shards: u16,
+    /// Worker threads; 0: one for two shards.
+    pub workers: u16,
+    /// Where clients connect.
+    pub listeners: Vec<ListenerSettings>,
+    /// Connections waiting to be accepted, per socket.
+    pub backlog: u16,
+    /// Connections that one turn of a shard accepts from one listener.
+    pub accepts_per_turn: u16,
+    /// Connections at once from one address, over all shards; `None`: no limit.
+    pub connections_per_address: Option<u32>,
+    /// Idle time before TCP's own keepalive probes.
+    pub keepalive: Duration,
+    /// Unacknowledged data for this long ends a connection (`TCP_USER_TIMEOUT`).
+    pub user_timeout: Duration,
+    /// How long a drain lets requests finish.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            shards: 0,
+            workers: 0,
+            listeners: Vec::new(),
+            backlog: 4096,
+            accepts_per_turn: 64,
+            connections_per_address: Some(1000),
+            keepalive: Duration::from_secs(60),
+            user_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(20),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What shards and workers say to each other: plain data, in batches, over bounded mailboxes.
+//!
+//! A batch owns one arena, into which every request or reply is copied once; its entries are small and refer
+//! into it. A shard never has more calls outstanding at its worker than its credit, so a worker always has
+//! room to hand the settlement back: exactly one [`Settled`] for every [`Forward`].
+
+mod access;
+mod arena;
+mod caller;
+mod outcome;
+
+pub use access::AccessRecord;
+pub use arena::{Arena, Body};
+pub use caller::Caller;
+pub use outcome::Outcome;
+
+use crate::base::ids::{RouteId, SessionKey, ShardId, Ticket};
+use moorgate_proto::time::Mono;
+
+/// One admitted request on its way to a service.
+#[derive(Debug)]
+pub struct Forward {
+    /// The shard's claim on the settlement.
+    pub ticket: Ticket,
+    /// Whose request it is: calls of an ordered route queue up by it.
+    pub session: SessionKey,
+    /// Where the shard routed it.
+    pub route: RouteId,
+    /// When it must be settled.
+    pub deadline: Mono,
+    /// The encoded `v1::Caller`.
+    pub caller: Body,
+    /// The encoded `v1::Request`, as the client sent it.
+    pub request: Body,
+}
+
+/// What a shard tells its worker in one turn.
+#[derive(Debug, Default)]
+pub struct ForwardBatch {
+    /// From which shard.
+    pub shard: ShardId,
+    /// Holds the bodies.
+    pub arena: Arena,
+    /// New calls, in the order of their admission.
+    pub forwards: Vec<Forward>,
+    /// Calls that their clients no longer want; they came before or are among `forwards`.
+    pub cancels: Vec<Ticket>,
+}
+
+impl ForwardBatch {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.forwards.is_empty() && self.cancels.is_empty()
+    }
+}
+
+/// The one terminal outcome of a call.
+#[derive(Debug)]
+pub struct Settled {
+    /// Whose call it was.
+    pub ticket: Ticket,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The encoded `v1::Reply`; empty when the gateway made the outcome.
+    pub reply: Body,
+    /// The endpoint that had it, as the access log names it; 0: none.
+    pub endpoint: u32,
+}
+
+/// What a worker tells a shard in one turn.
+#[derive(Debug, Default)]
+pub struct SettledBatch {
+    /// Holds the bodies.
+    pub arena: Arena,
+    /// Settled calls.
+    pub settled: Vec<Settled>,
+}

@@ -1,0 +1,247 @@
+//! Why a connection must end, and the one place that says so to the client.
+
+use crate::auth::TokenError;
+use crate::base::counters::Count;
+use moorgate_proto::codec::FrameError;
+use moorgate_proto::envelope::EnvelopeError;
+use moorgate_proto::status::Code;
+use moorgate_proto::v1::{self, Reason};
+
+/// What a client did, or what happened to it, that ends its connection with a final Error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// No frame can be cut from what it sends.
+    Frame(FrameError),
+    /// A frame that is no frame of ours.
+    Envelope(EnvelopeError),
+    /// A member that cannot be decoded, by its number.
+    Malformed(u32),
+    /// A member that is not legal now, by its number; 0: a frame without one.
+    UnexpectedFrame(u32),
+    /// A request without its number.
+    NumberMissing,
+    /// A number on a frame that is not numbered.
+    NumberUnexpected(u32),
+    /// A request whose predecessor is missing.
+    SequenceGap {
+        /// The next number.
+        expected: u64,
+        /// The number that came.
+        got: u64,
+    },
+    /// An acknowledgement of what was never sent.
+    AckBeyondSent {
+        /// The highest number given.
+        sent: u64,
+        /// The number that came.
+        got: u64,
+    },
+    /// A request beyond the in-flight limit.
+    InFlightExceeded(u32),
+    /// No version in common.
+    VersionUnsupported {
+        /// The client's lowest.
+        min: u32,
+        /// The client's highest.
+        max: u32,
+    },
+    /// A field of Hello that breaks its bound, by name.
+    HelloInvalid(&'static str),
+    /// The access token is no good.
+    Token(TokenError),
+    /// The access token expired, and so did the grace.
+    TokenExpired,
+    /// No complete Hello in time.
+    HandshakeTimeout,
+    /// A frame was begun and not finished in time.
+    FrameTimeout,
+    /// Silence for twice the heartbeat interval.
+    HeartbeatTimeout,
+    /// The client does not read.
+    WriteStalled,
+    /// Unfinished frames hold too much memory.
+    Overloaded,
+    /// Too many connections.
+    ConnectionLimit,
+    /// The gateway goes away.
+    Shutdown,
+}
+
+/// What an Error says of a fault.
+struct Wire {
+    code: Code,
+    reason: Reason,
+    /// Whether connecting again with the same credentials may help.
+    reconnect: bool,
+    after_ms: u32,
+}
+
+impl Fault {
+    fn wire(&self) -> Wire {
+        let broken = |reason| Wire {
+            code: Code::InvalidArgument,
+            reason,
+            reconnect: false,
+            after_ms: 0,
+        };
+        let failed = |code, reason| Wire {
+            code,
+            reason,
+            reconnect: true,
+            after_ms: 0,
+        };
+        match self {
+            Fault::Frame(FrameError::Empty) => broken(Reason::FrameEmpty),
+            Fault::Frame(FrameError::TooLarge { .. }) => broken(Reason::FrameTooLarge),
+            Fault::Envelope(_) | Fault::Malformed(_) => broken(Reason::FrameMalformed),
+            Fault::UnexpectedFrame(_)
+            | Fault::NumberMissing
+            | Fault::NumberUnexpected(_)
+            | Fault::HelloInvalid(_) => broken(Reason::ProtocolViolation),
+            Fault::SequenceGap { .. } => failed(Code::FailedPrecondition, Reason::SequenceGap),
+            Fault::AckBeyondSent { .. } => failed(Code::FailedPrecondition, Reason::AckBeyondSent),
+            Fault::InFlightExceeded(_) => failed(Code::ResourceExhausted, Reason::InFlightExceeded),
+            Fault::VersionUnsupported { .. } => Wire {
+                code: Code::FailedPrecondition,
+                ..broken(Reason::VersionUnsupported)
+            },
+            Fault::Token(error) => {
+                let (code, reason) = error.wire();
+                Wire {
+                    code,
+                    ..broken(reason)
+                }
+            }
+            Fault::TokenExpired => Wire {
+                code: Code::Unauthenticated,
+                ..broken(Reason::TokenExpired)
+            },
+            Fault::HandshakeTimeout => failed(Code::DeadlineExceeded, Reason::HandshakeTimeout),
+            Fault::FrameTimeout => failed(Code::DeadlineExceeded, Reason::FrameTimeout),
+            Fault::HeartbeatTimeout => failed(Code::DeadlineExceeded, Reason::HeartbeatTimeout),
+            Fault::WriteStalled => failed(Code::ResourceExhausted, Reason::WriteStalled),
+            Fault::Overloaded => Wire {
+                after_ms: OVERLOAD_RETRY_MS,
+                ..failed(Code::ResourceExhausted, Reason::GatewayOverloaded)
+            },
+            Fault::ConnectionLimit => Wire {
+                after_ms: OVERLOAD_RETRY_MS,
+                ..failed(Code::ResourceExhausted, Reason::ConnectionLimit)
+            },
+            Fault::Shutdown => failed(Code::Unavailable, Reason::Shutdown),
+        }
+    }
+
+    /// The final Error; `admitted` is the highest number admitted, `after_ms` overrides when to reconnect.
+    pub fn error(&self, admitted: u64, after_ms: Option<u32>) -> v1::Error {
+        let wire = self.wire();
+        v1::Error {
+            status: wire.code.to_wire(),
+            reason: wire.reason.into(),
+            message: self.to_string(),
+            reconnect: Some(v1::Reconnect {
+                allowed: wire.reconnect,
+                after_ms: after_ms.unwrap_or(wire.after_ms),
+                addresses: Vec::new(),
+                resumable: false,
+            }),
+            admitted,
+        }
+    }
+
+    /// The counter of connections closed for this.
+    pub fn count(&self) -> Count {
+        match self {
+            Fault::Frame(_)
+            | Fault::Envelope(_)
+            | Fault::Malformed(_)
+            | Fault::UnexpectedFrame(_)
+            | Fault::NumberMissing
+            | Fault::NumberUnexpected(_)
+            | Fault::SequenceGap { .. }
+            | Fault::AckBeyondSent { .. }
+            | Fault::InFlightExceeded(_) => Count::CloseProtocol,
+            Fault::VersionUnsupported { .. } | Fault::HelloInvalid(_) | Fault::Token(_) => {
+                Count::CloseOpening
+            }
+            Fault::TokenExpired => Count::CloseTokenExpired,
+            Fault::HandshakeTimeout => Count::CloseHandshakeTimeout,
+            Fault::FrameTimeout => Count::CloseFrameTimeout,
+            Fault::HeartbeatTimeout => Count::CloseHeartbeat,
+            Fault::WriteStalled => Count::CloseWriteStalled,
+            Fault::Overloaded | Fault::ConnectionLimit => Count::CloseOverload,
+            Fault::Shutdown => Count::CloseDrain,
+        }
+    }
+}
+
+/// What a refused client is told to wait before it tries again.
+const OVERLOAD_RETRY_MS: u32 = 1000;
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fault::Frame(error) => error.fmt(f),
+            Fault::Envelope(error) => error.fmt(f),
+            Fault::Malformed(member) => write!(f, "member {member} is not the message it should be"),
+            Fault::UnexpectedFrame(0) => f.write_str("a frame without a member that has a number"),
+            Fault::UnexpectedFrame(member) => write!(f, "member {member} is not legal now"),
+            Fault::NumberMissing => f.write_str("a request without up_seq"),
+            Fault::NumberUnexpected(member) => {
+                write!(f, "member {member} is not numbered, but has an up_seq")
+            }
+            Fault::SequenceGap { expected, got } => write!(f, "up_seq {got} came where {expected} was next"),
+            Fault::AckBeyondSent { sent, got } => {
+                write!(f, "ack of {got}, but {sent} is the highest down_seq")
+            }
+            Fault::InFlightExceeded(max) => write!(f, "more than {max} requests in flight"),
+            Fault::VersionUnsupported { min, max } => {
+                write!(
+                    f,
+                    "versions {min} to {max} are not spoken here, only {}",
+                    moorgate_proto::VERSION
+                )
+            }
+            Fault::HelloInvalid(field) => write!(f, "Hello.{field} is out of its bounds"),
+            Fault::Token(error) => error.fmt(f),
+            Fault::TokenExpired => f.write_str("the access token has expired"),
+            Fault::HandshakeTimeout => f.write_str("no complete Hello in time"),
+            Fault::FrameTimeout => f.write_str("a frame was begun and not finished in time"),
+            Fault::HeartbeatTimeout => f.write_str("silence for twice the heartbeat interval"),
+            Fault::WriteStalled => f.write_str("the client does not read"),
+            Fault::Overloaded => f.write_str("unfinished frames hold too much memory"),
+            Fault::ConnectionLimit => f.write_str("too many connections"),
+            Fault::Shutdown => f.write_str("the gateway goes away"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl From<FrameError> for Fault {
+    fn from(error: FrameError) -> Fault {
+        Fault::Frame(error)
+    }
+}
+
+impl From<EnvelopeError> for Fault {
+    fn from(error: EnvelopeError) -> Fault {
+        Fault::Envelope(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_contract_is_no_reason_to_reconnect_and_a_lost_race_is() {
+        let allowed = |fault: Fault| fault.error(3, None).reconnect.unwrap().allowed;
+        assert!(!allowed(Fault::NumberMissing));
+        assert!(!allowed(Fault::TokenExpired));
+        assert!(allowed(Fault::HeartbeatTimeout));
+        assert!(allowed(Fault::Shutdown));
+        assert_eq!(Fault::Shutdown.error(3, Some(70)).reconnect.unwrap().after_ms, 70);
+        assert_eq!(Fault::Shutdown.error(3, None).admitted, 3);
+    }
+}

@@ -1,0 +1,173 @@
+//! The opening: a Hello becomes a session, or a [`Fault`].
+
+use super::{Expiry, Fault, Settings};
+use crate::auth::KeyRing;
+use crate::base::clock::Now;
+use crate::base::ids::SessionId;
+use crate::relay::Caller;
+use moorgate_proto::limits::{FRAME_BYTES_OPENING, NAME_BYTES};
+use moorgate_proto::v1::{self, Feature, ResumeResult};
+use moorgate_proto::{VERSION, limits};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bits of the features that the gateway serves.
+const FEATURES_SERVED: u64 =
+    1 << Feature::Trace as u32 | 1 << Feature::Priority as u32 | 1 << Feature::ContentEncoding as u32;
+
+/// What an opening is judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct OpeningContext<'a> {
+    /// Signing keys of access tokens.
+    pub keys: &'a KeyRing,
+    /// What the deployment allows.
+    pub settings: &'a Settings,
+    /// Where the client comes from.
+    pub peer: SocketAddr,
+}
+
+/// What was agreed in an opening.
+#[derive(Debug)]
+pub struct Opened {
+    /// The highest version in common.
+    pub version: u32,
+    /// Bits of [`Feature`] in force.
+    pub features: u64,
+    /// The interval in force.
+    pub heartbeat: Duration,
+    /// The largest frame towards the client, in bytes.
+    pub frame_bytes_max: usize,
+    /// When access ends.
+    pub expiry: Expiry,
+    /// When access ends, as the client is told: Unix time in milliseconds, 0: never.
+    pub expires_unix_ms: u64,
+    /// The client's roles, from its token.
+    pub roles: Vec<String>,
+    /// Why the session is fresh.
+    pub resume_result: ResumeResult,
+    /// What services learn of the client.
+    caller: v1::Caller,
+    peer: SocketAddr,
+}
+
+impl Opened {
+    /// The identity of the session, once it has an id.
+    pub fn caller(&self, session_id: SessionId) -> Arc<Caller> {
+        let caller = v1::Caller {
+            session_id: session_id.0.to_vec().into(),
+            ..self.caller.clone()
+        };
+        Arc::new(Caller::new(session_id, self.peer.ip(), &caller))
+    }
+}
+
+/// Judges a Hello.
+///
+/// # Errors
+/// The [`Fault`] to close the connection with.
+pub fn open(now: Now, hello: v1::Hello, context: OpeningContext<'_>) -> Result<Opened, Fault> {
+    if hello.version_min > VERSION || hello.version_max < VERSION {
+        return Err(Fault::VersionUnsupported {
+            min: hello.version_min,
+            max: hello.version_max,
+        });
+    }
+    check_bounds(&hello)?;
+    let heartbeat = heartbeat(&hello, context.settings);
+    let mut opened = Opened {
+        version: VERSION,
+        features: hello.features & FEATURES_SERVED,
+        heartbeat,
+        frame_bytes_max: frame_bytes_max(&hello, context.settings),
+        expiry: Expiry::Never,
+        expires_unix_ms: 0,
+        roles: Vec::new(),
+        resume_result: match hello.resume {
+            None => ResumeResult::None,
+            Some(_) => ResumeResult::NotSupported,
+        },
+        caller: v1::Caller {
+            application: hello.application,
+            device_id: hello.device_id,
+            client_address: context.peer.to_string(),
+            platform: hello.platform,
+            app_version: hello.app_version,
+            protocol_version: VERSION,
+            ..v1::Caller::default()
+        },
+        peer: context.peer,
+    };
+    if !hello.access_token.is_empty() {
+        let claims = context
+            .keys
+            .verify(&hello.access_token, now.unix_s())
+            .map_err(Fault::Token)?;
+        opened.expires_unix_ms = claims.expires_unix_s.saturating_mul(1000);
+        let left = Duration::from_millis(opened.expires_unix_ms.saturating_sub(now.unix_ms));
+        opened.expiry = Expiry::At(now.mono + left);
+        opened.caller.user_id = claims.user_id;
+        opened.caller.roles.clone_from(&claims.roles);
+        opened.roles = claims.roles;
+        if let Some(device) = claims.device {
+            opened.caller.device_id = device;
+        }
+    }
+    Ok(opened)
+}
+
+fn check_bounds(hello: &v1::Hello) -> Result<(), Fault> {
+    let named = [
+        ("application", &hello.application),
+        ("app_version", &hello.app_version),
+        ("platform", &hello.platform),
+        ("device_id", &hello.device_id),
+    ];
+    match named.iter().find(|(_, value)| value.len() > NAME_BYTES) {
+        Some((field, _)) => Err(Fault::HelloInvalid(field)),
+        None if (1..FRAME_BYTES_OPENING).contains(&(hello.frame_bytes_max as usize)) => {
+            Err(Fault::HelloInvalid("frame_bytes_max"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn heartbeat(hello: &v1::Hello, settings: &Settings) -> Duration {
+    match hello.heartbeat_ms {
+        0 => settings.heartbeat,
+        wished => {
+            Duration::from_millis(u64::from(wished)).clamp(settings.heartbeat_min, settings.heartbeat_max)
+        }
+    }
+}
+
+fn frame_bytes_max(hello: &v1::Hello, settings: &Settings) -> usize {
+    match hello.frame_bytes_max as usize {
+        0 => settings.frame_bytes_max,
+        wished => wished.min(settings.frame_bytes_max),
+    }
+    .min(limits::FRAME_BYTES_CEILING)
+}
+
+/// The Welcome for a fresh session.
+pub fn welcome(now: Now, opened: &Opened, caller: &Caller, settings: &Settings) -> v1::Welcome {
+    v1::Welcome {
+        version: opened.version,
+        session_id: caller.session_id.0.to_vec().into(),
+        resume_result: opened.resume_result.into(),
+        heartbeat_ms: u32::try_from(opened.heartbeat.as_millis()).unwrap_or(u32::MAX),
+        limits: Some(v1::Limits {
+            frame_bytes_max: u32::try_from(opened.frame_bytes_max).unwrap_or(u32::MAX),
+            in_flight_max: settings.in_flight_max,
+            window_max: settings.window_max,
+        }),
+        // Sessions end with their connection for now: nothing to resume.
+        resume_token: bytes::Bytes::new(),
+        detached_ttl_ms: 0,
+        server_time_ms: now.unix_ms,
+        admitted: 0,
+        features: opened.features,
+        user_id: caller.user_id.to_string(),
+        access_expires_ms: opened.expires_unix_ms,
+    }
+}

@@ -1,0 +1,34 @@
+//! What a deployment chooses for its sessions.
+
+use moorgate_proto::limits::FRAME_BYTES_MAIN_LINK;
+use std::time::Duration;
+
+/// Limits and times of every session, told to clients in Welcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Requests that are unanswered plus Responses that are unacknowledged.
+    pub in_flight_max: u32,
+    /// Numbered frames towards the client that may be unacknowledged; at least `in_flight_max`.
+    pub window_max: u32,
+    /// The largest frame, in bytes.
+    pub frame_bytes_max: usize,
+    /// The heartbeat interval when the client wishes none.
+    pub heartbeat: Duration,
+    /// The shortest interval that a client gets.
+    pub heartbeat_min: Duration,
+    /// The longest interval that a client gets.
+    pub heartbeat_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            in_flight_max: 64,
+            window_max: 256,
+            frame_bytes_max: FRAME_BYTES_MAIN_LINK,
+            heartbeat: Duration::from_secs(30),
+            heartbeat_min: Duration::from_secs(5),
+            heartbeat_max: Duration::from_secs(600),
+        }
+    }
+}

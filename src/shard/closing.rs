@@ -1,0 +1,131 @@
+//! The one way in which a connection ends.
+
+use super::Shard;
+use super::connection::State;
+use crate::base::clock::Now;
+use crate::base::counters::Count;
+use crate::base::ids::ConnectionKey;
+use crate::session::Fault;
+use moorgate_proto::envelope::member::gateway::{BYE_ACK, ERROR};
+use moorgate_proto::v1;
+
+/// Why a connection is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client gets a final Error.
+    Fault(Fault),
+    /// The client said Bye.
+    Bye,
+    /// The peer closed the connection, or its socket failed.
+    Peer,
+}
+
+impl CloseReason {
+    fn count(&self) -> Count {
+        match self {
+            CloseReason::Fault(fault) => fault.count(),
+            CloseReason::Bye => Count::CloseBye,
+            CloseReason::Peer => Count::ClosePeer,
+        }
+    }
+}
+
+/// What the reactor does with the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Send the end of our stream; the peer's is still awaited, so that our last frame is not lost to a reset.
+    ShutdownWrite,
+    /// Close it. The key is dead.
+    Close,
+}
+
+impl Shard {
+    /// The next socket to shut down or close, after everything was flushed.
+    pub fn next_ended(&mut self) -> Option<(ConnectionKey, End)> {
+        self.ended.pop()
+    }
+
+    /// Ends a connection and its session. Calls that were admitted run on; their answers find nobody.
+    pub(super) fn close(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) {
+        let Some(state) = self.connections.get(key).map(|connection| connection.state) else {
+            return;
+        };
+        let closed_before = match state {
+            State::Opening(_) | State::Open(_) => {
+                self.cells.count(reason.count());
+                false
+            }
+            State::Closing(_) | State::HalfClosed(_) => true,
+        };
+        let mut admitted = 0;
+        if let State::Open(session_key) = state
+            && let Some(session) = self.sessions.remove(session_key)
+        {
+            self.cells.count(Count::SessionsEnded);
+            admitted = session.up.admitted();
+        }
+        self.drop_partial(key);
+        let stalled = self
+            .connections
+            .get(key)
+            .is_some_and(|connection| connection.output.is_stalled());
+        match reason {
+            CloseReason::Peer => self.forget(key),
+            CloseReason::Fault(Fault::WriteStalled) if stalled => self.forget(key),
+            CloseReason::Fault(_) | CloseReason::Bye if closed_before => {}
+            CloseReason::Fault(fault) => {
+                let after_ms = match fault {
+                    Fault::Shutdown => Some(self.reconnect_after_ms()),
+                    _ => None,
+                };
+                log::debug!("{}: closed: {fault}", self.peer_name(key));
+                self.linger(now, key);
+                self.put(key, ERROR, &fault.error(admitted, after_ms));
+            }
+            CloseReason::Bye => {
+                self.linger(now, key);
+                self.put(key, BYE_ACK, &v1::ByeAck {});
+            }
+        }
+    }
+
+    fn linger(&mut self, now: Now, key: ConnectionKey) {
+        let deadline = now.mono + self.settings.linger;
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.state = State::Closing(deadline);
+        }
+        self.arm(key, deadline);
+    }
+
+    /// Takes the connection out of the slab and has its socket closed.
+    pub(super) fn forget(&mut self, key: ConnectionKey) {
+        if self.connections.remove(key).is_some() {
+            self.cells.count(Count::ConnectionsClosed);
+            self.ended.push((key, End::Close));
+        }
+    }
+
+    /// Drops the unfinished frame of a connection, and its share of the budget.
+    pub(super) fn drop_partial(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            self.partial_bytes = self
+                .partial_bytes
+                .saturating_sub(connection.assembler.held_bytes());
+            connection.assembler.clear();
+            connection.frame_began = moorgate_proto::time::Mono::NEVER;
+        }
+    }
+
+    fn peer_name(&self, key: ConnectionKey) -> String {
+        self.connections
+            .get(key)
+            .map(|connection| connection.peer.to_string())
+            .unwrap_or_default()
+    }
+
+    /// A moment of its own for each client to come back.
+    pub(super) fn reconnect_after_ms(&mut self) -> u32 {
+        let delay = self.rng.up_to(self.settings.reconnect_spread);
+        u32::try_from(delay.as_millis()).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,251 @@
+//! All connections and sessions of one thread, pure.
+//!
+//! The reactor feeds it what sockets and mailboxes deliver, once per turn, and then carries out what it has
+//! decided:
+//!
+//! | in | out |
+//! | --- | --- |
+//! | [`Shard::accepted`], [`Shard::received`], [`Shard::peer_closed`] | [`Shard::next_flush`], [`Shard::unsent`]: what to write |
+//! | [`Shard::sent`], [`Shard::writable`] | [`Shard::next_ended`]: what to shut down or close |
+//! | [`Shard::settled`]: answers from the worker | [`Shard::forwards`]: requests for the worker |
+//! | [`Shard::timers`], [`Shard::drain`] | [`Shard::next_deadline`], [`Shard::take_access`] |
+//!
+//! Guarantees: every admitted request is answered once, or its session is gone; a connection is closed at one
+//! place, for one [`CloseReason`]; every table, buffer and list is bounded by [`Settings`] or a constant.
+
+mod admission;
+mod closing;
+mod connection;
+mod frames;
+mod greeting;
+mod opening;
+mod output;
+mod settings;
+mod timers;
+
+pub use closing::{CloseReason, End};
+pub use settings::Settings;
+
+use crate::auth::KeyRing;
+use crate::base::clock::Now;
+use crate::base::counters::{Cells, Count};
+use crate::base::ids::{
+    ConnectionKey, ConnectionTag, RouteId, ServiceId, SessionId, SessionKey, SessionTag, ShardId, TicketTag,
+};
+use crate::base::rng::Rng;
+use crate::base::slab::GenSlab;
+use crate::base::wheel::Wheel;
+use crate::relay::{AccessRecord, Caller, ForwardBatch};
+use crate::routing::RouteTable;
+use crate::session::{self, Fault, Session};
+use connection::{Connection, State};
+use greeting::Greetings;
+use moorgate_proto::codec::put_frame;
+use moorgate_proto::envelope::{Numbers, member::gateway::ERROR};
+use moorgate_proto::time::Mono;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a shard is built from.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Which shard.
+    pub id: ShardId,
+    /// Its limits and times.
+    pub settings: Settings,
+    /// Those of its sessions.
+    pub session: session::Settings,
+    /// Which service owns a command.
+    pub routes: Arc<RouteTable>,
+    /// Signing keys of access tokens.
+    pub keys: Arc<KeyRing>,
+    /// Where it counts.
+    pub cells: Arc<Cells>,
+    /// Random and its own: session ids start with it.
+    pub seed: u64,
+    /// Whether answered requests leave an [`AccessRecord`].
+    pub access_log: bool,
+}
+
+/// A call that the worker has: what is needed when its settlement comes.
+#[derive(Debug)]
+struct Outstanding {
+    session: SessionKey,
+    up_seq: u64,
+    command: u32,
+    route: RouteId,
+    service: ServiceId,
+    received: Mono,
+    request_bytes: u32,
+    cancelled: bool,
+    caller: Arc<Caller>,
+}
+
+/// One thread's connections and sessions. See the module's page.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    settings: Settings,
+    session_settings: session::Settings,
+    routes: Arc<RouteTable>,
+    keys: Arc<KeyRing>,
+    cells: Arc<Cells>,
+    rng: Rng,
+    /// First half of every session id of this shard.
+    id_prefix: u64,
+    sessions_ever: u64,
+    connections: GenSlab<ConnectionTag, Connection>,
+    sessions: GenSlab<SessionTag, Session>,
+    outstanding: GenSlab<TicketTag, Outstanding>,
+    wheel: Wheel<ConnectionKey>,
+    batch: ForwardBatch,
+    flushes: Vec<ConnectionKey>,
+    ended: Vec<(ConnectionKey, End)>,
+    access_log: bool,
+    access: Vec<AccessRecord>,
+    /// Output buffers between two uses.
+    spare_buffers: Vec<Vec<u8>>,
+    partial_bytes: usize,
+    greetings: Greetings,
+    /// When the drain ends, once it has begun.
+    draining: Option<Mono>,
+}
+
+impl Shard {
+    /// An empty shard.
+    pub fn new(parts: Parts) -> Shard {
+        let mut rng = Rng::new(parts.seed);
+        Shard {
+            id: parts.id,
+            id_prefix: rng.next_u64(),
+            rng,
+            settings: parts.settings,
+            session_settings: parts.session,
+            routes: parts.routes,
+            keys: parts.keys,
+            cells: parts.cells,
+            sessions_ever: 0,
+            connections: GenSlab::default(),
+            sessions: GenSlab::default(),
+            outstanding: GenSlab::default(),
+            wheel: Wheel::default(),
+            batch: ForwardBatch {
+                shard: parts.id,
+                ..ForwardBatch::default()
+            },
+            flushes: Vec::new(),
+            ended: Vec::new(),
+            access_log: parts.access_log,
+            access: Vec::new(),
+            spare_buffers: Vec::new(),
+            partial_bytes: 0,
+            greetings: Greetings::default(),
+            draining: None,
+        }
+    }
+
+    /// Takes a new connection.
+    ///
+    /// # Errors
+    /// The bytes to send before closing it, when there is no room for it.
+    pub fn accepted(&mut self, now: Now, peer: SocketAddr) -> Result<ConnectionKey, Vec<u8>> {
+        if self.draining.is_some() {
+            return Err(farewell(&Fault::Shutdown));
+        }
+        if self.connections.len() >= self.settings.connections_max {
+            self.cells.count(Count::RefusedLimit);
+            return Err(farewell(&Fault::ConnectionLimit));
+        }
+        self.cells.count(Count::ConnectionsAccepted);
+        let deadline = now.mono + self.settings.handshake_timeout;
+        let key = self.connections.insert(Connection::new(now.mono, peer, deadline));
+        self.arm(key, deadline);
+        Ok(key)
+    }
+
+    /// Connections at the moment.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Sessions at the moment.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Calls that the worker has.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Bytes of unfinished frames.
+    pub fn partial_bytes(&self) -> usize {
+        self.partial_bytes
+    }
+
+    /// What the worker is to be told; the reactor takes it when there is room in the mailbox.
+    pub fn forwards(&mut self) -> Option<ForwardBatch> {
+        if self.batch.is_empty() {
+            return None;
+        }
+        let next = ForwardBatch {
+            shard: self.id,
+            ..ForwardBatch::default()
+        };
+        Some(std::mem::replace(&mut self.batch, next))
+    }
+
+    /// Takes the access records since the last call.
+    pub fn take_access(&mut self) -> Option<Vec<AccessRecord>> {
+        (!self.access.is_empty()).then(|| std::mem::take(&mut self.access))
+    }
+
+    /// Whether everything has ended after [`Shard::drain`].
+    pub fn is_drained(&self) -> bool {
+        self.draining.is_some() && self.connections.is_empty() && self.outstanding.is_empty()
+    }
+
+    fn arm(&mut self, key: ConnectionKey, due: Mono) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            self.wheel.arm(&mut connection.alarm, key, due);
+        }
+    }
+
+    fn session_of(&self, key: ConnectionKey) -> Option<SessionKey> {
+        match self.connections.get(key)?.state {
+            State::Open(session) => Some(session),
+            State::Opening(_) | State::Closing(_) | State::HalfClosed(_) => None,
+        }
+    }
+
+    /// 128 bits that no other session of any shard or start of the gateway has: a random half for the shard,
+    /// and a bijection of a counter.
+    fn next_session_id(&mut self) -> SessionId {
+        self.sessions_ever = self.sessions_ever.wrapping_add(1);
+        let counter = Rng::new(self.sessions_ever.wrapping_mul(0x9e37_79b9_7f4a_7c15)).next_u64();
+        let number = u128::from(self.id_prefix) << 64 | u128::from(counter);
+        SessionId(number.to_be_bytes())
+    }
+
+    /// Panics in tests and checked builds when the tables contradict each other.
+    pub fn check_invariants(&self) {
+        if cfg!(debug_assertions) && self.connections.len() < 64 {
+            for key in self.connections.keys() {
+                if let Some(session) = self.session_of(key) {
+                    let attached = self.sessions.get(session).map(|session| session.connection);
+                    debug_assert_eq!(attached, Some(key), "session and connection belong together");
+                }
+            }
+            let held: usize = self.connections.values().map(|c| c.assembler.held_bytes()).sum();
+            debug_assert_eq!(held, self.partial_bytes, "the budget counts what is held");
+        }
+        debug_assert!(self.outstanding.len() <= self.settings.outstanding_max);
+    }
+}
+
+/// An Error frame for a connection that gets nothing else.
+pub fn farewell(fault: &Fault) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_frame(&mut bytes, Numbers::NONE, ERROR, &fault.error(0, None));
+    bytes
+}

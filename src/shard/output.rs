@@ -1,0 +1,134 @@
+//! What goes out: frames into a connection's buffer, the buffer to the socket, once a turn.
+
+use super::closing::CloseReason;
+use super::connection::State;
+use super::{End, Shard};
+use crate::base::clock::Now;
+use crate::base::counters::Count;
+use crate::base::ids::ConnectionKey;
+use moorgate_proto::codec::put_frame;
+use moorgate_proto::envelope::Numbers;
+use moorgate_proto::view::Body;
+
+/// Buffers kept for the next connection that has something to say.
+const SPARE_BUFFERS: usize = 256;
+/// Larger buffers are given back to the allocator.
+const SPARE_BUFFER_BYTES: usize = 64 * 1024;
+
+impl Shard {
+    /// The next connection with something to write.
+    pub fn next_flush(&mut self) -> Option<ConnectionKey> {
+        let key = self.flushes.pop()?;
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.output.listed = false;
+        }
+        Some(key)
+    }
+
+    /// What is to be written to a connection's socket.
+    pub fn unsent(&self, key: ConnectionKey) -> &[u8] {
+        self.connections
+            .get(key)
+            .map_or(&[], |connection| connection.output.unsent())
+    }
+
+    /// The socket took `count` bytes of [`Shard::unsent`]; fewer than offered: it takes no more for now.
+    pub fn sent(&mut self, now: Now, key: ConnectionKey, count: usize) {
+        self.cells.add(Count::BytesSent, count as u64);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if let Some(buffer) = connection.output.took(now.mono, count) {
+            if buffer.capacity() <= SPARE_BUFFER_BYTES && self.spare_buffers.len() < SPARE_BUFFERS {
+                self.spare_buffers.push(buffer);
+            }
+            if let State::Closing(deadline) = connection.state {
+                connection.state = State::HalfClosed(deadline);
+                self.ended.push((key, End::ShutdownWrite));
+            }
+        } else {
+            let due = connection.write_deadline(self.settings.write_timeout);
+            self.arm(key, due);
+        }
+        self.pump(key);
+    }
+
+    /// The socket takes bytes again.
+    pub fn writable(&mut self, key: ConnectionKey) {
+        self.list(key);
+    }
+
+    /// Numbers and writes Responses that wait for room.
+    fn pump(&mut self, key: ConnectionKey) {
+        let Some(session) = self.session_of(key) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(session) else {
+            return;
+        };
+        if !session.down.is_waiting() {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let high = self.settings.output_bytes_high;
+        if connection.output.is_above(high) {
+            return;
+        }
+        let out = &mut connection.output.bytes;
+        let frames = session.down.pump(session.up.admitted(), out, high);
+        self.cells.add(Count::FramesSent, frames as u64);
+        self.list(key);
+    }
+
+    /// Puts a connection on the list of those to be flushed, unless there is nothing to flush or it is there.
+    pub(super) fn list(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.output.listed
+            && !connection.output.is_empty()
+        {
+            connection.output.listed = true;
+            self.flushes.push(key);
+        }
+    }
+
+    /// The connection's output, with a buffer.
+    pub(super) fn buffer(&mut self, key: ConnectionKey) -> Option<&mut Vec<u8>> {
+        let connection = self.connections.get_mut(key)?;
+        if connection.output.bytes.capacity() == 0
+            && let Some(spare) = self.spare_buffers.pop()
+        {
+            connection.output.bytes = spare;
+        }
+        Some(&mut connection.output.bytes)
+    }
+
+    /// Writes an unnumbered frame.
+    pub(super) fn put(&mut self, key: ConnectionKey, member: u32, body: &impl Body) {
+        let ack = self
+            .session_of(key)
+            .and_then(|session| self.sessions.get(session))
+            .map_or(0, |s| s.up.admitted());
+        let Some(out) = self.buffer(key) else { return };
+        put_frame(out, Numbers { seq: 0, ack }, member, body);
+        self.cells.count(Count::FramesSent);
+        self.list(key);
+    }
+
+    /// Writes a frame that the client can do without: left out when the client does not read.
+    pub(super) fn put_optional(&mut self, key: ConnectionKey, member: u32, body: &impl Body) {
+        let above =
+            |connection: &super::Connection| connection.output.is_above(self.settings.output_bytes_high);
+        if self.connections.get(key).is_none_or(above) {
+            self.cells.count(Count::ControlFramesShed);
+        } else {
+            self.put(key, member, body);
+        }
+    }
+
+    /// The end of the peer's stream, or an error of its socket.
+    pub fn peer_closed(&mut self, now: Now, key: ConnectionKey) {
+        self.close(now, key, CloseReason::Peer);
+    }
+}

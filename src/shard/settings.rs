@@ -1,0 +1,45 @@
+//! What a deployment chooses for each shard.
+
+use std::time::Duration;
+
+/// Limits and times of one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Memory for frames that have not arrived whole, over all connections, in bytes.
+    pub partial_bytes_max: usize,
+    /// Above this many unsent bytes a connection gets no more numbered frames, and control frames are left out.
+    pub output_bytes_high: usize,
+    /// Calls outstanding at the worker: the shard's credit.
+    pub outstanding_max: usize,
+    /// From accept to a complete Hello.
+    pub handshake_timeout: Duration,
+    /// From a frame's first byte to its last.
+    pub frame_timeout: Duration,
+    /// For output to make progress.
+    pub write_timeout: Duration,
+    /// For the last frame to leave before the socket is closed all the same.
+    pub linger: Duration,
+    /// From a token's expiry on a live connection to its close.
+    pub expiry_grace: Duration,
+    /// Clients come back after a drain within this time, each at a moment of its own.
+    pub reconnect_spread: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            connections_max: 1_000_000,
+            partial_bytes_max: 64 * 1024 * 1024,
+            output_bytes_high: 256 * 1024,
+            outstanding_max: 32 * 1024,
+            handshake_timeout: Duration::from_secs(10),
+            frame_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(20),
+            linger: Duration::from_secs(2),
+            expiry_grace: Duration::from_secs(60),
+            reconnect_spread: Duration::from_secs(10),
+        }
+    }
+}

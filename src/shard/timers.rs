@@ -1,0 +1,134 @@
+//! What happens when nothing happens: deadlines of connections, and the drain.
+
+use super::connection::State;
+use super::{CloseReason, Shard};
+use crate::base::clock::Now;
+use crate::base::ids::{ConnectionKey, SessionKey};
+use crate::session::{Expiry, Fault};
+use moorgate_proto::envelope::member::gateway;
+use moorgate_proto::status::Code;
+use moorgate_proto::time::Mono;
+use moorgate_proto::v1::{self, Reason};
+use std::time::Duration;
+
+impl Shard {
+    /// When [`Shard::timers`] has something to do.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.wheel
+            .next_due()
+            .into_iter()
+            .chain(self.draining.filter(|_| !self.connections.is_empty()))
+            .min()
+    }
+
+    /// Looks at every deadline that has come.
+    pub fn timers(&mut self, now: Now) {
+        while let Some((key, due)) = self.wheel.expire(now.mono) {
+            if let Some(connection) = self.connections.get_mut(key)
+                && connection.alarm.rings(due)
+            {
+                self.deadline(now, key);
+            }
+        }
+        if self.draining.is_some_and(|deadline| deadline <= now.mono) {
+            self.end_all(now);
+        }
+        self.check_invariants();
+    }
+
+    fn deadline(&mut self, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        let frame_due = connection.frame_deadline(self.settings.frame_timeout);
+        let write_due = connection.write_deadline(self.settings.write_timeout);
+        let next = match connection.state {
+            State::Opening(due) if due <= now.mono => return self.fault(now, key, Fault::HandshakeTimeout),
+            State::Closing(due) | State::HalfClosed(due) if due <= now.mono => return self.forget(key),
+            State::Opening(due) => due.min(frame_due),
+            State::Closing(due) | State::HalfClosed(due) => due,
+            State::Open(session) => {
+                if write_due <= now.mono {
+                    return self.close(now, key, CloseReason::Fault(Fault::WriteStalled));
+                }
+                if let Some(fault) = self.session_overdue(now, key, session) {
+                    return self.fault(now, key, fault);
+                }
+                self.connections
+                    .get(key)
+                    .map_or(Mono::NEVER, |c| self.session_deadline(c, session))
+            }
+        };
+        if frame_due <= now.mono
+            && matches!(self.connections.get(key), Some(c) if c.frame_began != Mono::NEVER)
+        {
+            return self.fault(now, key, Fault::FrameTimeout);
+        }
+        self.arm(key, next);
+    }
+
+    /// Silence and expiry. An idle session also gives back its queues here.
+    fn session_overdue(&mut self, now: Now, key: ConnectionKey, session_key: SessionKey) -> Option<Fault> {
+        let connection = self.connections.get(key)?;
+        let session = self.sessions.get_mut(session_key)?;
+        session.shrink();
+        if connection.silence_deadline(session.heartbeat) <= now.mono {
+            return Some(Fault::HeartbeatTimeout);
+        }
+        match session.expiry {
+            Expiry::At(due) if due <= now.mono => {
+                session.expiry = Expiry::Grace(due + self.settings.expiry_grace);
+                let notice = v1::Notice {
+                    status: Code::Unauthenticated.to_wire(),
+                    reason: Reason::TokenExpired.into(),
+                    message: "the access token has expired: the connection will close".to_owned(),
+                    member: 0,
+                };
+                self.put_optional(key, gateway::NOTICE, &notice);
+                None
+            }
+            Expiry::Grace(due) if due <= now.mono => Some(Fault::TokenExpired),
+            Expiry::Never | Expiry::At(_) | Expiry::Grace(_) => None,
+        }
+    }
+
+    /// Arms the alarm of a connection that has just got its session.
+    pub(super) fn arm_session(&mut self, key: ConnectionKey) {
+        if let (Some(connection), Some(session)) = (self.connections.get(key), self.session_of(key)) {
+            let due = self.session_deadline(connection, session);
+            self.arm(key, due);
+        }
+    }
+
+    /// Begins the drain: every client is told to go, requests are served for `timeout`, then all is closed.
+    pub fn drain(&mut self, now: Now, timeout: Duration) {
+        if self.draining.is_some() {
+            return;
+        }
+        self.draining = Some(now.mono + timeout);
+        let keys: Vec<ConnectionKey> = self.connections.keys().collect();
+        for key in keys {
+            if self.session_of(key).is_none() {
+                continue;
+            }
+            let go_away = v1::GoAway {
+                reason: Reason::Shutdown.into(),
+                deadline_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+                reconnect_after_ms: self.reconnect_after_ms(),
+                addresses: Vec::new(),
+                resumable: false,
+                message: String::new(),
+            };
+            self.put(key, gateway::GO_AWAY, &go_away);
+        }
+    }
+
+    fn end_all(&mut self, now: Now) {
+        let keys: Vec<ConnectionKey> = self.connections.keys().collect();
+        for key in keys {
+            self.close(now, key, CloseReason::Fault(Fault::Shutdown));
+        }
+        // Nothing is left to end but what lingers, and that has deadlines of its own.
+        self.draining = Some(Mono::NEVER);
+    }
+}
