@@ -15,6 +15,7 @@
 
 pub mod auth;
 pub mod base;
+pub mod forward;
 pub mod relay;
 pub mod routing;
 pub mod session;

@@ -58,11 +58,7 @@ fn cut(bytes: &[u8], max: usize) -> Result<Cut, FrameError> {
         return Err(FrameError::TooLarge { announced, max });
     }
     let total = len.saturating_add(LENGTH_BYTES);
-    Ok(if bytes.len() >= total {
-        Cut::Whole(len)
-    } else {
-        Cut::Part(total)
-    })
+    Ok(if bytes.len() >= total { Cut::Whole(len) } else { Cut::Part(total) })
 }
 
 /// Cuts frames from the bytes of one connection, whatever the sizes of the reads.
@@ -145,14 +141,8 @@ impl Assembler {
     fn keep(&mut self, bytes: &[u8], frame_total: usize) {
         let needed = self.partial.len().saturating_add(bytes.len());
         if needed > self.partial.capacity() {
-            let wanted = self
-                .partial
-                .capacity()
-                .saturating_mul(2)
-                .max(needed)
-                .min(frame_total.max(needed));
-            self.partial
-                .reserve_exact(wanted.saturating_sub(self.partial.len()));
+            let wanted = self.partial.capacity().saturating_mul(2).max(needed).min(frame_total.max(needed));
+            self.partial.reserve_exact(wanted.saturating_sub(self.partial.len()));
         }
         self.partial.extend_from_slice(bytes);
     }
@@ -250,10 +240,7 @@ mod tests {
     #[test]
     fn zero_and_huge_lengths_are_errors() {
         assert_eq!(frames(&[&[0, 0, 0, 0]], 10), Err(FrameError::Empty));
-        let error = FrameError::TooLarge {
-            announced: 11,
-            max: 10,
-        };
+        let error = FrameError::TooLarge { announced: 11, max: 10 };
         assert_eq!(frames(&[&[0, 0, 0, 11]], 10), Err(error));
         assert_eq!(frames(&[&[0, 0], &[0, 11]], 10), Err(error));
         assert!(frames(&[b"GET / HTTP/1.1"], 1 << 24).is_err());
@@ -271,31 +258,15 @@ mod tests {
 
     #[test]
     fn a_frame_is_what_prost_would_write() {
-        let request = v1::Request {
-            command: 1,
-            payload: vec![9; 200].into(),
-            ..Default::default()
-        };
+        let request = v1::Request { command: 1, payload: vec![9; 200].into(), ..Default::default() };
         let mut out = Vec::new();
-        put_frame(
-            &mut out,
-            Numbers { seq: 300, ack: 7 },
-            member::client::REQUEST,
-            &request,
-        );
+        put_frame(&mut out, Numbers { seq: 300, ack: 7 }, member::client::REQUEST, &request);
         assert_eq!(
             out.len(),
-            frame_len(
-                Numbers { seq: 300, ack: 7 },
-                member::client::REQUEST,
-                request.encoded_len()
-            )
+            frame_len(Numbers { seq: 300, ack: 7 }, member::client::REQUEST, request.encoded_len())
         );
-        let frame = v1::ClientFrame {
-            up_seq: 300,
-            ack: 7,
-            member: Some(v1::client_frame::Member::Request(request)),
-        };
+        let frame =
+            v1::ClientFrame { up_seq: 300, ack: 7, member: Some(v1::client_frame::Member::Request(request)) };
         assert_eq!(out[LENGTH_BYTES..], frame.encode_to_vec());
     }
 

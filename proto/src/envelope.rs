@@ -64,10 +64,7 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// [`EnvelopeError`] when the bytes are not a frame.
     pub fn decode(frame: &'a [u8]) -> Result<Envelope<'a>, EnvelopeError> {
-        let mut envelope = Envelope {
-            numbers: Numbers::NONE,
-            member: None,
-        };
+        let mut envelope = Envelope { numbers: Numbers::NONE, member: None };
         let mut fields = Fields::new(frame);
         while let Some((number, value)) = fields.next()? {
             match (number, value) {
@@ -153,173 +150,55 @@ mod tests {
     use prost::Message;
 
     fn member_of(frame: &impl Message) -> u32 {
-        Envelope::decode(&frame.encode_to_vec())
-            .unwrap()
-            .member
-            .unwrap()
-            .0
+        Envelope::decode(&frame.encode_to_vec()).unwrap().member.unwrap().0
     }
 
     #[test]
     fn member_numbers_are_those_of_the_proto_files() {
         use client_frame::Member as C;
-        let client = |member| v1::ClientFrame {
-            member: Some(member),
-            ..Default::default()
-        };
-        assert_eq!(
-            member_of(&client(C::Hello(Default::default()))),
-            member::client::HELLO
-        );
-        assert_eq!(
-            member_of(&client(C::Request(Default::default()))),
-            member::client::REQUEST
-        );
-        assert_eq!(
-            member_of(&client(C::Cancel(Default::default()))),
-            member::client::CANCEL
-        );
-        assert_eq!(
-            member_of(&client(C::Ping(Default::default()))),
-            member::client::PING
-        );
-        assert_eq!(
-            member_of(&client(C::Pong(Default::default()))),
-            member::client::PONG
-        );
-        assert_eq!(
-            member_of(&client(C::Authenticate(Default::default()))),
-            member::client::AUTHENTICATE
-        );
-        assert_eq!(
-            member_of(&client(C::Bye(Default::default()))),
-            member::client::BYE
-        );
-        assert_eq!(
-            member_of(&client(C::ClientState(Default::default()))),
-            member::client::CLIENT_STATE
-        );
+        let client = |member| v1::ClientFrame { member: Some(member), ..Default::default() };
+        assert_eq!(member_of(&client(C::Hello(Default::default()))), member::client::HELLO);
+        assert_eq!(member_of(&client(C::Request(Default::default()))), member::client::REQUEST);
+        assert_eq!(member_of(&client(C::Cancel(Default::default()))), member::client::CANCEL);
+        assert_eq!(member_of(&client(C::Ping(Default::default()))), member::client::PING);
+        assert_eq!(member_of(&client(C::Pong(Default::default()))), member::client::PONG);
+        assert_eq!(member_of(&client(C::Authenticate(Default::default()))), member::client::AUTHENTICATE);
+        assert_eq!(member_of(&client(C::Bye(Default::default()))), member::client::BYE);
+        assert_eq!(member_of(&client(C::ClientState(Default::default()))), member::client::CLIENT_STATE);
         use gateway_frame::Member as G;
-        let gateway = |member| v1::GatewayFrame {
-            member: Some(member),
-            ..Default::default()
-        };
-        assert_eq!(
-            member_of(&gateway(G::Welcome(Default::default()))),
-            member::gateway::WELCOME
-        );
-        assert_eq!(
-            member_of(&gateway(G::Response(Default::default()))),
-            member::gateway::RESPONSE
-        );
-        assert_eq!(
-            member_of(&gateway(G::Push(Default::default()))),
-            member::gateway::PUSH
-        );
-        assert_eq!(
-            member_of(&gateway(G::Gap(Default::default()))),
-            member::gateway::GAP
-        );
-        assert_eq!(
-            member_of(&gateway(G::Ping(Default::default()))),
-            member::gateway::PING
-        );
-        assert_eq!(
-            member_of(&gateway(G::Pong(Default::default()))),
-            member::gateway::PONG
-        );
-        assert_eq!(
-            member_of(&gateway(G::GoAway(Default::default()))),
-            member::gateway::GO_AWAY
-        );
-        assert_eq!(
-            member_of(&gateway(G::Notice(Default::default()))),
-            member::gateway::NOTICE
-        );
-        assert_eq!(
-            member_of(&gateway(G::Error(Default::default()))),
-            member::gateway::ERROR
-        );
-        assert_eq!(
-            member_of(&gateway(G::Authenticated(Default::default()))),
-            member::gateway::AUTHENTICATED
-        );
-        assert_eq!(
-            member_of(&gateway(G::ByeAck(Default::default()))),
-            member::gateway::BYE_ACK
-        );
+        let gateway = |member| v1::GatewayFrame { member: Some(member), ..Default::default() };
+        assert_eq!(member_of(&gateway(G::Welcome(Default::default()))), member::gateway::WELCOME);
+        assert_eq!(member_of(&gateway(G::Response(Default::default()))), member::gateway::RESPONSE);
+        assert_eq!(member_of(&gateway(G::Push(Default::default()))), member::gateway::PUSH);
+        assert_eq!(member_of(&gateway(G::Gap(Default::default()))), member::gateway::GAP);
+        assert_eq!(member_of(&gateway(G::Ping(Default::default()))), member::gateway::PING);
+        assert_eq!(member_of(&gateway(G::Pong(Default::default()))), member::gateway::PONG);
+        assert_eq!(member_of(&gateway(G::GoAway(Default::default()))), member::gateway::GO_AWAY);
+        assert_eq!(member_of(&gateway(G::Notice(Default::default()))), member::gateway::NOTICE);
+        assert_eq!(member_of(&gateway(G::Error(Default::default()))), member::gateway::ERROR);
+        assert_eq!(member_of(&gateway(G::Authenticated(Default::default()))), member::gateway::AUTHENTICATED);
+        assert_eq!(member_of(&gateway(G::ByeAck(Default::default()))), member::gateway::BYE_ACK);
         use to_service::Member as S;
         let service = |member| v1::ToService { member: Some(member) };
-        assert_eq!(
-            member_of(&service(S::Hello(Default::default()))),
-            member::to_service::HELLO
-        );
-        assert_eq!(
-            member_of(&service(S::Auth(Default::default()))),
-            member::to_service::AUTH
-        );
-        assert_eq!(
-            member_of(&service(S::Call(Default::default()))),
-            member::to_service::CALL
-        );
-        assert_eq!(
-            member_of(&service(S::Cancel(Default::default()))),
-            member::to_service::CANCEL
-        );
-        assert_eq!(
-            member_of(&service(S::Ping(Default::default()))),
-            member::to_service::PING
-        );
-        assert_eq!(
-            member_of(&service(S::Pong(Default::default()))),
-            member::to_service::PONG
-        );
-        assert_eq!(
-            member_of(&service(S::PushResult(Default::default()))),
-            member::to_service::PUSH_RESULT
-        );
-        assert_eq!(
-            member_of(&service(S::PushReceipt(Default::default()))),
-            member::to_service::PUSH_RECEIPT
-        );
-        assert_eq!(
-            member_of(&service(S::Drain(Default::default()))),
-            member::to_service::DRAIN
-        );
-        assert_eq!(
-            member_of(&service(S::Error(Default::default()))),
-            member::to_service::ERROR
-        );
+        assert_eq!(member_of(&service(S::Hello(Default::default()))), member::to_service::HELLO);
+        assert_eq!(member_of(&service(S::Auth(Default::default()))), member::to_service::AUTH);
+        assert_eq!(member_of(&service(S::Call(Default::default()))), member::to_service::CALL);
+        assert_eq!(member_of(&service(S::Cancel(Default::default()))), member::to_service::CANCEL);
+        assert_eq!(member_of(&service(S::Ping(Default::default()))), member::to_service::PING);
+        assert_eq!(member_of(&service(S::Pong(Default::default()))), member::to_service::PONG);
+        assert_eq!(member_of(&service(S::PushResult(Default::default()))), member::to_service::PUSH_RESULT);
+        assert_eq!(member_of(&service(S::PushReceipt(Default::default()))), member::to_service::PUSH_RECEIPT);
+        assert_eq!(member_of(&service(S::Drain(Default::default()))), member::to_service::DRAIN);
+        assert_eq!(member_of(&service(S::Error(Default::default()))), member::to_service::ERROR);
         use to_gateway::Member as T;
         let gateway = |member| v1::ToGateway { member: Some(member) };
-        assert_eq!(
-            member_of(&gateway(T::HelloAck(Default::default()))),
-            member::to_gateway::HELLO_ACK
-        );
-        assert_eq!(
-            member_of(&gateway(T::Reply(Default::default()))),
-            member::to_gateway::REPLY
-        );
-        assert_eq!(
-            member_of(&gateway(T::Push(Default::default()))),
-            member::to_gateway::PUSH
-        );
-        assert_eq!(
-            member_of(&gateway(T::Ping(Default::default()))),
-            member::to_gateway::PING
-        );
-        assert_eq!(
-            member_of(&gateway(T::Pong(Default::default()))),
-            member::to_gateway::PONG
-        );
-        assert_eq!(
-            member_of(&gateway(T::Drain(Default::default()))),
-            member::to_gateway::DRAIN
-        );
-        assert_eq!(
-            member_of(&gateway(T::Error(Default::default()))),
-            member::to_gateway::ERROR
-        );
+        assert_eq!(member_of(&gateway(T::HelloAck(Default::default()))), member::to_gateway::HELLO_ACK);
+        assert_eq!(member_of(&gateway(T::Reply(Default::default()))), member::to_gateway::REPLY);
+        assert_eq!(member_of(&gateway(T::Push(Default::default()))), member::to_gateway::PUSH);
+        assert_eq!(member_of(&gateway(T::Ping(Default::default()))), member::to_gateway::PING);
+        assert_eq!(member_of(&gateway(T::Pong(Default::default()))), member::to_gateway::PONG);
+        assert_eq!(member_of(&gateway(T::Drain(Default::default()))), member::to_gateway::DRAIN);
+        assert_eq!(member_of(&gateway(T::Error(Default::default()))), member::to_gateway::ERROR);
     }
 
     #[test]
@@ -328,10 +207,7 @@ mod tests {
         assert_eq!(Envelope::decode(&bytes).unwrap().member, Some((9, &[][..])));
         bytes.extend([0x52, 0x00]);
         assert_eq!(Envelope::decode(&bytes), Err(EnvelopeError::SeveralMembers));
-        assert_eq!(
-            Envelope::decode(&[0x4a, 0x00, 0x4a, 0x00]),
-            Err(EnvelopeError::SeveralMembers)
-        );
+        assert_eq!(Envelope::decode(&[0x4a, 0x00, 0x4a, 0x00]), Err(EnvelopeError::SeveralMembers));
     }
 
     #[test]
@@ -346,10 +222,7 @@ mod tests {
     #[test]
     fn a_member_that_is_no_message_is_malformed() {
         assert_eq!(Envelope::decode(&[0x48, 0x01]), Err(EnvelopeError::Malformed));
-        assert_eq!(
-            Envelope::decode(&[0x4a, 0x05, 0x00]),
-            Err(EnvelopeError::Malformed)
-        );
+        assert_eq!(Envelope::decode(&[0x4a, 0x05, 0x00]), Err(EnvelopeError::Malformed));
         assert_eq!(Envelope::decode(&[0x00]), Err(EnvelopeError::Malformed));
     }
 }

@@ -139,32 +139,10 @@ mod tests {
         let proof = facts().prove(&key, Prover::Service);
         assert!(facts().verify(&key, Prover::Service, &proof));
         assert!(!facts().verify(&key, Prover::Gateway, &proof), "reflected");
-        assert!(
-            !LinkFacts {
-                service: "cha",
-                ..facts()
-            }
-            .verify(&key, Prover::Service, &proof)
-        );
-        assert!(
-            !LinkFacts {
-                boot_id: 8,
-                ..facts()
-            }
-            .verify(&key, Prover::Service, &proof)
-        );
-        assert!(
-            !LinkFacts {
-                purpose: 1,
-                ..facts()
-            }
-            .verify(&key, Prover::Service, &proof)
-        );
-        assert!(!facts().verify(
-            &LinkKey::new(b"another secret !").unwrap(),
-            Prover::Service,
-            &proof
-        ));
+        assert!(!LinkFacts { service: "cha", ..facts() }.verify(&key, Prover::Service, &proof));
+        assert!(!LinkFacts { boot_id: 8, ..facts() }.verify(&key, Prover::Service, &proof));
+        assert!(!LinkFacts { purpose: 1, ..facts() }.verify(&key, Prover::Service, &proof));
+        assert!(!facts().verify(&LinkKey::new(b"another secret !").unwrap(), Prover::Service, &proof));
         assert!(!facts().verify(&key, Prover::Service, b""));
     }
 

@@ -58,9 +58,6 @@ mod tests {
         assert_eq!(Mono::NEVER + Duration::from_secs(1), Mono::NEVER);
         assert_eq!(Mono::ZERO - Duration::from_secs(1), Mono::ZERO);
         assert_eq!(Mono::ZERO.since(Mono::from_nanos(5)), Duration::ZERO);
-        assert_eq!(
-            Mono::from_nanos(1_000_005).since(Mono::from_nanos(5)),
-            Duration::from_millis(1)
-        );
+        assert_eq!(Mono::from_nanos(1_000_005).since(Mono::from_nanos(5)), Duration::from_millis(1));
     }
 }

@@ -231,10 +231,7 @@ mod tests {
 
     #[test]
     fn directives_are_counted() {
-        let reply = v1::Reply {
-            directives: vec![v1::Directive::default(); 3],
-            ..Default::default()
-        };
+        let reply = v1::Reply { directives: vec![v1::Directive::default(); 3], ..Default::default() };
         let bytes = reply.encode_to_vec();
         assert_eq!(ReplyView::decode(&bytes).unwrap().directives, Repeated(3));
     }

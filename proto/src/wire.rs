@@ -103,11 +103,7 @@ macro_rules! varint_field {
             }
             #[inline]
             fn field_len(&self, number: u32) -> usize {
-                if *self == <$type>::default() {
-                    0
-                } else {
-                    key_len(number) + encoded_len_varint($to(*self))
-                }
+                if *self == <$type>::default() { 0 } else { key_len(number) + encoded_len_varint($to(*self)) }
             }
             #[inline]
             fn put_field(&self, number: u32, out: &mut Vec<u8>) {
@@ -148,11 +144,7 @@ impl<'a> Field<'a> for &'a [u8] {
     }
     #[inline]
     fn field_len(&self, number: u32) -> usize {
-        if self.is_empty() {
-            0
-        } else {
-            bytes_field_len(number, <[u8]>::len(self))
-        }
+        if self.is_empty() { 0 } else { bytes_field_len(number, <[u8]>::len(self)) }
     }
     #[inline]
     fn put_field(&self, number: u32, out: &mut Vec<u8>) {

@@ -19,15 +19,9 @@ impl SigningKey {
     /// [`KeyRingError::ShortSecret`].
     pub fn new(id: &str, secret: &[u8]) -> Result<SigningKey, KeyRingError> {
         if secret.len() < SECRET_BYTES_MIN {
-            return Err(KeyRingError::ShortSecret {
-                id: id.to_owned(),
-                bytes: secret.len(),
-            });
+            return Err(KeyRingError::ShortSecret { id: id.to_owned(), bytes: secret.len() });
         }
-        Ok(SigningKey {
-            id: id.to_owned(),
-            key: hmac::Key::new(hmac::HMAC_SHA256, secret),
-        })
+        Ok(SigningKey { id: id.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, secret) })
     }
 }
 
@@ -92,12 +86,7 @@ impl KeyRing {
                 return Err(KeyRingError::SameId(key.id.clone()));
             }
         }
-        Ok(KeyRing {
-            keys,
-            issuer,
-            audience,
-            leeway_s,
-        })
+        Ok(KeyRing { keys, issuer, audience, leeway_s })
     }
 
     /// The key that a token names; a token may leave the name out when there is only one.

@@ -62,10 +62,7 @@ pub struct Bell<W, F = AtomicBool> {
 impl<W: Wake, F: Flag> Bell<W, F> {
     /// A bell whose sleeper is awake.
     pub fn new(waker: W) -> Bell<W, F> {
-        Bell {
-            asleep: F::default(),
-            waker,
-        }
+        Bell { asleep: F::default(), waker }
     }
 
     /// For the ringer, after its push: wakes the sleeper if it may not see the push by itself.

@@ -30,17 +30,13 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn start() -> Clock {
         let now = Instant::now();
-        Clock {
-            origin: now.checked_sub(Duration::from_secs(1)).unwrap_or(now),
-        }
+        Clock { origin: now.checked_sub(Duration::from_secs(1)).unwrap_or(now) }
     }
 
     /// The time now.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn read(&self) -> Now {
-        let unix = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Now {
             mono: Mono::ZERO + self.origin.elapsed(),
             unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),

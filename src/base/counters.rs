@@ -118,9 +118,7 @@ pub struct Cells {
 
 impl Default for Cells {
     fn default() -> Self {
-        Cells {
-            cells: [const { AtomicU64::new(0) }; CELLS],
-        }
+        Cells { cells: [const { AtomicU64::new(0) }; CELLS] }
     }
 }
 
@@ -150,10 +148,7 @@ impl Cells {
     #[inline]
     fn add_at(&self, at: usize, amount: u64) {
         if let Some(cell) = self.cells.get(at) {
-            cell.store(
-                cell.load(Ordering::Relaxed).wrapping_add(amount),
-                Ordering::Relaxed,
-            );
+            cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
         }
     }
 
@@ -232,10 +227,7 @@ mod tests {
         two.outcome(Code::Unavailable, Duration::from_secs(1000));
         let totals = Totals::of([&one, &two]);
         assert_eq!(totals.value(Count::FramesReceived), 3);
-        assert_eq!(
-            (totals.outcomes(Code::Ok), totals.outcomes(Code::Unavailable)),
-            (1, 1)
-        );
+        assert_eq!((totals.outcomes(Code::Ok), totals.outcomes(Code::Unavailable)), (1, 1));
         let buckets: Vec<_> = totals.latency_buckets().filter(|(_, count)| *count > 0).collect();
         assert_eq!(buckets, [(Some(32), 1), (None, 1)]);
         assert_eq!(totals.latency_sum_us(), 1_000_000_017);
@@ -244,13 +236,7 @@ mod tests {
     #[test]
     fn buckets_hold_what_their_bound_says() {
         assert_eq!(
-            (
-                bucket_of(0),
-                bucket_of(16),
-                bucket_of(17),
-                bucket_of(32),
-                bucket_of(33)
-            ),
+            (bucket_of(0), bucket_of(16), bucket_of(17), bucket_of(32), bucket_of(33)),
             (0, 0, 1, 1, 2)
         );
         assert_eq!(bucket_of(u64::MAX), LATENCY_BUCKETS - 1);

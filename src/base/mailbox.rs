@@ -16,10 +16,7 @@ pub struct Outbox<T, W> {
 
 impl<T, W> Clone for Outbox<T, W> {
     fn clone(&self) -> Self {
-        Outbox {
-            sender: self.sender.clone(),
-            bell: self.bell.clone(),
-        }
+        Outbox { sender: self.sender.clone(), bell: self.bell.clone() }
     }
 }
 

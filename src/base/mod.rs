@@ -6,6 +6,7 @@ pub mod clock;
 pub mod counters;
 pub mod ids;
 pub mod mailbox;
+pub mod output;
 pub mod rng;
 pub mod slab;
 pub mod wheel;

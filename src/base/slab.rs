@@ -14,11 +14,7 @@ pub struct Key<Tag> {
 impl<Tag> Key<Tag> {
     /// The key with this index and generation, e.g. from the number that [`Key::to_u64`] gave.
     pub const fn new(index: u32, generation: u32) -> Key<Tag> {
-        Key {
-            index,
-            generation,
-            tag: PhantomData,
-        }
+        Key { index, generation, tag: PhantomData }
     }
 
     /// Where the entry lies; free for another once the entry is removed.
@@ -73,20 +69,13 @@ pub struct GenSlab<Tag, T> {
 
 impl<Tag, T> Default for GenSlab<Tag, T> {
     fn default() -> Self {
-        GenSlab {
-            entries: slab::Slab::new(),
-            generations: Vec::new(),
-            tag: PhantomData,
-        }
+        GenSlab { entries: slab::Slab::new(), generations: Vec::new(), tag: PhantomData }
     }
 }
 
 impl<Tag, T> GenSlab<Tag, T> {
     /// Adds an entry. More than `u32::MAX` entries cannot be told apart: callers bound them long before.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "callers bound the number of entries"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "callers bound the number of entries")]
     pub fn insert(&mut self, value: T) -> Key<Tag> {
         let index = self.entries.insert(value);
         if index >= self.generations.len() {
@@ -102,20 +91,12 @@ impl<Tag, T> GenSlab<Tag, T> {
 
     /// The entry, unless it was removed.
     pub fn get(&self, key: Key<Tag>) -> Option<&T> {
-        if self.is_current(key) {
-            self.entries.get(key.index())
-        } else {
-            None
-        }
+        if self.is_current(key) { self.entries.get(key.index()) } else { None }
     }
 
     /// The entry, unless it was removed.
     pub fn get_mut(&mut self, key: Key<Tag>) -> Option<&mut T> {
-        if self.is_current(key) {
-            self.entries.get_mut(key.index())
-        } else {
-            None
-        }
+        if self.is_current(key) { self.entries.get_mut(key.index()) } else { None }
     }
 
     /// Takes the entry out, unless that has happened before.
@@ -131,10 +112,7 @@ impl<Tag, T> GenSlab<Tag, T> {
     }
 
     /// The key of the entry that lies at `index` now.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "an index of an entry fits, see insert"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "an index of an entry fits, see insert")]
     pub fn key_at(&self, index: usize) -> Option<Key<Tag>> {
         self.entries.get(index)?;
         Some(Key::new(index as u32, *self.generations.get(index)?))

@@ -61,15 +61,8 @@ struct Level<K> {
 
 impl<K: Copy> Default for Wheel<K> {
     fn default() -> Self {
-        let level = || Level {
-            occupied: 0,
-            slots: [const { Vec::new() }; SLOTS],
-        };
-        Wheel {
-            levels: std::array::from_fn(|_| level()),
-            current: 0,
-            len: 0,
-        }
+        let level = || Level { occupied: 0, slots: [const { Vec::new() }; SLOTS] };
+        Wheel { levels: std::array::from_fn(|_| level()), current: 0, len: 0 }
     }
 }
 
@@ -83,10 +76,7 @@ impl<K: Copy> Wheel<K> {
         }
     }
 
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "level and slot are masked to their arrays"
-    )]
+    #[expect(clippy::indexing_slicing, reason = "level and slot are masked to their arrays")]
     fn insert(&mut self, key: K, due: Mono) {
         let (level, slot) = self.place(due);
         self.levels[level].occupied |= 1 << slot;
@@ -151,8 +141,7 @@ impl<K: Copy> Wheel<K> {
 
     /// When [`Wheel::expire`] should be called next; it may then find that nothing is due yet.
     pub fn next_due(&self) -> Option<Mono> {
-        self.next_slot()
-            .map(|(_, _, start)| Mono::from_nanos(start << TICK_SHIFT))
+        self.next_slot().map(|(_, _, start)| Mono::from_nanos(start << TICK_SHIFT))
     }
 
     /// Entries held, stale ones included.
@@ -186,10 +175,7 @@ mod tests {
         assert_eq!(wheel.len(), 1);
         wheel.arm(&mut alarm, 7, at(50));
         assert_eq!(wheel.len(), 2, "an earlier deadline needs an entry of its own");
-        let rung: Vec<bool> = drain(&mut wheel, at(600))
-            .iter()
-            .map(|(_, due)| alarm.rings(*due))
-            .collect();
+        let rung: Vec<bool> = drain(&mut wheel, at(600)).iter().map(|(_, due)| alarm.rings(*due)).collect();
         assert_eq!(rung, [true, false], "the later entry is stale");
         assert!(wheel.is_empty());
         assert_eq!(wheel.next_due(), None);

@@ -32,9 +32,7 @@ pub struct Arena {
 impl Arena {
     /// An arena that has room for `bytes` bytes.
     pub fn with_capacity(bytes: usize) -> Arena {
-        Arena {
-            bytes: Vec::with_capacity(bytes),
-        }
+        Arena { bytes: Vec::with_capacity(bytes) }
     }
 
     /// Copies a body in.
@@ -55,9 +53,7 @@ impl Arena {
             Body::Own(bytes) => bytes,
             Body::Shared { start, len } => {
                 let (start, len) = (*start as usize, *len as usize);
-                self.bytes
-                    .get(start..start.saturating_add(len))
-                    .unwrap_or_default()
+                self.bytes.get(start..start.saturating_add(len)).unwrap_or_default()
             }
         }
     }
@@ -86,10 +82,6 @@ mod tests {
         assert_eq!(arena.read(&large).len(), OWN_BODY_BYTES + 1);
         assert_eq!(arena.len(), 6);
         assert_eq!(arena.read(&Body::EMPTY), b"");
-        assert_eq!(
-            arena.read(&Body::Shared { start: 5, len: 9 }),
-            b"",
-            "of another arena: nothing"
-        );
+        assert_eq!(arena.read(&Body::Shared { start: 5, len: 9 }), b"", "of another arena: nothing");
     }
 }

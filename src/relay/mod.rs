@@ -14,7 +14,7 @@ pub use arena::{Arena, Body};
 pub use caller::Caller;
 pub use outcome::Outcome;
 
-use crate::base::ids::{RouteId, SessionKey, ShardId, Ticket};
+use crate::base::ids::{RouteId, SessionId, SessionKey, ShardId, Ticket};
 use moorgate_proto::time::Mono;
 
 /// One admitted request on its way to a service.
@@ -24,6 +24,8 @@ pub struct Forward {
     pub ticket: Ticket,
     /// Whose request it is: calls of an ordered route queue up by it.
     pub session: SessionKey,
+    /// The same for services: the ordering key of an ordered route.
+    pub session_id: SessionId,
     /// Where the shard routed it.
     pub route: RouteId,
     /// When it must be settled.

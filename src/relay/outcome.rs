@@ -32,9 +32,6 @@ impl Outcome {
 
     /// An outcome of the gateway's own for a call that a service may have run.
     pub const fn unknown(code: Code, reason: Reason) -> Outcome {
-        Outcome {
-            execution: Execution::Unknown,
-            ..Outcome::refused(code, reason)
-        }
+        Outcome { execution: Execution::Unknown, ..Outcome::refused(code, reason) }
     }
 }

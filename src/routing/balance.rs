@@ -36,11 +36,7 @@ impl Balancer {
     pub fn pick(&mut self, candidates: impl ExactSizeIterator<Item = Candidate> + Clone) -> Option<usize> {
         let len = candidates.len();
         let start = if self.next < len { self.next } else { 0 };
-        let turned = candidates
-            .clone()
-            .enumerate()
-            .skip(start)
-            .chain(candidates.enumerate().take(start));
+        let turned = candidates.clone().enumerate().skip(start).chain(candidates.enumerate().take(start));
         let mut ready = turned.filter(|(_, candidate)| candidate.ready);
         let chosen = match self.balance {
             Balance::RoundRobin => ready.next(),
@@ -60,10 +56,7 @@ mod tests {
         let mut balancer = Balancer::new(balance);
         let all: Vec<_> = candidates
             .iter()
-            .map(|(outstanding, ready)| Candidate {
-                outstanding: *outstanding,
-                ready: *ready,
-            })
+            .map(|(outstanding, ready)| Candidate { outstanding: *outstanding, ready: *ready })
             .collect();
         (0..times).map(|_| balancer.pick(all.iter().copied())).collect()
     }
@@ -71,19 +64,13 @@ mod tests {
     #[test]
     fn round_robin_goes_round_the_ready_ones() {
         let all = [(9, true), (0, false), (0, true)];
-        assert_eq!(
-            picks(Balance::RoundRobin, &all, 4),
-            [Some(0), Some(2), Some(0), Some(2)]
-        );
+        assert_eq!(picks(Balance::RoundRobin, &all, 4), [Some(0), Some(2), Some(0), Some(2)]);
     }
 
     #[test]
     fn least_outstanding_takes_the_least_and_turns_among_equals() {
         let all = [(2, true), (1, true), (1, true), (0, false)];
-        assert_eq!(
-            picks(Balance::LeastOutstanding, &all, 3),
-            [Some(1), Some(2), Some(1)]
-        );
+        assert_eq!(picks(Balance::LeastOutstanding, &all, 3), [Some(1), Some(2), Some(1)]);
     }
 
     #[test]

@@ -50,8 +50,6 @@ impl Roles {
 
     /// The bits of several roles.
     pub fn mask<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> RoleMask {
-        names.into_iter().fold(RoleMask::NONE, |mask, name| {
-            RoleMask(mask.0 | self.mask_of(name).0)
-        })
+        names.into_iter().fold(RoleMask::NONE, |mask, name| RoleMask(mask.0 | self.mask_of(name).0))
     }
 }

@@ -81,9 +81,7 @@ impl RouteTable {
     }
 
     fn mask_for(&mut self, names: &[String]) -> Option<RoleMask> {
-        names
-            .iter()
-            .try_for_each(|name| self.roles.intern(name).map(|_| ()))?;
+        names.iter().try_for_each(|name| self.roles.intern(name).map(|_| ()))?;
         Some(self.roles.mask(names.iter().map(String::as_str)))
     }
 
@@ -99,13 +97,8 @@ impl RouteTable {
             .get(at)
             .filter(|range| range.commands.contains(command))
             .ok_or(RouteMiss::NoCommand)?;
-        let owner = range
-            .versions
-            .iter()
-            .find(|(versions, _)| versions.contains(version));
-        owner
-            .and_then(|(_, id)| self.routes.get(id.index()))
-            .ok_or(RouteMiss::NoVersion)
+        let owner = range.versions.iter().find(|(versions, _)| versions.contains(version));
+        owner.and_then(|(_, id)| self.routes.get(id.index())).ok_or(RouteMiss::NoVersion)
     }
 
     /// A route by its id.
@@ -167,12 +160,7 @@ fn overlaps(settings: &[RouteSettings]) -> Vec<RoutingError> {
 fn ranges(settings: &[RouteSettings]) -> Vec<Range> {
     let mut cuts: Vec<u64> = settings
         .iter()
-        .flat_map(|route| {
-            [
-                u64::from(route.commands.first),
-                u64::from(route.commands.last) + 1,
-            ]
-        })
+        .flat_map(|route| [u64::from(route.commands.first), u64::from(route.commands.last) + 1])
         .collect();
     cuts.sort_unstable();
     cuts.dedup();
@@ -191,10 +179,7 @@ fn ranges(settings: &[RouteSettings]) -> Vec<Range> {
         if let ((Ok(first), Ok(last)), false) = (bounds, open.is_empty()) {
             let id = |at: usize| RouteId(u16::try_from(at).unwrap_or(u16::MAX));
             let versions = open.iter().map(|(at, route)| (route.versions, id(*at))).collect();
-            ranges.push(Range {
-                commands: Span { first, last },
-                versions,
-            });
+            ranges.push(Range { commands: Span { first, last }, versions });
         }
     }
     ranges
@@ -208,21 +193,15 @@ mod tests {
 
     fn route(first: u32, last: u32, versions: (u32, u32), service: u16) -> RouteSettings {
         RouteSettings {
-            versions: Span {
-                first: versions.0,
-                last: versions.1,
-            },
+            versions: Span { first: versions.0, last: versions.1 },
             ..RouteSettings::new(Span { first, last }, ServiceId(service))
         }
     }
 
     #[test]
     fn a_command_finds_its_route_by_version() {
-        let settings = [
-            route(0x200, 0x2ff, (1, 1), 1),
-            route(0x100, 0x1ff, (1, 2), 0),
-            route(0x210, 0x210, (2, 3), 2),
-        ];
+        let settings =
+            [route(0x200, 0x2ff, (1, 1), 1), route(0x100, 0x1ff, (1, 2), 0), route(0x210, 0x210, (2, 3), 2)];
         let table = RouteTable::build(&settings).unwrap();
         let service = |command, version| table.find(command, version).map(|route| route.service.0);
         assert_eq!(service(0x100, 2), Ok(0));
@@ -237,15 +216,8 @@ mod tests {
 
     #[test]
     fn overlaps_are_found() {
-        let settings = [
-            route(1, 10, (1, 1), 0),
-            route(10, 20, (1, 2), 0),
-            route(5, 6, (2, 2), 0),
-        ];
-        assert_eq!(
-            RouteTable::build(&settings).unwrap_err(),
-            [RoutingError::Overlap(0, 1)]
-        );
+        let settings = [route(1, 10, (1, 1), 0), route(10, 20, (1, 2), 0), route(5, 6, (2, 2), 0)];
+        assert_eq!(RouteTable::build(&settings).unwrap_err(), [RoutingError::Overlap(0, 1)]);
     }
 
     #[test]
@@ -254,10 +226,7 @@ mod tests {
         settings[0].roles = vec!["admin".into(), "staff".into()];
         let table = RouteTable::build(&settings).unwrap();
         let allows = |command, roles: &[&str]| {
-            table
-                .find(command, 1)
-                .unwrap()
-                .allows(table.role_mask(roles.iter().copied()))
+            table.find(command, 1).unwrap().allows(table.role_mask(roles.iter().copied()))
         };
         assert!(allows(1, &["guest", "staff"]));
         assert!(!allows(1, &["guest"]));
@@ -269,10 +238,7 @@ mod tests {
     fn roles_are_bounded() {
         let mut settings = [route(1, 1, (1, 1), 0)];
         settings[0].roles = (0..65).map(|n| format!("role{n}")).collect();
-        assert_eq!(
-            RouteTable::build(&settings).unwrap_err(),
-            [RoutingError::TooManyRoles]
-        );
+        assert_eq!(RouteTable::build(&settings).unwrap_err(), [RoutingError::TooManyRoles]);
     }
 
     proptest! {

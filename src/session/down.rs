@@ -63,16 +63,12 @@ impl Down {
 
     /// Responses that the client has not acknowledged, sent or not.
     pub fn responses(&self) -> usize {
-        self.queues.as_ref().map_or(0, |queues| {
-            queues.waiting.len().saturating_add(queues.window.len())
-        })
+        self.queues.as_ref().map_or(0, |queues| queues.waiting.len().saturating_add(queues.window.len()))
     }
 
     /// Whether Responses wait for room in the output.
     pub fn is_waiting(&self) -> bool {
-        self.queues
-            .as_ref()
-            .is_some_and(|queues| !queues.waiting.is_empty())
+        self.queues.as_ref().is_some_and(|queues| !queues.waiting.is_empty())
     }
 
     /// Bytes kept.
@@ -86,10 +82,7 @@ impl Down {
     /// [`Fault::AckBeyondSent`] for a number that was never given.
     pub fn acknowledge(&mut self, ack: u64) -> Result<(), Fault> {
         if ack > self.sent {
-            return Err(Fault::AckBeyondSent {
-                sent: self.sent,
-                got: ack,
-            });
+            return Err(Fault::AckBeyondSent { sent: self.sent, got: ack });
         }
         if let Some(queues) = &mut self.queues {
             while self.acked < ack {
@@ -109,10 +102,7 @@ impl Down {
         match out {
             Some(out) if queues.waiting.is_empty() => {
                 self.sent = self.sent.saturating_add(1);
-                let numbers = Numbers {
-                    seq: self.sent,
-                    ack: admitted,
-                };
+                let numbers = Numbers { seq: self.sent, ack: admitted };
                 let start = out.len();
                 put_frame(out, numbers, RESPONSE, response);
                 let len = out.len().saturating_sub(start);
@@ -130,11 +120,7 @@ impl Down {
             }
             _ => {
                 let full = queues.bytes.saturating_add(response.payload.len()) > KEPT_BYTES_MAX;
-                let kept = if full {
-                    without_payload(response)
-                } else {
-                    *response
-                };
+                let kept = if full { without_payload(response) } else { *response };
                 let mut body = Vec::with_capacity(kept.body_len());
                 kept.put(&mut body);
                 queues.bytes = queues.bytes.saturating_add(body.len());
@@ -154,20 +140,9 @@ impl Down {
             };
             self.sent = self.sent.saturating_add(1);
             let start = out.len();
-            put_frame(
-                out,
-                Numbers {
-                    seq: self.sent,
-                    ack: admitted,
-                },
-                RESPONSE,
-                &Encoded(&body),
-            );
+            put_frame(out, Numbers { seq: self.sent, ack: admitted }, RESPONSE, &Encoded(&body));
             let frame: Box<[u8]> = out.get(start..).unwrap_or_default().into();
-            queues.bytes = queues
-                .bytes
-                .saturating_sub(body.len())
-                .saturating_add(frame.len());
+            queues.bytes = queues.bytes.saturating_sub(body.len()).saturating_add(frame.len());
             queues.window.push_back(Kept { frame });
             written = written.saturating_add(1);
         }
@@ -176,22 +151,14 @@ impl Down {
 
     /// Gives back the memory of empty queues.
     pub fn shrink(&mut self) {
-        if self
-            .queues
-            .as_ref()
-            .is_some_and(|queues| queues.waiting.is_empty() && queues.window.is_empty())
-        {
+        if self.queues.as_ref().is_some_and(|queues| queues.waiting.is_empty() && queues.window.is_empty()) {
             self.queues = None;
         }
     }
 }
 
 fn without_payload<'a>(response: &ResponseView<'a>) -> ResponseView<'a> {
-    ResponseView {
-        payload: &[],
-        payload_dropped: !response.payload.is_empty(),
-        ..*response
-    }
+    ResponseView { payload: &[], payload_dropped: !response.payload.is_empty(), ..*response }
 }
 
 #[cfg(test)]
@@ -201,11 +168,7 @@ mod tests {
     use moorgate_proto::envelope::Envelope;
 
     fn response(up_seq: u64, payload: &[u8]) -> ResponseView<'_> {
-        ResponseView {
-            up_seq,
-            payload,
-            ..Default::default()
-        }
+        ResponseView { up_seq, payload, ..Default::default() }
     }
 
     fn frames(mut bytes: &[u8]) -> Vec<(u64, u64)> {
@@ -225,10 +188,7 @@ mod tests {
         let mut out = Vec::new();
         assert!(down.respond(&response(7, b"a"), 7, Some(&mut out)));
         assert!(!down.respond(&response(8, b"b"), 8, None), "the output is full");
-        assert!(
-            !down.respond(&response(9, b"c"), 9, Some(&mut out)),
-            "it must not overtake"
-        );
+        assert!(!down.respond(&response(9, b"c"), 9, Some(&mut out)), "it must not overtake");
         assert_eq!((down.sent(), down.responses()), (1, 3));
         assert_eq!(down.acknowledge(2), Err(Fault::AckBeyondSent { sent: 1, got: 2 }));
         assert_eq!(down.pump(9, &mut out, usize::MAX), 2);

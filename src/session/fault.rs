@@ -78,18 +78,8 @@ struct Wire {
 
 impl Fault {
     fn wire(&self) -> Wire {
-        let broken = |reason| Wire {
-            code: Code::InvalidArgument,
-            reason,
-            reconnect: false,
-            after_ms: 0,
-        };
-        let failed = |code, reason| Wire {
-            code,
-            reason,
-            reconnect: true,
-            after_ms: 0,
-        };
+        let broken = |reason| Wire { code: Code::InvalidArgument, reason, reconnect: false, after_ms: 0 };
+        let failed = |code, reason| Wire { code, reason, reconnect: true, after_ms: 0 };
         match self {
             Fault::Frame(FrameError::Empty) => broken(Reason::FrameEmpty),
             Fault::Frame(FrameError::TooLarge { .. }) => broken(Reason::FrameTooLarge),
@@ -101,21 +91,14 @@ impl Fault {
             Fault::SequenceGap { .. } => failed(Code::FailedPrecondition, Reason::SequenceGap),
             Fault::AckBeyondSent { .. } => failed(Code::FailedPrecondition, Reason::AckBeyondSent),
             Fault::InFlightExceeded(_) => failed(Code::ResourceExhausted, Reason::InFlightExceeded),
-            Fault::VersionUnsupported { .. } => Wire {
-                code: Code::FailedPrecondition,
-                ..broken(Reason::VersionUnsupported)
-            },
+            Fault::VersionUnsupported { .. } => {
+                Wire { code: Code::FailedPrecondition, ..broken(Reason::VersionUnsupported) }
+            }
             Fault::Token(error) => {
                 let (code, reason) = error.wire();
-                Wire {
-                    code,
-                    ..broken(reason)
-                }
+                Wire { code, ..broken(reason) }
             }
-            Fault::TokenExpired => Wire {
-                code: Code::Unauthenticated,
-                ..broken(Reason::TokenExpired)
-            },
+            Fault::TokenExpired => Wire { code: Code::Unauthenticated, ..broken(Reason::TokenExpired) },
             Fault::HandshakeTimeout => failed(Code::DeadlineExceeded, Reason::HandshakeTimeout),
             Fault::FrameTimeout => failed(Code::DeadlineExceeded, Reason::FrameTimeout),
             Fault::HeartbeatTimeout => failed(Code::DeadlineExceeded, Reason::HeartbeatTimeout),
@@ -196,11 +179,7 @@ impl std::fmt::Display for Fault {
             }
             Fault::InFlightExceeded(max) => write!(f, "more than {max} requests in flight"),
             Fault::VersionUnsupported { min, max } => {
-                write!(
-                    f,
-                    "versions {min} to {max} are not spoken here, only {}",
-                    moorgate_proto::VERSION
-                )
+                write!(f, "versions {min} to {max} are not spoken here, only {}", moorgate_proto::VERSION)
             }
             Fault::HelloInvalid(field) => write!(f, "Hello.{field} is out of its bounds"),
             Fault::Token(error) => error.fmt(f),

@@ -54,10 +54,7 @@ pub struct Opened {
 impl Opened {
     /// The identity of the session, once it has an id.
     pub fn caller(&self, session_id: SessionId) -> Arc<Caller> {
-        let caller = v1::Caller {
-            session_id: session_id.0.to_vec().into(),
-            ..self.caller.clone()
-        };
+        let caller = v1::Caller { session_id: session_id.0.to_vec().into(), ..self.caller.clone() };
         Arc::new(Caller::new(session_id, self.peer.ip(), &caller))
     }
 }
@@ -68,10 +65,7 @@ impl Opened {
 /// The [`Fault`] to close the connection with.
 pub fn open(now: Now, hello: v1::Hello, context: OpeningContext<'_>) -> Result<Opened, Fault> {
     if hello.version_min > VERSION || hello.version_max < VERSION {
-        return Err(Fault::VersionUnsupported {
-            min: hello.version_min,
-            max: hello.version_max,
-        });
+        return Err(Fault::VersionUnsupported { min: hello.version_min, max: hello.version_max });
     }
     check_bounds(&hello)?;
     let heartbeat = heartbeat(&hello, context.settings);
@@ -99,10 +93,7 @@ pub fn open(now: Now, hello: v1::Hello, context: OpeningContext<'_>) -> Result<O
         peer: context.peer,
     };
     if !hello.access_token.is_empty() {
-        let claims = context
-            .keys
-            .verify(&hello.access_token, now.unix_s())
-            .map_err(Fault::Token)?;
+        let claims = context.keys.verify(&hello.access_token, now.unix_s()).map_err(Fault::Token)?;
         opened.expires_unix_ms = claims.expires_unix_s.saturating_mul(1000);
         let left = Duration::from_millis(opened.expires_unix_ms.saturating_sub(now.unix_ms));
         opened.expiry = Expiry::At(now.mono + left);

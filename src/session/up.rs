@@ -58,10 +58,7 @@ impl Up {
             0 => Err(Fault::NumberMissing),
             _ if up_seq == expected => Ok(Arrival::Next),
             _ if up_seq < expected => Ok(Arrival::Repeated),
-            _ => Err(Fault::SequenceGap {
-                expected,
-                got: up_seq,
-            }),
+            _ => Err(Fault::SequenceGap { expected, got: up_seq }),
         }
     }
 
@@ -103,9 +100,7 @@ impl Up {
     }
 
     fn position(&self, up_seq: u64) -> Option<usize> {
-        self.pending
-            .binary_search_by_key(&up_seq, |pending| pending.up_seq)
-            .ok()
+        self.pending.binary_search_by_key(&up_seq, |pending| pending.up_seq).ok()
     }
 
     /// Gives back the memory of an empty list.

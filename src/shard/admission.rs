@@ -8,7 +8,7 @@ use crate::relay::{AccessRecord, Arena, Caller, Forward, Outcome, Settled, Settl
 use crate::routing::{Route, RouteMiss};
 use crate::session::{Arrival, Fault, Session};
 use moorgate_proto::envelope::member::client::REQUEST;
-use moorgate_proto::limits::{FRAME_OVERHEAD, IDEMPOTENCY_KEY_BYTES};
+use moorgate_proto::limits::{FRAME_OVERHEAD, IDEMPOTENCY_KEY_BYTES, MESSAGE_BYTES, NAME_BYTES};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{Execution, Reason};
 use moorgate_proto::view::{ReplyView, RequestView, ResponseView};
@@ -56,10 +56,7 @@ impl Shard {
         let admitted = match admit(session, &view, now, &self.routes) {
             Ok(_) if self.outstanding.len() >= self.settings.outstanding_max => {
                 self.cells.count(Count::ForwardsRefused);
-                Err(Outcome::refused(
-                    Code::ResourceExhausted,
-                    Reason::GatewayOverloaded,
-                ))
+                Err(Outcome::refused(Code::ResourceExhausted, Reason::GatewayOverloaded))
             }
             other => other.map(|route| (route.id, route.service, route.timeout)),
         };
@@ -109,6 +106,7 @@ impl Shard {
 
     fn forward(&mut self, outstanding: Outstanding, timeout: Duration, body: &[u8]) {
         let (session_key, up_seq, route) = (outstanding.session, outstanding.up_seq, outstanding.route);
+        let session_id = outstanding.caller.session_id;
         let deadline = outstanding.received + timeout;
         let caller = self.batch.arena.put(&outstanding.caller.encoded);
         let request = self.batch.arena.put(body);
@@ -117,6 +115,7 @@ impl Shard {
             session.up.forwarded(up_seq, ticket);
         }
         self.batch.forwards.push(Forward {
+            session_id,
             ticket,
             session: session_key,
             route,
@@ -144,19 +143,13 @@ impl Shard {
         if !self.arrives(session_key, up_seq)? {
             return Ok(());
         }
-        self.take_number(
-            now,
-            session_key,
-            Outcome::refused(Code::Unimplemented, Reason::UnsupportedFrame),
-        );
+        self.take_number(now, session_key, Outcome::refused(Code::Unimplemented, Reason::UnsupportedFrame));
         Ok(())
     }
 
     fn consume(&mut self, now: Now, session_key: SessionKey, outcome: Outcome) -> Result<(), Fault> {
-        let next = self
-            .sessions
-            .get(session_key)
-            .map_or(0, |session| session.up.admitted().saturating_add(1));
+        let next =
+            self.sessions.get(session_key).map_or(0, |session| session.up.admitted().saturating_add(1));
         if self.arrives(session_key, next)? {
             self.take_number(now, session_key, outcome);
         }
@@ -168,14 +161,8 @@ impl Shard {
             return;
         };
         let up_seq = session.up.admit();
-        let asked = Asked {
-            up_seq,
-            command: 0,
-            route: None,
-            endpoint: 0,
-            latency: Duration::ZERO,
-            request_bytes: 0,
-        };
+        let asked =
+            Asked { up_seq, command: 0, route: None, endpoint: 0, latency: Duration::ZERO, request_bytes: 0 };
         self.answer_own(now, session_key, &asked, outcome);
     }
 
@@ -336,9 +323,14 @@ fn response<'a>(up_seq: u64, outcome: Outcome, reply: &ReplyView<'a>) -> Respons
         source: outcome.source.into(),
         execution: outcome.execution.into(),
         retry_after_ms: outcome.retry_after_ms,
-        message: reply.message,
-        content_encoding: reply.content_encoding,
+        message: cut(reply.message, MESSAGE_BYTES),
+        content_encoding: cut(reply.content_encoding, NAME_BYTES),
         payload: reply.payload,
         ..ResponseView::default()
     }
+}
+
+/// The longest start of `text` within `bytes_max` bytes that is whole characters.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
 }

@@ -65,10 +65,7 @@ impl Shard {
             admitted = session.up.admitted();
         }
         self.drop_partial(key);
-        let stalled = self
-            .connections
-            .get(key)
-            .is_some_and(|connection| connection.output.is_stalled());
+        let stalled = self.connections.get(key).is_some_and(|connection| connection.output.is_stalled());
         match reason {
             CloseReason::Peer => self.forget(key),
             CloseReason::Fault(Fault::WriteStalled) if stalled => self.forget(key),
@@ -108,19 +105,14 @@ impl Shard {
     /// Drops the unfinished frame of a connection, and its share of the budget.
     pub(super) fn drop_partial(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.get_mut(key) {
-            self.partial_bytes = self
-                .partial_bytes
-                .saturating_sub(connection.assembler.held_bytes());
+            self.partial_bytes = self.partial_bytes.saturating_sub(connection.assembler.held_bytes());
             connection.assembler.clear();
             connection.frame_began = moorgate_proto::time::Mono::NEVER;
         }
     }
 
     fn peer_name(&self, key: ConnectionKey) -> String {
-        self.connections
-            .get(key)
-            .map(|connection| connection.peer.to_string())
-            .unwrap_or_default()
+        self.connections.get(key).map(|connection| connection.peer.to_string()).unwrap_or_default()
     }
 
     /// A moment of its own for each client to come back.

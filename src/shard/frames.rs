@@ -100,11 +100,7 @@ impl Shard {
         session.down.acknowledge(envelope.numbers.ack)?;
         let up_seq = envelope.numbers.seq;
         let Some((member, body)) = envelope.member else {
-            return if up_seq == 0 {
-                Ok(())
-            } else {
-                Err(Fault::UnexpectedFrame(0))
-            };
+            return if up_seq == 0 { Ok(()) } else { Err(Fault::UnexpectedFrame(0)) };
         };
         if member == client::REQUEST {
             return self.request(now, session_key, up_seq, body);

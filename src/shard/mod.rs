@@ -129,10 +129,7 @@ impl Shard {
             sessions: GenSlab::default(),
             outstanding: GenSlab::default(),
             wheel: Wheel::default(),
-            batch: ForwardBatch {
-                shard: parts.id,
-                ..ForwardBatch::default()
-            },
+            batch: ForwardBatch { shard: parts.id, ..ForwardBatch::default() },
             flushes: Vec::new(),
             ended: Vec::new(),
             access_log: parts.access_log,
@@ -188,10 +185,7 @@ impl Shard {
         if self.batch.is_empty() {
             return None;
         }
-        let next = ForwardBatch {
-            shard: self.id,
-            ..ForwardBatch::default()
-        };
+        let next = ForwardBatch { shard: self.id, ..ForwardBatch::default() };
         Some(std::mem::replace(&mut self.batch, next))
     }
 

@@ -30,10 +30,7 @@ impl Shard {
             return Err(Fault::NumberUnexpected(client::HELLO));
         }
         if envelope.numbers.ack != 0 {
-            return Err(Fault::AckBeyondSent {
-                sent: 0,
-                got: envelope.numbers.ack,
-            });
+            return Err(Fault::AckBeyondSent { sent: 0, got: envelope.numbers.ack });
         }
         if self.draining.is_some() {
             return Err(Fault::Shutdown);
@@ -45,11 +42,7 @@ impl Shard {
         let Some(peer) = self.connections.get(key).map(|connection| connection.peer) else {
             return Ok(());
         };
-        let context = OpeningContext {
-            keys: &self.keys,
-            settings: &self.session_settings,
-            peer,
-        };
+        let context = OpeningContext { keys: &self.keys, settings: &self.session_settings, peer };
         let opened = session::open(now, hello, context)?;
         let id = self.next_session_id();
         let caller = opened.caller(id);
@@ -59,9 +52,7 @@ impl Shard {
         if caller.is_anonymous() {
             self.cells.count(Count::SessionsAnonymous);
         }
-        let session = self
-            .sessions
-            .insert(Session::new(id, key, &opened, roles, caller));
+        let session = self.sessions.insert(Session::new(id, key, &opened, roles, caller));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.state = State::Open(session);
         }

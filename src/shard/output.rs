@@ -27,9 +27,7 @@ impl Shard {
 
     /// What is to be written to a connection's socket.
     pub fn unsent(&self, key: ConnectionKey) -> &[u8] {
-        self.connections
-            .get(key)
-            .map_or(&[], |connection| connection.output.unsent())
+        self.connections.get(key).map_or(&[], |connection| connection.output.unsent())
     }
 
     /// The socket took `count` bytes of [`Shard::unsent`]; fewer than offered: it takes no more for now.

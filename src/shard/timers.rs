@@ -14,11 +14,7 @@ use std::time::Duration;
 impl Shard {
     /// When [`Shard::timers`] has something to do.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.wheel
-            .next_due()
-            .into_iter()
-            .chain(self.draining.filter(|_| !self.connections.is_empty()))
-            .min()
+        self.wheel.next_due().into_iter().chain(self.draining.filter(|_| !self.connections.is_empty())).min()
     }
 
     /// Looks at every deadline that has come.
@@ -54,9 +50,7 @@ impl Shard {
                 if let Some(fault) = self.session_overdue(now, key, session) {
                     return self.fault(now, key, fault);
                 }
-                self.connections
-                    .get(key)
-                    .map_or(Mono::NEVER, |c| self.session_deadline(c, session))
+                self.connections.get(key).map_or(Mono::NEVER, |c| self.session_deadline(c, session))
             }
         };
         if frame_due <= now.mono

@@ -1,0 +1,327 @@
+//! From a Forward to a call on a link.
+
+use super::order::Line;
+use super::{Call, CallState, Forwarder, Timer};
+use crate::base::counters::Count;
+use crate::base::ids::{CallKey, LinkKey, ServiceId, SessionId, ShardId, Ticket};
+use crate::base::wheel::Alarm;
+use crate::relay::{Forward, ForwardBatch, Outcome, Settled};
+use crate::routing::{Candidate, Order};
+use moorgate_proto::codec::put_frame;
+use moorgate_proto::envelope::Numbers;
+use moorgate_proto::envelope::member::to_service;
+use moorgate_proto::limits::FRAME_OVERHEAD;
+use moorgate_proto::status::Code;
+use moorgate_proto::time::Mono;
+use moorgate_proto::v1::{self, Reason};
+use moorgate_proto::view::{CallView, RequestView};
+
+/// Why a call cannot be sent now.
+enum Unsendable {
+    /// No link is ready.
+    NoLink,
+    /// Every ready link is at its bound.
+    NoRoom,
+}
+
+impl Forwarder {
+    /// What a shard has decided in one turn.
+    pub fn forward(&mut self, now: Mono, batch: &ForwardBatch) {
+        for forward in &batch.forwards {
+            let caller = batch.arena.read(&forward.caller);
+            let request = batch.arena.read(&forward.request);
+            self.take(now, batch.shard, forward, (caller, request));
+        }
+        for ticket in &batch.cancels {
+            self.cancel(now, batch.shard, *ticket);
+        }
+        self.check_invariants();
+    }
+
+    fn take(&mut self, now: Mono, shard: ShardId, forward: &Forward, content: (&[u8], &[u8])) {
+        let Some(route) = self.routes.route(forward.route) else {
+            debug_assert!(false, "a shard names only routes that are in force");
+            return;
+        };
+        let (service, order) = (route.service, route.order);
+        let call = Call {
+            shard,
+            ticket: forward.ticket,
+            session: forward.session,
+            session_id: forward.session_id,
+            route: forward.route,
+            service,
+            deadline: forward.deadline,
+            state: CallState::Waiting { caller: Box::default(), request: Box::default() },
+        };
+        let key = self.calls.insert(call);
+        self.waiting = self.waiting.saturating_add(1);
+        self.remember(shard, forward.ticket, Some(key));
+        if forward.deadline <= now {
+            return self.expire_unsent(now, key);
+        }
+        let line = Line { shard, session: forward.session };
+        let is_head = match (order, self.services.get_mut(service.index())) {
+            (Order::Session, Some(service)) => service.orders.join(line, key),
+            _ => true,
+        };
+        let unsendable = if is_head { self.send(now, key, content) } else { Err(Unsendable::NoRoom) };
+        match unsendable {
+            Ok(()) => self.arm_call(key, forward.deadline),
+            Err(Unsendable::NoLink) => self.refuse(now, key, Reason::NoEndpoint),
+            Err(Unsendable::NoRoom) => self.wait(now, key, order, content),
+        }
+    }
+
+    /// Keeps a call until a link has room, or the call before it is answered.
+    fn wait(&mut self, now: Mono, key: CallKey, order: Order, (caller, request): (&[u8], &[u8])) {
+        if self.waiting > self.settings.waiting_max {
+            return self.refuse(now, key, Reason::ServiceOverloaded);
+        }
+        let Some(call) = self.calls.get_mut(key) else { return };
+        call.state = CallState::Waiting { caller: caller.into(), request: request.into() };
+        let (service, deadline) = (call.service, call.deadline);
+        let is_head = order == Order::None || self.is_head(key);
+        if let Some(service) = self.services.get_mut(service.index())
+            && is_head
+        {
+            service.waiting.push_back(key);
+        }
+        self.arm_call(key, deadline);
+    }
+
+    fn refuse(&mut self, now: Mono, key: CallKey, reason: Reason) {
+        let (code, count) = match reason {
+            Reason::NoEndpoint => (Code::Unavailable, Count::CallsUnavailable),
+            _ => (Code::ResourceExhausted, Count::CallsShed),
+        };
+        self.cells.count(count);
+        self.settle(key, Outcome::refused(code, reason), &[], 0);
+        self.finish(now, key);
+    }
+
+    /// Sends a call on the link of its line, or on one that the balancer picks.
+    fn send(&mut self, now: Mono, key: CallKey, (caller, request): (&[u8], &[u8])) -> Result<(), Unsendable> {
+        let Some(call) = self.calls.get(key) else { return Ok(()) };
+        let link_key = self.choose(call.service, self.line_of(key))?;
+        let Ok(view) = RequestView::decode(request) else {
+            debug_assert!(false, "the shard has decoded it before");
+            return Ok(());
+        };
+        let Some(call) = self.calls.get_mut(key) else { return Ok(()) };
+        let Some(link) = self.links.get_mut(link_key) else { return Err(Unsendable::NoLink) };
+        if view.payload.len().saturating_add(FRAME_OVERHEAD).saturating_add(caller.len())
+            > link.frame_bytes_max
+        {
+            let outcome = Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge);
+            self.settle(key, outcome, &[], 0);
+            self.finish(now, key);
+            return Ok(());
+        }
+        let ordered = self.routes.route(call.route).is_some_and(|route| route.order == Order::Session);
+        let frame = encode(key, call.deadline.since(now), &view, caller, ordered.then_some(&call.session_id));
+        put_frame(&mut link.output.bytes, Numbers::NONE, to_service::CALL, &frame);
+        link.outstanding = link.outstanding.saturating_add(1);
+        call.state = CallState::Sent(link_key);
+        let (line, service) = (Line { shard: call.shard, session: call.session }, call.service);
+        self.waiting = self.waiting.saturating_sub(1);
+        self.cells.count(Count::CallsSent);
+        if let Some(service) = self.services.get_mut(service.index())
+            && ordered
+        {
+            service.orders.sent(line, link_key);
+        }
+        self.list(link_key);
+        Ok(())
+    }
+
+    fn choose(&mut self, service: ServiceId, line: Option<Line>) -> Result<LinkKey, Unsendable> {
+        let Some(entry) = self.services.get_mut(service.index()) else { return Err(Unsendable::NoLink) };
+        let output_max = self.settings.output_bytes_max;
+        let pinned = line
+            .and_then(|line| entry.orders.link(line))
+            .and_then(|link| Some((link, self.links.get(link)?)));
+        if let Some((key, link)) = pinned
+            && link.is_ready()
+        {
+            return if link.has_room(output_max) { Ok(key) } else { Err(Unsendable::NoRoom) };
+        }
+        let links = &self.links;
+        let best = |endpoint: &super::Endpoint| {
+            let links = endpoint.slots.iter().filter_map(|slot| Some((slot.link?, links.get(slot.link?)?)));
+            links
+                .filter(|(_, link)| link.has_room(output_max))
+                .min_by_key(|(_, link)| link.outstanding)
+                .map(|(key, _)| key)
+        };
+        let outstanding = |endpoint: &super::Endpoint| {
+            let links = endpoint.slots.iter().filter_map(|slot| links.get(slot.link?));
+            links.fold(0u32, |sum, link| sum.saturating_add(link.outstanding))
+        };
+        let candidates = entry.endpoints.iter().map(|endpoint| Candidate {
+            outstanding: outstanding(endpoint),
+            ready: best(endpoint).is_some(),
+        });
+        let picked = entry.balancer.pick(candidates);
+        match picked.and_then(|at| entry.endpoints.get(at)).and_then(best) {
+            Some(link) => Ok(link),
+            None if self.has_ready_link(service) => Err(Unsendable::NoRoom),
+            None => Err(Unsendable::NoLink),
+        }
+    }
+
+    fn line_of(&self, key: CallKey) -> Option<Line> {
+        let call = self.calls.get(key)?;
+        let ordered = self.routes.route(call.route)?.order == Order::Session;
+        ordered.then_some(Line { shard: call.shard, session: call.session })
+    }
+
+    fn is_head(&self, key: CallKey) -> bool {
+        let service = self.calls.get(key).and_then(|call| self.service(call.service));
+        service.zip(self.line_of(key)).is_some_and(|(service, line)| service.orders.is_head(line, key))
+    }
+
+    /// Sends what waits for a service, as far as there is room.
+    pub(super) fn send_waiting(&mut self, now: Mono, service: ServiceId) {
+        // What is finished on the way lets others go: once is enough, and the stack is not theirs to fill.
+        if !std::mem::replace(&mut self.sending, true) {
+            self.send_all_waiting(now, service);
+            self.sending = false;
+        }
+    }
+
+    fn send_all_waiting(&mut self, now: Mono, service: ServiceId) {
+        while let Some(key) =
+            self.services.get_mut(service.index()).and_then(|service| service.waiting.pop_front())
+        {
+            let Some(call) = self.calls.get_mut(key) else { continue };
+            let CallState::Waiting { caller, request } = &mut call.state else { continue };
+            let (caller, request) = (std::mem::take(caller), std::mem::take(request));
+            if call.deadline <= now {
+                self.expire_unsent(now, key);
+                continue;
+            }
+            let result = self.send(now, key, (&caller, &request));
+            if result.is_err() {
+                if let Some(call) = self.calls.get_mut(key) {
+                    call.state = CallState::Waiting { caller, request };
+                }
+                if let Some(service) = self.services.get_mut(service.index()) {
+                    service.waiting.push_front(key);
+                }
+                return;
+            }
+        }
+    }
+
+    /// A call's client no longer wants it.
+    fn cancel(&mut self, now: Mono, shard: ShardId, ticket: Ticket) {
+        let known = self.tickets.get(shard.index()).and_then(|tickets| tickets.get(ticket.index()));
+        let Some(key) = known.copied().flatten() else { return };
+        let Some(call) = self.calls.get(key).filter(|call| call.ticket == ticket) else { return };
+        match call.state {
+            CallState::Waiting { .. } => {
+                self.settle(key, Outcome::refused(Code::Cancelled, Reason::Cancelled), &[], 0);
+                self.finish(now, key);
+            }
+            CallState::Sent(link) => self.send_cancel(key, link),
+            CallState::Abandoned(..) => {}
+        }
+    }
+
+    pub(super) fn send_cancel(&mut self, key: CallKey, link_key: LinkKey) {
+        if let Some(link) = self.links.get_mut(link_key) {
+            link.put(to_service::CANCEL, &v1::CancelCall { call_id: key.to_u64() });
+            self.cells.count(Count::CallsCancelled);
+            self.list(link_key);
+        }
+    }
+
+    /// Hands a call's one outcome to its shard.
+    pub(super) fn settle(&mut self, key: CallKey, outcome: Outcome, reply: &[u8], endpoint: u32) {
+        let Some(call) = self.calls.get(key) else { return };
+        let (shard, ticket) = (call.shard, call.ticket);
+        if let Some(batch) = self.settled.get_mut(shard.index()) {
+            let reply = batch.arena.put(reply);
+            batch.settled.push(Settled { ticket, outcome, reply, endpoint });
+        }
+        self.remember(shard, ticket, None);
+    }
+
+    /// Takes a settled call out of the tables, and lets the next one go.
+    pub(super) fn finish(&mut self, now: Mono, key: CallKey) {
+        let line = self.line_of(key);
+        let Some(call) = self.calls.remove(key) else { return };
+        match call.state {
+            CallState::Waiting { .. } => self.waiting = self.waiting.saturating_sub(1),
+            CallState::Sent(link) | CallState::Abandoned(link, _) => {
+                if let Some(link) = self.links.get_mut(link) {
+                    link.outstanding = link.outstanding.saturating_sub(1);
+                }
+            }
+        }
+        let Some(service) = self.services.get_mut(call.service.index()) else { return };
+        if let Some(head) = line.and_then(|line| service.orders.leave(line, key)) {
+            service.waiting.push_back(head);
+        }
+        if !service.waiting.is_empty() {
+            self.send_waiting(now, call.service);
+        }
+    }
+
+    fn remember(&mut self, shard: ShardId, ticket: Ticket, call: Option<CallKey>) {
+        let Some(tickets) = self.tickets.get_mut(shard.index()) else { return };
+        if tickets.len() <= ticket.index() {
+            tickets.resize(ticket.index().saturating_add(1), None);
+        }
+        if let Some(entry) = tickets.get_mut(ticket.index()) {
+            *entry = call;
+        }
+    }
+
+    pub(super) fn expire_unsent(&mut self, now: Mono, key: CallKey) {
+        self.cells.count(Count::CallsExpiredUnsent);
+        self.settle(key, Outcome::refused(Code::DeadlineExceeded, Reason::Timeout), &[], 0);
+        self.finish(now, key);
+    }
+
+    fn arm_call(&mut self, key: CallKey, due: Mono) {
+        let index = key.index();
+        if self.alarms.len() <= index {
+            self.alarms.resize(index.saturating_add(1), Alarm::default());
+        }
+        if let (Some(alarm), Ok(index)) = (self.alarms.get_mut(index), u32::try_from(index)) {
+            self.wheel.arm(alarm, Timer::Call(index), due);
+        }
+    }
+
+    /// Arms the alarm of whatever call lies at `index` now.
+    pub(super) fn rearm_call(&mut self, key: CallKey, due: Mono) {
+        self.arm_call(key, due);
+    }
+}
+
+fn encode<'a>(
+    key: CallKey,
+    left: std::time::Duration,
+    view: &RequestView<'a>,
+    caller: &'a [u8],
+    ordering_key: Option<&'a SessionId>,
+) -> CallView<'a> {
+    CallView {
+        call_id: key.to_u64(),
+        command: view.command,
+        version: view.version.max(1),
+        // Rounded up: a call that was sent has time left.
+        remaining_ms: u32::try_from(left.as_millis().saturating_add(1)).unwrap_or(u32::MAX),
+        attempt: 1,
+        idempotency_key: view.idempotency_key,
+        ordering_key: ordering_key.map_or(&[], |id| &id.0),
+        trace: view.trace,
+        priority: view.priority,
+        content_encoding: view.content_encoding,
+        caller,
+        fragment: &[],
+        payload: view.payload,
+    }
+}

@@ -1,0 +1,198 @@
+//! One link to an endpoint: its opening, and what the service has said of itself.
+//!
+//! ```text
+//! Connecting ── connected: Hello sent ──► Opening ── HelloAck, proof good: Auth sent ──► Ready ── Drain ──► Draining
+//!      └────────── refused, timeout ─────────┴── wrong proof or name, timeout ──► gone ◄── lost, silent ───────┘
+//! ```
+
+use super::Place;
+use crate::base::output::Output;
+use crate::base::wheel::Alarm;
+use moorgate_proto::VERSION;
+use moorgate_proto::codec::{Assembler, put_frame};
+use moorgate_proto::envelope::Numbers;
+use moorgate_proto::envelope::member::to_service;
+use moorgate_proto::proof::{LinkFacts, LinkKey, NONCE_BYTES, Prover};
+use moorgate_proto::time::Mono;
+use moorgate_proto::v1::{self, service_view};
+use moorgate_proto::view::Body;
+use std::time::Duration;
+
+/// Who dials: what the gateway says of itself on every link.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkIdentity<'a> {
+    /// The gateway's name.
+    pub gateway_id: &'a str,
+    /// Of this start.
+    pub boot_id: u64,
+    /// The service that is expected.
+    pub service: &'a str,
+    /// Shared with the service; `None`: the deployment does without proofs.
+    pub key: Option<&'a LinkKey>,
+}
+
+/// Why a HelloAck is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Version,
+    WrongService,
+    Proof,
+    ShortNonce,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Refusal::Version => "it chose a version that was not offered",
+            Refusal::WrongService => "it is another service",
+            Refusal::Proof => "its proof does not hold: are the keys the same?",
+            Refusal::ShortNonce => "its nonce is too short",
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Connecting(Mono),
+    Opening { deadline: Mono, nonce: [u8; NONCE_BYTES] },
+    Ready,
+    Draining,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) place: Place,
+    pub(super) state: State,
+    pub(super) assembler: Assembler,
+    pub(super) output: Output,
+    pub(super) heard: Mono,
+    /// A ping is under way.
+    pub(super) pinged: bool,
+    /// Calls that were sent and have no reply, those settled meanwhile included.
+    pub(super) outstanding: u32,
+    /// The most that the service wants; 0: no bound.
+    pub(super) outstanding_max: u32,
+    /// The service says that it takes calls.
+    pub(super) is_up: bool,
+    /// The largest frame that the service takes, in bytes.
+    pub(super) frame_bytes_max: usize,
+    pub(super) alarm: Alarm,
+}
+
+impl Link {
+    pub(super) fn new(place: Place, deadline: Mono) -> Link {
+        Link {
+            place,
+            state: State::Connecting(deadline),
+            assembler: Assembler::default(),
+            output: Output::default(),
+            heard: Mono::ZERO,
+            pinged: false,
+            outstanding: 0,
+            outstanding_max: 0,
+            is_up: true,
+            frame_bytes_max: 0,
+            alarm: Alarm::default(),
+        }
+    }
+
+    /// Whether it may take calls at all.
+    pub(super) fn is_ready(&self) -> bool {
+        self.state == State::Ready && self.is_up
+    }
+
+    /// Whether it can take one more now.
+    pub(super) fn has_room(&self, output_bytes_max: usize) -> bool {
+        self.is_ready()
+            && (self.outstanding_max == 0 || self.outstanding < self.outstanding_max)
+            && !self.output.is_above(output_bytes_max)
+    }
+
+    pub(super) fn put(&mut self, member: u32, body: &impl Body) {
+        put_frame(&mut self.output.bytes, Numbers::NONE, member, body);
+    }
+
+    /// The connection stands: says Hello.
+    pub(super) fn hello(
+        &mut self,
+        now: Mono,
+        deadline: Mono,
+        identity: LinkIdentity<'_>,
+        nonce: [u8; NONCE_BYTES],
+    ) {
+        self.heard = now;
+        self.state = State::Opening { deadline, nonce };
+        let hello = v1::LinkHello {
+            version_min: VERSION,
+            version_max: VERSION,
+            gateway_id: identity.gateway_id.to_owned(),
+            boot_id: identity.boot_id,
+            service: identity.service.to_owned(),
+            nonce: nonce.to_vec().into(),
+            purpose: v1::LinkPurpose::Main.into(),
+            frame_bytes_max: 0,
+            pushes_max: 0,
+        };
+        self.put(to_service::HELLO, &hello);
+    }
+
+    /// Judges the service's answer, and proves the gateway to it.
+    pub(super) fn acknowledged(
+        &mut self,
+        ack: &v1::LinkHelloAck,
+        identity: LinkIdentity<'_>,
+        nonce: &[u8],
+    ) -> Result<(), Refusal> {
+        if ack.version != VERSION {
+            return Err(Refusal::Version);
+        }
+        if ack.service != identity.service {
+            return Err(Refusal::WrongService);
+        }
+        let mut proof = Vec::new();
+        if let Some(key) = identity.key {
+            if ack.nonce.len() < NONCE_BYTES {
+                return Err(Refusal::ShortNonce);
+            }
+            let facts = LinkFacts {
+                version: VERSION,
+                gateway_id: identity.gateway_id,
+                boot_id: identity.boot_id,
+                service: identity.service,
+                instance_id: &ack.instance_id,
+                gateway_nonce: nonce,
+                service_nonce: &ack.nonce,
+                purpose: v1::LinkPurpose::Main.into(),
+            };
+            if !facts.verify(key, Prover::Service, &ack.proof) {
+                return Err(Refusal::Proof);
+            }
+            proof = facts.prove(key, Prover::Gateway).to_vec();
+        }
+        self.put(to_service::AUTH, &v1::LinkAuth { proof: proof.into() });
+        self.state = State::Ready;
+        self.frame_bytes_max = match ack.frame_bytes_max {
+            0 => usize::MAX,
+            bytes => bytes as usize,
+        };
+        self.view(ack.view.as_ref());
+        Ok(())
+    }
+
+    /// What the service says of itself.
+    pub(super) fn view(&mut self, view: Option<&v1::ServiceView>) {
+        if let Some(view) = view {
+            self.outstanding_max = view.outstanding_max;
+            self.is_up = matches!(view.state(), service_view::State::Up | service_view::State::Degraded);
+        }
+    }
+
+    /// When something is to be done if nothing is heard.
+    pub(super) fn deadline(&self, heartbeat: Duration) -> Mono {
+        match self.state {
+            State::Connecting(deadline) | State::Opening { deadline, .. } => deadline,
+            State::Ready | State::Draining if self.pinged => self.heard + heartbeat.saturating_mul(2),
+            State::Ready | State::Draining => self.heard + heartbeat,
+        }
+    }
+}

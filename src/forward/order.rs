@@ -1,0 +1,101 @@
+//! `order = session`: the calls of one session go to one link, one at a time.
+
+use crate::base::ids::{CallKey, LinkKey, SessionKey, ShardId};
+use std::collections::{HashMap, VecDeque};
+
+/// Whose calls stand in one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Line {
+    pub(super) shard: ShardId,
+    pub(super) session: SessionKey,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// The one that may be sent, or was.
+    head: Option<CallKey>,
+    /// Where calls of this line went last, while the line is not empty.
+    link: Option<LinkKey>,
+    behind: VecDeque<CallKey>,
+}
+
+/// The lines of one service that are not empty.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    lines: HashMap<Line, Queue, foldhash::fast::FixedState>,
+}
+
+impl Orders {
+    /// Puts a call at the end of its line; whether it is the head.
+    pub(super) fn join(&mut self, line: Line, call: CallKey) -> bool {
+        let queue = self.lines.entry(line).or_default();
+        match queue.head {
+            None => {
+                queue.head = Some(call);
+                true
+            }
+            Some(_) => {
+                queue.behind.push_back(call);
+                false
+            }
+        }
+    }
+
+    /// Whether a call is the head of its line.
+    pub(super) fn is_head(&self, line: Line, call: CallKey) -> bool {
+        self.lines.get(&line).is_some_and(|queue| queue.head == Some(call))
+    }
+
+    /// The link that the line's calls went to.
+    pub(super) fn link(&self, line: Line) -> Option<LinkKey> {
+        self.lines.get(&line)?.link
+    }
+
+    /// Notes where the head was sent.
+    pub(super) fn sent(&mut self, line: Line, link: LinkKey) {
+        if let Some(queue) = self.lines.get_mut(&line) {
+            queue.link = Some(link);
+        }
+    }
+
+    /// Takes a finished call out; the new head, if it was the head and another stands behind it.
+    pub(super) fn leave(&mut self, line: Line, call: CallKey) -> Option<CallKey> {
+        let queue = self.lines.get_mut(&line)?;
+        if queue.head == Some(call) {
+            queue.head = queue.behind.pop_front();
+            if queue.head.is_none() {
+                self.lines.remove(&line);
+                return None;
+            }
+            return queue.head;
+        }
+        queue.behind.retain(|behind| *behind != call);
+        None
+    }
+
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_in_order() {
+        let line = Line { shard: ShardId(0), session: SessionKey::new(1, 0) };
+        let call = |n| CallKey::new(n, 0);
+        let mut orders = Orders::default();
+        assert!(orders.join(line, call(1)));
+        assert!(!orders.join(line, call(2)) && !orders.join(line, call(3)));
+        orders.sent(line, LinkKey::new(7, 0));
+        assert_eq!(orders.leave(line, call(2)), None, "cancelled while it waited");
+        assert_eq!(orders.leave(line, call(1)), Some(call(3)));
+        assert_eq!(orders.link(line), Some(LinkKey::new(7, 0)));
+        assert!(orders.is_head(line, call(3)));
+        assert_eq!(orders.leave(line, call(3)), None);
+        assert!(orders.is_empty());
+    }
+}
