@@ -7,15 +7,19 @@
 //! | --- | --- |
 //! | [`base`] | ids, slabs with generations, time, the timer wheel, counters, the mailbox |
 //! | [`auth`] | the key ring and access tokens |
+//! | [`limit`] | limits that all shards share |
 //! | [`routing`] | which service owns a command; which endpoint takes a call |
 //! | [`relay`] | what shards and workers say to each other |
 //! | [`session`] | one client's session: opening, the two numbered streams |
 //! | [`forward`] | one worker's calls and its links to services |
 //! | [`shard`] | all connections and sessions of one thread |
+//! | [`reactor`] | event loops: bytes between sockets and cores |
 
 pub mod auth;
 pub mod base;
 pub mod forward;
+pub mod limit;
+pub mod reactor;
 pub mod relay;
 pub mod routing;
 pub mod session;

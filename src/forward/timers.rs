@@ -94,11 +94,13 @@ impl Forwarder {
         }
     }
 
-    /// Puts a link on the list of those to be flushed, unless there is nothing to flush or it is there.
+    /// Puts a link on the list of those to be flushed, unless it is there, or has nothing to flush, or
+    /// its socket takes nothing.
     pub(super) fn list(&mut self, key: LinkKey) {
         if let Some(link) = self.links.get_mut(key)
             && !link.output.listed
             && !link.output.is_empty()
+            && !link.output.is_stalled()
         {
             link.output.listed = true;
             self.flushes.push(key);
@@ -136,7 +138,12 @@ impl Forwarder {
 
     /// The socket takes bytes again.
     pub fn writable(&mut self, key: LinkKey) {
-        self.list(key);
+        if let Some(link) = self.links.get_mut(key)
+            && link.output.is_stalled()
+            && !std::mem::replace(&mut link.output.listed, true)
+        {
+            self.flushes.push(key);
+        }
     }
 }
 

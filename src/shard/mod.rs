@@ -160,6 +160,11 @@ impl Shard {
         Ok(key)
     }
 
+    /// The connection that lies at this index of the slab now.
+    pub fn connection_at(&self, index: usize) -> Option<ConnectionKey> {
+        self.connections.key_at(index)
+    }
+
     /// Connections at the moment.
     pub fn connections(&self) -> usize {
         self.connections.len()

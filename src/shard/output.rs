@@ -53,7 +53,12 @@ impl Shard {
 
     /// The socket takes bytes again.
     pub fn writable(&mut self, key: ConnectionKey) {
-        self.list(key);
+        if let Some(connection) = self.connections.get_mut(key)
+            && connection.output.is_stalled()
+            && !std::mem::replace(&mut connection.output.listed, true)
+        {
+            self.flushes.push(key);
+        }
     }
 
     /// Numbers and writes Responses that wait for room.
@@ -80,11 +85,13 @@ impl Shard {
         self.list(key);
     }
 
-    /// Puts a connection on the list of those to be flushed, unless there is nothing to flush or it is there.
+    /// Puts a connection on the list of those to be flushed, unless it is there, or has nothing
+    /// to flush, or its socket takes nothing.
     pub(super) fn list(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.get_mut(key)
             && !connection.output.listed
             && !connection.output.is_empty()
+            && !connection.output.is_stalled()
         {
             connection.output.listed = true;
             self.flushes.push(key);

@@ -1,0 +1,5 @@
+//! Limits that all shards share.
+
+mod address;
+
+pub use address::AddressTable;

@@ -1,0 +1,396 @@
+//! The loop of one shard: its sockets, its listeners, its mailboxes.
+
+use super::socket::{self, Got, SocketOptions};
+use super::{
+    AcceptMode, EVENTS_PER_TURN, Inbox, Listener, LoopBell, Outbox, READ_BYTES, READS_PER_TURN, WAKER,
+};
+use super::{sleep_time, wait};
+use crate::base::clock::{Clock, Now};
+use crate::base::counters::{Cells, Count};
+use crate::base::ids::ConnectionKey;
+use crate::limit::AddressTable;
+use crate::relay::{AccessRecord, ForwardBatch, SettledBatch};
+use crate::session::Fault;
+use crate::shard::{End, Shard, farewell};
+use mio::Interest;
+use mio::net::TcpStream;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a listener rests when descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Listeners have the tokens just below the waker's.
+const FIRST_LISTENER: usize = usize::MAX - 1;
+
+/// What the gateway tells a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShardCommand {
+    /// Accept no more, tell the clients, and end when all is done or the time is over.
+    Drain(Duration),
+    /// End now.
+    Stop,
+}
+
+/// A connection that another shard has accepted.
+#[derive(Debug)]
+pub struct Handed {
+    stream: TcpStream,
+    peer: SocketAddr,
+}
+
+/// What a shard's loop is built from.
+#[derive(Debug)]
+pub struct ShardParts {
+    /// What it serves.
+    pub shard: Shard,
+    /// Its poll, with the bell's waker.
+    pub poll: mio::Poll,
+    /// Its bell.
+    pub bell: LoopBell,
+    /// Shared by all threads.
+    pub clock: Clock,
+    /// Its listeners.
+    pub listeners: Vec<Listener>,
+    /// Connections accepted from one listener in one turn.
+    pub accepts_per_turn: u16,
+    /// Of its sockets.
+    pub options: SocketOptions,
+    /// To its worker.
+    pub forwards: Outbox<ForwardBatch>,
+    /// From its worker.
+    pub settled: Inbox<SettledBatch>,
+    /// From the gateway.
+    pub commands: Inbox<ShardCommand>,
+    /// Connections for every shard, in their order: of shared listeners.
+    pub hand_out: Vec<Outbox<Handed>>,
+    /// Connections for this shard.
+    pub handed: Inbox<Handed>,
+    /// Connections by address; `None`: without a limit.
+    pub addresses: Option<Arc<AddressTable>>,
+    /// To the access log.
+    pub access: Option<crossbeam_channel::Sender<Vec<AccessRecord>>>,
+    /// Where it counts.
+    pub cells: Arc<Cells>,
+}
+
+struct Socket {
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// In the list of sockets to be read again.
+    queued: bool,
+    /// The peer has closed: read to the end.
+    closing: bool,
+}
+
+/// The loop of one shard.
+pub struct ShardLoop {
+    parts: ShardParts,
+    /// By the index of their connections.
+    sockets: Vec<Option<Socket>>,
+    /// Sockets with more to read than one turn's budget.
+    backlog: VecDeque<ConnectionKey>,
+    buffer: Box<[u8]>,
+    /// A batch that did not fit into the worker's mailbox.
+    held: Option<ForwardBatch>,
+    /// Given up for a moment when there are no others, to refuse a client politely.
+    spare: Option<File>,
+    next_shard: usize,
+    stopped: bool,
+}
+
+impl ShardLoop {
+    /// A loop that is ready to run.
+    ///
+    /// # Errors
+    /// When a listener cannot be registered.
+    pub fn new(mut parts: ShardParts) -> io::Result<ShardLoop> {
+        for (at, listener) in parts.listeners.iter_mut().enumerate() {
+            let token = mio::Token(FIRST_LISTENER.saturating_sub(at));
+            parts.poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
+        }
+        Ok(ShardLoop {
+            parts,
+            sockets: Vec::new(),
+            backlog: VecDeque::new(),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            held: None,
+            spare: spare_descriptor(),
+            next_shard: 0,
+            stopped: false,
+        })
+    }
+
+    /// Runs until it is drained or stopped.
+    pub fn run(mut self) {
+        let mut events = mio::Events::with_capacity(EVENTS_PER_TURN);
+        let mut now = self.parts.clock.read();
+        while !self.stopped && !self.parts.shard.is_drained() {
+            self.sleep(now, &mut events);
+            now = self.parts.clock.read();
+            self.parts.cells.count(Count::Wakeups);
+            self.turn(now, &events);
+        }
+    }
+
+    fn sleep(&mut self, now: Now, events: &mut mio::Events) {
+        let accepting =
+            self.parts.listeners.iter().any(|listener| listener.is_ready && listener.paused_until.is_none());
+        let paused = self.parts.listeners.iter().filter_map(|listener| listener.paused_until);
+        let deadline = self.parts.shard.next_deadline().into_iter().chain(paused).min();
+        let is_busy = !self.backlog.is_empty() || accepting;
+        let timeout = sleep_time(now, deadline, is_busy, self.held.is_some());
+        let ShardParts { poll, bell, settled, commands, handed, .. } = &mut self.parts;
+        let idle = || settled.is_empty() && commands.is_empty() && handed.is_empty();
+        bell.sleep(idle, |may_wait| {
+            wait(poll, events, if may_wait { timeout } else { Some(Duration::ZERO) })
+        });
+    }
+
+    fn turn(&mut self, now: Now, events: &mio::Events) {
+        // What the last turn left over goes first, so that the busy ones starve nobody.
+        for _ in 0..self.backlog.len() {
+            if let Some(key) = self.backlog.pop_front() {
+                if let Some(socket) = self.socket(key) {
+                    socket.queued = false;
+                }
+                self.read(now, key);
+            }
+        }
+        for event in events {
+            self.event(now, event);
+        }
+        self.accept_all(now);
+        self.mail(now);
+        self.parts.shard.timers(now);
+        self.hand_over();
+        self.flush(now);
+        self.end();
+        if let (Some(sender), Some(records)) = (&self.parts.access, self.parts.shard.take_access()) {
+            let lines = records.len() as u64;
+            if sender.try_send(records).is_err() {
+                self.parts.cells.add(Count::AccessLogDropped, lines);
+            }
+        }
+    }
+
+    fn event(&mut self, now: Now, event: &mio::event::Event) {
+        let token = event.token();
+        if token == WAKER {
+            return;
+        }
+        let listener = FIRST_LISTENER.checked_sub(token.0).and_then(|at| self.parts.listeners.get_mut(at));
+        if let Some(listener) = listener {
+            listener.is_ready = true;
+            return;
+        }
+        let Some(key) = self.parts.shard.connection_at(token.0) else { return };
+        if event.is_writable() {
+            self.parts.shard.writable(key);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            let closing = event.is_read_closed() || event.is_error();
+            if let Some(socket) = self.socket(key) {
+                socket.closing |= closing;
+            }
+            self.read(now, key);
+        }
+    }
+
+    fn socket(&mut self, key: ConnectionKey) -> Option<&mut Socket> {
+        self.sockets.get_mut(key.index())?.as_mut()
+    }
+
+    /// Reads a socket until it is drained, or this turn's budget is.
+    fn read(&mut self, now: Now, key: ConnectionKey) {
+        for _ in 0..READS_PER_TURN {
+            let Some(socket) = self.sockets.get_mut(key.index()).and_then(Option::as_mut) else { return };
+            match socket::read(&mut socket.stream, &mut self.buffer, socket.closing) {
+                Got::Bytes(count, more) => {
+                    let bytes = self.buffer.get(..count).unwrap_or_default();
+                    self.parts.shard.received(now, key, bytes);
+                    if !more {
+                        return;
+                    }
+                }
+                Got::Nothing => return,
+                Got::End => return self.parts.shard.peer_closed(now, key),
+            }
+        }
+        if let Some(socket) = self.socket(key)
+            && !std::mem::replace(&mut socket.queued, true)
+        {
+            self.backlog.push_back(key);
+        }
+    }
+
+    fn mail(&mut self, now: Now) {
+        while let Some(batch) = self.parts.settled.take() {
+            self.parts.shard.settled(now, &batch);
+        }
+        while let Some(Handed { stream, peer }) = self.parts.handed.take() {
+            self.adopt(now, stream, peer);
+        }
+        while let Some(command) = self.parts.commands.take() {
+            match command {
+                ShardCommand::Stop => self.stopped = true,
+                ShardCommand::Drain(timeout) => {
+                    self.parts.listeners.clear();
+                    self.parts.shard.drain(now, timeout);
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let Some(batch) = self.held.take().or_else(|| self.parts.shard.forwards()) else { return };
+        match self.parts.forwards.post(batch) {
+            Ok(()) => self.parts.forwards.ring(),
+            Err(batch) => self.held = Some(batch),
+        }
+    }
+
+    fn flush(&mut self, now: Now) {
+        while let Some(key) = self.parts.shard.next_flush() {
+            let Some(socket) = self.sockets.get_mut(key.index()).and_then(Option::as_mut) else { continue };
+            match socket::write(&mut socket.stream, self.parts.shard.unsent(key)) {
+                Some(count) => self.parts.shard.sent(now, key, count),
+                None => self.parts.shard.peer_closed(now, key),
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        while let Some((key, end)) = self.parts.shard.next_ended() {
+            match end {
+                End::ShutdownWrite => {
+                    if let Some(socket) = self.socket(key) {
+                        // It fails when the peer is gone, which the next read finds.
+                        let _ = socket.stream.shutdown(std::net::Shutdown::Write);
+                    }
+                }
+                End::Close => {
+                    if let Some(socket) = self.sockets.get_mut(key.index()).and_then(Option::take) {
+                        self.release(socket.peer);
+                    }
+                }
+            }
+        }
+    }
+
+    fn release(&self, peer: SocketAddr) {
+        if let Some(addresses) = &self.parts.addresses {
+            addresses.release(peer.ip());
+        }
+    }
+
+    fn accept_all(&mut self, now: Now) {
+        for at in 0..self.parts.listeners.len() {
+            for _ in 0..self.parts.accepts_per_turn {
+                if !self.accept(now, at) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Accepts one connection; whether to go on.
+    fn accept(&mut self, now: Now, at: usize) -> bool {
+        let Some(listener) = self.parts.listeners.get_mut(at) else { return false };
+        if listener.paused_until.is_some_and(|until| until > now.mono) || !listener.is_ready {
+            return false;
+        }
+        listener.paused_until = None;
+        match listener.socket.accept() {
+            Ok((stream, peer)) => {
+                let shared = listener.accept == AcceptMode::Shared;
+                self.admit(now, stream, peer, shared);
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                listener.is_ready = false;
+                false
+            }
+            Err(error) => self.accept_failed(now, at, &error),
+        }
+    }
+
+    fn accept_failed(&mut self, now: Now, at: usize, error: &io::Error) -> bool {
+        const EMFILE: i32 = 24;
+        const ENFILE: i32 = 23;
+        let Some(listener) = self.parts.listeners.get_mut(at) else { return false };
+        if !matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) {
+            // The connection that was to be accepted has failed; the listener has not.
+            self.parts.cells.count(Count::AcceptErrors);
+            return true;
+        }
+        // With the spare descriptor given up there is one for a client to be told.
+        if self.spare.take().is_some() {
+            if let Ok((stream, _)) = listener.socket.accept() {
+                self.parts.cells.count(Count::RefusedDescriptors);
+                refuse(stream, &farewell(&Fault::ConnectionLimit));
+            }
+            self.spare = spare_descriptor();
+        }
+        if let Some(listener) = self.parts.listeners.get_mut(at) {
+            listener.paused_until = Some(now.mono + PAUSE);
+        }
+        self.parts.cells.count(Count::ListenerPauses);
+        false
+    }
+
+    fn admit(&mut self, now: Now, stream: TcpStream, peer: SocketAddr, shared: bool) {
+        if let Some(addresses) = &self.parts.addresses
+            && !addresses.charge(peer.ip())
+        {
+            self.parts.cells.count(Count::RefusedAddress);
+            return refuse(stream, &farewell(&Fault::ConnectionLimit));
+        }
+        if !shared || self.parts.hand_out.len() <= 1 {
+            return self.adopt(now, stream, peer);
+        }
+        self.next_shard = self.next_shard.saturating_add(1) % self.parts.hand_out.len();
+        let Some(outbox) = self.parts.hand_out.get(self.next_shard) else { return };
+        match outbox.post(Handed { stream, peer }) {
+            Ok(()) => outbox.ring(),
+            // That shard has more than it can take in: it is served here.
+            Err(Handed { stream, peer }) => self.adopt(now, stream, peer),
+        }
+    }
+
+    fn adopt(&mut self, now: Now, mut stream: TcpStream, peer: SocketAddr) {
+        let key = match self.parts.shard.accepted(now, peer) {
+            Ok(key) => key,
+            Err(farewell) => {
+                self.release(peer);
+                return refuse(stream, &farewell);
+            }
+        };
+        self.parts.options.apply(&stream);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = self.parts.poll.registry().register(&mut stream, mio::Token(key.index()), interest);
+        if self.sockets.len() <= key.index() {
+            self.sockets.resize_with(key.index().saturating_add(1), || None);
+        }
+        if let Some(entry) = self.sockets.get_mut(key.index()) {
+            *entry = Some(Socket { stream, peer, queued: false, closing: false });
+        }
+        if let Err(error) = registered {
+            log::error!("{peer}: cannot be watched: {error}");
+            self.parts.shard.peer_closed(now, key);
+        }
+    }
+}
+
+fn spare_descriptor() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// Says why, as far as the socket takes it at once, and closes.
+fn refuse(mut stream: TcpStream, farewell: &[u8]) {
+    let _ = stream.write(farewell);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+}

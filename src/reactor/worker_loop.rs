@@ -1,0 +1,255 @@
+//! The loop of one worker: its links to the services, its mailboxes.
+
+use super::socket::{self, Got, SocketOptions};
+use super::{EVENTS_PER_TURN, Inbox, LoopBell, Outbox, READ_BYTES, READS_PER_TURN, WAKER, sleep_time, wait};
+use crate::base::clock::{Clock, Now};
+use crate::base::counters::{Cells, Count};
+use crate::base::ids::{LinkKey, ShardId};
+use crate::forward::{Forwarder, LinkCommand};
+use crate::relay::{ForwardBatch, SettledBatch};
+use mio::Interest;
+use mio::net::TcpStream;
+use moorgate_proto::proof::NONCE_BYTES;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the gateway tells a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerCommand {
+    /// End now: the shards have ended.
+    Stop,
+}
+
+/// What a worker's loop is built from.
+#[derive(Debug)]
+pub struct WorkerParts {
+    /// What it serves.
+    pub forwarder: Forwarder,
+    /// Its poll, with the bell's waker.
+    pub poll: mio::Poll,
+    /// Its bell.
+    pub bell: LoopBell,
+    /// Shared by all threads.
+    pub clock: Clock,
+    /// Of its sockets.
+    pub options: SocketOptions,
+    /// From its shards.
+    pub forwards: Inbox<ForwardBatch>,
+    /// To its shards.
+    pub settled: Vec<(ShardId, Outbox<SettledBatch>)>,
+    /// From the gateway.
+    pub commands: Inbox<WorkerCommand>,
+    /// Where it counts.
+    pub cells: Arc<Cells>,
+}
+
+struct Socket {
+    key: LinkKey,
+    stream: TcpStream,
+    is_connected: bool,
+    queued: bool,
+    closing: bool,
+}
+
+/// The loop of one worker.
+pub struct WorkerLoop {
+    parts: WorkerParts,
+    /// By the index of their links.
+    sockets: Vec<Option<Socket>>,
+    backlog: VecDeque<LinkKey>,
+    buffer: Box<[u8]>,
+    /// Batches that did not fit into their shards' mailboxes, in the order of `settled`.
+    held: Vec<Option<SettledBatch>>,
+    random: SystemRandom,
+    stopped: bool,
+}
+
+impl WorkerLoop {
+    /// A loop that is ready to run.
+    pub fn new(parts: WorkerParts) -> WorkerLoop {
+        WorkerLoop {
+            held: parts.settled.iter().map(|_| None).collect(),
+            parts,
+            sockets: Vec::new(),
+            backlog: VecDeque::new(),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            random: SystemRandom::new(),
+            stopped: false,
+        }
+    }
+
+    /// Runs until it is stopped.
+    pub fn run(mut self) {
+        let mut events = mio::Events::with_capacity(EVENTS_PER_TURN);
+        let mut now = self.parts.clock.read();
+        self.parts.forwarder.start(now.mono);
+        self.commands(now);
+        while !self.stopped {
+            self.sleep(now, &mut events);
+            now = self.parts.clock.read();
+            self.parts.cells.count(Count::Wakeups);
+            self.turn(now, &events);
+        }
+        self.parts.forwarder.stop(now.mono);
+        self.hand_over();
+    }
+
+    fn sleep(&mut self, now: Now, events: &mut mio::Events) {
+        let deadline = self.parts.forwarder.next_deadline();
+        let is_held = self.held.iter().any(Option::is_some);
+        let timeout = sleep_time(now, deadline, !self.backlog.is_empty(), is_held);
+        let WorkerParts { poll, bell, forwards, commands, .. } = &mut self.parts;
+        let idle = || forwards.is_empty() && commands.is_empty();
+        bell.sleep(idle, |may_wait| {
+            wait(poll, events, if may_wait { timeout } else { Some(Duration::ZERO) })
+        });
+    }
+
+    fn turn(&mut self, now: Now, events: &mio::Events) {
+        for _ in 0..self.backlog.len() {
+            if let Some(key) = self.backlog.pop_front() {
+                if let Some(socket) = self.socket(key) {
+                    socket.queued = false;
+                }
+                self.read(now, key);
+            }
+        }
+        for event in events {
+            self.event(now, event);
+        }
+        while let Some(batch) = self.parts.forwards.take() {
+            self.parts.forwarder.forward(now.mono, &batch);
+        }
+        while let Some(WorkerCommand::Stop) = self.parts.commands.take() {
+            self.stopped = true;
+        }
+        self.parts.forwarder.timers(now.mono);
+        self.hand_over();
+        self.flush(now);
+        self.commands(now);
+        // Links that failed in this turn have settled their calls: those must not wait for the next one.
+        self.hand_over();
+    }
+
+    fn event(&mut self, now: Now, event: &mio::event::Event) {
+        let token = event.token();
+        if token == WAKER {
+            return;
+        }
+        let Some(Some(socket)) = self.sockets.get_mut(token.0) else { return };
+        let key = socket.key;
+        if !socket.is_connected {
+            if !(event.is_writable() || event.is_error() || event.is_write_closed()) {
+                return;
+            }
+            match socket.stream.take_error().and_then(|error| error.map_or(Ok(()), Err)) {
+                Ok(()) if socket.stream.peer_addr().is_ok() => socket.is_connected = true,
+                Ok(()) => return,
+                Err(error) => return self.parts.forwarder.link_lost(now.mono, key, &error),
+            }
+            self.connected(now, key);
+        }
+        if event.is_writable() {
+            self.parts.forwarder.writable(key);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            let closing = event.is_read_closed() || event.is_error();
+            if let Some(socket) = self.socket(key) {
+                socket.closing |= closing;
+            }
+            self.read(now, key);
+        }
+    }
+
+    fn connected(&mut self, now: Now, key: LinkKey) {
+        let mut nonce = [0; NONCE_BYTES];
+        match self.random.fill(&mut nonce) {
+            Ok(()) => self.parts.forwarder.connected(now.mono, key, nonce),
+            Err(_) => self.parts.forwarder.link_lost(now.mono, key, &"the system has no random numbers"),
+        }
+    }
+
+    fn socket(&mut self, key: LinkKey) -> Option<&mut Socket> {
+        self.sockets.get_mut(key.index())?.as_mut().filter(|socket| socket.key == key)
+    }
+
+    fn read(&mut self, now: Now, key: LinkKey) {
+        for _ in 0..READS_PER_TURN {
+            let Some(socket) = self.sockets.get_mut(key.index()).and_then(Option::as_mut) else { return };
+            match socket::read(&mut socket.stream, &mut self.buffer, socket.closing) {
+                Got::Bytes(count, more) => {
+                    let bytes = self.buffer.get(..count).unwrap_or_default();
+                    self.parts.forwarder.received(now.mono, key, bytes);
+                    if !more {
+                        return;
+                    }
+                }
+                Got::Nothing => return,
+                Got::End => return self.parts.forwarder.link_lost(now.mono, key, &"the service closed it"),
+            }
+        }
+        if let Some(socket) = self.socket(key)
+            && !std::mem::replace(&mut socket.queued, true)
+        {
+            self.backlog.push_back(key);
+        }
+    }
+
+    fn hand_over(&mut self) {
+        for ((shard, outbox), held) in self.parts.settled.iter().zip(&mut self.held) {
+            let Some(batch) = held.take().or_else(|| self.parts.forwarder.settled(*shard)) else { continue };
+            match outbox.post(batch) {
+                Ok(()) => outbox.ring(),
+                Err(batch) => *held = Some(batch),
+            }
+        }
+    }
+
+    fn flush(&mut self, now: Now) {
+        while let Some(key) = self.parts.forwarder.next_flush() {
+            let Some(socket) = self.sockets.get_mut(key.index()).and_then(Option::as_mut) else { continue };
+            match socket::write(&mut socket.stream, self.parts.forwarder.unsent(key)) {
+                Some(count) => self.parts.forwarder.sent(now.mono, key, count),
+                None => self.parts.forwarder.link_lost(now.mono, key, &"the service closed it"),
+            }
+        }
+    }
+
+    fn commands(&mut self, now: Now) {
+        while let Some(command) = self.parts.forwarder.next_command() {
+            match command {
+                LinkCommand::Close(key) => {
+                    if self.socket(key).is_some()
+                        && let Some(entry) = self.sockets.get_mut(key.index())
+                    {
+                        *entry = None;
+                    }
+                }
+                LinkCommand::Dial(key, address) => self.dial(now, key, address),
+            }
+        }
+    }
+
+    fn dial(&mut self, now: Now, key: LinkKey, address: SocketAddr) {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let opened = TcpStream::connect(address).and_then(|mut stream| {
+            self.parts.poll.registry().register(&mut stream, mio::Token(key.index()), interest)?;
+            Ok(stream)
+        });
+        match opened {
+            Ok(stream) => {
+                self.parts.options.apply(&stream);
+                if self.sockets.len() <= key.index() {
+                    self.sockets.resize_with(key.index().saturating_add(1), || None);
+                }
+                if let Some(entry) = self.sockets.get_mut(key.index()) {
+                    *entry = Some(Socket { key, stream, is_connected: false, queued: false, closing: false });
+                }
+            }
+            Err(error) => self.parts.forwarder.link_lost(now.mono, key, &error),
+        }
+    }
+}
