@@ -13,14 +13,22 @@
 //! | [`session`] | one client's session: opening, the two numbered streams |
 //! | [`forward`] | one worker's calls and its links to services |
 //! | [`shard`] | all connections and sessions of one thread |
+//! | [`telemetry`] | access log, diagnostics, metrics |
+//! | [`config`] | TOML to valid settings |
 //! | [`reactor`] | event loops: bytes between sockets and cores |
+//! | [`admin`] | the operator's HTTP |
+//! | [`gateway`] | assembles the parts, starts the threads, drains |
 
+pub mod admin;
 pub mod auth;
 pub mod base;
+pub mod config;
 pub mod forward;
+pub mod gateway;
 pub mod limit;
 pub mod reactor;
 pub mod relay;
 pub mod routing;
 pub mod session;
 pub mod shard;
+pub mod telemetry;

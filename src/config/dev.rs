@@ -1,0 +1,91 @@
+//! `serve --dev`: a gateway without a file, for one machine and nobody else.
+
+use super::Settings;
+use crate::auth::{KeyRing, SigningKey};
+use crate::base::ids::ServiceId;
+use crate::reactor::{self, ListenerSettings};
+use crate::routing::{RouteSettings, RouteTable, ServiceSettings, Span};
+use crate::telemetry::AccessTarget;
+use crate::{forward, session, shard};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What `--dev` still leaves open.
+#[derive(Debug, Clone)]
+pub struct DevOptions {
+    /// For clients.
+    pub listen: SocketAddr,
+    /// For the operator.
+    pub admin: SocketAddr,
+    /// Where the embedded echo service listens.
+    pub echo: SocketAddr,
+    /// Id of the development key.
+    pub key_id: &'static str,
+    /// The development secret.
+    pub secret: &'static [u8],
+}
+
+/// The settings of a development gateway.
+///
+/// # Errors
+/// When it would listen beyond loopback: everybody knows its secret.
+pub fn dev(options: &DevOptions) -> Result<Settings, String> {
+    for address in [options.listen, options.admin] {
+        if !address.ip().is_loopback() {
+            return Err(format!(
+                "--dev listens on loopback only, not on {address}: everybody knows its signing secret; \
+                 write a configuration file to listen there"
+            ));
+        }
+    }
+    let key = SigningKey::new(options.key_id, options.secret).map_err(|error| error.to_string())?;
+    let keys = KeyRing::new(vec![key], None, None, 30).map_err(|error| error.to_string())?;
+    let echo = RouteSettings {
+        anonymous: true,
+        idempotent: true,
+        ..RouteSettings::new(Span { first: 0x0001, last: 0x00ff }, ServiceId(0))
+    };
+    let routes = RouteTable::build(&[echo]).map_err(|_| "the routes of --dev overlap".to_owned())?;
+    let echo = ServiceSettings {
+        name: "echo".to_owned(),
+        endpoints: vec![options.echo],
+        balance: crate::routing::Balance::default(),
+        key: None,
+    };
+    let listener = ListenerSettings { address: options.listen, accept: reactor::AcceptMode::default() };
+    Ok(Settings {
+        reactor: reactor::Settings {
+            listeners: vec![listener],
+            connections_per_address: None,
+            ..reactor::Settings::default()
+        },
+        shard: shard::Settings::default(),
+        session: session::Settings::default(),
+        forward: forward::Settings { gateway_id: "dev".to_owned(), ..forward::Settings::default() },
+        keys: Arc::new(keys),
+        routes: Arc::new(routes),
+        services: vec![echo],
+        admin: Some(options.admin),
+        access_log: AccessTarget::Off,
+        log_level: log::LevelFilter::Info,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dev_stays_on_loopback() {
+        let options = |listen: &str| DevOptions {
+            listen: listen.parse().unwrap(),
+            admin: "127.0.0.1:0".parse().unwrap(),
+            echo: "127.0.0.1:1".parse().unwrap(),
+            key_id: "dev",
+            secret: &[7; 32],
+        };
+        assert!(dev(&options("127.0.0.1:0")).is_ok());
+        assert!(dev(&options("[::1]:0")).is_ok());
+        assert!(dev(&options("0.0.0.0:7000")).unwrap_err().contains("loopback"));
+    }
+}

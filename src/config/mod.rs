@@ -1,0 +1,58 @@
+//! From a TOML file to valid settings; every error says where, which key, and what would be right.
+
+mod dev;
+mod file;
+mod text;
+mod validate;
+
+pub use dev::{DevOptions, dev};
+pub use file::{ConfigError, load, parse};
+
+use crate::auth::KeyRing;
+use crate::reactor;
+use crate::routing::{RouteTable, ServiceSettings};
+use crate::telemetry::AccessTarget;
+use crate::{forward, session, shard};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Everything that a gateway is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Threads and sockets.
+    pub reactor: reactor::Settings,
+    /// Each shard.
+    pub shard: shard::Settings,
+    /// Each session.
+    pub session: session::Settings,
+    /// Each worker.
+    pub forward: forward::Settings,
+    /// Signing keys of access tokens.
+    pub keys: Arc<KeyRing>,
+    /// Who owns which command.
+    pub routes: Arc<RouteTable>,
+    /// The services, by their ids.
+    pub services: Vec<ServiceSettings>,
+    /// The operator's address.
+    pub admin: Option<SocketAddr>,
+    /// The access log.
+    pub access_log: AccessTarget,
+    /// Diagnostics.
+    pub log_level: log::LevelFilter,
+}
+
+impl Settings {
+    /// Shards and workers, with their defaults for this machine.
+    pub fn threads(&self) -> (u16, u16) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = match self.reactor.shards {
+            0 => u16::try_from(cores).unwrap_or(u16::MAX),
+            shards => shards,
+        };
+        let workers = match self.reactor.workers {
+            0 => shards.div_ceil(2),
+            workers => workers.min(shards),
+        };
+        (shards, workers)
+    }
+}

@@ -1,0 +1,445 @@
+//! Assembles the parts, starts the threads, drains them, joins them.
+
+use crate::admin::{Admin, Pages};
+use crate::base::clock::Clock;
+use crate::base::counters::{Cells, Count, Totals};
+use crate::base::ids::{ServiceId, ShardId};
+use crate::base::mailbox::mailbox;
+use crate::config::Settings;
+use crate::forward::{self, Forwarder, Readiness};
+use crate::limit::AddressTable;
+use crate::reactor::{
+    BindError, Handed, Inbox, Listener, Outbox, ShardCommand, ShardLoop, ShardParts, SocketOptions,
+    WorkerCommand, WorkerLoop, WorkerParts, bind, poll_with_bell,
+};
+use crate::relay::{ForwardBatch, SettledBatch};
+use crate::shard::{self, Shard};
+use crate::telemetry::{AccessLog, AccessLogError, Gauge, Names, render};
+use moorgate_proto::status::Code;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+/// Messages that may wait in a mailbox; a message is one turn's batch.
+const MAILBOX: usize = 256;
+
+/// Why the gateway does not start.
+#[derive(Debug)]
+pub enum GatewayError {
+    /// An address for clients.
+    Listen(BindError),
+    /// The operator's address.
+    Admin(SocketAddr, io::Error),
+    /// The access log.
+    AccessLog(AccessLogError),
+    /// Threads, descriptors, random numbers.
+    System(io::Error),
+}
+
+impl fmt::Display for GatewayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GatewayError::Listen(error) => error.fmt(f),
+            GatewayError::Admin(address, error) => {
+                write!(f, "cannot listen on {address} for the operator: {error}")
+            }
+            GatewayError::AccessLog(error) => error.fmt(f),
+            GatewayError::System(error) => write!(f, "the system refuses what is needed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for GatewayError {}
+
+impl From<io::Error> for GatewayError {
+    fn from(error: io::Error) -> GatewayError {
+        GatewayError::System(error)
+    }
+}
+
+/// What a gateway has done when it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Sessions opened.
+    pub sessions: u64,
+    /// Requests admitted.
+    pub requests: u64,
+    /// Of these, answered with OK.
+    pub ok: u64,
+    /// Whether all ended by itself before the drain's deadline.
+    pub is_clean: bool,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { connections, sessions, requests, ok, is_clean } = self;
+        let how = if *is_clean { "drained" } else { "stopped before everything had ended" };
+        write!(
+            f,
+            "{how}: {connections} connections, {sessions} sessions, {requests} requests, {ok} of them OK"
+        )
+    }
+}
+
+/// What the operator's pages read.
+struct State {
+    cells: Vec<Arc<Cells>>,
+    readiness: Vec<Arc<Readiness>>,
+    services: Vec<String>,
+    draining: AtomicBool,
+}
+
+impl State {
+    fn totals(&self) -> Totals {
+        Totals::of(self.cells.iter().map(Arc::as_ref))
+    }
+
+    fn links(&self, service: usize) -> u64 {
+        let id = ServiceId(u16::try_from(service).unwrap_or(u16::MAX));
+        self.readiness.iter().map(|worker| u64::from(worker.links(id))).sum()
+    }
+}
+
+impl Pages for State {
+    fn is_live(&self) -> bool {
+        true
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err("draining".to_owned());
+        }
+        let missing = self.services.iter().enumerate().find(|(at, _)| self.links(*at) == 0);
+        missing.map_or(Ok(()), |(_, name)| Err(format!("service {name} has no ready link")))
+    }
+
+    fn metrics(&self) -> String {
+        let totals = self.totals();
+        let between = |opened, closed| totals.value(opened).saturating_sub(totals.value(closed));
+        let gauge = |metric, help, value| Gauge { metric, label: String::new(), help, value };
+        let answered: u64 = Code::ALL.iter().map(|code| totals.outcomes(*code)).sum();
+        let mut gauges = vec![
+            gauge(
+                "moorgate_connections",
+                "Connections now.",
+                between(Count::ConnectionsAccepted, Count::ConnectionsClosed),
+            ),
+            gauge("moorgate_sessions", "Sessions now.", between(Count::SessionsOpened, Count::SessionsEnded)),
+            gauge(
+                "moorgate_requests_outstanding",
+                "Requests admitted and not answered.",
+                totals.value(Count::RequestsAdmitted).saturating_sub(answered),
+            ),
+        ];
+        gauges.extend(self.services.iter().enumerate().map(|(at, name)| Gauge {
+            metric: "moorgate_service_links",
+            label: format!("service=\"{name}\""),
+            help: "Ready links to a service, over all workers.",
+            value: self.links(at),
+        }));
+        render(&totals, &gauges)
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    state: Arc<State>,
+    client_addresses: Vec<SocketAddr>,
+    admin: Option<Admin>,
+    access_log: Option<AccessLog>,
+    shards: Vec<(Outbox<ShardCommand>, JoinHandle<()>)>,
+    workers: Vec<(Outbox<WorkerCommand>, JoinHandle<()>)>,
+    drain_timeout: std::time::Duration,
+}
+
+/// Both ends of what joins the threads, before they are taken apart.
+struct Wiring {
+    clock: Clock,
+    options: SocketOptions,
+    hand_out: Vec<Outbox<Handed>>,
+    addresses: Option<Arc<AddressTable>>,
+    cells: Vec<Arc<Cells>>,
+}
+
+/// One shard's or worker's poll, and its mailboxes to be.
+type PollAndBell = (mio::Poll, crate::reactor::LoopBell);
+
+impl Gateway {
+    /// Binds everything, then starts the threads.
+    ///
+    /// # Errors
+    /// [`GatewayError`]; nothing is left running.
+    pub fn start(settings: Settings) -> Result<Gateway, GatewayError> {
+        let (shards, workers) = settings.threads();
+        let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut client_addresses = Vec::new();
+        for listener in &settings.reactor.listeners {
+            let (sockets, address) =
+                bind(listener, shards, settings.reactor.backlog).map_err(GatewayError::Listen)?;
+            listeners.iter_mut().zip(sockets).for_each(|(all, more)| all.extend(more));
+            client_addresses.push(address);
+        }
+        let state = Arc::new(State {
+            cells: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
+            readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
+            services: settings.services.iter().map(|service| service.name.clone()).collect(),
+            draining: AtomicBool::new(false),
+        });
+        let admin = match settings.admin {
+            None => None,
+            Some(address) => {
+                let pages: Arc<dyn Pages> = state.clone();
+                Some(Admin::start(address, pages).map_err(|error| GatewayError::Admin(address, error))?)
+            }
+        };
+        let names = Names {
+            services: state.services.clone(),
+            endpoints: settings.services.iter().flat_map(|service| service.endpoints.clone()).collect(),
+        };
+        let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
+        let mut gateway = Gateway {
+            state,
+            client_addresses,
+            admin,
+            access_log,
+            shards: Vec::new(),
+            workers: Vec::new(),
+            drain_timeout: settings.reactor.drain_timeout,
+        };
+        gateway.start_threads(&settings, listeners)?;
+        Ok(gateway)
+    }
+
+    fn start_threads(
+        &mut self,
+        settings: &Settings,
+        listeners: Vec<Vec<Listener>>,
+    ) -> Result<(), GatewayError> {
+        let (shards, workers) = settings.threads();
+        let polls =
+            |count: u16| (0..count).map(|_| poll_with_bell()).collect::<io::Result<Vec<PollAndBell>>>();
+        let (shard_polls, worker_polls) = (polls(shards)?, polls(workers)?);
+        let (mut hand_out, mut handed) = (Vec::new(), Vec::new());
+        for (_, bell) in &shard_polls {
+            let (outbox, inbox) = mailbox(MAILBOX, bell.clone());
+            hand_out.push(outbox);
+            handed.push(inbox);
+        }
+        let per_address = settings.reactor.connections_per_address;
+        let wiring = Wiring {
+            clock: Clock::start(),
+            options: SocketOptions {
+                keepalive: settings.reactor.keepalive,
+                user_timeout: settings.reactor.user_timeout,
+            },
+            hand_out,
+            addresses: per_address.map(|max| Arc::new(AddressTable::new(max))),
+            cells: self.state.cells.clone(),
+        };
+        let forwards: Vec<(Outbox<ForwardBatch>, Inbox<ForwardBatch>)> =
+            worker_polls.iter().map(|(_, bell)| mailbox(MAILBOX, bell.clone())).collect();
+        let mut settled: Vec<Vec<(ShardId, Outbox<SettledBatch>)>> =
+            (0..workers).map(|_| Vec::new()).collect();
+        let shard_parts = shard_polls.into_iter().zip(listeners).zip(handed);
+        for (id, (((poll, bell), listeners), handed)) in (0u16..).zip(shard_parts) {
+            let worker = usize::from(id % workers.max(1));
+            let (outbox, inbox) = mailbox(MAILBOX, bell.clone());
+            if let Some(settled) = settled.get_mut(worker) {
+                settled.push((ShardId(id), outbox));
+            }
+            let Some((forwards, _)) = forwards.get(worker) else { continue };
+            let ends = ShardEnds { listeners, handed, settled: inbox, forwards: forwards.clone() };
+            self.start_shard(settings, &wiring, ShardId(id), (poll, bell), ends)?;
+        }
+        let worker_ends = worker_polls.into_iter().zip(forwards).zip(settled);
+        for (id, ((poll_and_bell, (_, forwards)), settled)) in (0u16..).zip(worker_ends) {
+            self.start_worker(settings, &wiring, id, poll_and_bell, (forwards, settled))?;
+        }
+        Ok(())
+    }
+
+    fn start_shard(
+        &mut self,
+        settings: &Settings,
+        wiring: &Wiring,
+        id: ShardId,
+        (poll, bell): PollAndBell,
+        ends: ShardEnds,
+    ) -> Result<(), GatewayError> {
+        let cells = wiring.cells.get(id.index()).cloned().unwrap_or_default();
+        let (commands, inbox) = mailbox(MAILBOX, bell.clone());
+        let shard = Shard::new(shard::Parts {
+            id,
+            settings: settings.shard.clone(),
+            session: settings.session.clone(),
+            routes: settings.routes.clone(),
+            keys: settings.keys.clone(),
+            cells: cells.clone(),
+            seed: random_u64()?,
+            access_log: self.access_log.is_some(),
+        });
+        let parts = ShardParts {
+            shard,
+            poll,
+            bell,
+            clock: wiring.clock,
+            listeners: ends.listeners,
+            accepts_per_turn: settings.reactor.accepts_per_turn,
+            options: wiring.options,
+            forwards: ends.forwards,
+            settled: ends.settled,
+            commands: inbox,
+            hand_out: wiring.hand_out.clone(),
+            handed: ends.handed,
+            addresses: wiring.addresses.clone(),
+            access: self.access_log.as_ref().map(AccessLog::sender),
+            cells,
+        };
+        let shard_loop = ShardLoop::new(parts)?;
+        let thread =
+            std::thread::Builder::new().name(format!("shard-{}", id.0)).spawn(move || shard_loop.run())?;
+        self.shards.push((commands, thread));
+        Ok(())
+    }
+
+    fn start_worker(
+        &mut self,
+        settings: &Settings,
+        wiring: &Wiring,
+        id: u16,
+        (poll, bell): PollAndBell,
+        (forwards, settled): (Inbox<ForwardBatch>, Vec<(ShardId, Outbox<SettledBatch>)>),
+    ) -> Result<(), GatewayError> {
+        let shards = settings.threads().0;
+        let cells = wiring.cells.get(usize::from(shards.saturating_add(id))).cloned().unwrap_or_default();
+        let (commands, inbox) = mailbox(MAILBOX, bell.clone());
+        let forwarder = Forwarder::new(forward::Parts {
+            settings: settings.forward.clone(),
+            boot_id: random_u64()?,
+            services: settings.services.clone(),
+            routes: settings.routes.clone(),
+            shards,
+            cells: cells.clone(),
+            readiness: self.state.readiness.get(usize::from(id)).cloned().unwrap_or_default(),
+            seed: random_u64()?,
+        });
+        let parts = WorkerParts {
+            forwarder,
+            poll,
+            bell,
+            clock: wiring.clock,
+            options: wiring.options,
+            forwards,
+            settled,
+            commands: inbox,
+            cells,
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{id}"));
+        let thread = thread.spawn(move || WorkerLoop::new(parts).run())?;
+        self.workers.push((commands, thread));
+        Ok(())
+    }
+
+    /// Where clients connect, in the order of the configuration.
+    pub fn client_addresses(&self) -> &[SocketAddr] {
+        &self.client_addresses
+    }
+
+    /// Where the operator's pages are.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
+    /// Whether every service has a ready link; if not, which has none.
+    ///
+    /// # Errors
+    /// The reason, for people.
+    pub fn readiness(&self) -> Result<(), String> {
+        self.state.readiness()
+    }
+
+    /// The metrics page.
+    pub fn metrics(&self) -> String {
+        self.state.metrics()
+    }
+
+    /// The counters of all threads.
+    pub fn totals(&self) -> Totals {
+        self.state.totals()
+    }
+
+    /// Begins the drain: accepts no more, tells the clients, serves what comes until the deadline.
+    pub fn drain(&self) {
+        self.state.draining.store(true, Ordering::Relaxed);
+        for (outbox, _) in &self.shards {
+            send(outbox, ShardCommand::Drain(self.drain_timeout));
+        }
+    }
+
+    /// Ends every shard at once.
+    pub fn stop(&self) {
+        for (outbox, _) in &self.shards {
+            send(outbox, ShardCommand::Stop);
+        }
+    }
+
+    /// Whether every shard has ended.
+    pub fn has_ended(&self) -> bool {
+        self.shards.iter().all(|(_, thread)| thread.is_finished())
+    }
+
+    /// Waits for the shards to end, then ends everything else.
+    pub fn join(mut self) -> Summary {
+        let is_joined = |(_, thread): (_, JoinHandle<()>)| thread.join().is_ok();
+        let mut is_clean = self.shards.drain(..).map(is_joined).fold(true, |all, one| all && one);
+        for (outbox, _) in &self.workers {
+            send(outbox, WorkerCommand::Stop);
+        }
+        is_clean = self
+            .workers
+            .drain(..)
+            .map(|(_, thread)| thread.join().is_ok())
+            .fold(is_clean, |all, one| all && one);
+        if let Some(log) = self.access_log.take() {
+            log.finish();
+        }
+        if let Some(admin) = self.admin.take() {
+            admin.stop();
+        }
+        let totals = self.state.totals();
+        is_clean &= totals.value(Count::ConnectionsAccepted) == totals.value(Count::ConnectionsClosed);
+        Summary {
+            connections: totals.value(Count::ConnectionsAccepted),
+            sessions: totals.value(Count::SessionsOpened),
+            requests: totals.value(Count::RequestsAdmitted),
+            ok: totals.outcomes(Code::Ok),
+            is_clean,
+        }
+    }
+}
+
+struct ShardEnds {
+    listeners: Vec<Listener>,
+    handed: Inbox<Handed>,
+    settled: Inbox<SettledBatch>,
+    forwards: Outbox<ForwardBatch>,
+}
+
+fn send<T>(outbox: &Outbox<T>, command: T) {
+    // A full mailbox of commands means that the thread has plenty of them, or is gone.
+    if outbox.post(command).is_ok() {
+        outbox.ring();
+    }
+}
+
+fn random_u64() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}

@@ -1,0 +1,247 @@
+//! The access log: one line per answered request, written by a thread of its own.
+//!
+//! Lines are `key=value` pairs; values from outside are escaped and bounded, so that no client writes a line.
+
+use crate::base::ids::ServiceId;
+use crate::relay::AccessRecord;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use moorgate_proto::v1::{Execution, Source};
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+/// Batches that may wait for the writer; a batch is one turn of one shard.
+const BATCHES_MAX: usize = 4096;
+/// Bytes collected before a write.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Where the log goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AccessTarget {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// What the numbers in a record are called.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// Services, by their ids.
+    pub services: Vec<String>,
+    /// Endpoints, in the order of their numbers, which begin with 1.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// Why there is no log.
+#[derive(Debug)]
+pub struct AccessLogError {
+    path: PathBuf,
+    error: io::Error,
+}
+
+impl std::fmt::Display for AccessLogError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "access log {}: {}", self.path.display(), self.error)
+    }
+}
+
+impl std::error::Error for AccessLogError {}
+
+/// The writer's thread.
+#[derive(Debug)]
+pub struct AccessLog {
+    sender: Sender<Vec<AccessRecord>>,
+    thread: JoinHandle<()>,
+}
+
+impl AccessLog {
+    /// Starts the writer; `None` when the log is off.
+    ///
+    /// # Errors
+    /// [`AccessLogError`] when the file cannot be opened.
+    pub fn start(target: &AccessTarget, names: Names) -> Result<Option<AccessLog>, AccessLogError> {
+        let out: Box<dyn Write + Send> = match target {
+            AccessTarget::Off => return Ok(None),
+            AccessTarget::Stdout => Box::new(io::stdout()),
+            AccessTarget::File(path) => {
+                let file = OpenOptions::new().create(true).append(true).open(path);
+                Box::new(file.map_err(|error| AccessLogError { path: path.clone(), error })?) as Box<File>
+            }
+        };
+        let (sender, receiver) = bounded(BATCHES_MAX);
+        let thread = std::thread::Builder::new().name("access-log".to_owned());
+        let thread = thread
+            .spawn(move || write_all(&receiver, out, &names))
+            .map_err(|error| AccessLogError { path: PathBuf::from("thread"), error })?;
+        Ok(Some(AccessLog { sender, thread }))
+    }
+
+    /// Where records are sent.
+    pub fn sender(&self) -> Sender<Vec<AccessRecord>> {
+        self.sender.clone()
+    }
+
+    /// Writes what is left, once all other senders are gone.
+    pub fn finish(self) {
+        drop(self.sender);
+        if self.thread.join().is_err() {
+            log::error!("the access log's thread has failed");
+        }
+    }
+}
+
+fn write_all(receiver: &Receiver<Vec<AccessRecord>>, out: Box<dyn Write + Send>, names: &Names) {
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
+    let mut lines = Lines { names, text: String::new(), time: (u64::MAX, String::new()) };
+    let mut failed = false;
+    while let Ok(batch) = receiver.recv() {
+        lines.text.clear();
+        batch.iter().for_each(|record| lines.add(record));
+        let mut result = out.write_all(lines.text.as_bytes());
+        if receiver.is_empty() {
+            result = result.and_then(|()| out.flush());
+        }
+        if let Err(error) = result {
+            if !std::mem::replace(&mut failed, true) {
+                log::error!("access log: {error}: lines are lost");
+            }
+        } else {
+            failed = false;
+        }
+    }
+    if let Err(error) = out.flush() {
+        log::error!("access log: {error}");
+    }
+}
+
+struct Lines<'a> {
+    names: &'a Names,
+    text: String,
+    /// The last time and its text: most of a batch shares it.
+    time: (u64, String),
+}
+
+impl Lines<'_> {
+    fn add(&mut self, record: &AccessRecord) {
+        if self.time.0 != record.unix_ms {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(record.unix_ms);
+            self.time = (record.unix_ms, humantime::format_rfc3339_millis(time).to_string());
+        }
+        let text = &mut self.text;
+        let _ = write!(
+            text,
+            "time={} session={} seq={} user=",
+            self.time.1, record.caller.session_id, record.up_seq
+        );
+        escape(text, &record.caller.user_id);
+        let _ = write!(text, " peer={} command={:#06x} service=", record.caller.peer, record.command);
+        let service = record.route.and_then(|(_, ServiceId(id))| self.names.services.get(usize::from(id)));
+        text.push_str(service.map_or("-", String::as_str));
+        match record.endpoint.checked_sub(1).and_then(|at| self.names.endpoints.get(at as usize)) {
+            Some(endpoint) => {
+                let _ = write!(text, " endpoint={endpoint}");
+            }
+            None => text.push_str(" endpoint=-"),
+        }
+        let outcome = &record.outcome;
+        text.push_str(" status=");
+        text.push_str(outcome.code.name());
+        text.push_str(" reason=");
+        text.push_str(outcome.reason.as_str_name().strip_prefix("REASON_").unwrap_or_default());
+        text.push_str(" source=");
+        text.push_str(if outcome.source == Source::Service { "service" } else { "gateway" });
+        text.push_str(" execution=");
+        text.push_str(match outcome.execution {
+            Execution::Executed => "executed",
+            Execution::NotExecuted => "not_executed",
+            Execution::Unknown | Execution::Unspecified => "unknown",
+        });
+        let us = record.latency.as_micros();
+        let _ =
+            writeln!(text, " us={us} bytes_in={} bytes_out={}", record.request_bytes, record.response_bytes);
+    }
+}
+
+/// Writes a value that came from outside: `-` when it is empty, quoted when it is not plain.
+fn escape(text: &mut String, value: &str) {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@:+/".contains(&byte);
+    if value.is_empty() {
+        text.push('-');
+    } else if value.bytes().all(plain) {
+        text.push_str(value);
+    } else {
+        let _ = write!(text, "\"{}\"", value.escape_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{RouteId, SessionId};
+    use crate::relay::{Caller, Outcome};
+    use moorgate_proto::status::Code;
+    use moorgate_proto::v1::{self, Reason};
+    use std::sync::Arc;
+
+    fn record(user: &str) -> AccessRecord {
+        let caller = v1::Caller { user_id: user.to_owned(), ..Default::default() };
+        AccessRecord {
+            unix_ms: 1_800_000_000_123,
+            caller: Arc::new(Caller::new(SessionId([1; 16]), [127, 0, 0, 1].into(), &caller)),
+            up_seq: 7,
+            command: 0x201,
+            route: Some((RouteId(0), ServiceId(0))),
+            endpoint: 1,
+            outcome: Outcome::unknown(Code::Aborted, Reason::EndpointLost),
+            latency: Duration::from_micros(1234),
+            request_bytes: 5,
+            response_bytes: 0,
+        }
+    }
+
+    fn line(user: &str) -> String {
+        let names =
+            Names { services: vec!["chat".into()], endpoints: vec!["10.0.0.1:7100".parse().unwrap()] };
+        let mut lines = Lines { names: &names, text: String::new(), time: (0, String::new()) };
+        lines.add(&record(user));
+        lines.text
+    }
+
+    #[test]
+    fn a_line_says_all_that_is_known() {
+        let expected = "time=2027-01-15T08:00:00.123Z session=01010101010101010101010101010101 seq=7 user=alice \
+                        peer=127.0.0.1 command=0x0201 service=chat endpoint=10.0.0.1:7100 status=ABORTED \
+                        reason=ENDPOINT_LOST source=gateway execution=unknown us=1234 bytes_in=5 bytes_out=0\n";
+        assert_eq!(line("alice"), expected);
+    }
+
+    #[test]
+    fn no_user_writes_a_line() {
+        let line = line("eve\nuser=admin \"x\"");
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.contains(r#"user="eve\nuser=admin \"x\"""#), "{line}");
+    }
+
+    #[test]
+    fn records_reach_the_file() {
+        let path = std::env::temp_dir().join(format!("moorgate-access-{}", std::process::id()));
+        let log = AccessLog::start(&AccessTarget::File(path.clone()), Names::default()).unwrap().unwrap();
+        log.sender().send(vec![record("a"), record("b")]).unwrap();
+        log.finish();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        let missing = AccessTarget::File("/nowhere/log".into());
+        assert!(
+            AccessLog::start(&missing, Names::default()).unwrap_err().to_string().contains("/nowhere/log")
+        );
+    }
+}

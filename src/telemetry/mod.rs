@@ -1,0 +1,9 @@
+//! What the gateway tells the people who run it: the access log, diagnostics, metrics.
+
+mod access_log;
+mod diagnostics;
+mod metrics;
+
+pub use access_log::{AccessLog, AccessLogError, AccessTarget, Names};
+pub use diagnostics::init_diagnostics;
+pub use metrics::{Gauge, render};
