@@ -1,1 +1,19 @@
-fn main() {}
+//! argv to a command, and its result to an exit code: 0 done, 1 failed, 2 not understood.
+
+mod command;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match command::run(lexopt::Parser::from_env()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(command::Failure::Usage(message)) => {
+            eprintln!("moorgate: {message}\nTry `moorgate --help`.");
+            ExitCode::from(2)
+        }
+        Err(command::Failure::Failed(message)) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}

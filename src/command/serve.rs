@@ -1,0 +1,126 @@
+//! `moorgate serve`.
+
+use super::{Failure, failed, help, print};
+use lexopt::{Arg, ValueExt};
+use moorgate::config::{self, Settings};
+use moorgate::gateway::Gateway;
+use moorgate::reactor::ListenerSettings;
+use moorgate::telemetry::init_diagnostics;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+#[derive(Default)]
+struct Options {
+    config: Option<PathBuf>,
+    dev: bool,
+    listen: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+}
+
+pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
+    let mut options = Options::default();
+    while let Some(word) = words.next()? {
+        match word {
+            Arg::Short('h') | Arg::Long("help") => {
+                print(help::SERVE);
+                return Ok(());
+            }
+            Arg::Short('c') | Arg::Long("config") => options.config = Some(words.value()?.into()),
+            Arg::Long("dev") => options.dev = true,
+            Arg::Long("listen") => options.listen = Some(words.value()?.parse()?),
+            Arg::Long("admin-listen") => options.admin = Some(words.value()?.parse()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    match (&options.config, options.dev) {
+        (Some(_), true) => Err(Failure::Usage("--dev needs no file: leave -c or --dev out".to_owned())),
+        (None, false) => {
+            Err(Failure::Usage("say what to serve: -c FILE, or --dev to try it out without one".to_owned()))
+        }
+        (Some(path), false) => {
+            let mut settings = config::load(path).map_err(|error| Failure::Failed(error.to_string()))?;
+            if let Some(address) = options.listen {
+                let accept =
+                    settings.reactor.listeners.first().map(|listener| listener.accept).unwrap_or_default();
+                settings.reactor.listeners = vec![ListenerSettings { address, accept }];
+            }
+            settings.admin = options.admin.or(settings.admin);
+            serve(settings, |_| {})
+        }
+        (None, true) => serve_dev(&options),
+    }
+}
+
+#[cfg(feature = "dev")]
+fn serve_dev(options: &Options) -> Result<(), Failure> {
+    use moorgate_demo::{echo, token};
+    let echo = echo::listen(SocketAddr::from(([127, 0, 0, 1], 0))).map_err(failed)?;
+    let settings = config::dev(&config::DevOptions {
+        listen: options.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7000))),
+        admin: options.admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7001))),
+        echo: echo.address(),
+        key_id: token::DEV_KEY_ID,
+        secret: token::DEV_SECRET,
+    })
+    .map_err(failed)?;
+    let echo = echo.spawn().map_err(failed)?;
+    let result = serve(settings, print_what_next);
+    echo.stop();
+    result
+}
+
+#[cfg(not(feature = "dev"))]
+fn serve_dev(_options: &Options) -> Result<(), Failure> {
+    Err(Failure::Failed("moorgate: this binary was built without the feature `dev`".to_owned()))
+}
+
+#[cfg(feature = "dev")]
+fn print_what_next(gateway: &Gateway) {
+    let Some(client) = gateway.client_addresses().first() else { return };
+    let admin = gateway.admin_address().map(|address| address.to_string()).unwrap_or_default();
+    print(&format!(
+        "moorgate --dev: for trying out, on this machine only\n\
+         \n\
+         clients    {client}   commands 0x0001-0x00ff go to the echo service inside\n\
+         operator   http://{admin}/readyz  /livez  /metrics\n\
+         access     anonymous sessions, and tokens of the development secret\n\
+         limits     none per client address\n\
+         \n\
+         From another terminal:\n\
+         \x20 cargo run --release -p moorgate-client --example echo -- {client}\n\
+         \x20 cargo run --release -p moorgate-bench -- requests --target {client} --connections 64 --duration 5s\n\
+         \x20 curl http://{admin}/metrics\n\
+         \x20 cargo run --release -- token issue --dev --user alice\n\
+         \n\
+         Ctrl-C drains and ends; twice ends at once.\n"
+    ));
+}
+
+fn serve(settings: Settings, started: impl FnOnce(&Gateway)) -> Result<(), Failure> {
+    init_diagnostics(settings.log_level);
+    // Before the threads: none of them is to die of a signal.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let gateway = Gateway::start(settings).map_err(failed)?;
+    for address in gateway.client_addresses() {
+        log::info!("clients connect to {address}");
+    }
+    if let Some(address) = gateway.admin_address() {
+        log::info!("operator's pages on http://{address}");
+    }
+    started(&gateway);
+    signals.forever().next();
+    log::info!("draining; a second signal ends at once");
+    gateway.drain();
+    let second = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.forever().next().is_some() {
+            eprintln!("moorgate: ended by a second signal");
+            std::process::exit(1);
+        }
+    });
+    second.map_err(failed)?;
+    let summary = gateway.join();
+    print(&format!("{summary}\n"));
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! Asks a gateway's echo service: `cargo run -p moorgate-client --example echo -- 127.0.0.1:7000`.
+
+use moorgate_client::{Client, Options};
+use std::time::Duration;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:7000".to_owned()).parse()?;
+    let mut client = Client::connect(address, Options::default(), "")?;
+    let answer = client.request(0x0001, b"hello, gateway", Duration::from_secs(5))?;
+    println!("{}: {}", answer.code.name(), String::from_utf8_lossy(&answer.payload));
+    client.bye()?;
+    Ok(())
+}

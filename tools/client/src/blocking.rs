@@ -1,0 +1,300 @@
+//! The blocking driver: one connection, one thread, simple calls.
+
+use crate::core::{ClientCore, End, Event, Options, Refused, RequestId, RequestOptions};
+use moorgate_proto::status::Code;
+use moorgate_proto::time::Mono;
+use moorgate_proto::v1::{self, Execution, Reason, Source};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const READ_BYTES: usize = 64 * 1024;
+/// Pushes and notices that nobody has asked for are kept up to this many; then the oldest go.
+const EVENTS_MAX: usize = 1024;
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// How it ended.
+    pub code: Code,
+    /// Why.
+    pub reason: Reason,
+    /// Who decided.
+    pub source: Source,
+    /// Whether the service may have run it.
+    pub execution: Execution,
+    /// Wait this long before another try.
+    pub retry_after: Duration,
+    /// For people who debug.
+    pub message: String,
+    /// The content.
+    pub payload: Vec<u8>,
+}
+
+/// Why a call of the driver failed.
+#[derive(Debug)]
+pub enum ClientError {
+    /// The connection.
+    Io(io::Error),
+    /// The gateway ended the session, and said why.
+    Refused(Box<v1::Error>),
+    /// The session ended otherwise.
+    Ended(End),
+    /// The session ended before the answer came; what is known of the execution.
+    Unanswered(Execution),
+    /// No answer in time; the request was cancelled.
+    TimedOut,
+    /// The request was not taken.
+    NotTaken(Refused),
+}
+
+impl std::fmt::Display for ClientError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ClientError::Io(error) => write!(f, "connection: {error}"),
+            ClientError::Refused(error) => write!(f, "the gateway refused: {}", error.message),
+            ClientError::Ended(end) => write!(f, "the session has ended: {end:?}"),
+            ClientError::Unanswered(execution) => {
+                write!(f, "the session ended before the answer: {execution:?}")
+            }
+            ClientError::TimedOut => f.write_str("no answer in time"),
+            ClientError::NotTaken(refused) => write!(f, "the request was not taken: {refused:?}"),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> ClientError {
+        ClientError::Io(error)
+    }
+}
+
+/// What has happened and was not asked for yet.
+#[derive(Debug, Default)]
+struct Seen {
+    answers: VecDeque<(RequestId, Result<Answer, Execution>)>,
+    pushes: VecDeque<v1::Push>,
+    welcomed: Option<v1::Welcome>,
+    ended: Option<End>,
+}
+
+/// A session over one connection.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    core: ClientCore,
+    origin: Instant,
+    seen: Seen,
+    welcome: v1::Welcome,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the kit's one clock")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+impl Client {
+    /// Connects and opens a session; an empty token opens an anonymous one.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when the gateway does not take the client.
+    pub fn connect(address: SocketAddr, options: Options, access_token: &str) -> Result<Client, ClientError> {
+        let timeout = options.opening_timeout;
+        let stream = TcpStream::connect_timeout(&address, timeout)?;
+        stream.set_nodelay(true)?;
+        let mut client = Client {
+            stream,
+            core: ClientCore::new(Arc::new(options)),
+            origin: origin(),
+            seen: Seen::default(),
+            welcome: v1::Welcome::default(),
+        };
+        client.core.connected(client.now(), access_token);
+        let until = client.now() + timeout;
+        client.wait(until, &mut |seen| seen.welcomed.take())?.map_or(Err(ClientError::TimedOut), |welcome| {
+            client.welcome = welcome;
+            Ok(client)
+        })
+    }
+
+    /// What the gateway granted.
+    pub fn welcome(&self) -> &v1::Welcome {
+        &self.welcome
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`ClientError`] when no answer came; an answer that is no success is not an error here.
+    pub fn request(
+        &mut self,
+        command: u32,
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Result<Answer, ClientError> {
+        let id = self.start(&RequestOptions { timeout, ..RequestOptions::command(command) }, payload)?;
+        self.answer(id, timeout)
+    }
+
+    /// Makes a request without waiting.
+    ///
+    /// # Errors
+    /// [`ClientError::NotTaken`].
+    pub fn start(&mut self, options: &RequestOptions<'_>, payload: &[u8]) -> Result<RequestId, ClientError> {
+        let now = self.now();
+        let id = self.core.request(now, options, payload).map_err(ClientError::NotTaken)?;
+        self.flush()?;
+        Ok(id)
+    }
+
+    /// Waits for the answer to a request.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub fn answer(&mut self, id: RequestId, timeout: Duration) -> Result<Answer, ClientError> {
+        // The gateway answers by its own deadline; what it says is better than a guess of ours.
+        let until = self.now() + timeout + GATEWAY_GRACE;
+        let answer = self.wait(until, &mut |seen| {
+            let at = seen.answers.iter().position(|(answered, _)| *answered == id)?;
+            seen.answers.remove(at)
+        })?;
+        match answer {
+            Some((_, Ok(answer))) => Ok(answer),
+            Some((_, Err(execution))) => Err(ClientError::Unanswered(execution)),
+            None => {
+                self.cancel(id)?;
+                Err(ClientError::TimedOut)
+            }
+        }
+    }
+
+    /// Asks for a request not to be run; its answer still comes.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn cancel(&mut self, id: RequestId) -> Result<(), ClientError> {
+        self.core.cancel(self.now(), id);
+        self.flush()
+    }
+
+    /// Waits for a push; `None`: none in time.
+    ///
+    /// # Errors
+    /// When the session has ended.
+    pub fn push(&mut self, timeout: Duration) -> Result<Option<v1::Push>, ClientError> {
+        let until = self.now() + timeout;
+        self.wait(until, &mut |seen| seen.pushes.pop_front())
+    }
+
+    /// Leaves, and waits for the gateway's word.
+    ///
+    /// # Errors
+    /// When the connection fails before it.
+    pub fn bye(mut self) -> Result<(), ClientError> {
+        self.core.bye(self.now(), Duration::ZERO);
+        let until = self.now() + GATEWAY_GRACE;
+        match self.wait(until, &mut |seen| seen.ended.take()) {
+            Ok(Some(End::Bye)) => Ok(()),
+            Ok(Some(end)) => Err(ClientError::Ended(end)),
+            Ok(None) => Err(ClientError::TimedOut),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn now(&self) -> Mono {
+        Mono::ZERO + self.origin.elapsed()
+    }
+
+    fn flush(&mut self) -> Result<(), ClientError> {
+        self.stream.write_all(self.core.output())?;
+        self.core.output().clear();
+        Ok(())
+    }
+
+    /// Works until `found` finds something, or the time is over.
+    fn wait<T>(
+        &mut self,
+        until: Mono,
+        found: &mut impl FnMut(&mut Seen) -> Option<T>,
+    ) -> Result<Option<T>, ClientError> {
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            self.flush()?;
+            if let Some(value) = found(&mut self.seen) {
+                return Ok(Some(value));
+            }
+            match self.seen.ended.take() {
+                Some(End::Error(error)) => return Err(ClientError::Refused(Box::new(error))),
+                Some(end) => return Err(ClientError::Ended(end)),
+                None => {}
+            }
+            let now = self.now();
+            if now >= until {
+                return Ok(None);
+            }
+            let pause = until.min(self.core.next_deadline()).since(now).max(Duration::from_millis(1));
+            self.stream.set_read_timeout(Some(pause))?;
+            let result = self.stream.read(&mut buffer);
+            let now = self.now();
+            let (core, seen) = (&mut self.core, &mut self.seen);
+            let mut visit = |_: &mut ClientCore, event: Event<'_>| seen.note(event);
+            match result {
+                Ok(0) => core.disconnected(&mut visit),
+                Ok(count) => {
+                    core.received(now, buffer.get(..count).unwrap_or_default(), &mut visit);
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    core.timers(now, &mut visit);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => core.disconnected(&mut visit),
+            }
+        }
+    }
+}
+
+/// How much longer than asked the driver waits for the gateway's own word.
+const GATEWAY_GRACE: Duration = Duration::from_secs(2);
+
+impl Seen {
+    fn note(&mut self, event: Event<'_>) {
+        match event {
+            Event::Welcomed(welcome) => self.welcomed = Some(*welcome),
+            Event::Response(id, view) => {
+                let answer = Answer {
+                    code: Code::from_wire(view.status),
+                    reason: Reason::try_from(view.reason).unwrap_or_default(),
+                    source: Source::try_from(view.source).unwrap_or_default(),
+                    execution: Execution::try_from(view.execution).unwrap_or_default(),
+                    retry_after: Duration::from_millis(u64::from(view.retry_after_ms)),
+                    message: view.message.to_owned(),
+                    payload: view.payload.to_vec(),
+                };
+                self.answers.push_back((id, Ok(answer)));
+            }
+            Event::Unanswered(id, execution) => self.answers.push_back((id, Err(execution))),
+            Event::Push(view) => {
+                let push = v1::Push {
+                    command: view.command,
+                    push_id: view.push_id.to_vec().into(),
+                    group: view.group.to_owned(),
+                    payload: view.payload.to_vec().into(),
+                    ..v1::Push::default()
+                };
+                self.pushes.push_back(push);
+            }
+            Event::Ended(end) => self.ended = Some(end),
+            Event::Gap(_) | Event::GoingAway(_) | Event::Notice(_) | Event::Authenticated(_) => {}
+        }
+        while self.pushes.len() > EVENTS_MAX {
+            self.pushes.pop_front();
+        }
+        while self.answers.len() > EVENTS_MAX {
+            self.answers.pop_front();
+        }
+    }
+}
