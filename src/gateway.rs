@@ -159,7 +159,8 @@ pub struct Gateway {
 }
 
 /// Both ends of what joins the threads, before they are taken apart.
-struct Wiring {
+struct Wiring<'a> {
+    settings: &'a Settings,
     clock: Clock,
     options: SocketOptions,
     hand_out: Vec<Outbox<Handed>>,
@@ -233,6 +234,7 @@ impl Gateway {
         }
         let per_address = settings.reactor.connections_per_address;
         let wiring = Wiring {
+            settings,
             clock: Clock::start(),
             options: SocketOptions {
                 keepalive: settings.reactor.keepalive,
@@ -255,23 +257,23 @@ impl Gateway {
             }
             let Some((forwards, _)) = forwards.get(worker) else { continue };
             let ends = ShardEnds { listeners, handed, settled: inbox, forwards: forwards.clone() };
-            self.start_shard(settings, &wiring, ShardId(id), (poll, bell), ends)?;
+            self.start_shard(&wiring, ShardId(id), (poll, bell), ends)?;
         }
         let worker_ends = worker_polls.into_iter().zip(forwards).zip(settled);
         for (id, ((poll_and_bell, (_, forwards)), settled)) in (0u16..).zip(worker_ends) {
-            self.start_worker(settings, &wiring, id, poll_and_bell, (forwards, settled))?;
+            self.start_worker(&wiring, id, poll_and_bell, (forwards, settled))?;
         }
         Ok(())
     }
 
     fn start_shard(
         &mut self,
-        settings: &Settings,
-        wiring: &Wiring,
+        wiring: &Wiring<'_>,
         id: ShardId,
         (poll, bell): PollAndBell,
         ends: ShardEnds,
     ) -> Result<(), GatewayError> {
+        let settings = wiring.settings;
         let cells = wiring.cells.get(id.index()).cloned().unwrap_or_default();
         let (commands, inbox) = mailbox(MAILBOX, bell.clone());
         let shard = Shard::new(shard::Parts {
@@ -310,12 +312,12 @@ impl Gateway {
 
     fn start_worker(
         &mut self,
-        settings: &Settings,
-        wiring: &Wiring,
+        wiring: &Wiring<'_>,
         id: u16,
         (poll, bell): PollAndBell,
         (forwards, settled): (Inbox<ForwardBatch>, Vec<(ShardId, Outbox<SettledBatch>)>),
     ) -> Result<(), GatewayError> {
+        let settings = wiring.settings;
         let shards = settings.threads().0;
         let cells = wiring.cells.get(usize::from(shards.saturating_add(id))).cloned().unwrap_or_default();
         let (commands, inbox) = mailbox(MAILBOX, bell.clone());
@@ -396,8 +398,10 @@ impl Gateway {
 
     /// Waits for the shards to end, then ends everything else.
     pub fn join(mut self) -> Summary {
-        let is_joined = |(_, thread): (_, JoinHandle<()>)| thread.join().is_ok();
-        let mut is_clean = self.shards.drain(..).map(is_joined).fold(true, |all, one| all && one);
+        let mut is_clean = true;
+        for (_, thread) in self.shards.drain(..) {
+            is_clean &= thread.join().is_ok();
+        }
         for (outbox, _) in &self.workers {
             send(outbox, WorkerCommand::Stop);
         }

@@ -9,7 +9,7 @@ use lexopt::Arg;
 use std::fmt::Display;
 
 /// Why a command did not do what was asked.
-pub enum Failure {
+pub(crate) enum Failure {
     /// The words of the command line are not understood.
     Usage(String),
     /// It was tried, and went wrong.
@@ -28,7 +28,7 @@ fn failed(error: impl Display) -> Failure {
 }
 
 /// Runs the command that the words ask for.
-pub fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
+pub(crate) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
     match words.next()? {
         None => Err(Failure::Usage("say what to do: serve, check or token".to_owned())),
         Some(Arg::Short('h') | Arg::Long("help")) => {

@@ -18,14 +18,30 @@ use std::time::Duration;
 /// Access records kept within one turn; beyond it lines are lost, and counted.
 const ACCESS_RECORDS_MAX: usize = 16 * 1024;
 
-/// A request as its answer and the access log need it.
+/// A request and its outcome, as its answer and the access log need them.
 struct Asked {
+    outcome: Outcome,
     up_seq: u64,
     command: u32,
     route: Option<(RouteId, ServiceId)>,
     endpoint: u32,
     latency: Duration,
     request_bytes: u32,
+}
+
+impl Asked {
+    /// A request that no worker gets to see.
+    fn refused(up_seq: u64, command: u32, outcome: Outcome) -> Asked {
+        Asked {
+            outcome,
+            up_seq,
+            command,
+            route: None,
+            endpoint: 0,
+            latency: Duration::ZERO,
+            request_bytes: 0,
+        }
+    }
 }
 
 impl Shard {
@@ -45,14 +61,7 @@ impl Shard {
             return Ok(());
         };
         session.up.admit();
-        let asked = Asked {
-            up_seq,
-            command: view.command,
-            route: None,
-            endpoint: 0,
-            latency: Duration::ZERO,
-            request_bytes: u32::try_from(view.payload.len()).unwrap_or(u32::MAX),
-        };
+        let request_bytes = u32::try_from(view.payload.len()).unwrap_or(u32::MAX);
         let admitted = match admit(session, &view, now, &self.routes) {
             Ok(_) if self.outstanding.len() >= self.settings.outstanding_max => {
                 self.cells.count(Count::ForwardsRefused);
@@ -69,17 +78,20 @@ impl Shard {
                 let outstanding = Outstanding {
                     session: session_key,
                     up_seq,
-                    command: asked.command,
+                    command: view.command,
                     route,
                     service,
                     received: now.mono,
-                    request_bytes: asked.request_bytes,
+                    request_bytes,
                     cancelled: false,
                     caller: session.caller.clone(),
                 };
                 self.forward(outstanding, timeout, body);
             }
-            Err(outcome) => self.answer_own(now, session_key, &asked, outcome),
+            Err(outcome) => {
+                let asked = Asked { request_bytes, ..Asked::refused(up_seq, view.command, outcome) };
+                self.answer(now, session_key, &asked, &ReplyView::default());
+            }
         }
         Ok(())
     }
@@ -138,7 +150,6 @@ impl Shard {
         now: Now,
         session_key: SessionKey,
         up_seq: u64,
-        _member: u32,
     ) -> Result<(), Fault> {
         if !self.arrives(session_key, up_seq)? {
             return Ok(());
@@ -161,9 +172,7 @@ impl Shard {
             return;
         };
         let up_seq = session.up.admit();
-        let asked =
-            Asked { up_seq, command: 0, route: None, endpoint: 0, latency: Duration::ZERO, request_bytes: 0 };
-        self.answer_own(now, session_key, &asked, outcome);
+        self.answer(now, session_key, &Asked::refused(up_seq, 0, outcome), &ReplyView::default());
     }
 
     /// Answers from the worker.
@@ -180,6 +189,7 @@ impl Shard {
             return;
         };
         let asked = Asked {
+            outcome: settled.outcome,
             up_seq: outstanding.up_seq,
             command: outstanding.command,
             route: Some((outstanding.route, outstanding.service)),
@@ -192,34 +202,23 @@ impl Shard {
         match self.sessions.get_mut(outstanding.session) {
             None => {
                 self.cells.count(Count::RepliesOrphaned);
-                self.note(now, outstanding.caller, &asked, settled.outcome, 0);
+                self.note(now, outstanding.caller, &asked, 0);
             }
             Some(session) => {
                 session.up.answered(asked.up_seq);
-                self.answer(now, outstanding.session, &asked, settled.outcome, &reply);
+                self.answer(now, outstanding.session, &asked, &reply);
             }
         }
     }
 
-    fn answer_own(&mut self, now: Now, session_key: SessionKey, asked: &Asked, outcome: Outcome) {
-        self.answer(now, session_key, asked, outcome, &ReplyView::default());
-    }
-
     /// Queues the one Response of a request.
-    fn answer(
-        &mut self,
-        now: Now,
-        session_key: SessionKey,
-        asked: &Asked,
-        outcome: Outcome,
-        reply: &ReplyView<'_>,
-    ) {
+    fn answer(&mut self, now: Now, session_key: SessionKey, asked: &Asked, reply: &ReplyView<'_>) {
         let Some(session) = self.sessions.get(session_key) else {
             return;
         };
         let (key, caller) = (session.connection, session.caller.clone());
         let frame_bytes_max = session.frame_bytes_max;
-        let mut response = response(asked.up_seq, outcome, reply);
+        let mut response = response(asked.up_seq, asked.outcome, reply);
         if response.payload.len().saturating_add(FRAME_OVERHEAD) > frame_bytes_max {
             self.cells.count(Count::PayloadsDropped);
             response.payload = &[];
@@ -228,7 +227,7 @@ impl Shard {
         }
         self.respond(key, session_key, &response);
         let response_bytes = u32::try_from(response.payload.len()).unwrap_or(u32::MAX);
-        self.note(now, caller, asked, outcome, response_bytes);
+        self.note(now, caller, asked, response_bytes);
     }
 
     fn respond(
@@ -252,8 +251,8 @@ impl Shard {
         }
     }
 
-    fn note(&mut self, now: Now, caller: Arc<Caller>, asked: &Asked, outcome: Outcome, response_bytes: u32) {
-        self.cells.outcome(outcome.code, asked.latency);
+    fn note(&mut self, now: Now, caller: Arc<Caller>, asked: &Asked, response_bytes: u32) {
+        self.cells.outcome(asked.outcome.code, asked.latency);
         if !self.access_log {
             return;
         }
@@ -268,7 +267,7 @@ impl Shard {
             command: asked.command,
             route: asked.route,
             endpoint: asked.endpoint,
-            outcome,
+            outcome: asked.outcome,
             latency: asked.latency,
             request_bytes: asked.request_bytes,
             response_bytes,

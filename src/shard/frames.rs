@@ -113,7 +113,7 @@ impl Shard {
                 self.notice(key, Code::Unimplemented, Reason::UnsupportedFrame, member);
                 Ok(())
             }
-            (false, _) => self.unknown_numbered(now, session_key, up_seq, member),
+            (false, _) => self.unknown_numbered(now, session_key, up_seq),
         }
     }
 

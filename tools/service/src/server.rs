@@ -212,7 +212,7 @@ impl Listening {
     /// Serves until it is drained or stopped; without a handle, for ever.
     pub fn run(mut self) {
         let mut events = Events::with_capacity(256);
-        while !self.control.stop.load(Ordering::Acquire) && !(self.draining && self.links.is_empty()) {
+        while !self.has_ended() {
             let timeout = if self.again.is_empty() { self.timeout() } else { Some(Duration::ZERO) };
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
@@ -222,6 +222,11 @@ impl Listening {
             }
             self.turn(&events);
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        let drained = self.draining && self.links.is_empty();
+        drained || self.control.stop.load(Ordering::Acquire)
     }
 
     fn timeout(&self) -> Option<Duration> {

@@ -1,0 +1,156 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Loads a Moorgate gateway, or a bare server for comparison, and checks every reply.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Requests to the echo service (command 0x0001); each reply is compared with its request.
+    Requests(Requests),
+    /// Connections that do nothing but heartbeats: memory per connection.
+    Idle(Common),
+    /// Connects, opens a session, leaves: sessions opened per second.
+    Connect(Common),
+    /// An echo service for a gateway to forward to.
+    EchoService(EchoService),
+    /// A single-threaded epoll echo server: the physical floor.
+    BareEcho {
+        /// Where to listen; port 0 lets the system choose one.
+        #[arg(long, default_value = "127.0.0.1:7200")]
+        listen: SocketAddr,
+    },
+}
+
+/// What all loads share.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Where to connect; several are used in turn.
+    #[arg(long, required = true, value_delimiter = ',')]
+    pub(crate) target: Vec<SocketAddr>,
+    /// Connections at once.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) connections: usize,
+    /// How long to measure, as 5s or 2m.
+    #[arg(long, default_value = "5s", value_parser = time)]
+    pub(crate) duration: Duration,
+    /// Threads of the tester.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
+    /// Sign access tokens with the content of this file; without it, with the development secret.
+    #[arg(long)]
+    pub(crate) token_secret_file: Option<PathBuf>,
+    /// The id of that key.
+    #[arg(long, default_value = "default")]
+    pub(crate) token_key_id: String,
+    /// Open anonymous sessions.
+    #[arg(long)]
+    pub(crate) anonymous: bool,
+    /// Plain length-prefixed frames without the protocol, for a bare server or a TCP proxy.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Report CPU time and memory of this process; with a label as service=123. The first one counts.
+    #[arg(long, value_parser = watched)]
+    pub(crate) watch_pid: Vec<Watched>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Requests {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Requests in flight on each connection.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) in_flight: usize,
+    /// Bytes of each payload.
+    #[arg(long, default_value_t = 128)]
+    pub(crate) payload: usize,
+    /// Requests a second over all connections, on a fixed schedule; latency counts from the schedule.
+    /// Without it each reply starts the next request.
+    #[arg(long)]
+    pub(crate) rate: Option<u64>,
+    /// Before the window.
+    #[arg(long, default_value = "1s", value_parser = time)]
+    pub(crate) warmup: Duration,
+    /// Also open this many new sessions a second, and report how long each waits for its Welcome.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) newcomers_per_s: u32,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EchoService {
+    /// Where to listen; port 0 lets the system choose one.
+    #[arg(long, default_value = "127.0.0.1:7100")]
+    pub(crate) listen: SocketAddr,
+    /// The name that gateways expect.
+    #[arg(long, default_value = "echo")]
+    pub(crate) service_name: String,
+    /// The most calls outstanding on one link; 0: no bound.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) capacity: u32,
+    /// Gateways must prove that they hold the content of this file.
+    #[arg(long)]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// A process to be watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Watched {
+    pub(crate) label: String,
+    pub(crate) pid: u32,
+}
+
+fn watched(text: &str) -> Result<Watched, String> {
+    let (label, pid) = text.split_once('=').unwrap_or(("gateway", text));
+    let pid = pid.parse().map_err(|_| format!("`{pid}` is no process id"))?;
+    Ok(Watched { label: label.to_owned(), pid })
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let at = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let wrong = || format!("`{text}` is not a time; write for example 500ms, 5s or 2m");
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "ms" => number / 1000.0,
+        "s" => number,
+        "m" => number * 60.0,
+        _ => return Err(wrong()),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_understood() {
+        Bench::try_parse_from([
+            "b",
+            "requests",
+            "--target",
+            "127.0.0.1:1,127.0.0.1:2",
+            "--duration",
+            "500ms",
+        ])
+        .unwrap();
+        assert!(Bench::try_parse_from(["b", "requests"]).is_err());
+        assert_eq!(time("1.5s"), Ok(Duration::from_millis(1500)));
+        assert!(time("5").is_err() && time("s").is_err());
+        assert_eq!(watched("service=7"), Ok(Watched { label: "service".into(), pid: 7 }));
+        assert_eq!(watched("7").unwrap().label, "gateway");
+        assert!(watched("x").is_err());
+    }
+}

@@ -1,0 +1,116 @@
+//! Servers to load: an echo service for a gateway, and a bare echo server.
+
+use crate::options::EchoService;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use moorgate_service::{LinkKey, Reply, Service};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+
+const LISTENER: Token = Token(usize::MAX);
+const READ_BYTES: usize = 64 * 1024;
+
+/// `moorgate-bench echo-service`.
+pub(crate) fn echo_service(options: &EchoService) -> Result<(), String> {
+    let mut service = Service::named(&options.service_name)
+        .outstanding_max(options.capacity)
+        .handle(0..=u32::MAX, |call, responder| responder.reply(Reply::ok(call.payload())));
+    if let Some(path) = &options.key_file {
+        let secret = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let key = LinkKey::new(secret.trim_ascii_end());
+        service = service.key(key.ok_or_else(|| format!("{}: fewer than 16 bytes", path.display()))?);
+    }
+    let listening = service.listen(options.listen).map_err(|error| format!("{}: {error}", options.listen))?;
+    println!("service {} listens on {}", options.service_name, listening.address());
+    listening.run();
+    Ok(())
+}
+
+struct Echo {
+    stream: TcpStream,
+    unsent: Vec<u8>,
+    closing: bool,
+}
+
+impl Echo {
+    /// Writes back what is there; whether the connection goes on.
+    fn serve(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        loop {
+            if !self.unsent.is_empty() {
+                let count = self.stream.write(&self.unsent)?;
+                self.unsent.drain(..count);
+                if !self.unsent.is_empty() {
+                    return Ok(true);
+                }
+            }
+            let count = self.stream.read(buffer)?;
+            if count == 0 {
+                return Ok(false);
+            }
+            let bytes = buffer.get(..count).unwrap_or_default();
+            let written = match self.stream.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                written => written?,
+            };
+            self.unsent.extend_from_slice(bytes.get(written..).unwrap_or_default());
+            if count < buffer.len() && !self.closing && self.unsent.is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// `moorgate-bench bare-echo`.
+pub(crate) fn bare_echo(listen: SocketAddr) -> Result<(), String> {
+    serve_bare_echo(listen).map_err(|error| format!("{listen}: {error}"))
+}
+
+fn serve_bare_echo(listen: SocketAddr) -> io::Result<()> {
+    let mut poll = Poll::new()?;
+    let mut listener = TcpListener::bind(listen)?;
+    println!("bare echo listens on {}", listener.local_addr()?);
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut events = Events::with_capacity(1024);
+    let mut peers: Vec<Option<Echo>> = Vec::new();
+    let mut free: Vec<usize> = Vec::new();
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        if let Err(error) = poll.poll(&mut events, None)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error);
+        }
+        for event in &events {
+            if event.token() == LISTENER {
+                while let Ok((mut stream, _)) = listener.accept() {
+                    stream.set_nodelay(true)?;
+                    let index = free.pop().unwrap_or(peers.len());
+                    poll.registry().register(
+                        &mut stream,
+                        Token(index),
+                        Interest::READABLE | Interest::WRITABLE,
+                    )?;
+                    if index == peers.len() {
+                        peers.push(None);
+                    }
+                    if let Some(peer) = peers.get_mut(index) {
+                        *peer = Some(Echo { stream, unsent: Vec::new(), closing: false });
+                    }
+                }
+                continue;
+            }
+            let index = event.token().0;
+            let Some(entry) = peers.get_mut(index) else { continue };
+            let Some(peer) = entry else { continue };
+            peer.closing |= event.is_read_closed() || event.is_error();
+            let goes_on = match peer.serve(&mut buffer) {
+                Ok(goes_on) => goes_on,
+                Err(error) => matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+            };
+            if !goes_on {
+                *entry = None;
+                free.push(index);
+            }
+        }
+    }
+}
