@@ -59,9 +59,14 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
             connections_per_address: None,
             ..reactor::Settings::default()
         },
-        shard: shard::Settings::default(),
+        // Room for 8,000 clients with 16 requests of 1 KiB each: whoever tries it out is to see figures, not limits.
+        shard: shard::Settings { outstanding_max: 128 * 1024, ..shard::Settings::default() },
         session: session::Settings::default(),
-        forward: forward::Settings { gateway_id: "dev".to_owned(), ..forward::Settings::default() },
+        forward: forward::Settings {
+            gateway_id: "dev".to_owned(),
+            waiting_max: 256 * 1024,
+            ..forward::Settings::default()
+        },
         keys: Arc::new(keys),
         routes: Arc::new(routes),
         services: vec![echo],

@@ -78,6 +78,7 @@ pub struct ShardParts {
 }
 
 struct Socket {
+    key: ConnectionKey,
     stream: TcpStream,
     peer: SocketAddr,
     /// In the list of sockets to be read again.
@@ -200,14 +201,18 @@ impl ShardLoop {
         }
     }
 
+    /// The socket of this connection, not of one that has its place now.
     fn socket(&mut self, key: ConnectionKey) -> Option<&mut Socket> {
-        self.sockets.get_mut(key.index())?.as_mut()
+        self.sockets.get_mut(key.index())?.as_mut().filter(|socket| socket.key == key)
     }
 
     /// Reads a socket until it is drained, or this turn's budget is.
     fn read(&mut self, now: Now, key: ConnectionKey) {
         for _ in 0..READS_PER_TURN {
-            let Some(socket) = self.sockets.get_mut(key.index()).and_then(Option::as_mut) else { return };
+            let Some(Some(socket)) = self.sockets.get_mut(key.index()) else { return };
+            if socket.key != key {
+                return;
+            }
             match socket::read(&mut socket.stream, &mut self.buffer, socket.closing) {
                 Got::Bytes(count, more) => {
                     let bytes = self.buffer.get(..count).unwrap_or_default();
@@ -246,16 +251,18 @@ impl ShardLoop {
     }
 
     fn hand_over(&mut self) {
-        let Some(batch) = self.held.take().or_else(|| self.parts.shard.forwards()) else { return };
-        match self.parts.forwards.post(batch) {
-            Ok(()) => self.parts.forwards.ring(),
-            Err(batch) => self.held = Some(batch),
+        while let Some(batch) = self.held.take().or_else(|| self.parts.shard.forwards()) {
+            if let Err(batch) = self.parts.forwards.post(batch) {
+                self.held = Some(batch);
+                return;
+            }
+            self.parts.forwards.ring();
         }
     }
 
     fn flush(&mut self, now: Now) {
         while let Some(key) = self.parts.shard.next_flush() {
-            let Some(socket) = self.sockets.get_mut(key.index()).and_then(Option::as_mut) else { continue };
+            let Some(Some(socket)) = self.sockets.get_mut(key.index()) else { continue };
             match socket::write(&mut socket.stream, self.parts.shard.unsent(key)) {
                 Some(count) => self.parts.shard.sent(now, key, count),
                 None => self.parts.shard.peer_closed(now, key),
@@ -274,6 +281,7 @@ impl ShardLoop {
                 }
                 End::Close => {
                     if let Some(socket) = self.sockets.get_mut(key.index()).and_then(Option::take) {
+                        debug_assert_eq!(socket.key, key, "a place is free before it is taken again");
                         self.release(socket.peer);
                     }
                 }
@@ -319,16 +327,19 @@ impl ShardLoop {
     }
 
     fn accept_failed(&mut self, now: Now, at: usize, error: &io::Error) -> bool {
-        const EMFILE: i32 = 24;
         const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        const ENOMEM: i32 = 12;
+        const ENOBUFS: i32 = 105;
         let Some(listener) = self.parts.listeners.get_mut(at) else { return false };
-        if !matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) {
+        let code = error.raw_os_error();
+        if !matches!(code, Some(EMFILE | ENFILE | ENOMEM | ENOBUFS)) {
             // The connection that was to be accepted has failed; the listener has not.
             self.parts.cells.count(Count::AcceptErrors);
             return true;
         }
         // With the spare descriptor given up there is one for a client to be told.
-        if self.spare.take().is_some() {
+        if matches!(code, Some(EMFILE | ENFILE)) && self.spare.take().is_some() {
             if let Ok((stream, _)) = listener.socket.accept() {
                 self.parts.cells.count(Count::RefusedDescriptors);
                 refuse(stream, &farewell(&Fault::ConnectionLimit));
@@ -362,6 +373,9 @@ impl ShardLoop {
     }
 
     fn adopt(&mut self, now: Now, mut stream: TcpStream, peer: SocketAddr) {
+        // The core may give the new connection the place of one that has ended in this very turn: that one's
+        // socket goes first.
+        self.end();
         let key = match self.parts.shard.accepted(now, peer) {
             Ok(key) => key,
             Err(farewell) => {
@@ -376,7 +390,7 @@ impl ShardLoop {
             self.sockets.resize_with(key.index().saturating_add(1), || None);
         }
         if let Some(entry) = self.sockets.get_mut(key.index()) {
-            *entry = Some(Socket { stream, peer, queued: false, closing: false });
+            *entry = Some(Socket { key, stream, peer, queued: false, closing: false });
         }
         if let Err(error) = registered {
             log::error!("{peer}: cannot be watched: {error}");

@@ -178,7 +178,10 @@ impl WorkerLoop {
 
     fn read(&mut self, now: Now, key: LinkKey) {
         for _ in 0..READS_PER_TURN {
-            let Some(socket) = self.sockets.get_mut(key.index()).and_then(Option::as_mut) else { return };
+            let Some(Some(socket)) = self.sockets.get_mut(key.index()) else { return };
+            if socket.key != key {
+                return;
+            }
             match socket::read(&mut socket.stream, &mut self.buffer, socket.closing) {
                 Got::Bytes(count, more) => {
                     let bytes = self.buffer.get(..count).unwrap_or_default();
@@ -200,17 +203,19 @@ impl WorkerLoop {
 
     fn hand_over(&mut self) {
         for ((shard, outbox), held) in self.parts.settled.iter().zip(&mut self.held) {
-            let Some(batch) = held.take().or_else(|| self.parts.forwarder.settled(*shard)) else { continue };
-            match outbox.post(batch) {
-                Ok(()) => outbox.ring(),
-                Err(batch) => *held = Some(batch),
+            while let Some(batch) = held.take().or_else(|| self.parts.forwarder.settled(*shard)) {
+                if let Err(batch) = outbox.post(batch) {
+                    *held = Some(batch);
+                    break;
+                }
+                outbox.ring();
             }
         }
     }
 
     fn flush(&mut self, now: Now) {
         while let Some(key) = self.parts.forwarder.next_flush() {
-            let Some(socket) = self.sockets.get_mut(key.index()).and_then(Option::as_mut) else { continue };
+            let Some(Some(socket)) = self.sockets.get_mut(key.index()) else { continue };
             match socket::write(&mut socket.stream, self.parts.forwarder.unsent(key)) {
                 Some(count) => self.parts.forwarder.sent(now.mono, key, count),
                 None => self.parts.forwarder.link_lost(now.mono, key, &"the service closed it"),
