@@ -141,11 +141,12 @@ impl Shard {
         }
     }
 
-    /// Takes a new connection.
+    /// Takes a new connection. It may get the place of one that has ended: [`Shard::next_ended`] comes first.
     ///
     /// # Errors
     /// The bytes to send before closing it, when there is no room for it.
     pub fn accepted(&mut self, now: Now, peer: SocketAddr) -> Result<ConnectionKey, Vec<u8>> {
+        debug_assert!(self.ended.is_empty(), "sockets that have ended are closed before others come");
         if self.draining.is_some() {
             return Err(farewell(&Fault::Shutdown));
         }
