@@ -111,7 +111,7 @@ impl World {
         let mut core = ClientCore::new(Arc::new(options));
         core.connected(self.now, &token);
         let incarnation = self.incarnations;
-        self.trace.note(self.now, "connect", at as u64, u64::from(incarnation), || {
+        self.trace.note(self.now, "connect", (at as u64, u64::from(incarnation)), || {
             format!("client {at} connects as {incarnation}, connection {conn}")
         });
         let host = &mut self.clients[at];
@@ -176,7 +176,7 @@ impl World {
         assert_eq!(id.0, asked.up_seq);
         host.asked = asked.up_seq;
         self.oracle.asked(asked, &payload);
-        self.trace.note(self.now, "ask", u64::from(asked.incarnation), asked.up_seq, || {
+        self.trace.note(self.now, "ask", (u64::from(asked.incarnation), asked.up_seq), || {
             format!("{asked:?} command {command}, {} bytes", payload.len())
         });
         Some(id.0)
@@ -239,7 +239,7 @@ impl World {
             match said {
                 Said::Answer(up_seq, heard, payload) => {
                     let asked = Asked { incarnation, up_seq };
-                    self.trace.note(self.now, "heard", u64::from(incarnation), up_seq, || {
+                    self.trace.note(self.now, "heard", (u64::from(incarnation), up_seq), || {
                         format!("{asked:?}: {heard:?}")
                     });
                     let ok = heard.code == Some(Code::Ok);
@@ -255,7 +255,7 @@ impl World {
     }
 
     fn client_ended(&mut self, at: usize, end: &End) {
-        self.trace.note(self.now, "ended", at as u64, 0, || format!("client {at}: {end:?}"));
+        self.trace.note(self.now, "ended", (at as u64, 0), || format!("client {at}: {end:?}"));
         match end {
             End::Fault(fault) => self.oracle.violated(format!("the gateway broke the contract: {fault:?}")),
             End::Error(error) => {

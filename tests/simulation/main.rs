@@ -97,7 +97,7 @@ impl Sweep {
                 format!("SIM_SEED={seed} cargo test --profile ci --test simulation -- --nocapture one_seed");
             let report =
                 run(seed, None, false).unwrap_or_else(|error| panic!("seed {seed}: {error}\n  {replay}"));
-            if seed % REPEAT_EVERY == 0 {
+            if seed.is_multiple_of(REPEAT_EVERY) {
                 let again = run(seed, None, false).map(|report| report.hash);
                 assert_eq!(again, Ok(report.hash), "seed {seed} does not repeat itself\n  {replay}");
             }

@@ -61,7 +61,8 @@ impl Scenario {
             shards: dice.between(1, 2) as u16,
             clients,
             latency_ms: dice.between(1, 40),
-            room: dice.between(200, 20_000) as usize,
+            room: if dice.chance(50) { dice.between(100, 1_000) } else { dice.between(1_000, 20_000) }
+                as usize,
             mailbox: dice.between(1, 4) as usize,
             shard: shard_settings(dice, clients),
             session: session_settings(dice),

@@ -114,7 +114,7 @@ impl World {
 
     fn run_call(&mut self, at: usize, link: usize, run: Run) {
         let asked = Asked::from_bytes(&run.payload);
-        self.trace.note(self.now, "call", u64::from(asked.incarnation), asked.up_seq, || {
+        self.trace.note(self.now, "call", (u64::from(asked.incarnation), asked.up_seq), || {
             format!("{asked:?} at endpoint {at} as {:#x}, {:?} left", run.call_id, run.remaining)
         });
         let roll = if self.phase == Phase::Faults { self.dice.below(100) } else { 0 };

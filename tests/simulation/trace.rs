@@ -12,7 +12,7 @@ impl Trace {
         Trace { hash: 0xcbf2_9ce4_8422_2325, printed }
     }
 
-    pub fn note(&mut self, now: Mono, what: &str, a: u64, b: u64, text: impl FnOnce() -> String) {
+    pub fn note(&mut self, now: Mono, what: &str, (a, b): (u64, u64), text: impl FnOnce() -> String) {
         for part in [now.as_nanos(), what.len() as u64, a, b] {
             self.hash = (self.hash ^ part).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
         }

@@ -296,7 +296,7 @@ impl World {
             }
         };
         let owner = self.owners[conn][side as usize];
-        self.trace.note(self.now, "net", conn as u64, side as u64, || format!("{event:?} for {owner:?}"));
+        self.trace.note(self.now, "net", (conn as u64, side as u64), || format!("{event:?} for {owner:?}"));
         match event {
             NetEvent::Arrive(..) => self.arrive(conn, side, owner),
             NetEvent::Writable(..) => match owner {
@@ -330,7 +330,7 @@ impl World {
             Arrived::Nothing => {}
             Arrived::End => self.ended(owner),
             Arrived::Bytes(bytes) => {
-                self.trace.note(self.now, "bytes", conn as u64, bytes.len() as u64, || {
+                self.trace.note(self.now, "bytes", (conn as u64, bytes.len() as u64), || {
                     format!("{} bytes for {owner:?}", bytes.len())
                 });
                 self.received(owner, &bytes);
@@ -408,7 +408,7 @@ impl World {
                 self.schedule(delay, Event::Cut(conn));
             }
             5 | 6 => {
-                let until = self.now + self.dice.millis(500, 8_000);
+                let until = self.now + self.dice.millis(500, 12_000);
                 self.deaf[conn][side as usize] = until;
                 self.was_deaf[conn] = true;
                 self.schedule(until.since(self.now), Event::Net(NetEvent::Arrive(conn, side)));
@@ -454,7 +454,7 @@ impl World {
 
     fn calm(&mut self) {
         self.phase = Phase::Calm;
-        self.trace.note(self.now, "calm", 0, 0, || "calm".to_owned());
+        self.trace.note(self.now, "calm", (0, 0), || "calm".to_owned());
         for endpoint in &mut self.endpoints {
             endpoint.up = true;
         }
@@ -477,7 +477,7 @@ impl World {
             }
         }
         self.phase = Phase::Draining;
-        self.trace.note(self.now, "drain", 0, 0, || "drain".to_owned());
+        self.trace.note(self.now, "drain", (0, 0), || "drain".to_owned());
         let now = self.clock();
         for shard in 0..self.shards.len() {
             self.shards[shard].shard.drain(now, Duration::from_secs(3));
