@@ -399,7 +399,7 @@ impl World {
         let side = if self.dice.chance(50) { Side::Dialler } else { Side::Accepter };
         let kind = self.dice.below(10);
         self.trace
-            .note(self.now, "fault", conn as u64, kind, || format!("fault {kind} on connection {conn}"));
+            .note(self.now, "fault", (conn as u64, kind), || format!("fault {kind} on connection {conn}"));
         match kind {
             0..=2 => self.net.cut(conn),
             3 | 4 => {
