@@ -147,6 +147,17 @@ impl Forwarder {
             return if link.has_room(output_max) { Ok(key) } else { Err(Unsendable::NoRoom) };
         }
         let links = &self.links;
+        if let [endpoint] = entry.endpoints.as_slice()
+            && let [slot] = endpoint.slots.as_slice()
+        {
+            // Nothing to choose from: the common case of a small deployment.
+            let link = slot.link.and_then(|key| Some((key, links.get(key)?)));
+            return match link {
+                Some((key, link)) if link.has_room(output_max) => Ok(key),
+                Some((_, link)) if link.is_ready() => Err(Unsendable::NoRoom),
+                _ => Err(Unsendable::NoLink),
+            };
+        }
         let best = |endpoint: &super::Endpoint| {
             let links = endpoint.slots.iter().filter_map(|slot| Some((slot.link?, links.get(slot.link?)?)));
             links
