@@ -7,6 +7,7 @@ pub mod counters;
 pub mod ids;
 pub mod mailbox;
 pub mod output;
+pub mod pulse;
 pub mod rng;
 pub mod slab;
 pub mod wheel;

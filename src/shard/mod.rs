@@ -81,6 +81,16 @@ struct Outstanding {
     caller: Arc<Caller>,
 }
 
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drain {
+    No,
+    /// Requests are served until then.
+    Until(Mono),
+    /// Everything was closed.
+    Over,
+}
+
 /// One thread's connections and sessions. See the module's page.
 #[derive(Debug)]
 pub struct Shard {
@@ -107,8 +117,7 @@ pub struct Shard {
     spare_buffers: Vec<Vec<u8>>,
     partial_bytes: usize,
     greetings: Greetings,
-    /// When the drain ends, once it has begun.
-    draining: Option<Mono>,
+    drain: Drain,
 }
 
 impl Shard {
@@ -137,7 +146,7 @@ impl Shard {
             spare_buffers: Vec::new(),
             partial_bytes: 0,
             greetings: Greetings::default(),
-            draining: None,
+            drain: Drain::No,
         }
     }
 
@@ -147,7 +156,7 @@ impl Shard {
     /// The bytes to send before closing it, when there is no room for it.
     pub fn accepted(&mut self, now: Now, peer: SocketAddr) -> Result<ConnectionKey, Vec<u8>> {
         debug_assert!(self.ended.is_empty(), "sockets that have ended are closed before others come");
-        if self.draining.is_some() {
+        if self.drain != Drain::No {
             return Err(farewell(&Fault::Shutdown));
         }
         if self.connections.len() >= self.settings.connections_max {
@@ -200,9 +209,13 @@ impl Shard {
         (!self.access.is_empty()).then(|| std::mem::take(&mut self.access))
     }
 
-    /// Whether everything has ended after [`Shard::drain`].
+    /// Whether everything has ended after [`Shard::drain`]; past its deadline no call is waited for.
     pub fn is_drained(&self) -> bool {
-        self.draining.is_some() && self.connections.is_empty() && self.outstanding.is_empty()
+        match self.drain {
+            Drain::No => false,
+            Drain::Until(_) => self.connections.is_empty() && self.outstanding.is_empty(),
+            Drain::Over => self.connections.is_empty(),
+        }
     }
 
     fn arm(&mut self, key: ConnectionKey, due: Mono) {

@@ -1,7 +1,7 @@
 //! From a connection to a session: the first frame.
 
 use super::connection::State;
-use super::{CloseReason, Shard};
+use super::{CloseReason, Drain, Shard};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::ConnectionKey;
@@ -32,7 +32,7 @@ impl Shard {
         if envelope.numbers.ack != 0 {
             return Err(Fault::AckBeyondSent { sent: 0, got: envelope.numbers.ack });
         }
-        if self.draining.is_some() {
+        if self.drain != Drain::No {
             return Err(Fault::Shutdown);
         }
         self.open(now, key, hello)
