@@ -2,11 +2,13 @@
 
 mod dev;
 mod file;
+mod load;
 mod text;
 mod validate;
 
 pub use dev::{DevOptions, dev};
-pub use file::{ConfigError, load, parse};
+pub use file::ConfigError;
+pub use load::{load, parse};
 
 use crate::auth::KeyRing;
 use crate::reactor;
