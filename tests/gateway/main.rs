@@ -1,0 +1,16 @@
+//! Whole gateways over real sockets: bad input, services that misbehave, listeners, descriptors, the end.
+//!
+//! Most tests start a gateway in this process ([`site`]) and speak to it byte by byte ([`wire`]), as a client or, by
+//! hand, as a service ([`link`]); those about signals and descriptors run the binary ([`child`]).
+
+#[cfg(test)]
+mod child;
+#[cfg(test)]
+mod link;
+#[cfg(test)]
+mod site;
+#[cfg(test)]
+mod wire;
+
+#[cfg(test)]
+mod framing;
