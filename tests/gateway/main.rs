@@ -10,7 +10,17 @@ mod link;
 #[cfg(test)]
 mod site;
 #[cfg(test)]
+mod token;
+#[cfg(test)]
 mod wire;
 
 #[cfg(test)]
 mod framing;
+#[cfg(test)]
+mod opening;
+#[cfg(test)]
+mod routes;
+#[cfg(test)]
+mod states;
+#[cfg(test)]
+mod streams;
