@@ -17,9 +17,13 @@ mod wire;
 #[cfg(test)]
 mod framing;
 #[cfg(test)]
+mod kit;
+#[cfg(test)]
 mod opening;
 #[cfg(test)]
 mod routes;
+#[cfg(test)]
+mod services;
 #[cfg(test)]
 mod states;
 #[cfg(test)]

@@ -122,9 +122,14 @@ pub(crate) fn link_key() -> LinkKey {
 
 /// A service that answers everything with what it was sent.
 pub(crate) fn echo_service() -> Handle {
+    echo_service_at(any_port())
+}
+
+/// The same at this address.
+pub(crate) fn echo_service_at(address: SocketAddr) -> Handle {
     let service = Service::named("echo").key(link_key());
     let service = service.handle(0..=u32::MAX, |call, responder| responder.reply(Reply::ok(call.payload())));
-    service.listen(any_port()).unwrap().spawn().unwrap()
+    service.listen(address).unwrap().spawn().unwrap()
 }
 
 /// A running gateway, and the service that it came with.
