@@ -61,6 +61,7 @@ impl Shard {
             return Ok(());
         };
         session.up.admit();
+        self.cells.count(Count::RequestsAdmitted);
         let request_bytes = u32::try_from(view.payload.len()).unwrap_or(u32::MAX);
         let admitted = match admit(session, &view, now, &self.routes) {
             Ok(_) if self.outstanding.len() >= self.settings.outstanding_max => {
@@ -109,10 +110,7 @@ impl Shard {
             Arrival::Next if session.in_flight() >= self.session_settings.in_flight_max as usize => {
                 Err(Fault::InFlightExceeded(self.session_settings.in_flight_max))
             }
-            Arrival::Next => {
-                self.cells.count(Count::RequestsAdmitted);
-                Ok(true)
-            }
+            Arrival::Next => Ok(true),
         }
     }
 
@@ -172,6 +170,7 @@ impl Shard {
             return;
         };
         let up_seq = session.up.admit();
+        self.cells.count(Count::RequestsAdmitted);
         self.answer(now, session_key, &Asked::refused(up_seq, 0, outcome), &ReplyView::default());
     }
 
