@@ -144,6 +144,8 @@ fn ports_that_somebody_else_may_have() {
     assert_eq!(lines("tests/gateway.rs", pair), [2]);
     let inside = format!("fn g() {{}}\n#[cfg(test)]\nmod tests {{\n{}}}\n", text("0.0.0.0:80"));
     assert_eq!(lines("src/reactor/mod.rs", &inside), [5]);
+    let bytes = "fn f() { TcpStream::connect(at); g(&[0, 0, 0, 0], &[127, 0, 0, 1], 7); }\n";
+    assert!(lines("tests/gateway.rs", bytes).is_empty(), "bytes, and no address");
     assert!(
         lines("tests/parse.rs", "fn f() { parse(\"127.0.0.1:7000\"); }\n").is_empty(),
         "nothing is opened"

@@ -151,11 +151,11 @@ fn fixed_ports(source: &Source, add: &mut impl FnMut(usize, String)) {
     for token in tests.iter().filter(|token| token.kind == Kind::Text && is_fixed(&token.text)) {
         add(token.line, format!("\"{}\": a fixed port in a test; bind port 0", token.text));
     }
-    for group in tests.windows(11) {
+    for group in tests.windows(12) {
         let signs: String = group.iter().map(|token| token.text.as_str()).collect();
-        let loopback = ["[127,0,0,1],", "[0,0,0,0],"].iter().find_map(|start| signs.strip_prefix(start));
+        let loopback = ["([127,0,0,1],", "([0,0,0,0],"].iter().find_map(|start| signs.strip_prefix(start));
         if loopback.is_some_and(|port| port != "0") {
-            add(group[10].line, format!("port {}: a fixed port in a test; bind port 0", group[10].text));
+            add(group[11].line, format!("port {}: a fixed port in a test; bind port 0", group[11].text));
         }
     }
 }
