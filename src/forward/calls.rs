@@ -22,7 +22,12 @@ enum Unsendable {
     NoLink,
     /// Every ready link is at its bound.
     NoRoom,
+    /// The link that the call's session is bound to is at its bound; others may have room.
+    LinkFull,
 }
+
+/// Calls that wait for their own link are passed over, up to this many at once: the rest waits behind them.
+const PASSED_OVER_MAX: usize = 64;
 
 impl Forwarder {
     /// What a shard has decided in one turn.
@@ -69,7 +74,7 @@ impl Forwarder {
         match unsendable {
             Ok(()) => self.arm_call(key, forward.deadline),
             Err(Unsendable::NoLink) => self.refuse(now, key, Reason::NoEndpoint),
-            Err(Unsendable::NoRoom) => self.wait(now, key, order, content),
+            Err(Unsendable::NoRoom | Unsendable::LinkFull) => self.wait(now, key, order, content),
         }
     }
 
@@ -144,7 +149,7 @@ impl Forwarder {
         if let Some((key, link)) = pinned
             && link.is_ready()
         {
-            return if link.has_room(output_max) { Ok(key) } else { Err(Unsendable::NoRoom) };
+            return if link.has_room(output_max) { Ok(key) } else { Err(Unsendable::LinkFull) };
         }
         let links = &self.links;
         if let [endpoint] = entry.endpoints.as_slice()
@@ -202,27 +207,37 @@ impl Forwarder {
     }
 
     fn send_all_waiting(&mut self, now: Mono, service: ServiceId) {
+        let mut kept = Vec::new();
         while let Some(key) =
             self.services.get_mut(service.index()).and_then(|service| service.waiting.pop_front())
         {
-            let Some(call) = self.calls.get_mut(key) else { continue };
-            let CallState::Waiting { caller, request } = &mut call.state else { continue };
-            let (caller, request) = (std::mem::take(caller), std::mem::take(request));
-            if call.deadline <= now {
-                self.expire_unsent(now, key);
-                continue;
-            }
-            let result = self.send(now, key, (&caller, &request));
-            if result.is_err() {
-                if let Some(call) = self.calls.get_mut(key) {
-                    call.state = CallState::Waiting { caller, request };
-                }
-                if let Some(service) = self.services.get_mut(service.index()) {
-                    service.waiting.push_front(key);
-                }
-                return;
+            let Err(unsendable) = self.send_kept(now, key) else { continue };
+            kept.push(key);
+            if !matches!(unsendable, Unsendable::LinkFull) || kept.len() > PASSED_OVER_MAX {
+                break;
             }
         }
+        if let Some(service) = self.services.get_mut(service.index()) {
+            kept.into_iter().rev().for_each(|key| service.waiting.push_front(key));
+        }
+    }
+
+    /// Sends a call that waits, if it still does.
+    fn send_kept(&mut self, now: Mono, key: CallKey) -> Result<(), Unsendable> {
+        let Some(call) = self.calls.get_mut(key) else { return Ok(()) };
+        let CallState::Waiting { caller, request } = &mut call.state else { return Ok(()) };
+        let (caller, request) = (std::mem::take(caller), std::mem::take(request));
+        if call.deadline <= now {
+            self.expire_unsent(now, key);
+            return Ok(());
+        }
+        let result = self.send(now, key, (&caller, &request));
+        if result.is_err()
+            && let Some(call) = self.calls.get_mut(key)
+        {
+            call.state = CallState::Waiting { caller, request };
+        }
+        result
     }
 
     /// A call's client no longer wants it.

@@ -195,9 +195,9 @@ impl Forwarder {
         self.ready_changed(key, was_ready);
         if was_ready {
             self.settle_stranded(now, service);
-        } else {
-            self.send_waiting(now, service);
         }
+        // It may have come up, or grant more than before.
+        self.send_waiting(now, service);
         Ok(())
     }
 }

@@ -21,6 +21,8 @@ mod greeting;
 mod opening;
 mod output;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use closing::{CloseReason, End};
