@@ -15,11 +15,21 @@ mod token;
 mod wire;
 
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod exhaustion;
+#[cfg(test)]
 mod framing;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod listeners;
+#[cfg(test)]
 mod opening;
+#[cfg(test)]
+mod operator;
+#[cfg(test)]
+mod process;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]
