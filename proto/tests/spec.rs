@@ -12,12 +12,13 @@ mod schema;
 #[path = "contract/vector_file.rs"]
 mod vector_file;
 
-use document::{Document, top};
+use document::Document;
 use moorgate_proto::limits;
 use moorgate_proto::v1::{Feature, Reason};
 use schema::Schema;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use vector_file::top;
 
 #[test]
 fn sentences_are_numbered_in_order() {

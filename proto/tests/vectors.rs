@@ -21,6 +21,9 @@ use vector_file::{Vector, read, read_all};
 
 const FILES: [&str; 3] = ["client.txt", "gateway.txt", "links.txt"];
 
+/// Appends a frame.
+type Writer<'a> = Box<dyn Fn(&mut Vec<u8>) + 'a>;
+
 fn good() -> Vec<Vector> {
     FILES.into_iter().flat_map(read).collect()
 }
@@ -104,7 +107,7 @@ fn the_views_write_the_same_bytes() {
             seen[0] += 1;
             continue;
         };
-        let view: (usize, Box<dyn Fn(&mut Vec<u8>)>) = match (vector.frame(), number) {
+        let view: (usize, Writer<'_>) = match (vector.frame(), number) {
             ("ClientFrame", member::client::REQUEST) => {
                 (1, put(envelope, RequestView::decode(message).unwrap()))
             }
@@ -133,7 +136,7 @@ fn the_views_write_the_same_bytes() {
     assert!(seen.iter().all(|count| *count > 0), "a view without a vector: {seen:?}");
 }
 
-fn put<'a>(envelope: Envelope<'a>, view: impl Body + 'a) -> Box<dyn Fn(&mut Vec<u8>) + 'a> {
+fn put<'a>(envelope: Envelope<'a>, view: impl Body + 'a) -> Writer<'a> {
     let number = envelope.member.unwrap().0;
     Box::new(move |out| put_frame(out, envelope.numbers, number, &view))
 }

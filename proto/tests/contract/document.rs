@@ -1,6 +1,8 @@
 //! `protocol-spec.md`, read: its numbered sentences and its tables.
 
-use std::path::{Path, PathBuf};
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use super::vector_file::top;
 
 /// One normative sentence.
 pub(crate) struct Sentence {
@@ -16,11 +18,6 @@ pub(crate) struct Sentence {
 /// The document.
 pub(crate) struct Document {
     text: String,
-}
-
-/// The top of the repository.
-pub(crate) fn top() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 impl Document {

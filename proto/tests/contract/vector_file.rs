@@ -52,9 +52,15 @@ impl Vector {
     }
 }
 
+/// The top of the repository, for the tests of every package.
+pub(crate) fn top() -> &'static Path {
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    above.into_iter().find(|directory| directory.join("protocol-spec.md").is_file()).unwrap()
+}
+
 /// The vectors of one file.
 pub(crate) fn read(file: &str) -> Vec<Vector> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(file);
+    let path = top().join("proto/vectors").join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut vectors = Vec::new();
     for entry in text.split("\n\n") {
