@@ -5,5 +5,5 @@ mod key_ring;
 mod token;
 
 pub use claims::Claims;
-pub use key_ring::{KeyRing, KeyRingError, SECRET_BYTES_MIN, SigningKey};
+pub use key_ring::{KeyRing, KeyRingError, LEEWAY_DEFAULT, SECRET_BYTES_MIN, SigningKey};
 pub use token::{TokenError, mint, unverified_parts};

@@ -2,11 +2,17 @@
 
 mod dev;
 mod file;
+mod report;
+mod secrets;
+mod section;
+mod services;
 mod text;
 mod validate;
 
 pub use dev::{DevOptions, dev};
-pub use file::{ConfigError, load, parse};
+pub use file::{load, parse};
+pub use report::ConfigError;
+pub use secrets::trim_secret;
 
 use crate::auth::KeyRing;
 use crate::reactor;
