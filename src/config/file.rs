@@ -36,11 +36,21 @@ pub fn parse(
         return validate::validate(root, report, &Secrets { directory, environment });
     }
     for error in errors {
-        let message = format!("this is no TOML: {}", error.message().replace('\n', " "));
-        match error.span() {
-            Some(span) => report.at(span.start, message),
-            None => report.whole(message),
+        let place = error.span().unwrap_or_default();
+        // One mistake often breaks what follows: the first in a line says enough.
+        if !report.has_line(place.start) {
+            let word = text.get(place.clone()).unwrap_or_default();
+            report.at(place.start, no_toml(error.message(), word));
         }
     }
     report.finish(()).and_then(|()| Err(ConfigError { lines: Vec::new() }))
+}
+
+/// What the parser says, and what would be right.
+fn no_toml(message: &str, word: &str) -> String {
+    if message.starts_with("duplicate key") {
+        return format!("`{word}` stands above already; leave one of them out");
+    }
+    let message = message.replace('\n', " ");
+    format!("this is no TOML ({message}); write [table] or key = value, with texts in quotes")
 }

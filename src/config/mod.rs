@@ -12,7 +12,6 @@ mod validate;
 pub use dev::{DevOptions, dev};
 pub use file::{load, parse};
 pub use report::ConfigError;
-pub use secrets::trim_secret;
 
 use crate::auth::KeyRing;
 use crate::reactor;

@@ -40,6 +40,12 @@ impl<'a> Report<'a> {
         self.lines.push((line, format!("{}:{line}: {message}", self.name)));
     }
 
+    /// Whether something is known to be wrong in the line of a place.
+    pub(super) fn has_line(&self, place: usize) -> bool {
+        let line = self.line(place);
+        self.lines.iter().any(|(other, _)| *other == line)
+    }
+
     /// An error of the whole file.
     pub(super) fn whole(&mut self, message: impl fmt::Display) {
         self.lines.push((usize::MAX, format!("{}: {message}", self.name)));

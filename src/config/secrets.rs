@@ -41,14 +41,6 @@ struct Found {
     remedy: String,
 }
 
-/// A secret as it stands in a file: editors end it with a line feed, which is no part of it.
-pub fn trim_secret(mut secret: Vec<u8>) -> Vec<u8> {
-    while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-        secret.pop();
-    }
-    secret
-}
-
 impl Secrets<'_> {
     /// Without `otherwise` there need not be one; it is what else could be written.
     fn find(&self, table: &mut Section<'_>, names: Names, otherwise: Option<&str>) -> Option<Found> {
@@ -64,8 +56,8 @@ impl Secrets<'_> {
                 table.wrong(variable, format!("there is a {file} too; leave one of them out"));
                 None
             }
-            (Some(path), None) => self.from_file(table, file, &path),
-            (None, Some(name)) => self.from_environment(table, variable, &name),
+            (Some(path), None) => self.in_file(table, file, &path),
+            (None, Some(name)) => self.in_environment(table, variable, &name),
             (None, None) => {
                 let is_told = table.has(inline) || table.has(file) || table.has(variable);
                 if let Some(otherwise) = otherwise.filter(|_| !is_told) {
@@ -76,11 +68,12 @@ impl Secrets<'_> {
         }
     }
 
-    fn from_file(&self, table: &mut Section<'_>, key: &'static str, path: &str) -> Option<Found> {
+    fn in_file(&self, table: &mut Section<'_>, key: &'static str, path: &str) -> Option<Found> {
         let path = self.directory.join(path);
         let remedy = format!("make one: {MAKE}{}", path.display());
         match std::fs::read(&path) {
-            Ok(secret) => Some(Found { key, secret: trim_secret(secret), remedy }),
+            // Editors end a file with a line feed; it is no part of the secret.
+            Ok(secret) => Some(Found { key, secret: secret.trim_ascii_end().to_vec(), remedy }),
             Err(error) => {
                 table.wrong(key, format!("{} cannot be read: {error}; {remedy}", path.display()));
                 None
@@ -88,7 +81,7 @@ impl Secrets<'_> {
         }
     }
 
-    fn from_environment(&self, table: &mut Section<'_>, key: &'static str, name: &str) -> Option<Found> {
+    fn in_environment(&self, table: &mut Section<'_>, key: &'static str, name: &str) -> Option<Found> {
         let is_name =
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !is_name {

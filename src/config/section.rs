@@ -165,7 +165,8 @@ impl<'a> Section<'a> {
         T: Copy + PartialOrd + Display + TryFrom<u64>,
     {
         let read = |value: &DeValue<'_>| {
-            let right = format!("a number from {} to {}", bounds.start(), bounds.end());
+            let (low, high) = (bounds.start(), bounds.end());
+            let right = if low < high { format!("a number from {low} to {high}") } else { format!("{low}") };
             let DeValue::Integer(integer) = value else {
                 return Err(format!("this is {}; write {right}", kind(value)));
             };
@@ -182,7 +183,7 @@ impl<'a> Section<'a> {
     pub(super) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)], default: T) -> T {
         let read = |value: &DeValue<'_>| {
             let words: Vec<String> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-            let words = words.join(" or ");
+            let words = format!("one of {}", words.join(", "));
             let text = string(value, &words)?;
             let found = choices.iter().find(|(word, _)| *word == text);
             found.map(|(_, value)| *value).ok_or_else(|| format!("`{text}` is not known; write {words}"))
@@ -270,7 +271,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a number",
         DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",

@@ -25,6 +25,7 @@ struct Declared<'a> {
 struct Way<'a> {
     section: Section<'a>,
     service: Option<String>,
+    /// `None`: it could not be read, and has told why.
     settings: Option<RouteSettings>,
 }
 
@@ -144,7 +145,7 @@ fn route<'a>(mut section: Section<'a>, services: &[String]) -> Way<'a> {
         let message = "anonymous sessions have no roles; write either anonymous = true or roles";
         section.wrong("roles", message);
     }
-    let settings = commands.map(|_| settings);
+    let settings = commands.and(at).map(|_| settings);
     Way { section, service, settings }
 }
 
@@ -180,12 +181,13 @@ fn table(ways: &mut [Way<'_>], report: &mut Report<'_>) -> RouteTable {
 /// Commands that a service says are its own, and no route leads to.
 fn covered(service: &mut Declared<'_>, ways: &[Way<'_>]) {
     let Some(name) = &service.name else { return };
-    let mut own: Vec<Span> = Vec::new();
-    for way in ways.iter().filter(|way| way.service.as_ref() == Some(name)) {
-        // A route that could not be read may be what is missing.
-        let Some(settings) = &way.settings else { return };
-        own.push(settings.commands);
+    // A route that could not be read may be the one that is missing.
+    if ways.iter().any(|way| way.settings.is_none()) {
+        return;
     }
+    let own = ways.iter().filter(|way| way.service.as_ref() == Some(name));
+    let own: Vec<Span> =
+        own.filter_map(|way| way.settings.as_ref()).map(|settings| settings.commands).collect();
     if own.is_empty() {
         service.section.wrong("name", format!("no route leads to `{name}`; write a [[route]] to it"));
         return;

@@ -28,7 +28,7 @@ pub(super) fn parse_size(text: &str) -> Result<usize, String> {
 /// A size as it is best written.
 pub(super) fn write_size(bytes: usize) -> String {
     let units = [(1024 * 1024 * 1024, "GiB"), (1024 * 1024, "MiB"), (1024, "KiB")];
-    let unit = units.into_iter().find(|(factor, _)| bytes >= *factor && bytes % factor == 0);
+    let unit = units.into_iter().find(|(factor, _)| bytes >= *factor && bytes.is_multiple_of(*factor));
     unit.map_or_else(|| format!("{bytes} B"), |(factor, unit)| format!("{} {unit}", bytes / factor))
 }
 
