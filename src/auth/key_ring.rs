@@ -97,6 +97,11 @@ impl KeyRing {
         Ok(KeyRing { keys, issuer, audience, leeway_s })
     }
 
+    /// The ids of its keys.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(SigningKey::id)
+    }
+
     /// The key that a token names; a token may leave the name out when there is only one.
     pub(super) fn find(&self, id: Option<&str>) -> Option<&SigningKey> {
         match (id, self.keys.as_slice()) {
