@@ -47,6 +47,12 @@ impl fmt::Display for GatewayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             GatewayError::Listen(error) => error.fmt(f),
+            GatewayError::Admin(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "{address}, for the operator, is in use by another process; stop it, or listen elsewhere"
+                )
+            }
             GatewayError::Admin(address, error) => {
                 write!(f, "cannot listen on {address} for the operator: {error}")
             }

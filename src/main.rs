@@ -7,13 +7,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match command::run(lexopt::Parser::from_env()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(command::Failure::Usage(message)) => {
-            eprintln!("moorgate: {message}\nTry `moorgate --help`.");
-            ExitCode::from(2)
-        }
-        Err(command::Failure::Failed(message)) => {
-            eprintln!("{message}");
-            ExitCode::FAILURE
+        Err(failure) => {
+            command::complain(&failure.to_string());
+            ExitCode::from(failure.exit_code())
         }
     }
 }

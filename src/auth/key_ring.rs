@@ -1,9 +1,12 @@
 //! The keys that sign access tokens: several at once, so that one can replace another.
 
 use ring::hmac;
+use std::time::Duration;
 
 /// Shorter secrets are refused: HS256 wants a key as long as its hash (RFC 7518, 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
+/// How much clocks may differ where nothing else is said.
+pub const LEEWAY_DEFAULT: Duration = Duration::from_secs(30);
 
 /// One key. Its algorithm is pinned: HS256, whatever a token's header says.
 #[derive(Clone)]
@@ -22,6 +25,11 @@ impl SigningKey {
             return Err(KeyRingError::ShortSecret { id: id.to_owned(), bytes: secret.len() });
         }
         Ok(SigningKey { id: id.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, secret) })
+    }
+
+    /// What tokens call it.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 }
 
@@ -87,6 +95,11 @@ impl KeyRing {
             }
         }
         Ok(KeyRing { keys, issuer, audience, leeway_s })
+    }
+
+    /// The ids of its keys.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(SigningKey::id)
     }
 
     /// The key that a token names; a token may leave the name out when there is only one.

@@ -7,5 +7,5 @@ mod token;
 
 pub use claims::Claims;
 pub use error::TokenError;
-pub use key_ring::{KeyRing, KeyRingError, SECRET_BYTES_MIN, SigningKey};
+pub use key_ring::{KeyRing, KeyRingError, LEEWAY_DEFAULT, SECRET_BYTES_MIN, SigningKey};
 pub use token::{mint, unverified_parts};

@@ -1,10 +1,10 @@
 //! `moorgate check`.
 
-use super::{Failure, help, print};
+use super::{Failure, help, print, usage};
 use lexopt::Arg;
-use moorgate::config;
+use moorgate::config::{self, Settings};
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
     let mut path: Option<PathBuf> = None;
@@ -18,21 +18,42 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
             other => return Err(other.unexpected().into()),
         }
     }
-    let path = path.ok_or_else(|| Failure::Usage("say which file to check".to_owned()))?;
+    let Some(path) = path else { return usage("say which file to check") };
     let settings = config::load(&path).map_err(|error| Failure::Failed(error.to_string()))?;
-    let (shards, workers) = settings.threads();
-    let mut text = format!("{}: good\n  {shards} shards, {workers} workers\n", path.display());
+    print(&summary(&path, &settings));
+    Ok(())
+}
+
+/// What the file asks for.
+fn summary(path: &Path, settings: &Settings) -> String {
+    let mut text = format!("{}: good\n", path.display());
+    // Writing to a text does not fail.
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<10}{value}");
+    };
     for listener in &settings.reactor.listeners {
-        let _ = writeln!(text, "  clients on {} ({:?})", listener.address, listener.accept);
+        line("clients", listener.address.to_string());
     }
-    if let Some(address) = settings.admin {
-        let _ = writeln!(text, "  operator on http://{address}");
+    match settings.admin {
+        Some(address) => line("operator", format!("http://{address}")),
+        None => line("operator", "no pages".to_owned()),
+    }
+    let keys: Vec<&str> = settings.keys.ids().collect();
+    match keys.as_slice() {
+        [] => line("keys", "none: only anonymous sessions are let in".to_owned()),
+        keys => line("keys", keys.join(", ")),
     }
     for service in &settings.services {
         let proofs = if service.key.is_some() { "with proofs" } else { "WITHOUT PROOFS" };
-        let _ = writeln!(text, "  service {}: {} endpoints, {proofs}", service.name, service.endpoints.len());
+        let endpoints: Vec<String> = service.endpoints.iter().map(ToString::to_string).collect();
+        line("service", format!("{} at {}, {proofs}", service.name, endpoints.join(", ")));
     }
-    let _ = writeln!(text, "  {} routes", settings.routes.len());
-    print(&text);
-    Ok(())
+    line("routes", settings.routes.len().to_string());
+    let (shards, workers) = settings.threads();
+    line("threads", format!("{}, {}", counted(shards, "shard"), counted(workers, "worker")));
+    text
+}
+
+fn counted(count: u16, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

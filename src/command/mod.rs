@@ -6,14 +6,46 @@ mod serve;
 mod token;
 
 use lexopt::Arg;
-use std::fmt::Display;
+use std::fmt;
+use std::io::Write;
 
 /// Why a command did not do what was asked.
 pub(crate) enum Failure {
     /// The words of the command line are not understood.
     Usage(String),
+    /// The same, and the command whose help would help.
+    UsageOf(&'static str, String),
     /// It was tried, and went wrong.
     Failed(String),
+}
+
+impl Failure {
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) | Failure::UsageOf(..) => 2,
+            Failure::Failed(_) => 1,
+        }
+    }
+
+    fn of(self, command: &'static str) -> Failure {
+        match self {
+            Failure::Usage(message) => Failure::UsageOf(command, message),
+            other => other,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Usage(message) => write!(f, "moorgate: {message}\nTry `moorgate --help`."),
+            Failure::UsageOf(command, message) => {
+                write!(f, "moorgate {command}: {message}\nTry `moorgate {command} --help`.")
+            }
+            Failure::Failed(message) => f.write_str(message),
+        }
+    }
 }
 
 impl From<lexopt::Error> for Failure {
@@ -23,14 +55,19 @@ impl From<lexopt::Error> for Failure {
 }
 
 /// Turns any error into a failure.
-fn failed(error: impl Display) -> Failure {
+fn failed(error: impl fmt::Display) -> Failure {
     Failure::Failed(format!("moorgate: {error}"))
+}
+
+fn usage<T>(message: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::Usage(message.into()))
 }
 
 /// Runs the command that the words ask for.
 pub(crate) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
+    const COMMANDS: &str = "serve, check and token";
     match words.next()? {
-        None => Err(Failure::Usage("say what to do: serve, check or token".to_owned())),
+        None => usage("say what to do: serve, check or token"),
         Some(Arg::Short('h') | Arg::Long("help")) => {
             print(help::MAIN);
             Ok(())
@@ -40,14 +77,16 @@ pub(crate) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
             Ok(())
         }
         Some(Arg::Value(command)) => match command.to_str() {
-            Some("serve") => serve::run(words),
-            Some("check") => check::run(words),
-            Some("token") => token::run(words),
+            Some("serve") => serve::run(words).map_err(|failure| failure.of("serve")),
+            Some("check") => check::run(words).map_err(|failure| failure.of("check")),
+            Some("token") => token::run(words).map_err(|failure| failure.of("token")),
+            Some("help") => {
+                print(help::MAIN);
+                Ok(())
+            }
             _ => {
                 let command = command.to_string_lossy();
-                Err(Failure::Usage(format!(
-                    "there is no command `{command}`; there are serve, check and token"
-                )))
+                usage(format!("there is no command `{command}`; there are {COMMANDS}"))
             }
         },
         Some(other) => Err(other.unexpected().into()),
@@ -56,6 +95,11 @@ pub(crate) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
 
 /// Prints to standard output; a reader that has gone is no error.
 fn print(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints a line to standard error; there is nobody left to tell when that fails.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

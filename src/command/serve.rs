@@ -1,7 +1,7 @@
 //! `moorgate serve`.
 
-use super::{Failure, failed, help, print};
-use lexopt::{Arg, ValueExt};
+use super::{Failure, complain, failed, help, print, usage};
+use lexopt::Arg;
 use moorgate::config::{self, Settings};
 use moorgate::gateway::Gateway;
 use moorgate::reactor::ListenerSettings;
@@ -29,16 +29,14 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
             }
             Arg::Short('c') | Arg::Long("config") => options.config = Some(words.value()?.into()),
             Arg::Long("dev") => options.dev = true,
-            Arg::Long("listen") => options.listen = Some(words.value()?.parse()?),
-            Arg::Long("admin-listen") => options.admin = Some(words.value()?.parse()?),
+            Arg::Long("listen") => options.listen = Some(address(&mut words, "--listen")?),
+            Arg::Long("admin-listen") => options.admin = Some(address(&mut words, "--admin-listen")?),
             other => return Err(other.unexpected().into()),
         }
     }
     match (&options.config, options.dev) {
-        (Some(_), true) => Err(Failure::Usage("--dev needs no file: leave -c or --dev out".to_owned())),
-        (None, false) => {
-            Err(Failure::Usage("say what to serve: -c FILE, or --dev to try it out without one".to_owned()))
-        }
+        (Some(_), true) => usage("--dev needs no file: leave -c or --dev out"),
+        (None, false) => usage("say what to serve: -c FILE, or --dev to try it out without one"),
         (Some(path), false) => {
             let mut settings = config::load(path).map_err(|error| Failure::Failed(error.to_string()))?;
             if let Some(address) = options.listen {
@@ -51,6 +49,12 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
         }
         (None, true) => serve_dev(&options),
     }
+}
+
+fn address(words: &mut lexopt::Parser, flag: &str) -> Result<SocketAddr, Failure> {
+    let text = words.value()?.to_string_lossy().into_owned();
+    let wrong = format!("{flag}: `{text}` is no address; write an IP address and a port, as 127.0.0.1:7000");
+    text.parse().map_err(|_| Failure::Usage(wrong))
 }
 
 #[cfg(feature = "dev")]
@@ -91,8 +95,8 @@ fn print_what_next(gateway: &Gateway) {
          From another terminal:\n\
          \x20 cargo run --release -p moorgate-client --example echo -- {client}\n\
          \x20 cargo run --release -p moorgate-bench -- requests --target {client} --connections 64 --duration 5s\n\
-         \x20 curl http://{admin}/metrics\n\
          \x20 cargo run --release -- token issue --dev --user alice\n\
+         \x20 curl http://{admin}/metrics\n\
          \n\
          Ctrl-C drains and ends; twice ends at once.\n"
     ));
@@ -102,6 +106,9 @@ fn serve(settings: Settings, started: impl FnOnce(&Gateway)) -> Result<(), Failu
     init_diagnostics(settings.log_level);
     // Before the threads: none of them is to die of a signal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    if settings.keys.ids().next().is_none() {
+        log::warn!("there is no key for access tokens: only anonymous sessions are let in");
+    }
     let gateway = Gateway::start(settings).map_err(failed)?;
     for address in gateway.client_addresses() {
         log::info!("clients connect to {address}");
@@ -115,7 +122,7 @@ fn serve(settings: Settings, started: impl FnOnce(&Gateway)) -> Result<(), Failu
     gateway.drain();
     let second = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if signals.forever().next().is_some() {
-            eprintln!("moorgate: ended by a second signal");
+            complain("moorgate: ended by a second signal");
             std::process::exit(1);
         }
     });

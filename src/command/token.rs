@@ -1,11 +1,25 @@
 //! `moorgate token`.
 
-use super::{Failure, failed, help, print};
+use super::{Failure, failed, help, print, usage};
 use lexopt::{Arg, ValueExt};
 use moorgate::auth::{KeyRing, SigningKey, mint, unverified_parts};
 use moorgate::base::clock::Clock;
 use serde_json::json;
+use std::io::Read;
 use std::time::Duration;
+
+/// The id of a key when nothing else is said.
+const KEY_ID: &str = "default";
+const TTL: Duration = Duration::from_secs(3600);
+/// No access token is longer.
+const TOKEN_BYTES_MAX: u64 = 64 * 1024;
+
+/// What is done with a token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Issue,
+    Inspect,
+}
 
 #[derive(Default)]
 struct Options {
@@ -16,8 +30,14 @@ struct Options {
     issuer: Option<String>,
     audience: Option<String>,
     key_id: Option<String>,
-    secret: Option<Vec<u8>>,
+    secret: Option<Secret>,
     token: Option<String>,
+}
+
+struct Secret {
+    bytes: Vec<u8>,
+    /// The id of its key, when nothing else is said.
+    key_id: String,
 }
 
 pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
@@ -26,119 +46,148 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
             print(help::TOKEN);
             return Ok(());
         }
-        Some(Arg::Value(what)) => what.to_string_lossy().into_owned(),
+        Some(Arg::Value(what)) => match what.to_str() {
+            Some("issue") => What::Issue,
+            Some("inspect") => What::Inspect,
+            _ => {
+                let what = what.to_string_lossy();
+                return usage(format!("there is no `token {what}`; there are issue and inspect"));
+            }
+        },
         Some(other) => return Err(other.unexpected().into()),
-        None => return Err(Failure::Usage("say what to do with a token: issue or inspect".to_owned())),
+        None => return usage("say what to do with a token: issue or inspect"),
     };
-    let Some(options) = options(&mut words)? else {
-        print(help::TOKEN);
-        return Ok(());
-    };
-    match what.as_str() {
-        "issue" => issue(options),
-        "inspect" => inspect(options),
-        _ => Err(Failure::Usage(format!("there is no `token {what}`; there are issue and inspect"))),
+    match (options(what, &mut words)?, what) {
+        (None, _) => {
+            print(help::TOKEN);
+            Ok(())
+        }
+        (Some(options), What::Issue) => issue(options),
+        (Some(options), What::Inspect) => inspect(options),
     }
 }
 
 /// `None`: help is asked for.
-fn options(words: &mut lexopt::Parser) -> Result<Option<Options>, Failure> {
+fn options(what: What, words: &mut lexopt::Parser) -> Result<Option<Options>, Failure> {
+    let issues = what == What::Issue;
     let mut options = Options::default();
     while let Some(word) = words.next()? {
         match word {
             Arg::Short('h') | Arg::Long("help") => return Ok(None),
-            Arg::Long("user") => options.user = Some(words.value()?.string()?),
-            Arg::Long("role") => options.roles.push(words.value()?.string()?),
-            Arg::Long("device") => options.device = Some(words.value()?.string()?),
-            Arg::Long("issuer") => options.issuer = Some(words.value()?.string()?),
-            Arg::Long("audience") => options.audience = Some(words.value()?.string()?),
-            Arg::Long("key-id") => options.key_id = Some(words.value()?.string()?),
-            Arg::Long("ttl") => {
-                let text = words.value()?.string()?;
-                let ttl = humantime::parse_duration(&text);
-                let wrong =
-                    |_| Failure::Usage(format!("--ttl: `{text}` is not a time; write for example 1h"));
-                options.ttl = Some(ttl.map_err(wrong)?);
-            }
-            Arg::Long("dev") => {
-                let (secret, key_id) = dev_secret()?;
-                options.secret = Some(secret);
-                options.key_id.get_or_insert(key_id);
-            }
+            Arg::Long("user") if issues => options.user = Some(words.value()?.string()?),
+            Arg::Long("role") if issues => options.roles.push(words.value()?.string()?),
+            Arg::Long("device") if issues => options.device = Some(words.value()?.string()?),
+            Arg::Long("issuer") if issues => options.issuer = Some(words.value()?.string()?),
+            Arg::Long("audience") if issues => options.audience = Some(words.value()?.string()?),
+            Arg::Long("key-id") if issues => options.key_id = Some(words.value()?.string()?),
+            Arg::Long("ttl") if issues => options.ttl = Some(ttl(&words.value()?.string()?)?),
+            Arg::Long("dev") => options.set_secret(dev_secret()?)?,
             Arg::Long("secret-file") => {
                 let path = words.value()?.string()?;
-                let secret = std::fs::read(&path).map_err(|error| failed(format!("{path}: {error}")))?;
-                options.secret = Some(secret.trim_ascii_end().to_vec());
+                let secret = std::fs::read(&path);
+                let secret = secret.map_err(|error| failed(format!("{path} cannot be read: {error}")))?;
+                options.set_secret(Secret::new(secret.trim_ascii_end()))?;
             }
             Arg::Long("secret-env") => {
                 let name = words.value()?.string()?;
-                let secret = std::env::var(&name).map_err(|error| failed(format!("{name}: {error}")))?;
-                options.secret = Some(secret.into_bytes());
+                let secret = std::env::var(&name).map_err(|_| {
+                    failed(format!("the environment has no variable {name} with a text; set it"))
+                })?;
+                options.set_secret(Secret::new(secret.as_bytes()))?;
             }
-            Arg::Value(token) if options.token.is_none() => options.token = Some(token.string()?),
+            Arg::Value(token) if !issues && options.token.is_none() => options.token = Some(token.string()?),
             other => return Err(other.unexpected().into()),
         }
     }
     Ok(Some(options))
 }
 
+impl Secret {
+    fn new(bytes: &[u8]) -> Secret {
+        Secret { bytes: bytes.to_vec(), key_id: KEY_ID.to_owned() }
+    }
+}
+
+impl Options {
+    fn set_secret(&mut self, secret: Secret) -> Result<(), Failure> {
+        match self.secret.replace(secret) {
+            None => Ok(()),
+            Some(_) => usage("one secret is enough: --dev, --secret-file or --secret-env"),
+        }
+    }
+}
+
+fn ttl(text: &str) -> Result<Duration, Failure> {
+    let wrong =
+        || Failure::Usage(format!("--ttl: `{text}` is not a time; write for example 90s, 1h or 7days"));
+    let ttl = humantime::parse_duration(text).map_err(|_| wrong())?;
+    // Tokens count whole seconds.
+    if ttl.as_secs() == 0 { usage("--ttl: write 1s or more") } else { Ok(ttl) }
+}
+
 #[cfg(feature = "dev")]
-fn dev_secret() -> Result<(Vec<u8>, String), Failure> {
+fn dev_secret() -> Result<Secret, Failure> {
     use moorgate_demo::token::{DEV_KEY_ID, DEV_SECRET};
-    Ok((DEV_SECRET.to_vec(), DEV_KEY_ID.to_owned()))
+    Ok(Secret { bytes: DEV_SECRET.to_vec(), key_id: DEV_KEY_ID.to_owned() })
 }
 
 #[cfg(not(feature = "dev"))]
-fn dev_secret() -> Result<(Vec<u8>, String), Failure> {
-    Err(Failure::Failed("moorgate: this binary was built without the feature `dev`".to_owned()))
+fn dev_secret() -> Result<Secret, Failure> {
+    Err(failed("this binary was built without the feature `dev`"))
 }
 
 fn issue(options: Options) -> Result<(), Failure> {
-    if options.token.is_some() {
-        return Err(Failure::Usage("`token issue` takes no token".to_owned()));
-    }
-    let user = options.user.ok_or_else(|| Failure::Usage("say for whom: --user ID".to_owned()))?;
-    let secret = options.secret.ok_or_else(|| {
-        Failure::Usage("say with which secret: --dev, --secret-file or --secret-env".to_owned())
-    })?;
+    let Some(user) = options.user else { return usage("say for whom: --user ID") };
+    let Some(secret) = options.secret else {
+        return usage("say with which secret: --dev, --secret-file or --secret-env");
+    };
     let now = Clock::start().read().unix_s();
-    let ttl = options.ttl.unwrap_or(Duration::from_secs(3600)).as_secs();
-    let mut claims = json!({"sub": user, "iat": now, "exp": now.saturating_add(ttl), "roles": options.roles});
-    let optional = [("device", options.device), ("iss", options.issuer), ("aud", options.audience)];
+    let expires = now.saturating_add(options.ttl.unwrap_or(TTL).as_secs());
+    let mut claims = json!({"sub": user, "iat": now, "exp": expires, "roles": options.roles});
+    let (issuer, audience) = (options.issuer, options.audience);
+    let optional = [("device", options.device), ("iss", issuer.clone()), ("aud", audience.clone())];
     if let Some(claims) = claims.as_object_mut() {
         let given = optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
         claims.extend(given);
     }
-    let key = SigningKey::new(options.key_id.as_deref().unwrap_or("default"), &secret).map_err(failed)?;
-    print(&format!("{}\n", mint(&key, &claims)));
+    let key_id = options.key_id.unwrap_or(secret.key_id);
+    let key = SigningKey::new(&key_id, &secret.bytes).map_err(failed)?;
+    let token = mint(&key, &claims);
+    // No token leaves here that a gateway with this key would refuse.
+    let ring = KeyRing::new(vec![key], issuer, audience, 0).map_err(failed)?;
+    ring.verify(&token, now).map_err(failed)?;
+    print(&format!("{token}\n"));
     Ok(())
 }
 
 fn inspect(options: Options) -> Result<(), Failure> {
-    let token = options.token.ok_or_else(|| Failure::Usage("say which token to look into".to_owned()))?;
+    let Some(token) = options.token else { return usage("say which token to look into, or - to read one") };
+    let token = if token == "-" { from_standard_input()? } else { token };
     let (header, claims) = unverified_parts(&token).map_err(failed)?;
     let mut text = format!("header  {header}\nclaims  {claims}\n");
     let now = Clock::start().read().unix_s();
     if let Some(expires) = claims.get("exp").and_then(serde_json::Value::as_u64) {
-        let (left, when) =
-            (expires.abs_diff(now), if expires > now { "expires in" } else { "expired since" });
-        text.push_str(&format!("{when} {}\n", humantime::format_duration(Duration::from_secs(left))));
+        let time = humantime::format_duration(Duration::from_secs(expires.abs_diff(now)));
+        let line =
+            if expires > now { format!("expires in {time}\n") } else { format!("expired {time} ago\n") };
+        text.push_str(&line);
     }
     let Some(secret) = options.secret else {
         print(&format!("{text}not checked: no secret given\n"));
         return Ok(());
     };
-    let id = header.get("kid").and_then(serde_json::Value::as_str).unwrap_or("default");
-    let key = SigningKey::new(id, &secret).map_err(failed)?;
+    let id = header.get("kid").and_then(serde_json::Value::as_str).unwrap_or(KEY_ID);
+    let key = SigningKey::new(id, &secret.bytes).map_err(failed)?;
     let ring = KeyRing::new(vec![key], None, None, 0).map_err(failed)?;
-    match ring.verify(&token, now) {
-        Ok(_) => {
-            print(&format!("{text}good\n"));
-            Ok(())
-        }
-        Err(error) => {
-            print(&text);
-            Err(failed(error))
-        }
-    }
+    print(&text);
+    ring.verify(&token, now).map_err(failed)?;
+    print("good: its signature holds, and its times are right\n");
+    Ok(())
+}
+
+fn from_standard_input() -> Result<String, Failure> {
+    let mut token = String::new();
+    let read = std::io::stdin().take(TOKEN_BYTES_MAX).read_to_string(&mut token);
+    read.map_err(|error| failed(format!("standard input cannot be read: {error}")))?;
+    Ok(token.trim().to_owned())
 }

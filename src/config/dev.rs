@@ -1,7 +1,7 @@
 //! `serve --dev`: a gateway without a file, for one machine and nobody else.
 
 use super::Settings;
-use crate::auth::{KeyRing, SigningKey};
+use crate::auth::{KeyRing, LEEWAY_DEFAULT, SigningKey};
 use crate::base::ids::ServiceId;
 use crate::reactor::{self, ListenerSettings};
 use crate::routing::{RouteSettings, RouteTable, ServiceSettings, Span};
@@ -40,7 +40,8 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         }
     }
     let key = SigningKey::new(options.key_id, options.secret).map_err(|error| error.to_string())?;
-    let keys = KeyRing::new(vec![key], None, None, 30).map_err(|error| error.to_string())?;
+    let keys =
+        KeyRing::new(vec![key], None, None, LEEWAY_DEFAULT.as_secs()).map_err(|error| error.to_string())?;
     let echo = RouteSettings {
         anonymous: true,
         idempotent: true,

@@ -2,13 +2,16 @@
 
 mod dev;
 mod file;
-mod load;
+mod report;
+mod secrets;
+mod section;
+mod services;
 mod text;
 mod validate;
 
 pub use dev::{DevOptions, dev};
-pub use file::ConfigError;
-pub use load::{load, parse};
+pub use file::{load, parse};
+pub use report::ConfigError;
 
 use crate::auth::KeyRing;
 use crate::reactor;

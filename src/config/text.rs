@@ -1,36 +1,17 @@
 //! How people write durations, sizes, ranges of commands, addresses.
 
 use crate::routing::Span;
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// `"250ms"`, `"30s"`, `"5m"`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Time(pub(super) Duration);
-
-/// `"64 KiB"`, `"1MiB"`, or a number of bytes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Size(pub(super) usize);
-
-/// `"0x0100-0x01ff"`, `"0x0201"`, or a number.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Numbers(pub(super) Span);
-
-/// `"10.0.0.1:7000"`, `"[::1]:7000"`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Address(pub(super) SocketAddr);
-
 pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err(format!("`{text}` is no time at all; write for example \"30s\"")),
-        Ok(time) => Ok(time),
-        Err(_) => Err(format!("`{text}` is not a time; write for example \"250ms\", \"30s\" or \"5m\"")),
-    }
+    let wrong = |_| format!("`{text}` is not a time; write for example \"250ms\", \"30s\" or \"5m\"");
+    humantime::parse_duration(text).map_err(wrong)
 }
 
-fn parse_size(text: &str) -> Result<usize, String> {
+/// `"64 KiB"`, `"1MiB"`, or a number of bytes.
+pub(super) fn parse_size(text: &str) -> Result<usize, String> {
     let wrong = || format!("`{text}` is not a size; write for example \"64 KiB\" or \"1 MiB\"");
     let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
@@ -44,6 +25,13 @@ fn parse_size(text: &str) -> Result<usize, String> {
     number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
 }
 
+/// A size as it is best written.
+pub(super) fn write_size(bytes: usize) -> String {
+    let units = [(1024 * 1024 * 1024, "GiB"), (1024 * 1024, "MiB"), (1024, "KiB")];
+    let unit = units.into_iter().find(|(factor, _)| bytes >= *factor && bytes.is_multiple_of(*factor));
+    unit.map_or_else(|| format!("{bytes} B"), |(factor, unit)| format!("{} {unit}", bytes / factor))
+}
+
 fn parse_number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x") {
         Some(hex) => u32::from_str_radix(hex, 16).ok(),
@@ -51,63 +39,29 @@ fn parse_number(text: &str) -> Option<u32> {
     }
 }
 
-fn parse_numbers(text: &str) -> Result<Span, String> {
+/// `"0x0100-0x01ff"`, `"0x0201"`, or a number.
+pub(super) fn parse_numbers(text: &str) -> Result<Span, String> {
     let wrong = || format!("`{text}` is not a range; write for example \"0x0100-0x01ff\", \"0x0201\" or 7");
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let first = parse_number(first.trim()).ok_or_else(wrong)?;
     let last = parse_number(last.trim()).ok_or_else(wrong)?;
     if last < first {
-        return Err(format!("`{text}` ends before it begins"));
+        return Err(format!("`{text}` ends before it begins; write the lower number first"));
     }
     Ok(Span { first, last })
 }
 
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        let has_port = text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        if has_port {
-            format!("`{text}` is no address; write an IP address and a port, as \"10.0.0.1:7100\" or \"[::1]:7100\"")
-        } else {
-            format!("`{text}` has no port; write for example \"{text}:7100\"")
-        }
-    })
-}
-
-struct TextVisitor<T> {
-    expecting: &'static str,
-    parse: fn(&str) -> Result<T, String>,
-}
-
-impl<T> Visitor<'_> for TextVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expecting)
+/// `"10.0.0.1:7000"`, `"[::1]:7000"`.
+pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    const EXAMPLE: &str = "write an IP address and a port, as \"10.0.0.1:7100\" or \"[::1]:7100\"";
+    if let Ok(address) = text.parse() {
+        return Ok(address);
     }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        (self.parse)(text).map_err(E::custom)
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        self.visit_str(&number.to_string())
+    match text.parse::<std::net::IpAddr>() {
+        Ok(ip) => Err(format!("`{text}` has no port; write for example \"{}\"", SocketAddr::new(ip, 7100))),
+        Err(_) => Err(format!("`{text}` is no address; {EXAMPLE}")),
     }
 }
-
-macro_rules! from_text {
-    ($type:ident, $parse:expr, $expecting:literal) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(TextVisitor { expecting: $expecting, parse: $parse }).map($type)
-            }
-        }
-    };
-}
-
-from_text!(Time, parse_time, "a time such as \"30s\"");
-from_text!(Size, parse_size, "a size such as \"64 KiB\"");
-from_text!(Numbers, parse_numbers, "a range such as \"0x0100-0x01ff\"");
-from_text!(Address, parse_address, "an address such as \"10.0.0.1:7100\"");
 
 #[cfg(test)]
 mod tests {
@@ -126,13 +80,21 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_with_what_is_right() {
-        assert!(parse_time("0s").unwrap_err().contains("no time at all"));
         assert!(parse_time("30").unwrap_err().contains("\"30s\""));
         assert!(parse_size("64 KB").unwrap_err().contains("KiB"));
         assert!(parse_size("99999999999 GiB").is_err());
         assert!(parse_numbers("9-7").unwrap_err().contains("ends before"));
         assert!(parse_numbers("0xZZ").is_err());
         assert!(parse_address("10.0.0.1").unwrap_err().contains("has no port"));
+        assert!(parse_address("::1").unwrap_err().contains("\"[::1]:7100\""));
         assert!(parse_address("chat.internal:7100").unwrap_err().contains("IP address"));
+        assert!(parse_address("10.0.0.1:70000").unwrap_err().contains("IP address"));
+    }
+
+    #[test]
+    fn sizes_are_written_as_they_are_read() {
+        for text in ["1 B", "1023 B", "4 KiB", "1025 B", "16 MiB", "3 GiB"] {
+            assert_eq!(write_size(parse_size(text).unwrap()), text);
+        }
     }
 }

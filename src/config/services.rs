@@ -1,0 +1,245 @@
+//! Services and routes: who owns which commands, and whether every command has exactly one owner.
+
+use super::report::Report;
+use super::secrets::Secrets;
+use super::section::{Section, list, plain, string};
+use super::text;
+use crate::base::ids::ServiceId;
+use crate::routing::{Balance, Order, RouteSettings, RouteTable, RoutingError, ServiceSettings, Span};
+use moorgate_proto::limits::{FRAME_BYTES_CEILING, NAME_BYTES};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const ENDPOINTS: &str = "[\"10.0.0.1:7100\"]";
+const COMMANDS: &str = "\"0x0100-0x01ff\"";
+
+/// A service as it is declared.
+struct Declared<'a> {
+    section: Section<'a>,
+    name: Option<String>,
+    commands: Option<Span>,
+    settings: Option<ServiceSettings>,
+}
+
+/// A route as it is declared.
+struct Way<'a> {
+    section: Section<'a>,
+    service: Option<String>,
+    /// `None`: it could not be read, and has told why.
+    settings: Option<RouteSettings>,
+}
+
+/// Reads `[[service]]` and `[[route]]`.
+pub(super) fn services_and_routes(
+    root: &mut Section<'_>,
+    secrets: &Secrets<'_>,
+    report: &mut Report<'_>,
+) -> (Vec<ServiceSettings>, RouteTable) {
+    let mut services: Vec<Declared<'_>> = Vec::new();
+    for section in root.tables("service") {
+        let service = service(section, &services, secrets);
+        services.push(service);
+    }
+    if services.is_empty() && !root.has("service") {
+        report.whole(format!(
+            "no [[service]]: there is nowhere to send requests to; write\n  [[service]]\n  name = \"chat\"\n  \
+             endpoints = {ENDPOINTS}\n  key_file = \"chat.key\""
+        ));
+    }
+    let names: Vec<&str> = services.iter().filter_map(|service| service.name.as_deref()).collect();
+    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    let mut ways: Vec<Way<'_>> =
+        root.tables("route").into_iter().map(|section| route(section, &names)).collect();
+    if ways.is_empty() && !root.has("route") {
+        report.whole(format!(
+            "no [[route]]: no request reaches a service; write\n  [[route]]\n  commands = {COMMANDS}\n  \
+             service = \"chat\""
+        ));
+    }
+    let table = table(&mut ways, report);
+    for service in &mut services {
+        covered(service, &ways);
+    }
+    ways.into_iter().for_each(|way| way.section.close(report));
+    let mut settings = Vec::new();
+    for service in services {
+        service.section.close(report);
+        settings.extend(service.settings);
+    }
+    (settings, table)
+}
+
+fn service<'a>(mut section: Section<'a>, others: &[Declared<'a>], secrets: &Secrets<'_>) -> Declared<'a> {
+    let read = |value: &_| string(value, "a name in quotes").map(str::to_owned);
+    let name = section.required("name", "\"chat\"", read);
+    if let Some(name) = &name {
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if !plain || !(1..=NAME_BYTES).contains(&name.len()) {
+            // It stands in metrics and logs.
+            section.wrong("name", format!("write 1 to {NAME_BYTES} letters, digits and -_."));
+        } else if others.iter().any(|other| other.name.as_ref() == Some(name)) {
+            section.wrong("name", format!("another service is called `{name}` too; choose another name"));
+        }
+    }
+    let right = format!("a list such as {ENDPOINTS}");
+    let endpoints = section
+        .required("endpoints", ENDPOINTS, |value| list(value, &right, text::parse_address))
+        .unwrap_or_default();
+    check_endpoints(&mut section, &endpoints);
+    let balances = [("least_outstanding", Balance::LeastOutstanding), ("round_robin", Balance::RoundRobin)];
+    let balance = section.choice("balance", &balances, Balance::default());
+    let key = secrets.link_key(&mut section);
+    let commands = section.read("commands", numbers);
+    let settings = name.clone().map(|name| ServiceSettings { name, endpoints, balance, key });
+    Declared { section, name, commands, settings }
+}
+
+fn check_endpoints(section: &mut Section<'_>, endpoints: &[SocketAddr]) {
+    const KEY: &str = "endpoints";
+    if section.has(KEY) && endpoints.is_empty() {
+        // A list that could not be read has told its own mistake; an empty one is told here.
+        section.wrong_once(KEY, format!("there are none; write for example {KEY} = {ENDPOINTS}"));
+    }
+    for (at, address) in endpoints.iter().enumerate() {
+        if address.port() == 0 {
+            section.wrong(KEY, format!("{address} has port 0; write the port that the service listens on"));
+        }
+        if endpoints.iter().take(at).any(|other| other == address) {
+            section.wrong(KEY, format!("{address} stands here twice; leave one out"));
+        }
+    }
+}
+
+fn numbers(value: &toml::de::DeValue<'_>) -> Result<Span, String> {
+    text::parse_numbers(&plain(value, "a range such as \"0x0100-0x01ff\"")?)
+}
+
+fn route<'a>(mut section: Section<'a>, services: &[String]) -> Way<'a> {
+    let commands = section.required("commands", COMMANDS, numbers);
+    let read = |value: &_| string(value, "the name of a service").map(str::to_owned);
+    let service = section.required("service", "\"chat\"", read);
+    let at = service.as_ref().and_then(|name| services.iter().position(|other| other == name));
+    if let Some(name) = &service
+        && at.is_none()
+    {
+        let names = if services.is_empty() { "none".to_owned() } else { services.join(", ") };
+        section.wrong("service", format!("there is no service `{name}`; there are: {names}"));
+    }
+    let id = ServiceId(at.and_then(|at| u16::try_from(at).ok()).unwrap_or_default());
+    let span = commands.unwrap_or(Span { first: 0, last: 0 });
+    let default = RouteSettings::new(span, id);
+    let roles = |value: &_| list(value, "a list such as [\"admin\"]", |role| Ok(role.to_owned()));
+    let (shortest, longest) = (Duration::from_millis(1), super::validate::TIME_MAX);
+    let settings = RouteSettings {
+        versions: section.read("versions", numbers).unwrap_or(default.versions),
+        anonymous: section.flag("anonymous"),
+        roles: section.read("roles", roles).unwrap_or_default(),
+        protocol_min: section.number("protocol_min", 1..=moorgate_proto::VERSION, default.protocol_min),
+        timeout: section.time("timeout", shortest..=longest, default.timeout),
+        order: section.choice("order", &[("none", Order::None), ("session", Order::Session)], default.order),
+        idempotent: section.flag("idempotent"),
+        payload_bytes_max: section.size("payload", 0..=FRAME_BYTES_CEILING, default.payload_bytes_max),
+        ..default
+    };
+    if settings.anonymous && !settings.roles.is_empty() {
+        let message = "anonymous sessions have no roles; write either anonymous = true or roles";
+        section.wrong("roles", message);
+    }
+    let settings = commands.and(at).map(|_| settings);
+    Way { section, service, settings }
+}
+
+fn table(ways: &mut [Way<'_>], report: &mut Report<'_>) -> RouteTable {
+    // Only of those that could be read; the others have told why not.
+    let readable: Vec<usize> =
+        ways.iter().enumerate().filter(|(_, way)| way.settings.is_some()).map(|(at, _)| at).collect();
+    let settings: Vec<RouteSettings> = ways.iter().filter_map(|way| way.settings.clone()).collect();
+    RouteTable::build(&settings).unwrap_or_else(|errors| {
+        for error in errors {
+            match error {
+                RoutingError::Overlap(one, two) => {
+                    let line = readable
+                        .get(one)
+                        .and_then(|at| ways.get(*at))
+                        .map_or(1, |way| report.line(way.section.place("commands")));
+                    let (Some(mine), Some(other)) = (settings.get(two), settings.get(one)) else { continue };
+                    let message = format!(
+                        "{} overlaps with {} of line {line} in the same versions; give each command to one route",
+                        mine.commands, other.commands
+                    );
+                    if let Some(way) = readable.get(two).and_then(|at| ways.get_mut(*at)) {
+                        way.section.wrong("commands", message);
+                    }
+                }
+                RoutingError::TooManyRoles | RoutingError::TooManyRoutes => report.whole(error),
+            }
+        }
+        RouteTable::default()
+    })
+}
+
+/// Commands that a service says are its own, and no route leads to.
+fn covered(service: &mut Declared<'_>, ways: &[Way<'_>]) {
+    let Some(name) = &service.name else { return };
+    // A route that could not be read may be the one that is missing.
+    if ways.iter().any(|way| way.settings.is_none()) {
+        return;
+    }
+    let own = ways.iter().filter(|way| way.service.as_ref() == Some(name));
+    let own: Vec<Span> =
+        own.filter_map(|way| way.settings.as_ref()).map(|settings| settings.commands).collect();
+    if own.is_empty() {
+        service.section.wrong("name", format!("no route leads to `{name}`; write a [[route]] to it"));
+        return;
+    }
+    let Some(declared) = service.commands else { return };
+    for hole in holes(declared, own) {
+        service.section.wrong("commands", format!("no route leads to {hole}; write a [[route]] for it"));
+    }
+}
+
+/// What `covered` leaves open of `declared`.
+fn holes(declared: Span, mut covered: Vec<Span>) -> Vec<Span> {
+    covered.sort_by_key(|span| span.first);
+    let mut holes = Vec::new();
+    // The first number not known to be covered; `None`: all are.
+    let mut next = Some(declared.first);
+    for span in covered {
+        let Some(first) = next.filter(|first| *first <= declared.last) else { break };
+        if span.first > first {
+            let last = span.first.saturating_sub(1).min(declared.last);
+            holes.push(Span { first, last });
+        }
+        if span.last >= first {
+            next = span.last.checked_add(1);
+        }
+    }
+    if let Some(first) = next.filter(|first| *first <= declared.last) {
+        holes.push(Span { first, last: declared.last });
+    }
+    holes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span((first, last): (u32, u32)) -> Span {
+        Span { first, last }
+    }
+
+    fn found(declared: (u32, u32), covered: &[(u32, u32)]) -> Vec<Span> {
+        holes(span(declared), covered.iter().copied().map(span).collect())
+    }
+
+    #[test]
+    fn holes_are_found_at_both_ends_and_between() {
+        assert_eq!(found((1, 9), &[(1, 9)]), []);
+        assert_eq!(found((1, 9), &[(0, u32::MAX)]), []);
+        assert_eq!(found((1, 9), &[(4, 5), (2, 2)]), [span((1, 1)), span((3, 3)), span((6, 9))]);
+        assert_eq!(found((1, 9), &[(20, 30)]), [span((1, 9))]);
+        assert_eq!(found((5, 9), &[(1, 2), (5, 9)]), []);
+        assert_eq!(found((0, u32::MAX), &[(0, 5), (7, u32::MAX)]), [span((6, 6))]);
+        assert_eq!(found((3, 9), &[(1, 8), (2, 4)]), [span((9, 9))]);
+    }
+}

@@ -1,0 +1,157 @@
+//! `moorgate.toml` at the top of the repository says what is true, and all of it.
+
+use crate::{Directory, mistakes_of};
+use moorgate::config::Settings;
+use std::collections::BTreeSet;
+
+const SAMPLE: &str = include_str!("../../moorgate.toml");
+
+/// The key of a line `mark key = value`.
+fn key_of<'a>(line: &'a str, mark: &str) -> Option<&'a str> {
+    let (key, _) = line.strip_prefix(mark)?.split_once(" = ")?;
+    key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then_some(key)
+}
+
+/// The sample with each line that has the mark without it.
+fn without_mark(mark: &str) -> String {
+    let line = |line: &str| match key_of(line, mark) {
+        Some(_) => line.replacen(mark, "", 1),
+        None => line.to_owned(),
+    };
+    SAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn shown(settings: &Settings) -> String {
+    format!("{settings:#?}")
+}
+
+#[test]
+fn the_sample_is_good_as_it_stands() {
+    let directory = Directory::new("sample");
+    let settings = directory.parse(SAMPLE).unwrap();
+    assert_eq!(settings.services.len(), 1);
+    assert_eq!(settings.routes.len(), 1);
+    assert!(settings.services[0].key.is_some());
+}
+
+#[test]
+fn the_defaults_that_it_tells_are_the_real_ones() {
+    let directory = Directory::new("defaults");
+    let all = without_mark("# ");
+    assert!(SAMPLE.lines().filter(|line| key_of(line, "# ").is_some()).count() > 40);
+    assert_eq!(shown(&directory.parse(&all).unwrap()), shown(&directory.parse(SAMPLE).unwrap()));
+}
+
+#[test]
+fn a_change_of_any_default_changes_something() {
+    let directory = Directory::new("changed");
+    let before = shown(&directory.parse(SAMPLE).unwrap());
+    let defaults: Vec<&str> = SAMPLE.lines().filter(|line| key_of(line, "# ").is_some()).collect();
+    for line in defaults {
+        let key = key_of(line, "# ").unwrap();
+        let other = other_value(key, line.split_once(" = ").unwrap().1);
+        let changed = SAMPLE.replacen(line, &format!("{key} = {other}"), 1);
+        // A key without proofs beside a file with the key is a mistake of its own.
+        let changed =
+            if key == "without_proofs" { changed.replacen("key_file", "# key_file", 1) } else { changed };
+        let settings = directory.parse(&changed).unwrap_or_else(|error| panic!("{key} = {other}: {error}"));
+        assert_ne!(shown(&settings), before, "{key} = {other} changes nothing");
+    }
+}
+
+/// Another good value than the default.
+fn other_value(key: &str, default: &str) -> String {
+    let special = match key {
+        "accept" => "\"shared\"",
+        "balance" => "\"round_robin\"",
+        "order" => "\"session\"",
+        "level" => "\"warn\"",
+        "access" => "\"stdout\"",
+        "id" => "\"gate-2\"",
+        "roles" => "[\"admin\"]",
+        // It changes nothing yet: there is one version.
+        "protocol_min" => return "1\nversions = \"1-2\"".to_owned(),
+        "versions" => "\"1-2\"",
+        "heartbeat_min" => "\"6s\"",
+        "frame" => "\"32 KiB\"",
+        "window" => "300",
+        "unfinished_frames" => "\"1 MiB\"",
+        "reconnect_max" => "\"1m\"",
+        "heartbeat_max" => "\"20m\"",
+        _ => "",
+    };
+    if !special.is_empty() {
+        return special.to_owned();
+    }
+    let inner = default.trim_matches('"');
+    match default {
+        "false" => "true".to_owned(),
+        _ if inner.ends_with("iB") => "\"128 KiB\"".to_owned(),
+        _ if default.starts_with('"') => "\"7s\"".to_owned(),
+        _ => "2".to_owned(),
+    }
+}
+
+#[test]
+fn its_examples_are_good_too() {
+    let directory = Directory::new("examples");
+    let examples: Vec<&str> = SAMPLE.lines().filter(|line| key_of(line, "#? ").is_some()).collect();
+    assert!(examples.len() >= 5, "{examples:?}");
+    for line in examples {
+        let example = line.strip_prefix("#? ").unwrap();
+        let replaced = match key_of(line, "#? ").unwrap() {
+            "secret_env" => "secret_file = \"access.secret\"",
+            "key_env" => "key_file = \"echo.key\"",
+            _ => "",
+        };
+        let text = SAMPLE.replacen(line, example, 1).replacen(replaced, "", 1);
+        assert!(text.contains(example));
+        directory.parse(&text).unwrap_or_else(|error| panic!("{example}: {error}"));
+    }
+}
+
+/// What an unknown key in that table is answered with: every key that is known.
+fn known(text: &str) -> BTreeSet<String> {
+    let mistakes = mistakes_of(text);
+    let list =
+        mistakes.iter().find_map(|line| line.split_once("there are: ").filter(|_| line.contains("no such")));
+    let (_, list) = list.unwrap_or_else(|| panic!("{text}: {mistakes:?}"));
+    list.split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn it_has_every_key_that_is_known_and_no_other() {
+    let tables = [
+        "[gateway]",
+        "[[listener]]",
+        "[admin]",
+        "[log]",
+        "[limits]",
+        "[session]",
+        "[links]",
+        "[auth]",
+        "[[auth.key]]",
+        "[[service]]",
+        "[[route]]",
+    ];
+    let mut top = BTreeSet::new();
+    for table in tables {
+        let mut found: BTreeSet<String> = keys_below(table);
+        if table == "[auth]" {
+            found.insert("key".to_owned());
+        }
+        assert_eq!(known(&format!("{table}\nnonsense = 1")), found, "{table}");
+        top.insert(table.trim_matches(['[', ']']).split('.').next().unwrap().to_owned());
+    }
+    assert_eq!(known("[nonsense]"), top);
+}
+
+/// The keys, set or not, that the sample has below a header.
+fn keys_below(header: &str) -> BTreeSet<String> {
+    let below = SAMPLE.lines().skip_while(|line| *line != header).skip(1);
+    let table = below.take_while(|line| !line.starts_with('['));
+    table
+        .filter_map(|line| key_of(line, "#? ").or_else(|| key_of(line, "# ")).or_else(|| key_of(line, "")))
+        .map(str::to_owned)
+        .collect()
+}
