@@ -1,7 +1,7 @@
 //! Addresses, accept modes, limits of connections, and places that are used again.
 
 use crate::link::listener;
-use crate::site::{Site, any_port, command, echo_service, settings};
+use crate::site::{Site, any_port, command, echo_service, nobody, settings};
 use crate::wire::{RawClient, hello, hello_frame};
 use moorgate::config::Settings;
 use moorgate::gateway::Gateway;
@@ -134,7 +134,7 @@ fn a_port_in_use_is_an_error_that_names_it() {
 fn an_operators_port_in_use_is_an_error_that_names_it() {
     let holder = TcpListener::bind(any_port()).unwrap();
     let held = holder.local_addr().unwrap();
-    let mut settings = settings(any_port(), "");
+    let mut settings = settings(nobody(), "");
     settings.admin = Some(held);
     let error = Gateway::start(settings).err().expect("it has started").to_string();
     assert!(error.contains(&held.to_string()) && error.contains("operator"), "{error}");
@@ -142,7 +142,7 @@ fn an_operators_port_in_use_is_an_error_that_names_it() {
 
 #[test]
 fn an_address_of_another_machine_is_an_error_that_names_it() {
-    let mut settings = settings(any_port(), "");
+    let mut settings = settings(nobody(), "");
     // TEST-NET-1 (RFC 5737) is nobody's.
     settings.reactor.listeners = listening(&["192.0.2.1:7000"], AcceptMode::default());
     let error = Gateway::start(settings).err().expect("it has started").to_string();

@@ -2,7 +2,7 @@
 
 use crate::child::Process;
 use crate::link::{RawLink, listener};
-use crate::site::{any_port, command, echo_service, text, until};
+use crate::site::{any_port, command, echo_service, nobody, text, until};
 use crate::wire::{hello, hello_frame, request};
 use moorgate_proto::v1::{Reason, gateway_frame::Member};
 use std::process::{Command, Stdio};
@@ -82,7 +82,7 @@ fn a_client_of_a_killed_service_is_told_and_the_gateway_lives() {
 fn a_configuration_with_mistakes_ends_with_every_one_of_them() {
     let directory = crate::child::Directory::new();
     let file = directory.path().join("bad.toml");
-    std::fs::write(&file, text(any_port(), "[session]\nin_flight = 0\n[limits]\nconnections = 0\n")).unwrap();
+    std::fs::write(&file, text(nobody(), "[session]\nin_flight = 0\n[limits]\nconnections = 0\n")).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_moorgate"))
         .args(["serve", "-c"])
         .arg(&file)
@@ -106,7 +106,7 @@ fn a_port_in_use_ends_it_with_exit_code_1() {
     let file = directory.path().join("held.toml");
     std::fs::write(
         &file,
-        text(any_port(), "").replacen("127.0.0.1:0\"\n[admin]", &format!("{held}\"\n[admin]"), 1),
+        text(nobody(), "").replacen("127.0.0.1:0\"\n[admin]", &format!("{held}\"\n[admin]"), 1),
     )
     .unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_moorgate"))

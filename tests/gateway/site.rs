@@ -50,6 +50,11 @@ pub(crate) fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
+/// An address where nobody listens.
+pub(crate) fn nobody() -> SocketAddr {
+    std::net::TcpListener::bind(any_port()).unwrap().local_addr().unwrap()
+}
+
 /// A configuration with one shard, one worker and the service `echo`; `tables` goes before its own.
 pub(crate) fn text(service: SocketAddr, tables: &str) -> String {
     format!(
