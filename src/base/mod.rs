@@ -8,5 +8,7 @@ pub mod ids;
 pub mod mailbox;
 pub mod output;
 pub mod rng;
+#[cfg(test)]
+pub(crate) mod sizes;
 pub mod slab;
 pub mod wheel;
