@@ -20,6 +20,8 @@ mod down;
 mod fault;
 mod opening;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod up;
 
 pub use down::Down;
