@@ -73,10 +73,9 @@ fn cut(bytes: &[u8], max: usize) -> Result<Cut, FrameError> {
 /// ```
 #[derive(Debug, Default)]
 pub struct Assembler {
-    /// The beginning of a frame that has not arrived whole.
+    /// The beginning of a frame that has not arrived whole; or a whole one, which was handed out and is dropped at
+    /// the next call.
     partial: Vec<u8>,
-    /// `partial` is a frame that was handed out: drop it at the next call.
-    handed_out: bool,
 }
 
 impl Assembler {
@@ -90,7 +89,7 @@ impl Assembler {
         input: &mut &'i [u8],
         max: usize,
     ) -> Result<Option<&'a [u8]>, FrameError> {
-        if self.handed_out {
+        if self.is_handed_out() {
             self.clear();
         }
         if self.partial.is_empty() {
@@ -98,10 +97,7 @@ impl Assembler {
         }
         loop {
             match cut(&self.partial, max)? {
-                Cut::Whole(_) => {
-                    self.handed_out = true;
-                    return Ok(self.partial.get(LENGTH_BYTES..));
-                }
+                Cut::Whole(_) => return Ok(self.partial.get(LENGTH_BYTES..)),
                 Cut::Part(total) => {
                     let missing = total.saturating_sub(self.partial.len());
                     let (head, rest) = input.split_at(missing.min(input.len()));
@@ -147,9 +143,13 @@ impl Assembler {
         self.partial.extend_from_slice(bytes);
     }
 
+    fn is_handed_out(&self) -> bool {
+        matches!(cut(&self.partial, usize::MAX), Ok(Cut::Whole(_)))
+    }
+
     /// Bytes of an unfinished frame held in memory; 0: between frames.
     pub fn held_bytes(&self) -> usize {
-        if self.handed_out { 0 } else { self.partial.len() }
+        if self.is_handed_out() { 0 } else { self.partial.len() }
     }
 
     /// Heap bytes in use.
@@ -159,13 +159,12 @@ impl Assembler {
 
     /// The first bytes of the unfinished frame, with its length.
     pub fn held(&self) -> &[u8] {
-        if self.handed_out { &[] } else { &self.partial }
+        if self.is_handed_out() { &[] } else { &self.partial }
     }
 
     /// Drops an unfinished frame and its memory.
     pub fn clear(&mut self) {
         self.partial = Vec::new();
-        self.handed_out = false;
     }
 }
 

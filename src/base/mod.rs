@@ -9,5 +9,7 @@ pub mod mailbox;
 pub mod output;
 pub mod pulse;
 pub mod rng;
+#[cfg(test)]
+pub(crate) mod sizes;
 pub mod slab;
 pub mod wheel;

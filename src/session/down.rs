@@ -158,6 +158,12 @@ impl Down {
             self.queues = None;
         }
     }
+
+    /// Whether it holds no memory but its own.
+    #[cfg(test)]
+    pub(super) fn is_bare(&self) -> bool {
+        self.queues.is_none()
+    }
 }
 
 fn without_payload<'a>(response: &ResponseView<'a>) -> ResponseView<'a> {

@@ -109,6 +109,12 @@ impl Up {
             self.pending = Vec::new();
         }
     }
+
+    /// Whether it holds no memory but its own.
+    #[cfg(test)]
+    pub(super) fn is_bare(&self) -> bool {
+        self.pending.capacity() == 0
+    }
 }
 
 #[cfg(test)]

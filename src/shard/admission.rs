@@ -216,7 +216,7 @@ impl Shard {
             return;
         };
         let (key, caller) = (session.connection, session.caller.clone());
-        let frame_bytes_max = session.frame_bytes_max;
+        let frame_bytes_max = session.frame_bytes_max();
         let mut response = response(asked.up_seq, asked.outcome, reply);
         if response.payload.len().saturating_add(FRAME_OVERHEAD) > frame_bytes_max {
             self.cells.count(Count::PayloadsDropped);

@@ -52,7 +52,7 @@ impl Shard {
         if caller.is_anonymous() {
             self.cells.count(Count::SessionsAnonymous);
         }
-        let session = self.sessions.insert(Session::new(id, key, &opened, roles, caller));
+        let session = self.sessions.insert(Session::new(key, &opened, roles, caller));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.state = State::Open(session);
         }

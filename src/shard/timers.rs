@@ -70,7 +70,7 @@ impl Shard {
         let connection = self.connections.get(key)?;
         let session = self.sessions.get_mut(session_key)?;
         session.shrink();
-        if connection.silence_deadline(session.heartbeat) <= now.mono {
+        if connection.silence_deadline(session.heartbeat()) <= now.mono {
             return Some(Fault::HeartbeatTimeout);
         }
         match session.expiry {
