@@ -14,6 +14,8 @@ use std::time::Duration;
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// For a request to come whole, and for an answer to be taken: the next one waits for as long.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two tries to accept when the system refuses.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the pages show.
 pub trait Pages: Send + Sync {
@@ -47,8 +49,17 @@ impl Admin {
                 if stop.load(Ordering::Acquire) {
                     return;
                 }
-                if let Err(error) = stream.and_then(|stream| serve(stream, pages.as_ref())) {
-                    log::debug!("admin: {error}");
+                match stream {
+                    Ok(stream) => {
+                        if let Err(error) = serve(stream, pages.as_ref()) {
+                            log::debug!("admin: {error}");
+                        }
+                    }
+                    // Without descriptors accept fails at once, and would again: it must not spin meanwhile.
+                    Err(error) => {
+                        log::warn!("admin: {error}");
+                        std::thread::park_timeout(PAUSE);
+                    }
                 }
             }
         })?;

@@ -64,8 +64,9 @@ fn without_descriptors_the_operators_thread_rests_and_answers_again_later() {
     let service = echo_service();
     let process = Process::start(&text(service.address(), ""));
     process.ready();
+    // It waits for a connection with the descriptor for it in its hand; after that one there is no other.
+    until("the operator's thread waits", || process.thread_state("admin") == 'S');
     process.limit_descriptors(3);
-    // It waits for a connection with the descriptor for it in its hand; after this one there is no other.
     assert_eq!(http::get(process.admin, "/livez").0, 200);
     let scrape = TcpStream::connect(process.admin).unwrap();
     until("the operator's thread rests", || process.thread_state("admin") == 'S');
@@ -82,12 +83,16 @@ fn a_client_that_does_not_read_is_closed_and_the_others_are_served() {
     let tables = "[session]\nwrite_timeout = \"300ms\"\nin_flight = 400\nwindow = 400\n";
     let site = Site::start(tables);
     let mut deaf = deaf_client(site.address());
+    let closed = || site.metric("moorgate_close_reasons_total{reason=\"write_stalled\"}") == 1;
+    // One after the other, so that each is written as far as the socket takes it.
     for up_seq in 1..=300 {
         deaf.try_send(&request(up_seq, command::OPEN, &[7; 60_000]));
+        let is_answered = || site.metric("moorgate_requests_total{status=\"OK\"}") == up_seq;
+        until("it is answered or closed", || is_answered() || closed());
     }
     let mut other = site.open();
     assert_eq!(&other.ask(1, command::OPEN, b"mine").payload[..], b"mine");
-    site.metric_becomes("moorgate_close_reasons_total{reason=\"write_stalled\"}", 1);
+    until("it is closed", closed);
     assert_eq!(&other.ask(2, command::OPEN, b"mine").payload[..], b"mine");
     drop((deaf, other));
     site.end();

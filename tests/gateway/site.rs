@@ -227,7 +227,10 @@ impl Site {
             }
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        panic!("{sample} is {last}, not {value}, after ten seconds");
+        let page = self.gateway().metrics();
+        let counts: Vec<&str> =
+            page.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0")).collect();
+        panic!("{sample} is {last}, not {value}, after ten seconds:\n{}", counts.join("\n"));
     }
 
     /// Waits until no connection, session or request is left.
