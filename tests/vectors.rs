@@ -7,18 +7,20 @@ mod vector_file;
 
 use moorgate::auth::{KeyRing, SigningKey};
 use moorgate::base::clock::Now;
-use moorgate::base::ids::{ConnectionKey, ServiceId, ShardId};
+use moorgate::base::ids::{ConnectionKey, RouteId, ServiceId, SessionId, SessionKey, ShardId, Ticket};
 use moorgate::forward::{self, Forwarder, LinkCommand, Readiness};
-use moorgate::relay::{Arena, Outcome, Settled, SettledBatch};
+use moorgate::relay::{Arena, Forward, ForwardBatch, Outcome, Settled, SettledBatch};
 use moorgate::routing::{Balance, RouteSettings, RouteTable, ServiceSettings, Span};
 use moorgate::shard::{End, Parts, Settings, Shard};
-use moorgate_proto::codec::Assembler;
+use moorgate_proto::codec::{Assembler, put_frame};
+use moorgate_proto::envelope::{Numbers, member};
 use moorgate_proto::proof::LinkKey;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Execution, Reason, Source, client_frame, gateway_frame};
 use prost::Message;
 use std::sync::Arc;
+use std::time::Duration;
 use vector_file::{Vector, read, read_all};
 
 const NOW: Now = Now { mono: Mono::from_nanos(1_000_000_000), unix_ms: 1_800_000_000_000 };
@@ -31,6 +33,12 @@ fn bytes(name: &str) -> Vec<u8> {
     vector(name).bytes("hex")
 }
 
+/// Of command 1, for everybody.
+fn route() -> RouteSettings {
+    let commands = Span { first: 1, last: 1 };
+    RouteSettings { anonymous: true, ..RouteSettings::new(commands, ServiceId(0)) }
+}
+
 /// A shard with one connection, as its reactor drives it.
 struct Site {
     shard: Shard,
@@ -41,13 +49,11 @@ impl Site {
     /// Before Hello.
     fn opening() -> Site {
         let key = SigningKey::new("vector", b"a secret of at least 32 bytes ok").unwrap();
-        let commands = Span { first: 1, last: 1 };
-        let route = RouteSettings { anonymous: true, ..RouteSettings::new(commands, ServiceId(0)) };
         let mut shard = Shard::new(Parts {
             id: ShardId(0),
             settings: Settings::default(),
             session: moorgate::session::Settings::default(),
-            routes: Arc::new(RouteTable::build(&[route]).unwrap()),
+            routes: Arc::new(RouteTable::build(&[route()]).unwrap()),
             keys: Arc::new(KeyRing::new(vec![key], None, None, 30).unwrap()),
             cells: Arc::default(),
             seed: 1,
@@ -238,7 +244,7 @@ fn dialled(service: &str, key: Option<LinkKey>) -> (Forwarder, moorgate::base::i
             balance: Balance::RoundRobin,
             key,
         }],
-        routes: Arc::new(RouteTable::default()),
+        routes: Arc::new(RouteTable::build(&[route()]).unwrap()),
         shards: 1,
         cells: Arc::default(),
         readiness: Arc::new(Readiness::new(1)),
@@ -281,6 +287,43 @@ fn a_link_is_opened_as_the_vectors_have_it() {
     }
     forwarder.received(NOW.mono, link, &bytes("link-error-service"));
     assert_eq!(forwarder.next_command(), Some(LinkCommand::Close(link)));
+}
+
+// spec: S-13
+#[test]
+fn a_call_fits_into_the_services_frames_or_is_refused() {
+    for (state_bytes, fits) in [(3000, true), (5000, false)] {
+        let (mut forwarder, link) = dialled("echo", None);
+        let ack = v1::LinkHelloAck {
+            version: 1,
+            service: "echo".to_owned(),
+            frame_bytes_max: 4096,
+            ..v1::LinkHelloAck::default()
+        };
+        let mut hello_ack = Vec::new();
+        put_frame(&mut hello_ack, Numbers::NONE, member::to_gateway::HELLO_ACK, &ack);
+        forwarder.received(NOW.mono, link, &hello_ack);
+        told(&mut forwarder);
+        let trace = v1::Trace { parent: String::new(), state: "s".repeat(state_bytes) };
+        let request = v1::Request { command: 1, trace: Some(trace), ..v1::Request::default() };
+        let mut batch = ForwardBatch::default();
+        let caller = batch.arena.put(&v1::Caller::default().encode_to_vec());
+        let request = batch.arena.put(&request.encode_to_vec());
+        batch.forwards.push(Forward {
+            ticket: Ticket::new(0, 0),
+            session: SessionKey::new(0, 0),
+            session_id: SessionId::default(),
+            route: RouteId(0),
+            deadline: NOW.mono + Duration::from_secs(1),
+            caller,
+            request,
+        });
+        forwarder.forward(NOW.mono, &batch);
+        assert_eq!(told(&mut forwarder).is_empty(), !fits, "{state_bytes} bytes beside the payload");
+        let refused = forwarder.settled(ShardId(0)).map(|batch| batch.settled[0].outcome);
+        let too_large = Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge);
+        assert_eq!(refused, (!fits).then_some(too_large));
+    }
 }
 
 // spec: L-4, L-5, L-16, L-19
