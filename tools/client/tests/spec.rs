@@ -32,7 +32,7 @@ fn name(action: Action) -> &'static str {
     }
 }
 
-// spec: N-1, N-2, N-3, S-5
+// spec: E-18, N-1, N-2, N-3, S-5
 #[test]
 fn each_reason_has_its_action() {
     let rows = Document::read().table("- [N-5]", &["number", "reason"]);
