@@ -188,6 +188,23 @@ fn silence_is_answered_with_a_ping_and_then_the_end() {
 }
 
 #[test]
+fn a_client_that_speaks_still_asks_before_it_gives_up() {
+    let mut core = opened();
+    let at = |seconds| NOW + Duration::from_secs(seconds);
+    for seconds in [4, 8] {
+        assert!(core.request(at(seconds), &RequestOptions::command(1), b"hi").is_ok());
+    }
+    core.output().clear();
+    assert_eq!(core.next_deadline(), at(10));
+    assert!(core.timers(at(10), &mut |_, _| {}));
+    assert_eq!(said(&mut core), [(0, 0, client::PING)], "its requests have no answer yet");
+    assert!(core.timers(at(19), &mut |_, _| {}));
+    assert_eq!(events(&mut core, &frame(0, gateway::PONG, &v1::Pong { nonce: 1 })), [""; 0]);
+    assert!(core.timers(at(10), &mut |_, _| {}), "it was heard");
+    assert!(opened().timers(at(100), &mut |_, event| panic!("{event:?}: it was not asked")));
+}
+
+#[test]
 fn any_split_gives_the_same_events() {
     let bytes = [response(1, 1), response(2, 2), frame(0, gateway::PING, &v1::Ping::default())].concat();
     for cut in 0..bytes.len() {
