@@ -104,6 +104,21 @@ fn frames_of_a_gateway_are_taken() {
     assert_eq!(events(&mut core, &vector("bye-ack").bytes("hex")), ["Ended(Bye)"]);
 }
 
+// spec: M-1, O-1, O-2
+#[test]
+fn nothing_follows_hello_and_no_payload_is_too_large() {
+    let mut core = opening();
+    let hello = core.output().len();
+    assert!(core.request(NOW, &RequestOptions::command(1), b"hello").is_err());
+    core.bye(NOW, Duration::ZERO);
+    assert_eq!(core.output().len(), hello, "before Welcome");
+    let mut core = open(false);
+    let payload = vec![0; 65536 - 1023];
+    assert!(core.request(NOW, &RequestOptions::command(1), &payload).is_err());
+    assert!(core.request(NOW, &RequestOptions::command(1), &payload[1..]).is_ok());
+    assert!(core.output().len() < 65536);
+}
+
 #[test]
 fn bytes_that_break_the_contract_end_the_session() {
     let mut seen = 0;

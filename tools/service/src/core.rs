@@ -531,6 +531,7 @@ mod tests {
         frame(to_service::CALL, &CallView { call_id: id, command: 1, payload: b"hi", ..Default::default() })
     }
 
+    // spec: L-5, L-6, L-8
     #[test]
     fn proofs_are_mutual() {
         let settings = settings(true);
@@ -551,6 +552,7 @@ mod tests {
         }
     }
 
+    // spec: L-2, L-8, L-17
     #[test]
     fn a_call_before_auth_and_a_wrong_service_end_the_link() {
         let mut core = LinkCore::new(NOW, settings(true), [2; NONCE_BYTES]);
@@ -565,6 +567,7 @@ mod tests {
         assert_eq!(result, Err(LinkFault::WrongService("chat".into())));
     }
 
+    // spec: F-9, L-22, L-39
     #[test]
     fn each_call_is_answered_once() {
         let mut core = ready();
@@ -588,6 +591,7 @@ mod tests {
         assert_eq!(said(&mut core).len(), 1);
     }
 
+    // spec: L-18, L-33, L-42
     #[test]
     fn pings_cancels_and_drains_are_passed_on() {
         let mut core = ready();
@@ -603,6 +607,7 @@ mod tests {
         assert_eq!((*member, v1::LinkPong::decode(&pong[..]).unwrap().nonce), (to_gateway::PONG, 7));
     }
 
+    // spec: L-9, L-16, L-44
     #[test]
     fn garbage_and_silence_end_the_link() {
         let mut core = ready();

@@ -1,42 +1,21 @@
-//! The gateway's cores do with the frames of `proto/vectors/` what `protocol-spec.md` says.
+//! A shard, against the frames of a client.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
-
-#[path = "../proto/tests/contract/vector_file.rs"]
-mod vector_file;
-
-use moorgate::auth::{KeyRing, SigningKey};
-use moorgate::base::clock::Now;
-use moorgate::base::ids::{ConnectionKey, RouteId, ServiceId, SessionId, SessionKey, ShardId, Ticket};
-use moorgate::forward::{self, Forwarder, LinkCommand, Readiness};
-use moorgate::relay::{Arena, Forward, ForwardBatch, Outcome, Settled, SettledBatch};
-use moorgate::routing::{Balance, RouteSettings, RouteTable, ServiceSettings, Span};
+use super::vector_file::read;
+use super::{NOW, bytes, route};
+use moorgate::auth::{KeyRing, SigningKey, TokenError, mint};
+use moorgate::base::ids::{ConnectionKey, ShardId};
+use moorgate::relay::{Arena, Outcome, Settled, SettledBatch};
+use moorgate::routing::RouteTable;
 use moorgate::shard::{End, Parts, Settings, Shard};
 use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::{Numbers, member};
-use moorgate_proto::proof::LinkKey;
 use moorgate_proto::status::Code;
-use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Execution, Reason, Source, client_frame, gateway_frame};
 use prost::Message;
 use std::sync::Arc;
-use std::time::Duration;
-use vector_file::{Vector, read, read_all};
 
-const NOW: Now = Now { mono: Mono::from_nanos(1_000_000_000), unix_ms: 1_800_000_000_000 };
-
-fn vector(name: &str) -> Vector {
-    read_all().into_iter().find(|vector| vector.name() == name).unwrap_or_else(|| panic!("no vector {name}"))
-}
-
-fn bytes(name: &str) -> Vec<u8> {
-    vector(name).bytes("hex")
-}
-
-/// Of command 1, for everybody.
-fn route() -> RouteSettings {
-    let commands = Span { first: 1, last: 1 };
-    RouteSettings { anonymous: true, ..RouteSettings::new(commands, ServiceId(0)) }
+fn key() -> SigningKey {
+    SigningKey::new("vector", b"a secret of at least 32 bytes ok").unwrap()
 }
 
 /// A shard with one connection, as its reactor drives it.
@@ -48,13 +27,12 @@ struct Site {
 impl Site {
     /// Before Hello.
     fn opening() -> Site {
-        let key = SigningKey::new("vector", b"a secret of at least 32 bytes ok").unwrap();
         let mut shard = Shard::new(Parts {
             id: ShardId(0),
             settings: Settings::default(),
             session: moorgate::session::Settings::default(),
             routes: Arc::new(RouteTable::build(&[route()]).unwrap()),
-            keys: Arc::new(KeyRing::new(vec![key], None, None, 30).unwrap()),
+            keys: Arc::new(KeyRing::new(vec![key()], None, None, 30).unwrap()),
             cells: Arc::default(),
             seed: 1,
             access_log: false,
@@ -233,117 +211,65 @@ fn a_cancel_of_the_next_number_consumes_it() {
     assert!(site.shard.forwards().is_none(), "none of them is run");
 }
 
-/// A worker of the gateway `gw-1` with one link to a service, connected.
-fn dialled(service: &str, key: Option<LinkKey>) -> (Forwarder, moorgate::base::ids::LinkKey) {
-    let mut forwarder = Forwarder::new(forward::Parts {
-        settings: forward::Settings { gateway_id: "gw-1".to_owned(), ..forward::Settings::default() },
-        boot_id: 7,
-        services: vec![ServiceSettings {
-            name: service.to_owned(),
-            endpoints: vec!["192.0.2.2:7100".parse().unwrap()],
-            balance: Balance::RoundRobin,
-            key,
-        }],
-        routes: Arc::new(RouteTable::build(&[route()]).unwrap()),
-        shards: 1,
-        cells: Arc::default(),
-        readiness: Arc::new(Readiness::new(1)),
-        seed: 1,
-    });
-    forwarder.start(NOW.mono);
-    let Some(LinkCommand::Dial(link, _)) = forwarder.next_command() else { panic!("no link to dial") };
-    forwarder.connected(NOW.mono, link, [1; 32]);
-    (forwarder, link)
-}
-
-fn told(forwarder: &mut Forwarder) -> Vec<u8> {
-    let mut told = Vec::new();
-    while let Some(link) = forwarder.next_flush() {
-        let unsent = forwarder.unsent(link).to_vec();
-        forwarder.sent(NOW.mono, link, unsent.len());
-        told.extend(unsent);
-    }
-    told
-}
-
-// spec: L-1, L-5, L-7, L-10, L-12, L-42, L-49
+// spec: K-2, K-4, O-16, U-11
 #[test]
-fn a_link_is_opened_as_the_vectors_have_it() {
-    let key = LinkKey::new(&vector("link-hello-ack").bytes("key")).unwrap();
-    let (mut forwarder, link) = dialled("chat", Some(key));
-    assert_eq!(told(&mut forwarder), bytes("link-hello"));
-    forwarder.received(NOW.mono, link, &bytes("link-hello-ack"));
-    assert_eq!(told(&mut forwarder), bytes("link-auth"));
-    for (asked, answered) in
-        [("link-ping-service", "link-pong-gateway"), ("service-push-users", "push-result-unimplemented")]
-    {
-        forwarder.received(NOW.mono, link, &bytes(asked));
-        assert_eq!(told(&mut forwarder), bytes(answered), "{asked}");
-    }
-    for ignored in ["link-unknown-member", "session-verdict", "presence-subscribe", "link-drain-service"] {
-        forwarder.received(NOW.mono, link, &bytes(ignored));
-        assert!(told(&mut forwarder).is_empty(), "{ignored}");
-        assert_eq!(forwarder.next_command(), None, "{ignored}");
-    }
-    forwarder.received(NOW.mono, link, &bytes("link-error-service"));
-    assert_eq!(forwarder.next_command(), Some(LinkCommand::Close(link)));
+fn only_features_that_are_served_are_in_force() {
+    let mut site = Site::opening();
+    let hello = v1::Hello { version_min: 1, version_max: 1, features: u64::MAX, ..v1::Hello::default() };
+    let mut frame = Vec::new();
+    put_frame(&mut frame, Numbers::NONE, member::client::HELLO, &hello);
+    let said = site.say(&frame);
+    let Some(gateway_frame::Member::Welcome(welcome)) = &said[0].member else { panic!("{said:?}") };
+    assert_eq!(welcome.features, 0b111, "TRACE, PRIORITY, CONTENT_ENCODING");
+    let mut site = Site::open();
+    let request = v1::Request {
+        command: 1,
+        trace: Some(v1::Trace { parent: "p".to_owned(), state: "s".to_owned() }),
+        priority: v1::Priority::High.into(),
+        content_encoding: "zstd".to_owned(),
+        ..v1::Request::default()
+    };
+    let mut frame = Vec::new();
+    put_frame(&mut frame, Numbers { seq: 1, ack: 0 }, member::client::REQUEST, &request);
+    assert!(site.say(&frame).is_empty());
+    let batch = site.shard.forwards().unwrap();
+    assert_eq!(v1::Request::decode(batch.arena.read(&batch.forwards[0].request)).unwrap(), request);
 }
 
-// spec: S-13
+// spec: M-2, S-8
 #[test]
-fn a_call_fits_into_the_services_frames_or_is_refused() {
-    for (state_bytes, fits) in [(3000, true), (5000, false)] {
-        let (mut forwarder, link) = dialled("echo", None);
-        let ack = v1::LinkHelloAck {
-            version: 1,
-            service: "echo".to_owned(),
-            frame_bytes_max: 4096,
-            ..v1::LinkHelloAck::default()
-        };
-        let mut hello_ack = Vec::new();
-        put_frame(&mut hello_ack, Numbers::NONE, member::to_gateway::HELLO_ACK, &ack);
-        forwarder.received(NOW.mono, link, &hello_ack);
-        told(&mut forwarder);
-        let trace = v1::Trace { parent: String::new(), state: "s".repeat(state_bytes) };
-        let request = v1::Request { command: 1, trace: Some(trace), ..v1::Request::default() };
-        let mut batch = ForwardBatch::default();
-        let caller = batch.arena.put(&v1::Caller::default().encode_to_vec());
-        let request = batch.arena.put(&request.encode_to_vec());
-        batch.forwards.push(Forward {
-            ticket: Ticket::new(0, 0),
-            session: SessionKey::new(0, 0),
-            session_id: SessionId::default(),
-            route: RouteId(0),
-            deadline: NOW.mono + Duration::from_secs(1),
-            caller,
-            request,
-        });
-        forwarder.forward(NOW.mono, &batch);
-        assert_eq!(told(&mut forwarder).is_empty(), !fits, "{state_bytes} bytes beside the payload");
-        let refused = forwarder.settled(ShardId(0)).map(|batch| batch.settled[0].outcome);
-        let too_large = Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge);
-        assert_eq!(refused, (!fits).then_some(too_large));
-    }
+fn a_services_message_is_cut_at_a_character() {
+    let mut site = Site::open();
+    assert!(site.answer("request").is_empty());
+    let batch = site.shard.forwards().unwrap();
+    let reply = v1::Reply {
+        message: format!("{}é and more", "m".repeat(255)),
+        content_encoding: "zstd".to_owned(),
+        ..v1::Reply::default()
+    };
+    let mut arena = Arena::default();
+    let reply = arena.put(&reply.encode_to_vec());
+    let outcome = Outcome::unknown(Code::Internal, Reason::Internal);
+    let settled = vec![Settled { ticket: batch.forwards[0].ticket, outcome, reply, endpoint: 1 }];
+    site.shard.settled(NOW, &SettledBatch { arena, settled });
+    let said = frames(&site.said());
+    let Some(gateway_frame::Member::Response(response)) = &said[0].member else { panic!("{said:?}") };
+    assert_eq!(response.message, "m".repeat(255));
+    assert_eq!((response.status, &*response.content_encoding), (Code::Internal.to_wire(), "zstd"));
 }
 
-// spec: L-4, L-5, L-16, L-19
+// spec: A-6, A-14
 #[test]
-fn a_service_that_breaks_the_contract_loses_its_link() {
-    let mut seen = 0;
-    for vector in read("malformed.txt").iter().filter(|vector| vector.frame() == "ToGateway") {
-        let (mut forwarder, link) = dialled("echo", None);
-        if vector.text("state") == "ready" {
-            forwarder.received(NOW.mono, link, &bytes("link-hello-ack-without-key"));
-        }
-        forwarder.received(NOW.mono, link, &vector.bytes("hex"));
-        assert_eq!(forwarder.next_command(), Some(LinkCommand::Close(link)), "{}", vector.name());
-        seen += 1;
-    }
-    assert!(seen >= 4);
-    let key = LinkKey::new(b"another key, of 16 bytes").unwrap();
-    for (service, key) in [("chat", Some(key)), ("mail", None)] {
-        let (mut forwarder, link) = dialled(service, key);
-        forwarder.received(NOW.mono, link, &bytes("link-hello-ack"));
-        assert_eq!(forwarder.next_command(), Some(LinkCommand::Close(link)), "{service}");
-    }
+fn a_tokens_signature_comes_first() {
+    let ring = KeyRing::new(vec![key()], None, None, 30).unwrap();
+    let token = |jti: usize| {
+        let claims = format!(r#"{{"sub":"alice","exp":4102444800,"jti":"{}"}}"#, "j".repeat(jti));
+        mint(&key(), &claims.parse().unwrap())
+    };
+    assert_eq!(ring.verify(&token(64), NOW.unix_s()).unwrap().token_id, Some("j".repeat(64)));
+    assert_eq!(ring.verify(&token(65), NOW.unix_s()), Err(TokenError::BadClaim("jti")));
+    let token = token(1);
+    let parts: Vec<&str> = token.split('.').collect();
+    let unreadable = [parts[0], "not-base64!", parts[2]].join(".");
+    assert_eq!(ring.verify(&unreadable, NOW.unix_s()), Err(TokenError::BadSignature));
 }
