@@ -2,7 +2,7 @@
 
 use super::vector_file::read;
 use super::{NOW, bytes, route, vector};
-use moorgate::base::ids::{RouteId, ServiceId, SessionId, SessionKey, ShardId, Ticket};
+use moorgate::base::ids::{RouteId, SessionId, SessionKey, ShardId, Ticket};
 use moorgate::forward::{self, Forwarder, LinkCommand, Readiness};
 use moorgate::relay::{Forward, ForwardBatch, Outcome};
 use moorgate::routing::{Balance, RouteTable, ServiceSettings};

@@ -1,6 +1,6 @@
 //! The service kit does with the frames of a gateway what `protocol-spec.md` and the vectors say.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 #[path = "../../../proto/tests/contract/vector_file.rs"]
 mod vector_file;
