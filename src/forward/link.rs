@@ -29,7 +29,7 @@ pub struct LinkIdentity<'a> {
     pub service: &'a str,
     /// Shared with the service; `None`: the deployment does without proofs.
     pub key: Option<&'a LinkKey>,
-    /// The largest frame that is taken from the service, in bytes.
+    /// The largest frame that is taken, in bytes.
     pub frame_bytes_max: usize,
 }
 
