@@ -236,6 +236,7 @@ mod tests {
         Ok(found)
     }
 
+    // spec: F-2, F-5
     #[test]
     fn zero_and_huge_lengths_are_errors() {
         assert_eq!(frames(&[&[0, 0, 0, 0]], 10), Err(FrameError::Empty));
@@ -255,6 +256,7 @@ mod tests {
         assert_eq!(assembler.capacity_bytes(), 0);
     }
 
+    // spec: F-1
     #[test]
     fn a_frame_is_what_prost_would_write() {
         let request = v1::Request { command: 1, payload: vec![9; 200].into(), ..Default::default() };
@@ -270,6 +272,7 @@ mod tests {
     }
 
     proptest! {
+        // spec: F-9
         #[test]
         fn any_split_gives_the_same_frames(
             bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..12),

@@ -121,6 +121,7 @@ mod tests {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
     }
 
+    // spec: A-7, A-12, A-13
     #[test]
     fn a_good_token_says_who() {
         let claims = ring().verify(&mint(&key("new", SECRET), &claims()), NOW).unwrap();
@@ -132,6 +133,7 @@ mod tests {
         assert!(ring().verify(&old, NOW).is_ok(), "the retiring key still counts");
     }
 
+    // spec: A-2, A-3
     #[test]
     fn the_vector_of_rfc_7515_a1_verifies() {
         let token = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6\
@@ -146,6 +148,7 @@ mod tests {
         assert_eq!(ring.verify(token, NOW), Err(TokenError::Malformed), "it has no sub");
     }
 
+    // spec: A-3
     #[test]
     fn algorithms_are_pinned() {
         let payload = claims().to_string();
@@ -164,6 +167,7 @@ mod tests {
         assert_eq!(ring().verify(&crit, NOW), Err(TokenError::CriticalExtension));
     }
 
+    // spec: A-4, A-16
     #[test]
     fn the_key_must_be_known_and_right() {
         let payload = claims().to_string();
@@ -176,6 +180,7 @@ mod tests {
         assert!(KeyRing::default().verify(&unknown, NOW).is_err());
     }
 
+    // spec: A-8, A-9
     #[test]
     fn times_are_integers_and_hold_within_the_leeway() {
         assert!(with("exp", json!(NOW - 29)).is_ok());
@@ -188,6 +193,7 @@ mod tests {
         assert!(with("iat", json!(NOW + 30)).is_ok());
     }
 
+    // spec: A-1, A-7, A-10, A-11, A-12, A-13, A-15
     #[test]
     fn issuer_audience_and_bounds_are_checked() {
         assert_eq!(with("iss", json!("mallory")), Err(TokenError::WrongIssuer));
@@ -207,6 +213,7 @@ mod tests {
         assert_eq!(ring().verify(&twice, NOW), Err(TokenError::Malformed));
     }
 
+    // spec: A-5
     #[test]
     fn secrets_are_never_shown() {
         assert_eq!(format!("{:?}", key("k", SECRET)), "SigningKey(k, ..)");
@@ -215,6 +222,7 @@ mod tests {
     }
 
     proptest! {
+        // spec: A-2
         #[test]
         fn a_changed_token_never_verifies(at in 0usize..200, byte in any::<u8>()) {
             let token = mint(&key("new", SECRET), &claims());

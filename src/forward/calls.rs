@@ -7,14 +7,13 @@ use crate::base::ids::{CallKey, LinkKey, ServiceId, SessionId, ShardId, Ticket};
 use crate::base::wheel::Alarm;
 use crate::relay::{Forward, ForwardBatch, Outcome, Settled};
 use crate::routing::{Candidate, Order};
-use moorgate_proto::codec::put_frame;
+use moorgate_proto::codec::{LENGTH_BYTES, frame_len, put_frame};
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::to_service;
-use moorgate_proto::limits::FRAME_OVERHEAD;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Reason};
-use moorgate_proto::view::{CallView, RequestView};
+use moorgate_proto::view::{Body, CallView, RequestView};
 
 /// Why a call cannot be sent now.
 enum Unsendable {
@@ -115,16 +114,17 @@ impl Forwarder {
         };
         let Some(call) = self.calls.get_mut(key) else { return Ok(()) };
         let Some(link) = self.links.get_mut(link_key) else { return Err(Unsendable::NoLink) };
-        if view.payload.len().saturating_add(FRAME_OVERHEAD).saturating_add(caller.len())
-            > link.frame_bytes_max
-        {
+        let ordered = self.routes.route(call.route).is_some_and(|route| route.order == Order::Session);
+        let session_id = call.session_id;
+        let frame = encode(key, call.deadline.since(now), &view, caller, ordered.then_some(&session_id));
+        // Not the payload alone: what else a client may send (a trace) must not make the service end the link.
+        let frame_bytes = frame_len(Numbers::NONE, to_service::CALL, frame.body_len());
+        if frame_bytes.saturating_sub(LENGTH_BYTES) > link.frame_bytes_max {
             let outcome = Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge);
             self.settle(key, outcome, &[], 0);
             self.finish(now, key);
             return Ok(());
         }
-        let ordered = self.routes.route(call.route).is_some_and(|route| route.order == Order::Session);
-        let frame = encode(key, call.deadline.since(now), &view, caller, ordered.then_some(&call.session_id));
         put_frame(&mut link.output.bytes, Numbers::NONE, to_service::CALL, &frame);
         link.outstanding = link.outstanding.saturating_add(1);
         call.state = CallState::Sent(link_key);

@@ -191,6 +191,7 @@ mod tests {
         found
     }
 
+    // spec: D-1, D-4, W-5, W-6
     #[test]
     fn numbers_are_given_at_the_output_and_kept_until_acknowledged() {
         let mut down = Down::default();
@@ -222,6 +223,7 @@ mod tests {
         assert!(down.is_waiting());
     }
 
+    // spec: D-4, D-6
     #[test]
     fn over_the_byte_bound_only_payloads_go() {
         let mut down = Down::default();

@@ -121,6 +121,7 @@ impl Up {
 mod tests {
     use super::*;
 
+    // spec: E-11, U-2, U-3, U-4
     #[test]
     fn numbers_are_consumed_once_and_in_order() {
         let mut up = Up::default();
@@ -131,6 +132,7 @@ mod tests {
         assert_eq!(up.arrive(1), Ok(Arrival::Repeated));
     }
 
+    // spec: C-2, C-5, U-5
     #[test]
     fn each_is_answered_once() {
         let mut up = Up::default();

@@ -10,8 +10,9 @@ use crate::session::{Arrival, Fault, Session};
 use moorgate_proto::envelope::member::client::REQUEST;
 use moorgate_proto::limits::{FRAME_OVERHEAD, IDEMPOTENCY_KEY_BYTES, MESSAGE_BYTES, NAME_BYTES};
 use moorgate_proto::status::Code;
-use moorgate_proto::v1::{Execution, Reason};
+use moorgate_proto::v1::{self, Execution, Reason};
 use moorgate_proto::view::{ReplyView, RequestView, ResponseView};
+use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ impl Shard {
             return Ok(());
         }
         let view = RequestView::decode(body).map_err(|_| Fault::Malformed(REQUEST))?;
+        // It is passed on as it came: a service that decodes the whole call would end the link, for everybody on it.
+        v1::Trace::decode(view.trace).map_err(|_| Fault::Malformed(REQUEST))?;
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
         };

@@ -32,7 +32,7 @@ fn name(action: Action) -> &'static str {
     }
 }
 
-// spec: N-1, N-2, N-3, S-5
+// spec: E-18, N-1, N-2, N-3, S-5
 #[test]
 fn each_reason_has_its_action() {
     let rows = Document::read().table("- [N-5]", &["number", "reason"]);
@@ -102,6 +102,21 @@ fn frames_of_a_gateway_are_taken() {
     let mut core = open(false);
     core.bye(NOW, Duration::ZERO);
     assert_eq!(events(&mut core, &vector("bye-ack").bytes("hex")), ["Ended(Bye)"]);
+}
+
+// spec: M-1, O-1, O-2
+#[test]
+fn nothing_follows_hello_and_no_payload_is_too_large() {
+    let mut core = opening();
+    let hello = core.output().len();
+    assert!(core.request(NOW, &RequestOptions::command(1), b"hello").is_err());
+    core.bye(NOW, Duration::ZERO);
+    assert_eq!(core.output().len(), hello, "before Welcome");
+    let mut core = open(false);
+    let payload = vec![0; 65536 - 1023];
+    assert!(core.request(NOW, &RequestOptions::command(1), &payload).is_err());
+    assert!(core.request(NOW, &RequestOptions::command(1), &payload[1..]).is_ok());
+    assert!(core.output().len() < 65536);
 }
 
 #[test]
