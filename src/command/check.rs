@@ -11,8 +11,7 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
     while let Some(word) = words.next()? {
         match word {
             Arg::Short('h') | Arg::Long("help") => {
-                print(help::CHECK);
-                return Ok(());
+                return print(help::CHECK);
             }
             Arg::Value(value) if path.is_none() => path = Some(value.into()),
             other => return Err(other.unexpected().into()),
@@ -20,8 +19,7 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
     }
     let Some(path) = path else { return usage("say which file to check") };
     let settings = config::load(&path).map_err(|error| Failure::Failed(error.to_string()))?;
-    print(&summary(&path, &settings));
-    Ok(())
+    print(&summary(&path, &settings))
 }
 
 /// What the file asks for.

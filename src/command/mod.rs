@@ -7,7 +7,7 @@ mod token;
 
 use lexopt::Arg;
 use std::fmt;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 /// Why a command did not do what was asked.
 pub(crate) enum Failure {
@@ -68,22 +68,15 @@ pub(crate) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
     const COMMANDS: &str = "serve, check and token";
     match words.next()? {
         None => usage("say what to do: serve, check or token"),
-        Some(Arg::Short('h') | Arg::Long("help")) => {
-            print(help::MAIN);
-            Ok(())
-        }
+        Some(Arg::Short('h') | Arg::Long("help")) => print(help::MAIN),
         Some(Arg::Short('V') | Arg::Long("version")) => {
-            print(&format!("moorgate {}\n", env!("CARGO_PKG_VERSION")));
-            Ok(())
+            print(&format!("moorgate {}\n", env!("CARGO_PKG_VERSION")))
         }
         Some(Arg::Value(command)) => match command.to_str() {
             Some("serve") => serve::run(words).map_err(|failure| failure.of("serve")),
             Some("check") => check::run(words).map_err(|failure| failure.of("check")),
             Some("token") => token::run(words).map_err(|failure| failure.of("token")),
-            Some("help") => {
-                print(help::MAIN);
-                Ok(())
-            }
+            Some("help") => print(help::MAIN),
             _ => {
                 let command = command.to_string_lossy();
                 usage(format!("there is no command `{command}`; there are {COMMANDS}"))
@@ -94,9 +87,14 @@ pub(crate) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
 }
 
 /// Prints to standard output; a reader that has gone is no error.
-fn print(text: &str) {
+fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(failed(format!("standard output cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Prints a line to standard error; there is nobody left to tell when that fails.

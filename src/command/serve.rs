@@ -24,8 +24,7 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
     while let Some(word) = words.next()? {
         match word {
             Arg::Short('h') | Arg::Long("help") => {
-                print(help::SERVE);
-                return Ok(());
+                return print(help::SERVE);
             }
             Arg::Short('c') | Arg::Long("config") => options.config = Some(words.value()?.into()),
             Arg::Long("dev") => options.dev = true,
@@ -45,7 +44,7 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
                 settings.reactor.listeners = vec![ListenerSettings { address, accept }];
             }
             settings.admin = options.admin.or(settings.admin);
-            serve(settings, |_| {})
+            serve(settings, |_| Ok(()))
         }
         (None, true) => serve_dev(&options),
     }
@@ -81,8 +80,8 @@ fn serve_dev(_options: &Options) -> Result<(), Failure> {
 }
 
 #[cfg(feature = "dev")]
-fn print_what_next(gateway: &Gateway) {
-    let Some(client) = gateway.client_addresses().first() else { return };
+fn print_what_next(gateway: &Gateway) -> Result<(), Failure> {
+    let Some(client) = gateway.client_addresses().first() else { return Ok(()) };
     let admin = gateway.admin_address().map(|address| address.to_string()).unwrap_or_default();
     print(&format!(
         "moorgate --dev: for trying out, on this machine only\n\
@@ -99,10 +98,10 @@ fn print_what_next(gateway: &Gateway) {
          \x20 curl http://{admin}/metrics\n\
          \n\
          Ctrl-C drains and ends; twice ends at once.\n"
-    ));
+    ))
 }
 
-fn serve(settings: Settings, started: impl FnOnce(&Gateway)) -> Result<(), Failure> {
+fn serve(settings: Settings, started: impl FnOnce(&Gateway) -> Result<(), Failure>) -> Result<(), Failure> {
     init_diagnostics(settings.log_level);
     // Before the threads: none of them is to die of a signal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
@@ -116,7 +115,7 @@ fn serve(settings: Settings, started: impl FnOnce(&Gateway)) -> Result<(), Failu
     if let Some(address) = gateway.admin_address() {
         log::info!("operator's pages on http://{address}");
     }
-    started(&gateway);
+    started(&gateway)?;
     signals.forever().next();
     log::info!("draining; a second signal ends at once");
     gateway.drain();
@@ -128,6 +127,5 @@ fn serve(settings: Settings, started: impl FnOnce(&Gateway)) -> Result<(), Failu
     });
     second.map_err(failed)?;
     let summary = gateway.join();
-    print(&format!("{summary}\n"));
-    Ok(())
+    print(&format!("{summary}\n"))
 }

@@ -43,8 +43,7 @@ struct Secret {
 pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
     let what = match words.next()? {
         Some(Arg::Short('h') | Arg::Long("help")) => {
-            print(help::TOKEN);
-            return Ok(());
+            return print(help::TOKEN);
         }
         Some(Arg::Value(what)) => match what.to_str() {
             Some("issue") => What::Issue,
@@ -58,10 +57,7 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
         None => return usage("say what to do with a token: issue or inspect"),
     };
     match (options(what, &mut words)?, what) {
-        (None, _) => {
-            print(help::TOKEN);
-            Ok(())
-        }
+        (None, _) => print(help::TOKEN),
         (Some(options), What::Issue) => issue(options),
         (Some(options), What::Inspect) => inspect(options),
     }
@@ -156,8 +152,7 @@ fn issue(options: Options) -> Result<(), Failure> {
     // No token leaves here that a gateway with this key would refuse.
     let ring = KeyRing::new(vec![key], issuer, audience, 0).map_err(failed)?;
     ring.verify(&token, now).map_err(failed)?;
-    print(&format!("{token}\n"));
-    Ok(())
+    print(&format!("{token}\n"))
 }
 
 fn inspect(options: Options) -> Result<(), Failure> {
@@ -173,16 +168,14 @@ fn inspect(options: Options) -> Result<(), Failure> {
         text.push_str(&line);
     }
     let Some(secret) = options.secret else {
-        print(&format!("{text}not checked: no secret given\n"));
-        return Ok(());
+        return print(&format!("{text}not checked: no secret given\n"));
     };
     let id = header.get("kid").and_then(serde_json::Value::as_str).unwrap_or(KEY_ID);
     let key = SigningKey::new(id, &secret.bytes).map_err(failed)?;
     let ring = KeyRing::new(vec![key], None, None, 0).map_err(failed)?;
-    print(&text);
+    print(&text)?;
     ring.verify(&token, now).map_err(failed)?;
-    print("good: its signature holds, and its times are right\n");
-    Ok(())
+    print("good: its signature holds, and its times are right\n")
 }
 
 fn from_standard_input() -> Result<String, Failure> {

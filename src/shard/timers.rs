@@ -107,6 +107,10 @@ impl Shard {
         let keys: Vec<ConnectionKey> = self.connections.keys().collect();
         for key in keys {
             if self.session_of(key).is_none() {
+                // Whoever has not said Hello yet says it elsewhere; the drain does not wait for it.
+                if self.connections.get(key).is_some_and(|it| matches!(it.state, State::Opening(_))) {
+                    self.close(now, key, CloseReason::Fault(Fault::Shutdown));
+                }
                 continue;
             }
             let go_away = v1::GoAway {

@@ -155,3 +155,15 @@ fn keys_below(header: &str) -> BTreeSet<String> {
         .map(str::to_owned)
         .collect()
 }
+
+#[test]
+fn what_the_readme_adds_to_it_is_good() {
+    let readme = include_str!("../../README.md");
+    let (_, more) = readme.split_once("```toml\n").unwrap();
+    let (more, _) = more.split_once("```").unwrap();
+    let directory = Directory::new("readme");
+    std::fs::copy(directory.0.join("echo.key"), directory.0.join("greeter.key")).unwrap();
+    let settings = directory.parse(&format!("{SAMPLE}\n{more}")).unwrap();
+    assert_eq!(settings.services.len(), 2);
+    assert_eq!(settings.routes.len(), 2);
+}

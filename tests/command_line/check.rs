@@ -1,0 +1,91 @@
+//! `moorgate check`.
+
+use crate::{Directory, done, ended, moorgate, refused, run};
+
+const GOOD: &str = r#"[[listener]]
+address = "127.0.0.1:7000"
+[admin]
+address = "127.0.0.1:7001"
+[gateway]
+shards = 2
+[[auth.key]]
+id = "2026-01"
+secret_file = "access.secret"
+[[service]]
+name = "chat"
+endpoints = ["10.0.0.1:7100", "10.0.0.2:7100"]
+key_env = "MOORGATE_SECRET"
+[[service]]
+name = "echo"
+endpoints = ["127.0.0.1:7200"]
+without_proofs = true
+[[route]]
+commands = "0x0100-0x01ff"
+service = "chat"
+[[route]]
+commands = 7
+service = "echo"
+"#;
+const SECRET: &str = "correct-horse-battery-staple-and-some-more";
+
+#[test]
+fn a_good_file_is_summed_up() {
+    let directory = Directory::new("check-good");
+    directory.file("access.secret", SECRET);
+    let path = directory.file("gate.toml", GOOD);
+    let ended = ended(moorgate(&["check", &path]).env("MOORGATE_SECRET", SECRET));
+    let expected = format!(
+        "{path}: good\n  clients   127.0.0.1:7000\n  operator  http://127.0.0.1:7001\n  keys      2026-01\n  \
+         service   chat at 10.0.0.1:7100, 10.0.0.2:7100, with proofs\n  \
+         service   echo at 127.0.0.1:7200, WITHOUT PROOFS\n  routes    2\n  threads   2 shards, 1 worker\n"
+    );
+    assert_eq!((ended.code, ended.err.as_str(), ended.out), (Some(0), "", expected));
+}
+
+#[test]
+fn what_is_left_out_is_said() {
+    let directory = Directory::new("check-bare");
+    let path = directory.file(
+        "gate.toml",
+        "[[listener]]\naddress = \"[::1]:0\"\n[[service]]\nname = \"echo\"\nendpoints = [\"127.0.0.1:7200\"]\n\
+         without_proofs = true\n[[route]]\ncommands = 7\nservice = \"echo\"\nanonymous = true\n",
+    );
+    let out = done(&["check", &path]);
+    assert!(out.contains("operator  no pages\n"), "{out}");
+    assert!(out.contains("keys      none: only anonymous sessions are let in\n"), "{out}");
+}
+
+#[test]
+fn every_mistake_is_a_line() {
+    let directory = Directory::new("check-bad");
+    directory.file("access.secret", SECRET);
+    let path = directory.file("gate.toml", &GOOD.replace("7001", "7000").replace("shards", "shard"));
+    let message = format!(
+        "{path}:4: admin.address: 127.0.0.1:7000 collides with 127.0.0.1:7000 of a listener; choose another port\n\
+         {path}:6: gateway.shard: there is no such key here; there are: drain_timeout, id, reconnect_spread, shards, \
+         workers\n\
+         {path}:13: service.key_env: the environment has no variable MOORGATE_SECRET with a text; set it\n"
+    );
+    refused(&["check", &path], 1, &message);
+    refused(&["serve", "-c", &path], 1, &message);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let directory = Directory::new("check-none");
+    let path = directory.0.join("gate.toml").display().to_string();
+    let message = format!("{path}: cannot be read: No such file or directory (os error 2)\n");
+    refused(&["check", &path], 1, &message);
+    refused(&["serve", "-c", &path], 1, &message);
+    refused(&["serve", &format!("--config={path}")], 1, &message);
+}
+
+#[test]
+fn the_sample_is_good_with_the_secrets_that_it_tells_to_make() {
+    let directory = Directory::new("check-sample");
+    let path = directory.file("moorgate.toml", include_str!("../../moorgate.toml"));
+    assert_eq!(run(&["check", &path]).code, Some(1));
+    directory.file("access.secret", SECRET);
+    directory.file("echo.key", SECRET);
+    assert!(done(&["check", &path]).starts_with(&format!("{path}: good\n")));
+}

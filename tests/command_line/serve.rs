@@ -1,0 +1,151 @@
+//! `moorgate serve`: it starts, says where, serves, and ends as asked.
+
+use crate::running::{PATIENCE, Running, page, page_until, ready};
+use crate::{Directory, done, refused, run};
+use moorgate_client::{Client, ClientError, Options};
+use moorgate_service::{LinkKey, Reply, Service};
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+
+const SECRET: &str = "correct-horse-battery-staple-and-some-more";
+
+fn echo(address: SocketAddr, token: &str) -> Result<(), ClientError> {
+    let mut client = Client::connect(address, Options::default(), token)?;
+    let answer = client.request(0x0001, b"hello", PATIENCE)?;
+    assert_eq!((answer.code.name(), answer.payload.as_slice()), ("OK", &b"hello"[..]));
+    client.bye()
+}
+
+#[test]
+fn dev_says_where_it_listens_serves_and_ends_on_sigterm() {
+    let mut gateway = Running::dev();
+    let (clients, operator) = gateway.addresses();
+    assert!(gateway.out_until("clients ").contains(&format!(" {clients} ")));
+    assert!(gateway.out_until("operator ").contains(&format!("http://{operator}/readyz")));
+    gateway.out_until("limits ");
+    gateway.out_until(&format!("--example echo -- {clients}"));
+    gateway.out_until(&format!("--target {clients}"));
+    gateway.out_until("Ctrl-C");
+    ready(operator);
+    echo(clients, "").unwrap();
+    echo(clients, done(&["token", "issue", "--dev", "--user", "alice"]).trim()).unwrap();
+    assert!(matches!(echo(clients, "a.b.c"), Err(ClientError::Refused(_))));
+    assert!(page(operator, "/metrics").contains("moorgate_"));
+    gateway.signal("-TERM");
+    let ended = gateway.ended();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let summary = "drained: 3 connections, 2 sessions, 2 requests, 2 of them OK";
+    assert_eq!(ended.out.lines().last(), Some(summary));
+    assert!(!ended.err.contains("not-for-production") && !ended.out.contains("not-for-production"));
+}
+
+#[test]
+fn ctrl_c_ends_it_too_and_nobody_who_has_not_said_hello_is_waited_for() {
+    let mut gateway = Running::dev();
+    let (clients, operator) = gateway.addresses();
+    ready(operator);
+    let mut silent = TcpStream::connect(clients).unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    page_until(operator, "/metrics", |answer| answer.contains("\nmoorgate_connections 1\n"));
+    gateway.signal("-INT");
+    let mut last_words = Vec::new();
+    silent.read_to_end(&mut last_words).unwrap();
+    let last_words = String::from_utf8_lossy(&last_words).into_owned();
+    assert!(last_words.contains("the gateway goes away"), "{last_words:?}");
+    drop(silent);
+    assert_eq!(gateway.ended().code, Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut gateway = Running::dev();
+    let (clients, operator) = gateway.addresses();
+    ready(operator);
+    let _stays = Client::connect(clients, Options::default(), "").unwrap();
+    gateway.signal("-TERM");
+    gateway.err_until("draining; a second signal ends at once");
+    gateway.signal("-TERM");
+    let ended = gateway.ended();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.ends_with("moorgate: ended by a second signal\n"), "{ended:?}");
+}
+
+#[test]
+fn dev_does_not_listen_beyond_loopback() {
+    for flag in ["--listen", "--admin-listen"] {
+        for address in ["0.0.0.0:0", "[::]:0", "10.0.0.1:7000"] {
+            let message = format!(
+                "moorgate: --dev listens on loopback only, not on {address}: everybody knows its signing secret; \
+                 write a configuration file to listen there\n"
+            );
+            refused(&["serve", "--dev", flag, address], 1, &message);
+        }
+    }
+}
+
+#[test]
+fn a_port_in_use_is_told_and_the_first_gateway_goes_on() {
+    let mut gateway = Running::dev();
+    let (clients, operator) = gateway.addresses();
+    let second = |listen: SocketAddr, admin: &str| {
+        run(&["serve", "--dev", "--listen", &listen.to_string(), "--admin-listen", admin])
+    };
+    let message = format!("moorgate: {clients} is in use by another process; stop it, or listen elsewhere\n");
+    let ended = second(clients, "127.0.0.1:0");
+    assert_eq!((ended.code, ended.err), (Some(1), message));
+    let ended = second("127.0.0.1:0".parse().unwrap(), &operator.to_string());
+    assert_eq!(ended.code, Some(1));
+    let message = format!("moorgate: {operator}, for the operator, is in use by another process");
+    assert!(ended.err.starts_with(&message), "{ended:?}");
+    ready(operator);
+    echo(clients, "").unwrap();
+}
+
+#[test]
+fn a_configuration_is_served_with_keys_and_proofs() {
+    let directory = Directory::new("serve");
+    let secret = directory.file("access.secret", SECRET);
+    directory.file("echo.key", &format!("{SECRET}\n"));
+    let service = Service::named("echo")
+        .key(LinkKey::new(SECRET.as_bytes()).unwrap())
+        .handle(0x0001..=0x00ff, |call, responder| responder.reply(Reply::ok(call.payload())))
+        .listen("127.0.0.1:0".parse().unwrap())
+        .unwrap();
+    let sample = include_str!("../../moorgate.toml")
+        .replace("127.0.0.1:7100", &service.address().to_string())
+        .replace("127.0.0.1:7001", "127.0.0.1:0")
+        .replace("# access = \"off\"", "access = \"access.log\"");
+    let path = directory.file("moorgate.toml", &sample);
+    let service = service.spawn().unwrap();
+    // The address of the command line stands in for the sample's, which is everybody's.
+    let mut gateway = Running::start(&["serve", "-c", &path, "--listen", "127.0.0.1:0"]);
+    let (clients, operator) = gateway.addresses();
+    ready(operator);
+    let token = done(&["token", "issue", "--user", "alice", "--secret-file", &secret]);
+    echo(clients, token.trim()).unwrap();
+    gateway.signal("-TERM");
+    let ended = gateway.ended();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.err.contains(SECRET) && !ended.out.contains(SECRET));
+    service.stop();
+    // A path in the file begins at the file's directory.
+    let log = std::fs::read_to_string(directory.0.join("access.log")).unwrap();
+    assert!(log.contains(" user=alice ") && log.contains(" status=OK "), "{log}");
+}
+
+#[test]
+fn a_configuration_without_keys_is_served_with_a_warning() {
+    let directory = Directory::new("serve-keyless");
+    let path = directory.file(
+        "gate.toml",
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n[[service]]\nname = \"echo\"\n\
+         endpoints = [\"127.0.0.1:1\"]\nwithout_proofs = true\n[[route]]\ncommands = 7\nservice = \"echo\"\n",
+    );
+    let mut gateway = Running::start(&["serve", "-c", &path]);
+    gateway.err_until("no key for access tokens");
+    let (_, operator) = gateway.addresses();
+    let answer = page(operator, "/readyz");
+    assert!(answer.ends_with("not ready: service echo has no ready link\n"), "{answer}");
+    gateway.signal("-TERM");
+    assert_eq!(gateway.ended().code, Some(0));
+}
