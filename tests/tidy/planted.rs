@@ -146,6 +146,8 @@ fn ports_that_somebody_else_may_have() {
     assert_eq!(lines("src/reactor/mod.rs", &inside), [5]);
     let bytes = "fn f() { TcpStream::connect(at); g(&[0, 0, 0, 0], &[127, 0, 0, 1], 7); }\n";
     assert!(lines("tests/gateway.rs", bytes).is_empty(), "bytes, and no address");
+    let sample = "fn f() { TcpStream::connect(sample.replace(\"127.0.0.1:7000\", &address)); }\n";
+    assert!(lines("tests/gateway.rs", sample).is_empty(), "replaced before it is opened");
     assert!(
         lines("tests/parse.rs", "fn f() { parse(\"127.0.0.1:7000\"); }\n").is_empty(),
         "nothing is opened"
@@ -168,7 +170,7 @@ fn a_readme_with_a_command_of_its_own() {
     let lines = |text| rules::readme_findings(text, script).iter().map(|f| f.line).collect::<Vec<_>>();
     assert_eq!(lines("# M\n\n    cargo test --all\n"), [3]);
     assert_eq!(lines("# M\n"), [1], "none at all");
-    assert!(lines("# M\n\n    cargo test --workspace --locked\n").is_empty());
+    assert!(lines("# M\n\n    cargo test --workspace --locked  # all\n").is_empty());
     assert!(lines("```\nbash .ci/run\n```\n").is_empty());
 }
 

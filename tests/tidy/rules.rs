@@ -148,8 +148,12 @@ fn fixed_ports(source: &Source, add: &mut impl FnMut(usize, String)) {
     if !tests.windows(2).any(opens) {
         return;
     }
-    for token in tests.iter().filter(|token| token.kind == Kind::Text && is_fixed(&token.text)) {
-        add(token.line, format!("\"{}\": a fixed port in a test; bind port 0", token.text));
+    for triple in tests.windows(3).filter(|triple| triple[2].kind == Kind::Text && is_fixed(&triple[2].text))
+    {
+        // What is replaced in a sample is not opened.
+        if !(triple[0].is("replace") || triple[0].is("replacen")) {
+            add(triple[2].line, format!("\"{}\": a fixed port in a test; bind port 0", triple[2].text));
+        }
     }
     for group in tests.windows(12) {
         let signs: String = group.iter().map(|token| token.text.as_str()).collect();
@@ -190,7 +194,11 @@ pub(crate) fn manifest_findings(path: &str, text: &str) -> Vec<Finding> {
 pub(crate) fn readme_findings(readme: &str, script: &str) -> Vec<Finding> {
     let at = |line, what: &str| Finding { path: "README.md".to_owned(), line, what: what.to_owned() };
     let commands: Vec<(usize, &str)> = (1..)
-        .zip(readme.lines().map(|line| line.trim().trim_start_matches("$ ")))
+        .zip(
+            readme
+                .lines()
+                .map(|line| line.split(" #").next().unwrap_or_default().trim().trim_start_matches("$ ")),
+        )
         .filter(|(_, line)| line.starts_with("cargo test") || line.ends_with(".ci/run"))
         .collect();
     if commands.is_empty() {

@@ -207,7 +207,7 @@ fn a_payload_above_what_the_service_takes() {
     let ack = v1::LinkHelloAck { frame_bytes_max: 4096, ..hello_ack() };
     world.say(link, to_gateway::Member::HelloAck(ack));
     world.heard(link);
-    let ticket = world.ask(&[0; 4000]);
+    let ticket = world.ask(&[0; 4090]);
     assert_eq!(world.settled(), [(ticket, Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge))]);
     assert!(world.heard(link).is_empty());
     world.ask(b"small");
