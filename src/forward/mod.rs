@@ -228,7 +228,7 @@ impl Forwarder {
     /// The settlements for a shard since the last call; the reactor takes them when there is room in the mailbox.
     pub fn settled(&mut self, shard: ShardId) -> Option<SettledBatch> {
         let batch = self.settled.get_mut(shard.index())?;
-        (!batch.settled.is_empty()).then(|| std::mem::take(batch))
+        (!batch.settled.is_empty()).then(|| batch.take())
     }
 
     /// Calls that are not settled, or whose late reply is still awaited.

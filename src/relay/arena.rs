@@ -63,6 +63,11 @@ impl Arena {
         self.bytes.len()
     }
 
+    /// Bytes for which it has room.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether the arena holds nothing.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()

@@ -49,7 +49,23 @@ pub struct ForwardBatch {
     pub cancels: Vec<Ticket>,
 }
 
+/// A batch begins with as much room as the last one took, up to this many bytes of bodies and as many entries as
+/// go with them: it grows seldom, and a burst does not make the next ones large.
+const ARENA_BYTES_AHEAD: usize = 64 * 1024;
+const ENTRIES_AHEAD: usize = 256;
+
 impl ForwardBatch {
+    /// Takes what there is, and leaves a batch of the same shard with room for about as much.
+    pub fn take(&mut self) -> ForwardBatch {
+        let next = ForwardBatch {
+            shard: self.shard,
+            arena: Arena::with_capacity(self.arena.len().min(ARENA_BYTES_AHEAD)),
+            forwards: Vec::with_capacity(self.forwards.len().min(ENTRIES_AHEAD)),
+            cancels: Vec::new(),
+        };
+        std::mem::replace(self, next)
+    }
+
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
         self.forwards.is_empty() && self.cancels.is_empty()
@@ -76,4 +92,36 @@ pub struct SettledBatch {
     pub arena: Arena,
     /// Settled calls.
     pub settled: Vec<Settled>,
+}
+
+impl SettledBatch {
+    /// Takes what there is, and leaves a batch with room for about as much.
+    pub fn take(&mut self) -> SettledBatch {
+        let next = SettledBatch {
+            arena: Arena::with_capacity(self.arena.len().min(ARENA_BYTES_AHEAD)),
+            settled: Vec::with_capacity(self.settled.len().min(ENTRIES_AHEAD)),
+        };
+        std::mem::replace(self, next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_leaves_room_for_another_like_it_within_bounds() {
+        let mut batch = ForwardBatch { shard: ShardId(3), ..ForwardBatch::default() };
+        batch.arena.put(&[0; 100]);
+        batch.cancels.push(Ticket::new(0, 0));
+        let taken = batch.take();
+        assert_eq!((taken.arena.len(), taken.cancels.len(), taken.shard), (100, 1, ShardId(3)));
+        assert!(batch.is_empty() && batch.arena.is_empty());
+        assert_eq!((batch.shard, batch.arena.capacity() >= 100), (ShardId(3), true));
+        for _ in 0..100 {
+            batch.arena.put(&[0; 1024]);
+        }
+        batch.take();
+        assert!(batch.arena.capacity() < 100 * 1024, "a burst is over");
+    }
 }

@@ -96,7 +96,6 @@ enum Drain {
 /// One thread's connections and sessions. See the module's page.
 #[derive(Debug)]
 pub struct Shard {
-    id: ShardId,
     settings: Settings,
     session_settings: session::Settings,
     routes: Arc<RouteTable>,
@@ -127,7 +126,6 @@ impl Shard {
     pub fn new(parts: Parts) -> Shard {
         let mut rng = Rng::new(parts.seed);
         Shard {
-            id: parts.id,
             id_prefix: rng.next_u64(),
             rng,
             settings: parts.settings,
@@ -206,8 +204,7 @@ impl Shard {
         if self.batch.is_empty() {
             return None;
         }
-        let next = ForwardBatch { shard: self.id, ..ForwardBatch::default() };
-        Some(std::mem::replace(&mut self.batch, next))
+        Some(self.batch.take())
     }
 
     /// Takes the access records since the last call.
