@@ -117,6 +117,7 @@ impl Forwarder {
             boot_id: self.boot_id,
             service: &service.settings.name,
             key: service.settings.key.as_ref(),
+            frame_bytes_max: self.settings.frame_bytes_max,
         };
         link.acknowledged(&ack, identity, nonce).map_err(LinkFault::Refused)?;
         let heartbeat_due = link.deadline(self.settings.heartbeat);
