@@ -129,12 +129,14 @@ fn the_client_kit_takes_its_answer_and_no_new_request() {
     let mut client = site.client();
     let id = client.start(&RequestOptions::command(command::OPEN), b"x").unwrap();
     let call = link.call();
+    let mut witness = site.open();
     site.gateway().drain();
-    until("the drain has begun", || site.gateway().readiness().is_err());
+    go_away(&mut witness);
     link.reply(call.call_id, b"last");
     assert_eq!(client.answer(id, crate::wire::PATIENCE).unwrap().payload, b"last");
     let refused = client.start(&RequestOptions::command(command::OPEN), b"y");
     assert!(matches!(refused, Err(ClientError::NotTaken(_))), "{refused:?}");
     client.bye().unwrap();
+    drop(witness);
     assert!(site.join().is_clean);
 }

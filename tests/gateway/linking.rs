@@ -178,3 +178,18 @@ fn the_gateway_says_which_frames_it_takes_and_ends_a_link_that_sends_larger_ones
     drop(client);
     site.end();
 }
+
+#[test]
+fn a_gateway_is_ready_when_every_worker_has_its_link() {
+    let listener = listener();
+    let mut settings = settings(listener.local_addr().unwrap(), "");
+    (settings.reactor.shards, settings.reactor.workers) = (2, 2);
+    let site = Site::of(settings);
+    let _first = RawLink::open(&listener);
+    site.metric_becomes("moorgate_service_links{service=\"echo\"}", 1);
+    let why = site.gateway().readiness().unwrap_err();
+    assert_eq!(why, "service echo has a ready link at 1 of 2 workers");
+    let _second = RawLink::open(&listener);
+    site.ready();
+    site.end();
+}
