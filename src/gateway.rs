@@ -208,6 +208,11 @@ impl Gateway {
             services: settings.services.iter().map(|service| service.name.clone()).collect(),
             draining: AtomicBool::new(false),
         });
+        let names = Names {
+            services: state.services.clone(),
+            endpoints: settings.services.iter().flat_map(|service| service.endpoints.clone()).collect(),
+        };
+        let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
         let admin = match settings.admin {
             None => None,
             Some(address) => {
@@ -215,11 +220,6 @@ impl Gateway {
                 Some(Admin::start(address, pages).map_err(|error| GatewayError::Admin(address, error))?)
             }
         };
-        let names = Names {
-            services: state.services.clone(),
-            endpoints: settings.services.iter().flat_map(|service| service.endpoints.clone()).collect(),
-        };
-        let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
         let mut gateway = Gateway {
             state,
             client_addresses,
@@ -229,7 +229,11 @@ impl Gateway {
             workers: Vec::new(),
             drain_timeout: settings.reactor.drain_timeout,
         };
-        gateway.start_threads(&settings, listeners)?;
+        if let Err(error) = gateway.start_threads(&settings, listeners) {
+            gateway.stop();
+            gateway.join();
+            return Err(error);
+        }
         Ok(gateway)
     }
 
