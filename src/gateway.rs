@@ -113,9 +113,13 @@ impl State {
     }
 
     fn links(&self, service: usize) -> u64 {
-        let id = ServiceId(u16::try_from(service).unwrap_or(u16::MAX));
+        let id = service_id(service);
         self.readiness.iter().map(|worker| u64::from(worker.links(id))).sum()
     }
+}
+
+fn service_id(at: usize) -> ServiceId {
+    ServiceId(u16::try_from(at).unwrap_or(u16::MAX))
 }
 
 impl Pages for State {
@@ -128,8 +132,20 @@ impl Pages for State {
         if self.draining.load(Ordering::Relaxed) {
             return Err("draining".to_owned());
         }
-        let missing = self.services.iter().enumerate().find(|(at, _)| self.links(*at) == 0);
-        missing.map_or(Ok(()), |(_, name)| Err(format!("service {name} has no ready link")))
+        // Each shard reaches the services by its own worker alone: one worker without a link is clients without a
+        // service.
+        let workers = self.readiness.len();
+        for (at, name) in self.services.iter().enumerate() {
+            let id = service_id(at);
+            match self.readiness.iter().filter(|worker| worker.links(id) > 0).count() {
+                0 => return Err(format!("service {name} has no ready link")),
+                linked if linked < workers => {
+                    return Err(format!("service {name} has a ready link at {linked} of {workers} workers"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn metrics(&self) -> String {
@@ -207,6 +223,11 @@ impl Gateway {
             clock: Clock::start(),
             pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
         });
+        let names = Names {
+            services: state.services.clone(),
+            endpoints: settings.services.iter().flat_map(|service| service.endpoints.clone()).collect(),
+        };
+        let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
         let admin = match settings.admin {
             None => None,
             Some(address) => {
@@ -214,11 +235,6 @@ impl Gateway {
                 Some(Admin::start(address, pages).map_err(|error| GatewayError::Admin(address, error))?)
             }
         };
-        let names = Names {
-            services: state.services.clone(),
-            endpoints: settings.services.iter().flat_map(|service| service.endpoints.clone()).collect(),
-        };
-        let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
         let mut gateway = Gateway {
             state,
             client_addresses,
@@ -228,7 +244,11 @@ impl Gateway {
             workers: Vec::new(),
             drain_timeout: settings.reactor.drain_timeout,
         };
-        gateway.start_threads(&settings, listeners)?;
+        if let Err(error) = gateway.start_threads(&settings, listeners) {
+            gateway.stop();
+            gateway.join();
+            return Err(error);
+        }
         Ok(gateway)
     }
 
@@ -375,7 +395,7 @@ impl Gateway {
         self.admin.as_ref().map(Admin::address)
     }
 
-    /// Whether every service has a ready link; if not, which has none.
+    /// Whether every worker has a ready link to every service; if not, which service lacks one.
     ///
     /// # Errors
     /// The reason, for people.

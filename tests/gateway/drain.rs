@@ -59,7 +59,7 @@ fn a_drain_lets_a_request_in_flight_finish() {
 fn a_drain_ends_those_who_stay_at_its_deadline() {
     let listener = listener();
     let mut settings = settings(listener.local_addr().unwrap(), "");
-    settings.reactor.drain_timeout = Duration::from_millis(300);
+    settings.reactor.drain_timeout = Duration::from_millis(1500);
     let site = Site::of(settings);
     let mut link = RawLink::open(&listener);
     site.ready();
@@ -67,7 +67,7 @@ fn a_drain_ends_those_who_stay_at_its_deadline() {
     client.send(&request(1, command::HASTY, b"x"));
     link.call();
     site.gateway().drain();
-    assert_eq!(go_away(&mut client).deadline_ms, 300);
+    assert_eq!(go_away(&mut client).deadline_ms, 1500);
     assert_eq!(client.response().reason(), Reason::Timeout);
     let error = client.error();
     assert_eq!((Code::from_wire(error.status), error.reason()), (Code::Unavailable, Reason::Shutdown));
@@ -129,12 +129,14 @@ fn the_client_kit_takes_its_answer_and_no_new_request() {
     let mut client = site.client();
     let id = client.start(&RequestOptions::command(command::OPEN), b"x").unwrap();
     let call = link.call();
+    let mut witness = site.open();
     site.gateway().drain();
-    until("the drain has begun", || site.gateway().readiness().is_err());
+    go_away(&mut witness);
     link.reply(call.call_id, b"last");
     assert_eq!(client.answer(id, crate::wire::PATIENCE).unwrap().payload, b"last");
     let refused = client.start(&RequestOptions::command(command::OPEN), b"y");
     assert!(matches!(refused, Err(ClientError::NotTaken(_))), "{refused:?}");
     client.bye().unwrap();
+    drop(witness);
     assert!(site.join().is_clean);
 }

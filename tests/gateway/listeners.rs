@@ -6,6 +6,7 @@ use crate::wire::{RawClient, hello, hello_frame};
 use moorgate::config::Settings;
 use moorgate::gateway::Gateway;
 use moorgate::reactor::{AcceptMode, ListenerSettings};
+use moorgate::telemetry::AccessTarget;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Reason};
 use std::collections::HashMap;
@@ -138,6 +139,20 @@ fn an_operators_port_in_use_is_an_error_that_names_it() {
     settings.admin = Some(held);
     let error = Gateway::start(settings).err().expect("it has started").to_string();
     assert!(error.contains(&held.to_string()) && error.contains("operator"), "{error}");
+}
+
+#[test]
+fn a_gateway_that_does_not_start_leaves_nothing_running() {
+    // An address of its own, so that nothing else takes the port meanwhile.
+    let held = TcpListener::bind("127.0.0.43:0").unwrap();
+    let address = held.local_addr().unwrap();
+    drop(held);
+    let mut settings = settings(any_port(), "");
+    settings.admin = Some(address);
+    settings.access_log = AccessTarget::File("/nowhere/access.log".into());
+    let error = Gateway::start(settings).err().expect("it has started").to_string();
+    assert!(error.contains("/nowhere/access.log"), "{error}");
+    TcpListener::bind(address).expect("the operator's page is still there");
 }
 
 #[test]

@@ -23,6 +23,8 @@ mod framing;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod linking;
+#[cfg(test)]
 mod listeners;
 #[cfg(test)]
 mod opening;
@@ -38,3 +40,5 @@ mod services;
 mod states;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod waiting;

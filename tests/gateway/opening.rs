@@ -256,3 +256,28 @@ fn two_connections_of_one_device_are_two_sessions() {
     drop(clients);
     site.end();
 }
+
+#[test]
+fn silence_for_twice_the_heartbeat_ends_the_connection() {
+    let site = Site::start("[session]\nheartbeat = \"300ms\"\nheartbeat_min = \"300ms\"\n");
+    let mut silent = site.open();
+    let error = silent.error();
+    assert_eq!(Code::from_wire(error.status), Code::DeadlineExceeded);
+    assert_eq!(error.reason(), Reason::HeartbeatTimeout);
+    assert!(error.reconnect.unwrap().allowed);
+    drop(silent);
+    site.end();
+}
+
+#[test]
+fn an_announced_pause_is_no_silence() {
+    let site = Site::start("[session]\nheartbeat = \"300ms\"\nheartbeat_min = \"300ms\"\n");
+    let mut quiet = site.open();
+    quiet.send(&frame(0, 0, client::PING, &v1::Ping { nonce: 1, next_ms: 600_000 }));
+    assert!(matches!(quiet.member(), Member::Pong(pong) if pong.nonce == 1));
+    // Another that announces nothing is closed meanwhile.
+    assert_eq!(site.open().error_reason(), Reason::HeartbeatTimeout);
+    quiet.nothing_else();
+    drop(quiet);
+    site.end();
+}

@@ -100,7 +100,7 @@ payload = "1 KiB"
 commands = "0x0500"
 service = "echo"
 anonymous = true
-timeout = "100ms"
+timeout = "300ms"
 [[route]]
 commands = "0x0600"
 versions = "2"

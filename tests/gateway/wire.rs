@@ -3,7 +3,8 @@
 use moorgate_proto::codec::{put_bare_frame, put_frame};
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::client;
-use moorgate_proto::v1::{self, Reason, gateway_frame::Member};
+use moorgate_proto::status::Code;
+use moorgate_proto::v1::{self, Execution, Reason, Source, gateway_frame::Member};
 use moorgate_proto::view::{Body, RequestView};
 use prost::Message;
 use std::io::{ErrorKind, Read, Write};
@@ -204,4 +205,17 @@ impl RawClient {
         assert_eq!(response.up_seq, up_seq);
         response
     }
+}
+
+/// The gateway's own word about a request, and what it knows of its execution.
+pub(crate) fn assert_gateway_says(response: &v1::Response, code: Code, reason: Reason, execution: Execution) {
+    assert_eq!((Code::from_wire(response.status), response.reason()), (code, reason));
+    assert_eq!((response.source(), response.execution()), (Source::Gateway, execution));
+    assert!(response.payload.is_empty());
+}
+
+/// Requests 1 to `last` in one segment, so that the gateway sees them in one turn.
+pub(crate) fn ask_many(client: &mut RawClient, command: u32, last: u64) {
+    let requests: Vec<Vec<u8>> = (1..=last).map(|up_seq| request(up_seq, command, b"x")).collect();
+    client.send(&requests.concat());
 }

@@ -1,0 +1,195 @@
+//! Links that open, do not open, are lost, and are said to be down.
+
+use crate::link::{QUICK_LINKS, RawLink, acknowledgement, listener, site_and_link};
+use crate::site::{LINK_SECRET, Site, command, echo_service_at, settings, until};
+use crate::wire::{Raw, ask_many, assert_gateway_says, request};
+use moorgate_proto::envelope::member::to_gateway;
+use moorgate_proto::status::Code;
+use moorgate_proto::v1::{self, Execution, Reason, service_view, to_service::Member};
+
+#[test]
+fn a_service_that_proves_nothing_or_is_another_never_gets_a_call() {
+    let listener = listener();
+    let site = Site::beside(&listener, QUICK_LINKS);
+    type Change = fn(&v1::LinkHello, &mut v1::LinkHelloAck);
+    let changes: [(&str, Change); 8] = [
+        ("no proof", |_, ack| ack.proof = Vec::new().into()),
+        ("another key", |hello, ack| ack.proof = acknowledgement(hello, "not the shared secret").proof),
+        ("half a proof", |_, ack| ack.proof.truncate(16)),
+        ("another nonce than the proof's", |_, ack| ack.nonce = vec![1; 32].into()),
+        ("a short nonce", |_, ack| ack.nonce = vec![9; 31].into()),
+        ("another instance than the proof's", |_, ack| ack.instance_id = "other".to_owned()),
+        ("another service", |_, ack| ack.service = "accounts".to_owned()),
+        ("another version", |_, ack| ack.version = 2),
+    ];
+    let mut client = site.open();
+    for (up_seq, (name, change)) in (1..).zip(changes) {
+        let mut link = RawLink::accept(&listener);
+        let hello = link.hello();
+        let mut ack = acknowledgement(&hello, LINK_SECRET);
+        change(&hello, &mut ack);
+        link.send(to_gateway::HELLO_ACK, &ack);
+        assert!(link.next().is_none(), "{name}: neither Auth nor a call");
+        let response = client.ask(up_seq, command::OPEN, b"secret");
+        assert_gateway_says(&response, Code::Unavailable, Reason::NoEndpoint, Execution::NotExecuted);
+        assert!(site.gateway().readiness().is_err(), "{name}");
+    }
+    assert_eq!(site.metric("moorgate_link_proofs_refused_total"), 8);
+    // A good one is taken all the same.
+    let mut link = RawLink::open(&listener);
+    site.ready();
+    client.send(&request(9, command::OPEN, b"x"));
+    let call = link.call();
+    link.reply(call.call_id, b"");
+    assert_eq!(client.response().status, Code::Ok.to_wire());
+    drop(client);
+    site.end();
+}
+
+#[test]
+fn a_service_that_speaks_before_its_hello_never_gets_a_call() {
+    let listener = listener();
+    let site = Site::beside(&listener, QUICK_LINKS);
+    for member in [to_gateway::REPLY, to_gateway::PING, to_gateway::PUSH, to_gateway::DRAIN] {
+        let mut link = RawLink::accept(&listener);
+        link.hello();
+        link.send(member, &Raw(&[]));
+        assert!(link.next().is_none());
+    }
+    site.metric_becomes("moorgate_link_protocol_errors_total", 4);
+    assert!(site.gateway().readiness().is_err());
+    site.end();
+}
+
+#[test]
+fn a_service_that_never_says_hello_is_given_up_and_dialled_again() {
+    let listener = listener();
+    let site = Site::beside(&listener, &format!("{QUICK_LINKS}connect_timeout = \"500ms\"\n"));
+    let mut link = RawLink::accept(&listener);
+    link.hello();
+    assert!(link.next().is_none());
+    let _again = RawLink::open(&listener);
+    site.ready();
+    site.end();
+}
+
+#[test]
+fn a_link_that_closes_settles_its_calls_at_once() {
+    let (site, mut link) = site_and_link("");
+    let mut client = site.open();
+    ask_many(&mut client, command::OPEN, 3);
+    for _ in 0..3 {
+        link.call();
+    }
+    drop(link);
+    for up_seq in 1..=3 {
+        let response = client.response();
+        assert_eq!(response.up_seq, up_seq);
+        assert_gateway_says(&response, Code::Aborted, Reason::EndpointLost, Execution::Unknown);
+    }
+    assert_eq!(site.metric("moorgate_calls_lost_total"), 3);
+    drop(client);
+    site.end();
+}
+
+#[test]
+fn a_silent_service_loses_its_link() {
+    let (site, mut link) = site_and_link("[links]\nheartbeat = \"300ms\"\n");
+    let mut client = site.open();
+    client.send(&request(1, command::OPEN, b"x"));
+    link.call();
+    // Pings are not answered while the answer is awaited.
+    let response = client.response();
+    assert_gateway_says(&response, Code::Aborted, Reason::EndpointLost, Execution::Unknown);
+    drop(client);
+    site.end();
+}
+
+#[test]
+fn a_service_that_is_down_at_start_is_found_when_it_comes() {
+    // An address of its own, so that nothing else takes the port meanwhile.
+    let held = std::net::TcpListener::bind("127.0.0.41:0").unwrap();
+    let address = held.local_addr().unwrap();
+    drop(held);
+    let site = Site::of(settings(address, QUICK_LINKS));
+    assert!(site.gateway().readiness().unwrap_err().contains("echo"));
+    let mut client = site.open();
+    let response = client.ask(1, command::OPEN, b"x");
+    assert_gateway_says(&response, Code::Unavailable, Reason::NoEndpoint, Execution::NotExecuted);
+    until("dialling has failed", || site.metric("moorgate_links_failed_total") > 2);
+    let service = echo_service_at(address);
+    site.ready();
+    assert_eq!(client.ask(2, command::OPEN, b"x").status, Code::Ok.to_wire());
+    drop(client);
+    site.end();
+    service.stop();
+    assert!(service.join());
+}
+
+#[test]
+fn a_service_that_says_it_is_down_gets_no_calls_until_it_is_up() {
+    let (site, mut link) = site_and_link("");
+    let mut client = site.open();
+    let say = |link: &mut RawLink, state: service_view::State| {
+        let view = v1::ServiceView { state: state.into(), ..v1::ServiceView::default() };
+        link.send(to_gateway::PING, &v1::LinkPing { nonce: 1, view: Some(view) });
+        assert!(matches!(link.member(), Member::Pong(_)));
+    };
+    let mut up_seq = 0;
+    for state in [service_view::State::Down, service_view::State::Draining] {
+        say(&mut link, state);
+        up_seq += 1;
+        let response = client.ask(up_seq, command::OPEN, b"x");
+        assert_gateway_says(&response, Code::Unavailable, Reason::NoEndpoint, Execution::NotExecuted);
+        assert!(site.gateway().readiness().is_err());
+    }
+    for state in [service_view::State::Degraded, service_view::State::Up] {
+        say(&mut link, state);
+        up_seq += 1;
+        client.send(&request(up_seq, command::OPEN, b"x"));
+        let call = link.call();
+        link.reply(call.call_id, b"");
+        assert_eq!(client.response().status, Code::Ok.to_wire());
+    }
+    drop(client);
+    site.end();
+}
+
+#[test]
+fn the_gateway_says_which_frames_it_takes_and_ends_a_link_that_sends_larger_ones() {
+    let listener = listener();
+    let site = Site::beside(&listener, "[links]\nreconnect_min = \"10ms\"\nframe = \"8 KiB\"\n");
+    let mut link = RawLink::accept(&listener);
+    let hello = link.hello();
+    assert_eq!((hello.frame_bytes_max, hello.pushes_max), (8192, 0));
+    assert_eq!((hello.gateway_id.as_str(), hello.service.as_str()), ("gateway-test", "echo"));
+    link.send(to_gateway::HELLO_ACK, &acknowledgement(&hello, LINK_SECRET));
+    assert!(matches!(link.member(), Member::Auth(_)));
+    site.ready();
+    let mut client = site.open();
+    ask_many(&mut client, command::OPEN, 2);
+    let (first, second) = (link.call(), link.call());
+    link.reply(first.call_id, &[1; 8000]);
+    assert_eq!(client.response().payload.len(), 8000);
+    link.reply(second.call_id, &[1; 8192]);
+    assert!(link.next().is_none());
+    let response = client.response();
+    assert_gateway_says(&response, Code::Aborted, Reason::EndpointLost, Execution::Unknown);
+    drop(client);
+    site.end();
+}
+
+#[test]
+fn a_gateway_is_ready_when_every_worker_has_its_link() {
+    let listener = listener();
+    let mut settings = settings(listener.local_addr().unwrap(), "");
+    (settings.reactor.shards, settings.reactor.workers) = (2, 2);
+    let site = Site::of(settings);
+    let _first = RawLink::open(&listener);
+    site.metric_becomes("moorgate_service_links{service=\"echo\"}", 1);
+    let why = site.gateway().readiness().unwrap_err();
+    assert_eq!(why, "service echo has a ready link at 1 of 2 workers");
+    let _second = RawLink::open(&listener);
+    site.ready();
+    site.end();
+}
