@@ -3,16 +3,18 @@
 use super::vector_file::read;
 use super::{NOW, bytes, route};
 use moorgate::auth::{KeyRing, SigningKey, TokenError, mint};
+use moorgate::base::clock::Now;
 use moorgate::base::ids::{ConnectionKey, ShardId};
 use moorgate::relay::{Arena, Outcome, Settled, SettledBatch};
-use moorgate::routing::RouteTable;
+use moorgate::routing::{RouteSettings, RouteTable};
 use moorgate::shard::{End, Parts, Settings, Shard};
 use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::{Numbers, member};
 use moorgate_proto::status::Code;
-use moorgate_proto::v1::{self, Execution, Reason, Source, client_frame, gateway_frame};
+use moorgate_proto::v1::{self, Execution, Reason, Source, gateway_frame};
 use prost::Message;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn key() -> SigningKey {
     SigningKey::new("vector", b"a secret of at least 32 bytes ok").unwrap()
@@ -27,11 +29,16 @@ struct Site {
 impl Site {
     /// Before Hello.
     fn opening() -> Site {
+        Site::with(moorgate::session::Settings::default(), route())
+    }
+
+    /// Before Hello, with other settings.
+    fn with(session: moorgate::session::Settings, route: RouteSettings) -> Site {
         let mut shard = Shard::new(Parts {
             id: ShardId(0),
             settings: Settings::default(),
-            session: moorgate::session::Settings::default(),
-            routes: Arc::new(RouteTable::build(&[route()]).unwrap()),
+            session,
+            routes: Arc::new(RouteTable::build(&[route]).unwrap()),
             keys: Arc::new(KeyRing::new(vec![key()], None, None, 30).unwrap()),
             cells: Arc::default(),
             seed: 1,
@@ -43,10 +50,29 @@ impl Site {
 
     /// With an anonymous session.
     fn open() -> Site {
-        let mut site = Site::opening();
-        let welcome = site.say(&bytes("hello-anonymous"));
+        Site::opening().welcomed(&bytes("hello-anonymous"))
+    }
+
+    fn welcomed(mut self, hello: &[u8]) -> Site {
+        let welcome = self.say(hello);
         assert!(matches!(welcome[0].member, Some(gateway_frame::Member::Welcome(_))));
-        site
+        self
+    }
+
+    /// Settles the one call that is out with a reply of the service.
+    fn settle(&mut self, now: Now, reply: &v1::Reply) {
+        let batch = self.shard.forwards().unwrap();
+        let mut arena = Arena::default();
+        let outcome = Outcome {
+            code: Code::from_wire(reply.status),
+            reason: Reason::Unspecified,
+            source: Source::Service,
+            execution: Execution::Executed,
+            retry_after_ms: 0,
+        };
+        let reply = arena.put(&reply.encode_to_vec());
+        let settled = vec![Settled { ticket: batch.forwards[0].ticket, outcome, reply, endpoint: 1 }];
+        self.shard.settled(now, &SettledBatch { arena, settled });
     }
 
     /// What the gateway answers, as bytes.
@@ -174,36 +200,23 @@ fn bye_is_acknowledged_and_the_last() {
 fn a_request_is_forwarded_and_answered_once() {
     let mut site = Site::open();
     assert!(site.answer("request").is_empty());
-    let batch = site.shard.forwards().unwrap();
-    let request = v1::Request::decode(batch.arena.read(&batch.forwards[0].request)).unwrap();
-    assert_eq!((request.command, &request.payload[..]), (1, &b"hello"[..]));
     assert!(site.answer("request").is_empty(), "admitted before: ignored");
+    site.settle(NOW, &v1::Reply { payload: b"hello"[..].into(), ..v1::Reply::default() });
     assert!(site.shard.forwards().is_none());
-    let mut arena = Arena::default();
-    let reply = v1::Reply { payload: request.payload, ..v1::Reply::default() };
-    let outcome = Outcome {
-        code: Code::Ok,
-        reason: Reason::Unspecified,
-        source: Source::Service,
-        execution: Execution::Executed,
-        retry_after_ms: 0,
-    };
-    let reply = arena.put(&reply.encode_to_vec());
-    let settled = vec![Settled { ticket: batch.forwards[0].ticket, outcome, reply, endpoint: 1 }];
-    site.shard.settled(NOW, &SettledBatch { arena, settled });
     assert_eq!(site.said(), bytes("response-ok"));
     assert_eq!(site.answer("unknown-member-numbered"), bytes("response-unsupported-frame"));
 }
 
-// spec: C-1, C-2, U-20
+fn cancel(up_seq: u64) -> Vec<u8> {
+    let mut frame = Vec::new();
+    put_frame(&mut frame, Numbers::NONE, member::client::CANCEL, &v1::Cancel { up_seq });
+    frame
+}
+
+// spec: C-1, C-2
 #[test]
 fn a_cancel_of_the_next_number_consumes_it() {
     let mut site = Site::open();
-    let cancel = |up_seq| {
-        let member = Some(client_frame::Member::Cancel(v1::Cancel { up_seq }));
-        let body = v1::ClientFrame { member, ..v1::ClientFrame::default() }.encode_to_vec();
-        [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
-    };
     assert_eq!(site.say(&cancel(1)).len(), 1);
     site.shard.received(NOW, site.key, &cancel(2));
     assert_eq!(site.said(), bytes("response-cancelled"));
@@ -241,17 +254,13 @@ fn only_features_that_are_served_are_in_force() {
 fn a_services_message_is_cut_at_a_character() {
     let mut site = Site::open();
     assert!(site.answer("request").is_empty());
-    let batch = site.shard.forwards().unwrap();
     let reply = v1::Reply {
+        status: Code::Internal.to_wire(),
         message: format!("{}é and more", "m".repeat(255)),
         content_encoding: "zstd".to_owned(),
         ..v1::Reply::default()
     };
-    let mut arena = Arena::default();
-    let reply = arena.put(&reply.encode_to_vec());
-    let outcome = Outcome::unknown(Code::Internal, Reason::Internal);
-    let settled = vec![Settled { ticket: batch.forwards[0].ticket, outcome, reply, endpoint: 1 }];
-    site.shard.settled(NOW, &SettledBatch { arena, settled });
+    site.settle(NOW, &reply);
     let said = frames(&site.said());
     let Some(gateway_frame::Member::Response(response)) = &said[0].member else { panic!("{said:?}") };
     assert_eq!(response.message, "m".repeat(255));
@@ -272,4 +281,55 @@ fn a_tokens_signature_comes_first() {
     let parts: Vec<&str> = token.split('.').collect();
     let unreadable = [parts[0], "not-base64!", parts[2]].join(".");
     assert_eq!(ring.verify(&unreadable, NOW.unix_s()), Err(TokenError::BadSignature));
+}
+
+// spec: C-7, W-2, W-9
+#[test]
+fn what_is_not_acknowledged_stops_no_frame_but_the_next_number() {
+    let settings = moorgate::session::Settings { in_flight_max: 2, window_max: 2, ..Default::default() };
+    let mut site = Site::with(settings, route()).welcomed(&bytes("hello-anonymous"));
+    assert_eq!([site.say(&cancel(1)).len(), site.say(&cancel(2)).len()], [1, 1]);
+    assert_eq!(site.say(&bytes("ping")).len(), 1, "the window is full, and frames are read");
+    let said = site.say(&cancel(3));
+    let Some(gateway_frame::Member::Error(error)) = &said[0].member else { panic!("{said:?}") };
+    assert_eq!((error.reason(), error.admitted), (Reason::InFlightExceeded, 2));
+}
+
+// spec: U-16
+#[test]
+fn a_route_may_ask_for_a_newer_protocol() {
+    let route = RouteSettings { protocol_min: 2, ..route() };
+    let mut site = Site::with(Default::default(), route).welcomed(&bytes("hello-anonymous"));
+    let said = site.say(&bytes("request"));
+    let Some(gateway_frame::Member::Response(response)) = &said[0].member else { panic!("{said:?}") };
+    assert_eq!(response.status, Code::FailedPrecondition.to_wire());
+    assert_eq!((response.reason(), response.execution()), (Reason::VersionTooLow, Execution::NotExecuted));
+}
+
+// spec: U-12, U-13
+#[test]
+fn access_counts_when_a_request_is_admitted() {
+    let expires = NOW.unix_s() + 10;
+    let claims = format!(r#"{{"sub":"alice","exp":{expires}}}"#);
+    let hello = v1::Hello {
+        version_min: 1,
+        version_max: 1,
+        access_token: mint(&key(), &claims.parse().unwrap()),
+        ..v1::Hello::default()
+    };
+    let mut frame = Vec::new();
+    put_frame(&mut frame, Numbers::NONE, member::client::HELLO, &hello);
+    let mut site =
+        Site::with(Default::default(), RouteSettings { anonymous: false, ..route() }).welcomed(&frame);
+    assert!(site.say(&bytes("request")).is_empty());
+    let later = Now { mono: NOW.mono + Duration::from_secs(11), unix_ms: NOW.unix_ms + 11_000 };
+    site.settle(later, &v1::Reply { payload: b"hello"[..].into(), ..v1::Reply::default() });
+    assert_eq!(site.said(), bytes("response-ok"), "it was admitted in time");
+    let request = v1::Request { command: 1, ..v1::Request::default() };
+    let mut frame = Vec::new();
+    put_frame(&mut frame, Numbers { seq: 2, ack: 1 }, member::client::REQUEST, &request);
+    site.shard.received(later, site.key, &frame);
+    let said = frames(&site.said());
+    let Some(gateway_frame::Member::Response(response)) = &said[0].member else { panic!("{said:?}") };
+    assert_eq!((response.status, response.reason()), (Code::Unauthenticated.to_wire(), Reason::TokenExpired));
 }

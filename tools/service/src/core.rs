@@ -567,7 +567,7 @@ mod tests {
         assert_eq!(result, Err(LinkFault::WrongService("chat".into())));
     }
 
-    // spec: F-9, L-22, L-39
+    // spec: F-9, L-22, L-39, L-47
     #[test]
     fn each_call_is_answered_once() {
         let mut core = ready();
