@@ -5,6 +5,7 @@ use crate::base::clock::Clock;
 use crate::base::counters::{Cells, Count, Totals};
 use crate::base::ids::{ServiceId, ShardId};
 use crate::base::mailbox::mailbox;
+use crate::base::pulse::Pulse;
 use crate::config::Settings;
 use crate::forward::{self, Forwarder, Readiness};
 use crate::limit::AddressTable;
@@ -24,6 +25,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+/// A loop that has not turned for this long is stuck.
+const STUCK_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 /// Messages that may wait in a mailbox; a message is one turn's batch.
 const MAILBOX: usize = 256;
 
@@ -78,7 +81,7 @@ pub struct Summary {
     pub requests: u64,
     /// Of these, answered with OK.
     pub ok: u64,
-    /// Whether all ended by itself before the drain's deadline.
+    /// Whether every connection was closed and every request answered.
     pub is_clean: bool,
 }
 
@@ -99,6 +102,9 @@ struct State {
     readiness: Vec<Arc<Readiness>>,
     services: Vec<String>,
     draining: AtomicBool,
+    clock: Clock,
+    /// Of every shard, then of every worker, as `cells`.
+    pulses: Vec<Arc<Pulse>>,
 }
 
 impl State {
@@ -114,7 +120,8 @@ impl State {
 
 impl Pages for State {
     fn is_live(&self) -> bool {
-        true
+        let now = self.clock.read().mono;
+        self.pulses.iter().all(|pulse| pulse.age(now) < STUCK_AFTER)
     }
 
     fn readiness(&self) -> Result<(), String> {
@@ -197,6 +204,8 @@ impl Gateway {
             readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
             services: settings.services.iter().map(|service| service.name.clone()).collect(),
             draining: AtomicBool::new(false),
+            clock: Clock::start(),
+            pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
         });
         let admin = match settings.admin {
             None => None,
@@ -241,7 +250,7 @@ impl Gateway {
         let per_address = settings.reactor.connections_per_address;
         let wiring = Wiring {
             settings,
-            clock: Clock::start(),
+            clock: self.state.clock,
             options: SocketOptions {
                 keepalive: settings.reactor.keepalive,
                 user_timeout: settings.reactor.user_timeout,
@@ -306,6 +315,7 @@ impl Gateway {
             hand_out: wiring.hand_out.clone(),
             handed: ends.handed,
             addresses: wiring.addresses.clone(),
+            pulse: self.state.pulses.get(id.index()).cloned().unwrap_or_default(),
             access: self.access_log.as_ref().map(AccessLog::sender),
             cells,
         };
@@ -347,6 +357,7 @@ impl Gateway {
             settled,
             commands: inbox,
             cells,
+            pulse: self.state.pulses.get(usize::from(shards.saturating_add(id))).cloned().unwrap_or_default(),
         };
         let thread = std::thread::Builder::new().name(format!("worker-{id}"));
         let thread = thread.spawn(move || WorkerLoop::new(parts).run())?;
@@ -423,7 +434,9 @@ impl Gateway {
             admin.stop();
         }
         let totals = self.state.totals();
+        let answered: u64 = Code::ALL.iter().map(|code| totals.outcomes(*code)).sum();
         is_clean &= totals.value(Count::ConnectionsAccepted) == totals.value(Count::ConnectionsClosed);
+        is_clean &= totals.value(Count::RequestsAdmitted) == answered;
         Summary {
             connections: totals.value(Count::ConnectionsAccepted),
             sessions: totals.value(Count::SessionsOpened),

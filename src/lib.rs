@@ -1,7 +1,7 @@
 //! Moorgate: the front door of an instant-messaging system.
 //!
 //! Everything that decides is pure; everything that touches the world is thin. The map of the house, from the
-//! bottom to the top; a module uses only what stands above it in this table:
+//! bottom to the top; a module uses only what stands above it in this table (`tests/tidy` has the order in force):
 //!
 //! | module | what it is for |
 //! | --- | --- |
@@ -14,9 +14,9 @@
 //! | [`forward`] | one worker's calls and its links to services |
 //! | [`shard`] | all connections and sessions of one thread |
 //! | [`telemetry`] | access log, diagnostics, metrics |
-//! | [`config`] | TOML to valid settings |
 //! | [`reactor`] | event loops: bytes between sockets and cores |
 //! | [`admin`] | the operator's HTTP |
+//! | [`config`] | TOML to valid settings |
 //! | [`gateway`] | assembles the parts, starts the threads, drains |
 
 pub mod admin;

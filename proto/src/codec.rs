@@ -73,10 +73,9 @@ fn cut(bytes: &[u8], max: usize) -> Result<Cut, FrameError> {
 /// ```
 #[derive(Debug, Default)]
 pub struct Assembler {
-    /// The beginning of a frame that has not arrived whole.
+    /// The beginning of a frame that has not arrived whole; or a whole one, which was handed out and is dropped at
+    /// the next call.
     partial: Vec<u8>,
-    /// `partial` is a frame that was handed out: drop it at the next call.
-    handed_out: bool,
 }
 
 impl Assembler {
@@ -90,7 +89,7 @@ impl Assembler {
         input: &mut &'i [u8],
         max: usize,
     ) -> Result<Option<&'a [u8]>, FrameError> {
-        if self.handed_out {
+        if self.is_handed_out() {
             self.clear();
         }
         if self.partial.is_empty() {
@@ -98,10 +97,7 @@ impl Assembler {
         }
         loop {
             match cut(&self.partial, max)? {
-                Cut::Whole(_) => {
-                    self.handed_out = true;
-                    return Ok(self.partial.get(LENGTH_BYTES..));
-                }
+                Cut::Whole(_) => return Ok(self.partial.get(LENGTH_BYTES..)),
                 Cut::Part(total) => {
                     let missing = total.saturating_sub(self.partial.len());
                     let (head, rest) = input.split_at(missing.min(input.len()));
@@ -147,9 +143,13 @@ impl Assembler {
         self.partial.extend_from_slice(bytes);
     }
 
+    fn is_handed_out(&self) -> bool {
+        matches!(cut(&self.partial, usize::MAX), Ok(Cut::Whole(_)))
+    }
+
     /// Bytes of an unfinished frame held in memory; 0: between frames.
     pub fn held_bytes(&self) -> usize {
-        if self.handed_out { 0 } else { self.partial.len() }
+        if self.is_handed_out() { 0 } else { self.partial.len() }
     }
 
     /// Heap bytes in use.
@@ -159,13 +159,12 @@ impl Assembler {
 
     /// The first bytes of the unfinished frame, with its length.
     pub fn held(&self) -> &[u8] {
-        if self.handed_out { &[] } else { &self.partial }
+        if self.is_handed_out() { &[] } else { &self.partial }
     }
 
     /// Drops an unfinished frame and its memory.
     pub fn clear(&mut self) {
         self.partial = Vec::new();
-        self.handed_out = false;
     }
 }
 
@@ -237,6 +236,7 @@ mod tests {
         Ok(found)
     }
 
+    // spec: F-2, F-5
     #[test]
     fn zero_and_huge_lengths_are_errors() {
         assert_eq!(frames(&[&[0, 0, 0, 0]], 10), Err(FrameError::Empty));
@@ -256,6 +256,7 @@ mod tests {
         assert_eq!(assembler.capacity_bytes(), 0);
     }
 
+    // spec: F-1
     #[test]
     fn a_frame_is_what_prost_would_write() {
         let request = v1::Request { command: 1, payload: vec![9; 200].into(), ..Default::default() };
@@ -271,6 +272,7 @@ mod tests {
     }
 
     proptest! {
+        // spec: F-9
         #[test]
         fn any_split_gives_the_same_frames(
             bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..12),

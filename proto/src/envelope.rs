@@ -201,6 +201,7 @@ mod tests {
         assert_eq!(member_of(&gateway(T::Error(Default::default()))), member::to_gateway::ERROR);
     }
 
+    // spec: E-1, E-2
     #[test]
     fn several_members_are_an_error() {
         let mut bytes = vec![0x4a, 0x00];
@@ -210,6 +211,7 @@ mod tests {
         assert_eq!(Envelope::decode(&[0x4a, 0x00, 0x4a, 0x00]), Err(EnvelopeError::SeveralMembers));
     }
 
+    // spec: E-4
     #[test]
     fn unknown_fields_are_ignored_and_unknown_members_are_found() {
         // Field 3 and field 64 (varints), then member 63.
@@ -219,6 +221,7 @@ mod tests {
         assert_eq!(envelope.member, Some((63, &[][..])));
     }
 
+    // spec: E-3
     #[test]
     fn a_member_that_is_no_message_is_malformed() {
         assert_eq!(Envelope::decode(&[0x48, 0x01]), Err(EnvelopeError::Malformed));

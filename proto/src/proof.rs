@@ -133,6 +133,7 @@ mod tests {
         }
     }
 
+    // spec: L-5, L-6, L-10
     #[test]
     fn a_proof_holds_for_its_facts_only() {
         let key = LinkKey::new(b"0123456789abcdef").unwrap();
@@ -146,6 +147,7 @@ mod tests {
         assert!(!facts().verify(&key, Prover::Service, b""));
     }
 
+    // spec: L-11
     #[test]
     fn short_secrets_are_refused_and_never_shown() {
         assert!(LinkKey::new(b"short").is_none());

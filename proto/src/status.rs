@@ -65,6 +65,7 @@ impl Code {
 mod tests {
     use super::Code;
 
+    // spec: S-1, S-2
     #[test]
     fn numbers_and_names_go_round() {
         for code in Code::ALL {

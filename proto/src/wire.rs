@@ -2,7 +2,7 @@
 //!
 //! Source: <https://protobuf.dev/programming-guides/encoding/>.
 
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use prost::encoding::{WireType, encoded_len_varint, key_len};
 
 /// The bytes are not a protobuf message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,14 +71,48 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
-        if let Some((&first, rest)) = self.rest.split_first()
-            && first < 0x80
-        {
-            self.rest = rest;
-            return Ok(u64::from(first));
+        let mut value = 0;
+        for (at, &byte) in self.rest.iter().take(VARINT_BYTES_MAX).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * at);
+            if byte < 0x80 {
+                // The last byte has room for one bit.
+                if at + 1 == VARINT_BYTES_MAX && byte > 1 {
+                    return Err(Malformed);
+                }
+                self.rest = self.rest.get(at + 1..).unwrap_or_default();
+                return Ok(value);
+            }
         }
-        prost::encoding::decode_varint(&mut self.rest).map_err(|_| Malformed)
+        Err(Malformed)
     }
+}
+
+const VARINT_BYTES_MAX: usize = 10;
+
+/// Appends a varint with one growth of `out`.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
+fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    if value < 0x80 {
+        return out.push(value as u8);
+    }
+    let mut bytes = [0; VARINT_BYTES_MAX];
+    let mut len = 0;
+    for byte in &mut bytes {
+        *byte = value as u8 | 0x80;
+        value >>= 7;
+        len += 1;
+        if value == 0 {
+            *byte &= 0x7f;
+            break;
+        }
+    }
+    out.extend_from_slice(bytes.get(..len).unwrap_or_default());
+}
+
+#[inline]
+fn put_key(number: u32, wire_type: WireType, out: &mut Vec<u8>) {
+    put_varint(u64::from(number << 3 | wire_type as u32), out);
 }
 
 const MAX_FIELD_NUMBER: u32 = (1 << 29) - 1;
@@ -108,8 +142,8 @@ macro_rules! varint_field {
             #[inline]
             fn put_field(&self, number: u32, out: &mut Vec<u8>) {
                 if *self != <$type>::default() {
-                    encode_key(number, WireType::Varint, out);
-                    encode_varint($to(*self), out);
+                    put_key(number, WireType::Varint, out);
+                    put_varint($to(*self), out);
                 }
             }
         }
@@ -200,6 +234,46 @@ pub(crate) fn bytes_field_len(number: u32, len: usize) -> usize {
 
 /// Writes the key and length of a bytes field; the content must follow.
 pub(crate) fn put_bytes_header(number: u32, len: usize, out: &mut Vec<u8>) {
-    encode_key(number, WireType::LengthDelimited, out);
-    encode_varint(len as u64, out);
+    put_key(number, WireType::LengthDelimited, out);
+    put_varint(len as u64, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn varints_are_those_of_the_library(value: u64, small in 0u64..100_000, tail: u8) {
+            for value in [value, small] {
+                let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+                put_varint(value, &mut ours);
+                prost::encoding::encode_varint(value, &mut theirs);
+                prop_assert_eq!(&ours, &theirs);
+                ours.push(tail);
+                let mut fields = Fields::new(&ours);
+                prop_assert_eq!(fields.varint(), Ok(value));
+                prop_assert_eq!(fields.rest, &[tail][..]);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_as_the_library_reads_them(bytes: Vec<u8>) {
+            let mut fields = Fields::new(&bytes);
+            let mut rest = bytes.as_slice();
+            let theirs = prost::encoding::decode_varint(&mut rest).map_err(|_| Malformed);
+            prop_assert_eq!(fields.varint(), theirs);
+            prop_assert!(theirs.is_err() || fields.rest == rest);
+        }
+    }
+
+    #[test]
+    fn an_endless_varint_is_malformed() {
+        for bytes in
+            [&[0xff; 11][..], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2], &[0x80], &[]]
+        {
+            assert_eq!(Fields::new(bytes).varint(), Err(Malformed));
+        }
+    }
 }

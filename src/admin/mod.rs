@@ -2,6 +2,7 @@
 //!
 //! It listens where clients cannot reach it; a request is small, and a slow peer is given up.
 
+use crate::base::clock::Clock;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -11,8 +12,10 @@ use std::time::Duration;
 
 /// A request above this size is refused.
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
-/// For a request to come whole, and for an answer to be taken.
+/// For a request to come whole, and for an answer to be taken: the next one waits for as long.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two tries to accept when the system refuses.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the pages show.
 pub trait Pages: Send + Sync {
@@ -46,8 +49,17 @@ impl Admin {
                 if stop.load(Ordering::Acquire) {
                     return;
                 }
-                if let Err(error) = stream.and_then(|stream| serve(stream, pages.as_ref())) {
-                    log::debug!("admin: {error}");
+                match stream {
+                    Ok(stream) => {
+                        if let Err(error) = serve(stream, pages.as_ref()) {
+                            log::debug!("admin: {error}");
+                        }
+                    }
+                    // Without descriptors accept fails at once, and would again: it must not spin meanwhile.
+                    Err(error) => {
+                        log::warn!("admin: {error}");
+                        std::thread::park_timeout(PAUSE);
+                    }
                 }
             }
         })?;
@@ -75,18 +87,23 @@ struct Answer {
 }
 
 fn serve(mut stream: TcpStream, pages: &dyn Pages) -> io::Result<()> {
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    let clock = Clock::start();
+    let until = clock.read().mono + TIMEOUT;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut request = Vec::new();
     let mut chunk = [0; 1024];
     let answer = loop {
+        // A zero timeout would mean none.
+        let left = until.since(clock.read().mono).max(Duration::from_millis(1));
+        stream.set_read_timeout(Some(left))?;
         let count = stream.read(&mut chunk)?;
         request.extend_from_slice(chunk.get(..count).unwrap_or_default());
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut parsed = httparse::Request::new(&mut headers);
         match parsed.parse(&request) {
             Ok(httparse::Status::Complete(_)) => break answer(parsed.method, parsed.path, pages),
-            Ok(httparse::Status::Partial) if count > 0 && request.len() < REQUEST_BYTES_MAX => {}
+            Ok(httparse::Status::Partial)
+                if count > 0 && request.len() < REQUEST_BYTES_MAX && clock.read().mono < until => {}
             Ok(httparse::Status::Partial) | Err(_) => break text("400 Bad Request", "not a request\n"),
         }
     };

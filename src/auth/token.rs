@@ -1,85 +1,14 @@
 //! Access tokens: JSON Web Tokens in compact form (RFC 7515, RFC 7519), HS256 and nothing else.
 
 use super::claims::{Expected, Payload};
-use super::{Claims, KeyRing, SigningKey};
+use super::{Claims, KeyRing, SigningKey, TokenError};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use moorgate_proto::status::Code;
-use moorgate_proto::v1::Reason;
 use ring::hmac;
 use serde::Deserialize;
 
 /// Longer tokens are refused unread; a Hello has 4 KiB for everything.
 const TOKEN_BYTES_MAX: usize = 3 * 1024;
-
-/// Why a token is no good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenError {
-    /// Not a JWT, or one with wrong types or fields that stand twice.
-    Malformed,
-    /// Longer than any good one.
-    TooLong,
-    /// Its header names another algorithm than its key's.
-    WrongAlgorithm,
-    /// Its header asks for an extension (`crit`) that is not understood.
-    CriticalExtension,
-    /// No key of that name.
-    UnknownKey,
-    /// The signature does not hold.
-    BadSignature,
-    /// `exp` has passed.
-    Expired,
-    /// `nbf` or `iat` lies in the future.
-    NotYetValid,
-    /// `iss` is another.
-    WrongIssuer,
-    /// `aud` does not name this gateway.
-    WrongAudience,
-    /// A claim out of its bounds, by name.
-    BadClaim(&'static str),
-}
-
-impl TokenError {
-    /// What the client is told.
-    pub fn wire(self) -> (Code, Reason) {
-        let reason = match self {
-            TokenError::Expired => Reason::TokenExpired,
-            TokenError::NotYetValid => Reason::TokenNotYetValid,
-            TokenError::Malformed
-            | TokenError::TooLong
-            | TokenError::WrongAlgorithm
-            | TokenError::CriticalExtension
-            | TokenError::UnknownKey
-            | TokenError::BadSignature
-            | TokenError::WrongIssuer
-            | TokenError::WrongAudience
-            | TokenError::BadClaim(_) => Reason::TokenInvalid,
-        };
-        (Code::Unauthenticated, reason)
-    }
-}
-
-impl std::fmt::Display for TokenError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            TokenError::Malformed => "the access token is not a well-formed JWT",
-            TokenError::TooLong => "the access token is too long",
-            TokenError::WrongAlgorithm => "the access token names another algorithm than its key's",
-            TokenError::CriticalExtension => "the access token asks for an extension that is not understood",
-            TokenError::UnknownKey => "the access token names a key that is not known here",
-            TokenError::BadSignature => "the signature of the access token does not hold",
-            TokenError::Expired => "the access token has expired",
-            TokenError::NotYetValid => "the access token is from the future",
-            TokenError::WrongIssuer => "the access token comes from another issuer",
-            TokenError::WrongAudience => "the access token is meant for another audience",
-            TokenError::BadClaim(claim) => {
-                return write!(f, "claim `{claim}` of the access token is out of bounds");
-            }
-        })
-    }
-}
-
-impl std::error::Error for TokenError {}
 
 #[derive(Deserialize)]
 struct Header<'a> {
@@ -192,6 +121,7 @@ mod tests {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
     }
 
+    // spec: A-7, A-12, A-13
     #[test]
     fn a_good_token_says_who() {
         let claims = ring().verify(&mint(&key("new", SECRET), &claims()), NOW).unwrap();
@@ -203,6 +133,7 @@ mod tests {
         assert!(ring().verify(&old, NOW).is_ok(), "the retiring key still counts");
     }
 
+    // spec: A-2, A-3
     #[test]
     fn the_vector_of_rfc_7515_a1_verifies() {
         let token = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6\
@@ -217,6 +148,7 @@ mod tests {
         assert_eq!(ring.verify(token, NOW), Err(TokenError::Malformed), "it has no sub");
     }
 
+    // spec: A-3
     #[test]
     fn algorithms_are_pinned() {
         let payload = claims().to_string();
@@ -235,6 +167,7 @@ mod tests {
         assert_eq!(ring().verify(&crit, NOW), Err(TokenError::CriticalExtension));
     }
 
+    // spec: A-4, A-16
     #[test]
     fn the_key_must_be_known_and_right() {
         let payload = claims().to_string();
@@ -247,6 +180,7 @@ mod tests {
         assert!(KeyRing::default().verify(&unknown, NOW).is_err());
     }
 
+    // spec: A-8, A-9
     #[test]
     fn times_are_integers_and_hold_within_the_leeway() {
         assert!(with("exp", json!(NOW - 29)).is_ok());
@@ -259,6 +193,7 @@ mod tests {
         assert!(with("iat", json!(NOW + 30)).is_ok());
     }
 
+    // spec: A-1, A-7, A-10, A-11, A-12, A-13, A-15
     #[test]
     fn issuer_audience_and_bounds_are_checked() {
         assert_eq!(with("iss", json!("mallory")), Err(TokenError::WrongIssuer));
@@ -278,6 +213,7 @@ mod tests {
         assert_eq!(ring().verify(&twice, NOW), Err(TokenError::Malformed));
     }
 
+    // spec: A-5
     #[test]
     fn secrets_are_never_shown() {
         assert_eq!(format!("{:?}", key("k", SECRET)), "SigningKey(k, ..)");
@@ -286,6 +222,7 @@ mod tests {
     }
 
     proptest! {
+        // spec: A-2
         #[test]
         fn a_changed_token_never_verifies(at in 0usize..200, byte in any::<u8>()) {
             let token = mint(&key("new", SECRET), &claims());

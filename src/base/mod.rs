@@ -7,6 +7,9 @@ pub mod counters;
 pub mod ids;
 pub mod mailbox;
 pub mod output;
+pub mod pulse;
 pub mod rng;
+#[cfg(test)]
+pub(crate) mod sizes;
 pub mod slab;
 pub mod wheel;

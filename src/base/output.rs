@@ -7,8 +7,8 @@ use moorgate_proto::time::Mono;
 pub struct Output {
     /// What to write; frames are appended here.
     pub bytes: Vec<u8>,
-    /// How many of them the socket has taken.
-    sent: usize,
+    /// How many of them the socket has taken: fewer than there are, which are bounded far below 4 GiB.
+    sent: u32,
     /// Since when the socket takes nothing.
     stalled: Mono,
     /// In the list of connections to be flushed.
@@ -24,7 +24,7 @@ impl Default for Output {
 impl Output {
     /// What the socket has not taken.
     pub fn unsent(&self) -> &[u8] {
-        self.bytes.get(self.sent..).unwrap_or_default()
+        self.bytes.get(self.sent as usize..).unwrap_or_default()
     }
 
     /// Whether the socket has taken everything.
@@ -49,7 +49,7 @@ impl Output {
 
     /// The socket took `count` bytes; what is left has to wait for it. Returns the buffer once it is used up.
     pub fn took(&mut self, now: Mono, count: usize) -> Option<Vec<u8>> {
-        self.sent = self.sent.saturating_add(count);
+        self.sent = self.sent.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         if self.is_empty() {
             self.sent = 0;
             self.stalled = Mono::NEVER;
@@ -61,8 +61,8 @@ impl Output {
             self.stalled = now;
         }
         // A client that always reads a little must not let the sent part pile up.
-        if self.sent > self.bytes.len() / 2 {
-            self.bytes.drain(..self.sent);
+        if self.sent as usize > self.bytes.len() / 2 {
+            self.bytes.drain(..self.sent as usize);
             self.sent = 0;
         }
         None

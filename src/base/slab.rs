@@ -62,7 +62,8 @@ impl<Tag> fmt::Debug for Key<Tag> {
 #[derive(Debug)]
 pub struct GenSlab<Tag, T> {
     entries: slab::Slab<T>,
-    /// One per slot ever used; moves on when its entry is removed.
+    /// One per slot ever used; moves on when its entry is removed. Begins with 1: the number 0, which a peer sends by
+    /// leaving a key out, names no entry.
     generations: Vec<u32>,
     tag: PhantomData<fn() -> Tag>,
 }
@@ -79,7 +80,7 @@ impl<Tag, T> GenSlab<Tag, T> {
     pub fn insert(&mut self, value: T) -> Key<Tag> {
         let index = self.entries.insert(value);
         if index >= self.generations.len() {
-            self.generations.resize(index.saturating_add(1), 0);
+            self.generations.resize(index.saturating_add(1), 1);
         }
         let generation = self.generations.get(index).copied().unwrap_or_default();
         Key::new(index as u32, generation)
@@ -149,6 +150,7 @@ mod tests {
     fn an_old_key_never_finds_the_successor() {
         let mut slab = GenSlab::<Tag, &str>::default();
         let old = slab.insert("old");
+        assert_eq!(slab.get(Key::from_u64(0)), None, "0 is no key");
         assert_eq!(slab.remove(old), Some("old"));
         let new = slab.insert("new");
         assert_eq!(old.index(), new.index());

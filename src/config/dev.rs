@@ -9,6 +9,7 @@ use crate::telemetry::AccessTarget;
 use crate::{forward, session, shard};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What `--dev` still leaves open.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         reactor: reactor::Settings {
             listeners: vec![listener],
             connections_per_address: None,
+            // Whoever presses Ctrl-C waits.
+            drain_timeout: Duration::from_secs(5),
             ..reactor::Settings::default()
         },
         // Room for 8,000 clients with 16 requests of 1 KiB each: whoever tries it out is to see figures, not limits.

@@ -129,7 +129,7 @@ fn route<'a>(mut section: Section<'a>, services: &[String]) -> Way<'a> {
     let span = commands.unwrap_or(Span { first: 0, last: 0 });
     let default = RouteSettings::new(span, id);
     let roles = |value: &_| list(value, "a list such as [\"admin\"]", |role| Ok(role.to_owned()));
-    let (shortest, longest) = (Duration::from_millis(1), super::validate::TIME_MAX);
+    let (shortest, longest) = (Duration::from_millis(1), text::TIME_MAX);
     let settings = RouteSettings {
         versions: section.read("versions", numbers).unwrap_or(default.versions),
         anonymous: section.flag("anonymous"),

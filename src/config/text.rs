@@ -4,6 +4,9 @@ use crate::routing::Span;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// Longer than any timeout that makes sense.
+pub(super) const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// `"250ms"`, `"30s"`, `"5m"`.
 pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
     let wrong = |_| format!("`{text}` is not a time; write for example \"250ms\", \"30s\" or \"5m\"");

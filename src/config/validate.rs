@@ -15,9 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longer than any timeout that makes sense.
-pub(super) const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
-const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=TIME_MAX;
+const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=text::TIME_MAX;
 /// What the kernel takes for the idle time before a keepalive probe.
 const KEEPALIVES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(9 * 3600);
 /// Threads of one kind.

@@ -7,14 +7,13 @@ use crate::base::ids::{CallKey, LinkKey, ServiceId, SessionId, ShardId, Ticket};
 use crate::base::wheel::Alarm;
 use crate::relay::{Forward, ForwardBatch, Outcome, Settled};
 use crate::routing::{Candidate, Order};
-use moorgate_proto::codec::put_frame;
+use moorgate_proto::codec::{LENGTH_BYTES, frame_len, put_frame};
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::to_service;
-use moorgate_proto::limits::FRAME_OVERHEAD;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Reason};
-use moorgate_proto::view::{CallView, RequestView};
+use moorgate_proto::view::{Body, CallView, RequestView};
 
 /// Why a call cannot be sent now.
 enum Unsendable {
@@ -22,7 +21,12 @@ enum Unsendable {
     NoLink,
     /// Every ready link is at its bound.
     NoRoom,
+    /// The link that the call's session is bound to is at its bound; others may have room.
+    LinkFull,
 }
+
+/// Calls that wait for their own link are passed over, up to this many at once: the rest waits behind them.
+const PASSED_OVER_MAX: usize = 64;
 
 impl Forwarder {
     /// What a shard has decided in one turn.
@@ -69,7 +73,7 @@ impl Forwarder {
         match unsendable {
             Ok(()) => self.arm_call(key, forward.deadline),
             Err(Unsendable::NoLink) => self.refuse(now, key, Reason::NoEndpoint),
-            Err(Unsendable::NoRoom) => self.wait(now, key, order, content),
+            Err(Unsendable::NoRoom | Unsendable::LinkFull) => self.wait(now, key, order, content),
         }
     }
 
@@ -110,16 +114,17 @@ impl Forwarder {
         };
         let Some(call) = self.calls.get_mut(key) else { return Ok(()) };
         let Some(link) = self.links.get_mut(link_key) else { return Err(Unsendable::NoLink) };
-        if view.payload.len().saturating_add(FRAME_OVERHEAD).saturating_add(caller.len())
-            > link.frame_bytes_max
-        {
+        let ordered = self.routes.route(call.route).is_some_and(|route| route.order == Order::Session);
+        let session_id = call.session_id;
+        let frame = encode(key, call.deadline.since(now), &view, caller, ordered.then_some(&session_id));
+        // Not the payload alone: what else a client may send (a trace) must not make the service end the link.
+        let frame_bytes = frame_len(Numbers::NONE, to_service::CALL, frame.body_len());
+        if frame_bytes.saturating_sub(LENGTH_BYTES) > link.frame_bytes_max {
             let outcome = Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge);
             self.settle(key, outcome, &[], 0);
             self.finish(now, key);
             return Ok(());
         }
-        let ordered = self.routes.route(call.route).is_some_and(|route| route.order == Order::Session);
-        let frame = encode(key, call.deadline.since(now), &view, caller, ordered.then_some(&call.session_id));
         put_frame(&mut link.output.bytes, Numbers::NONE, to_service::CALL, &frame);
         link.outstanding = link.outstanding.saturating_add(1);
         call.state = CallState::Sent(link_key);
@@ -144,9 +149,20 @@ impl Forwarder {
         if let Some((key, link)) = pinned
             && link.is_ready()
         {
-            return if link.has_room(output_max) { Ok(key) } else { Err(Unsendable::NoRoom) };
+            return if link.has_room(output_max) { Ok(key) } else { Err(Unsendable::LinkFull) };
         }
         let links = &self.links;
+        if let [endpoint] = entry.endpoints.as_slice()
+            && let [slot] = endpoint.slots.as_slice()
+        {
+            // Nothing to choose from: the common case of a small deployment.
+            let link = slot.link.and_then(|key| Some((key, links.get(key)?)));
+            return match link {
+                Some((key, link)) if link.has_room(output_max) => Ok(key),
+                Some((_, link)) if link.is_ready() => Err(Unsendable::NoRoom),
+                _ => Err(Unsendable::NoLink),
+            };
+        }
         let best = |endpoint: &super::Endpoint| {
             let links = endpoint.slots.iter().filter_map(|slot| Some((slot.link?, links.get(slot.link?)?)));
             links
@@ -191,27 +207,37 @@ impl Forwarder {
     }
 
     fn send_all_waiting(&mut self, now: Mono, service: ServiceId) {
+        let mut kept = Vec::new();
         while let Some(key) =
             self.services.get_mut(service.index()).and_then(|service| service.waiting.pop_front())
         {
-            let Some(call) = self.calls.get_mut(key) else { continue };
-            let CallState::Waiting { caller, request } = &mut call.state else { continue };
-            let (caller, request) = (std::mem::take(caller), std::mem::take(request));
-            if call.deadline <= now {
-                self.expire_unsent(now, key);
-                continue;
-            }
-            let result = self.send(now, key, (&caller, &request));
-            if result.is_err() {
-                if let Some(call) = self.calls.get_mut(key) {
-                    call.state = CallState::Waiting { caller, request };
-                }
-                if let Some(service) = self.services.get_mut(service.index()) {
-                    service.waiting.push_front(key);
-                }
-                return;
+            let Err(unsendable) = self.send_kept(now, key) else { continue };
+            kept.push(key);
+            if !matches!(unsendable, Unsendable::LinkFull) || kept.len() > PASSED_OVER_MAX {
+                break;
             }
         }
+        if let Some(service) = self.services.get_mut(service.index()) {
+            kept.into_iter().rev().for_each(|key| service.waiting.push_front(key));
+        }
+    }
+
+    /// Sends a call that waits, if it still does.
+    fn send_kept(&mut self, now: Mono, key: CallKey) -> Result<(), Unsendable> {
+        let Some(call) = self.calls.get_mut(key) else { return Ok(()) };
+        let CallState::Waiting { caller, request } = &mut call.state else { return Ok(()) };
+        let (caller, request) = (std::mem::take(caller), std::mem::take(request));
+        if call.deadline <= now {
+            self.expire_unsent(now, key);
+            return Ok(());
+        }
+        let result = self.send(now, key, (&caller, &request));
+        if result.is_err()
+            && let Some(call) = self.calls.get_mut(key)
+        {
+            call.state = CallState::Waiting { caller, request };
+        }
+        result
     }
 
     /// A call's client no longer wants it.

@@ -54,6 +54,7 @@ impl Forwarder {
             boot_id: self.boot_id,
             service: &service.settings.name,
             key: service.settings.key.as_ref(),
+            frame_bytes_max: self.settings.frame_bytes_max,
         };
         link.hello(now, deadline, identity, nonce);
         self.list(key);

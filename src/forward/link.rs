@@ -29,6 +29,8 @@ pub struct LinkIdentity<'a> {
     pub service: &'a str,
     /// Shared with the service; `None`: the deployment does without proofs.
     pub key: Option<&'a LinkKey>,
+    /// The largest frame that is taken, in bytes.
+    pub frame_bytes_max: usize,
 }
 
 /// Why a HelloAck is not accepted.
@@ -130,7 +132,7 @@ impl Link {
             service: identity.service.to_owned(),
             nonce: nonce.to_vec().into(),
             purpose: v1::LinkPurpose::Main.into(),
-            frame_bytes_max: 0,
+            frame_bytes_max: u32::try_from(identity.frame_bytes_max).unwrap_or(u32::MAX),
             pushes_max: 0,
         };
         self.put(to_service::HELLO, &hello);

@@ -25,6 +25,8 @@ mod link;
 mod order;
 mod replies;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use link::LinkIdentity;

@@ -83,6 +83,7 @@ impl Orders {
 mod tests {
     use super::*;
 
+    // spec: L-29
     #[test]
     fn one_at_a_time_in_order() {
         let line = Line { shard: ShardId(0), session: SessionKey::new(1, 0) };

@@ -117,6 +117,7 @@ impl Forwarder {
             boot_id: self.boot_id,
             service: &service.settings.name,
             key: service.settings.key.as_ref(),
+            frame_bytes_max: self.settings.frame_bytes_max,
         };
         link.acknowledged(&ack, identity, nonce).map_err(LinkFault::Refused)?;
         let heartbeat_due = link.deadline(self.settings.heartbeat);
@@ -195,9 +196,9 @@ impl Forwarder {
         self.ready_changed(key, was_ready);
         if was_ready {
             self.settle_stranded(now, service);
-        } else {
-            self.send_waiting(now, service);
         }
+        // It may have come up, or grant more than before.
+        self.send_waiting(now, service);
         Ok(())
     }
 }

@@ -45,6 +45,8 @@ pub type Inbox<T> = crate::base::mailbox::Inbox<T>;
 const WAKER: mio::Token = mio::Token(usize::MAX);
 /// A loop that could not hand a batch over tries again after this time at the latest.
 const RETRY: Duration = Duration::from_millis(1);
+/// A loop with nothing to do turns after this time all the same, to show that it can.
+const BEAT: Duration = Duration::from_secs(1);
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 /// Reads of one socket in one turn; what is left is read in the next.
@@ -63,17 +65,17 @@ pub fn poll_with_bell() -> io::Result<(mio::Poll, LoopBell)> {
 }
 
 /// How long a loop may sleep.
-fn sleep_time(now: Now, deadline: Option<Mono>, is_busy: bool, is_held: bool) -> Option<Duration> {
+fn sleep_time(now: Now, deadline: Option<Mono>, is_busy: bool, is_held: bool) -> Duration {
     if is_busy {
-        return Some(Duration::ZERO);
+        return Duration::ZERO;
     }
-    let until = deadline.map(|deadline| deadline.since(now.mono));
-    if is_held { Some(until.map_or(RETRY, |until| until.min(RETRY))) } else { until }
+    let until = deadline.map_or(BEAT, |deadline| deadline.since(now.mono));
+    until.min(if is_held { RETRY } else { BEAT })
 }
 
 /// Waits for events; an interrupted wait is one without events.
-fn wait(poll: &mut mio::Poll, events: &mut mio::Events, timeout: Option<Duration>) {
-    if let Err(error) = poll.poll(events, timeout)
+fn wait(poll: &mut mio::Poll, events: &mut mio::Events, timeout: Duration) {
+    if let Err(error) = poll.poll(events, Some(timeout))
         && error.kind() != io::ErrorKind::Interrupted
     {
         log::error!("poll failed: {error}");
@@ -87,11 +89,11 @@ mod tests {
     #[test]
     fn a_loop_sleeps_until_its_deadline_unless_there_is_work() {
         let now = Now { mono: Mono::ZERO + Duration::from_secs(5), unix_ms: 0 };
-        let due = Some(Mono::ZERO + Duration::from_secs(7));
-        assert_eq!(sleep_time(now, None, false, false), None);
-        assert_eq!(sleep_time(now, due, false, false), Some(Duration::from_secs(2)));
-        assert_eq!(sleep_time(now, Some(Mono::ZERO), false, false), Some(Duration::ZERO));
-        assert_eq!(sleep_time(now, due, true, false), Some(Duration::ZERO));
-        assert_eq!(sleep_time(now, due, false, true), Some(RETRY));
+        let due = Some(Mono::ZERO + Duration::from_millis(5_700));
+        assert_eq!(sleep_time(now, None, false, false), BEAT);
+        assert_eq!(sleep_time(now, due, false, false), Duration::from_millis(700));
+        assert_eq!(sleep_time(now, Some(Mono::ZERO), false, false), Duration::ZERO);
+        assert_eq!(sleep_time(now, due, true, false), Duration::ZERO);
+        assert_eq!(sleep_time(now, due, false, true), RETRY);
     }
 }

@@ -8,6 +8,7 @@ use super::{sleep_time, wait};
 use crate::base::clock::{Clock, Now};
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::ConnectionKey;
+use crate::base::pulse::Pulse;
 use crate::limit::AddressTable;
 use crate::relay::{AccessRecord, ForwardBatch, SettledBatch};
 use crate::session::Fault;
@@ -75,6 +76,8 @@ pub struct ShardParts {
     pub access: Option<crossbeam_channel::Sender<Vec<AccessRecord>>>,
     /// Where it counts.
     pub cells: Arc<Cells>,
+    /// Tells that it turns.
+    pub pulse: Arc<Pulse>,
 }
 
 struct Socket {
@@ -133,8 +136,10 @@ impl ShardLoop {
             self.sleep(now, &mut events);
             now = self.parts.clock.read();
             self.parts.cells.count(Count::Wakeups);
+            self.parts.pulse.beat(now.mono);
             self.turn(now, &events);
         }
+        self.parts.pulse.end();
     }
 
     fn sleep(&mut self, now: Now, events: &mut mio::Events) {
@@ -146,9 +151,7 @@ impl ShardLoop {
         let timeout = sleep_time(now, deadline, is_busy, self.held.is_some());
         let ShardParts { poll, bell, settled, commands, handed, .. } = &mut self.parts;
         let idle = || settled.is_empty() && commands.is_empty() && handed.is_empty();
-        bell.sleep(idle, |may_wait| {
-            wait(poll, events, if may_wait { timeout } else { Some(Duration::ZERO) })
-        });
+        bell.sleep(idle, |may_wait| wait(poll, events, if may_wait { timeout } else { Duration::ZERO }));
     }
 
     fn turn(&mut self, now: Now, events: &mio::Events) {

@@ -5,6 +5,7 @@ use super::{EVENTS_PER_TURN, Inbox, LoopBell, Outbox, READ_BYTES, READS_PER_TURN
 use crate::base::clock::{Clock, Now};
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{LinkKey, ShardId};
+use crate::base::pulse::Pulse;
 use crate::forward::{Forwarder, LinkCommand};
 use crate::relay::{ForwardBatch, SettledBatch};
 use mio::Interest;
@@ -44,6 +45,8 @@ pub struct WorkerParts {
     pub commands: Inbox<WorkerCommand>,
     /// Where it counts.
     pub cells: Arc<Cells>,
+    /// Tells that it turns.
+    pub pulse: Arc<Pulse>,
 }
 
 struct Socket {
@@ -91,10 +94,12 @@ impl WorkerLoop {
             self.sleep(now, &mut events);
             now = self.parts.clock.read();
             self.parts.cells.count(Count::Wakeups);
+            self.parts.pulse.beat(now.mono);
             self.turn(now, &events);
         }
         self.parts.forwarder.stop(now.mono);
         self.hand_over();
+        self.parts.pulse.end();
     }
 
     fn sleep(&mut self, now: Now, events: &mut mio::Events) {
@@ -103,9 +108,7 @@ impl WorkerLoop {
         let timeout = sleep_time(now, deadline, !self.backlog.is_empty(), is_held);
         let WorkerParts { poll, bell, forwards, commands, .. } = &mut self.parts;
         let idle = || forwards.is_empty() && commands.is_empty();
-        bell.sleep(idle, |may_wait| {
-            wait(poll, events, if may_wait { timeout } else { Some(Duration::ZERO) })
-        });
+        bell.sleep(idle, |may_wait| wait(poll, events, if may_wait { timeout } else { Duration::ZERO }));
     }
 
     fn turn(&mut self, now: Now, events: &mio::Events) {

@@ -18,20 +18,26 @@ use std::collections::VecDeque;
 /// Bytes of frames kept for one session, payloads included; beyond it payloads go.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
-/// A numbered frame, as it was written.
-#[derive(Debug)]
-struct Kept {
-    frame: Box<[u8]>,
-}
-
 #[derive(Debug, Default)]
 struct Queues {
     /// Encoded Responses without a number, in the order of their answers.
     waiting: VecDeque<Box<[u8]>>,
-    /// Numbered and unacknowledged; the first has the number `acked + 1`.
-    window: VecDeque<Kept>,
-    /// Bytes in both.
-    bytes: usize,
+    waiting_bytes: usize,
+    /// Lengths of the frames that are numbered and unacknowledged; the first has the number `acked + 1`.
+    window: VecDeque<u32>,
+    /// Those frames as they were written, one after the other: a ring, so that none needs an allocation.
+    frames: VecDeque<u8>,
+}
+
+impl Queues {
+    fn bytes(&self) -> usize {
+        self.waiting_bytes.saturating_add(self.frames.len())
+    }
+
+    fn keep(&mut self, frame: &[u8]) {
+        self.window.push_back(u32::try_from(frame.len()).unwrap_or(u32::MAX));
+        self.frames.extend(frame);
+    }
 }
 
 /// The numbers of what one session's client gets.
@@ -73,7 +79,7 @@ impl Down {
 
     /// Bytes kept.
     pub fn kept_bytes(&self) -> usize {
-        self.queues.as_ref().map_or(0, |queues| queues.bytes)
+        self.queues.as_ref().map_or(0, |queues| queues.bytes())
     }
 
     /// Applies a cumulative acknowledgement; lower ones change nothing.
@@ -87,8 +93,8 @@ impl Down {
         if let Some(queues) = &mut self.queues {
             while self.acked < ack {
                 self.acked = self.acked.saturating_add(1);
-                if let Some(kept) = queues.window.pop_front() {
-                    queues.bytes = queues.bytes.saturating_sub(kept.frame.len());
+                if let Some(len) = queues.window.pop_front() {
+                    queues.frames.drain(..queues.frames.len().min(len as usize));
                 }
             }
         }
@@ -106,24 +112,22 @@ impl Down {
                 let start = out.len();
                 put_frame(out, numbers, RESPONSE, response);
                 let len = out.len().saturating_sub(start);
-                let frame: Box<[u8]> = if queues.bytes.saturating_add(len) > KEPT_BYTES_MAX {
+                if queues.bytes().saturating_add(len) > KEPT_BYTES_MAX {
                     let bare = without_payload(response);
                     let mut frame = Vec::with_capacity(frame_len(numbers, RESPONSE, bare.body_len()));
                     put_frame(&mut frame, numbers, RESPONSE, &bare);
-                    frame.into_boxed_slice()
+                    queues.keep(&frame);
                 } else {
-                    out.get(start..).unwrap_or_default().into()
-                };
-                queues.bytes = queues.bytes.saturating_add(frame.len());
-                queues.window.push_back(Kept { frame });
+                    queues.keep(out.get(start..).unwrap_or_default());
+                }
                 true
             }
             _ => {
-                let full = queues.bytes.saturating_add(response.payload.len()) > KEPT_BYTES_MAX;
+                let full = queues.bytes().saturating_add(response.payload.len()) > KEPT_BYTES_MAX;
                 let kept = if full { without_payload(response) } else { *response };
                 let mut body = Vec::with_capacity(kept.body_len());
                 kept.put(&mut body);
-                queues.bytes = queues.bytes.saturating_add(body.len());
+                queues.waiting_bytes = queues.waiting_bytes.saturating_add(body.len());
                 queues.waiting.push_back(body.into_boxed_slice());
                 false
             }
@@ -141,9 +145,8 @@ impl Down {
             self.sent = self.sent.saturating_add(1);
             let start = out.len();
             put_frame(out, Numbers { seq: self.sent, ack: admitted }, RESPONSE, &Encoded(&body));
-            let frame: Box<[u8]> = out.get(start..).unwrap_or_default().into();
-            queues.bytes = queues.bytes.saturating_sub(body.len()).saturating_add(frame.len());
-            queues.window.push_back(Kept { frame });
+            queues.waiting_bytes = queues.waiting_bytes.saturating_sub(body.len());
+            queues.keep(out.get(start..).unwrap_or_default());
             written = written.saturating_add(1);
         }
         written
@@ -154,6 +157,12 @@ impl Down {
         if self.queues.as_ref().is_some_and(|queues| queues.waiting.is_empty() && queues.window.is_empty()) {
             self.queues = None;
         }
+    }
+
+    /// Whether it holds no memory but its own.
+    #[cfg(test)]
+    pub(super) fn is_bare(&self) -> bool {
+        self.queues.is_none()
     }
 }
 
@@ -182,6 +191,7 @@ mod tests {
         found
     }
 
+    // spec: D-1, D-4, W-5, W-6
     #[test]
     fn numbers_are_given_at_the_output_and_kept_until_acknowledged() {
         let mut down = Down::default();
@@ -213,6 +223,7 @@ mod tests {
         assert!(down.is_waiting());
     }
 
+    // spec: D-4, D-6
     #[test]
     fn over_the_byte_bound_only_payloads_go() {
         let mut down = Down::default();

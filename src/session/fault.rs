@@ -213,6 +213,7 @@ impl From<EnvelopeError> for Fault {
 mod tests {
     use super::*;
 
+    // spec
     #[test]
     fn a_broken_contract_is_no_reason_to_reconnect_and_a_lost_race_is() {
         let allowed = |fault: Fault| fault.error(3, None).reconnect.unwrap().allowed;

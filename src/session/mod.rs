@@ -20,6 +20,8 @@ mod down;
 mod fault;
 mod opening;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod up;
 
 pub use down::Down;
@@ -30,7 +32,7 @@ pub use up::{Arrival, CancelTarget, Up};
 
 pub use opening::open;
 
-use crate::base::ids::{ConnectionKey, SessionId};
+use crate::base::ids::ConnectionKey;
 use crate::relay::Caller;
 use crate::routing::RoleMask;
 use moorgate_proto::time::Mono;
@@ -51,8 +53,6 @@ pub enum Expiry {
 /// A session that is open.
 #[derive(Debug)]
 pub struct Session {
-    /// Opaque to the client, in logs and calls.
-    pub id: SessionId,
     /// The connection that it is attached to.
     pub connection: ConnectionKey,
     /// Who asks.
@@ -63,10 +63,8 @@ pub struct Session {
     pub version: u32,
     /// Bits of `v1::Feature` in force.
     pub features: u64,
-    /// Interval of the heartbeat; silence for twice this long ends the connection.
-    pub heartbeat: Duration,
-    /// The largest frame towards the client, in bytes.
-    pub frame_bytes_max: usize,
+    heartbeat_ms: u32,
+    frame_bytes_max: u32,
     /// Of the access token.
     pub expiry: Expiry,
     /// Requests.
@@ -77,26 +75,29 @@ pub struct Session {
 
 impl Session {
     /// A session as it was opened, attached to `connection`.
-    pub fn new(
-        id: SessionId,
-        connection: ConnectionKey,
-        opened: &Opened,
-        roles: RoleMask,
-        caller: Arc<Caller>,
-    ) -> Session {
+    pub fn new(connection: ConnectionKey, opened: &Opened, roles: RoleMask, caller: Arc<Caller>) -> Session {
         Session {
-            id,
             connection,
             caller,
             roles,
             version: opened.version,
             features: opened.features,
-            heartbeat: opened.heartbeat,
-            frame_bytes_max: opened.frame_bytes_max,
+            heartbeat_ms: u32::try_from(opened.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            frame_bytes_max: u32::try_from(opened.frame_bytes_max).unwrap_or(u32::MAX),
             expiry: opened.expiry,
             up: Up::default(),
             down: Down::default(),
         }
+    }
+
+    /// Interval of the heartbeat; silence for twice this long ends the connection.
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis(u64::from(self.heartbeat_ms))
+    }
+
+    /// The largest frame towards the client, in bytes.
+    pub fn frame_bytes_max(&self) -> usize {
+        self.frame_bytes_max as usize
     }
 
     /// Requests that are unanswered plus Responses that are unacknowledged.
@@ -117,5 +118,11 @@ impl Session {
     pub fn shrink(&mut self) {
         self.up.shrink();
         self.down.shrink();
+    }
+
+    /// Whether it holds no memory but its own.
+    #[cfg(test)]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.up.is_bare() && self.down.is_bare()
     }
 }

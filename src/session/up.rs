@@ -109,12 +109,19 @@ impl Up {
             self.pending = Vec::new();
         }
     }
+
+    /// Whether it holds no memory but its own.
+    #[cfg(test)]
+    pub(super) fn is_bare(&self) -> bool {
+        self.pending.capacity() == 0
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    // spec: E-11, U-2, U-3, U-4
     #[test]
     fn numbers_are_consumed_once_and_in_order() {
         let mut up = Up::default();
@@ -125,6 +132,7 @@ mod tests {
         assert_eq!(up.arrive(1), Ok(Arrival::Repeated));
     }
 
+    // spec: C-2, C-5, U-5
     #[test]
     fn each_is_answered_once() {
         let mut up = Up::default();

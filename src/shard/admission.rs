@@ -10,8 +10,9 @@ use crate::session::{Arrival, Fault, Session};
 use moorgate_proto::envelope::member::client::REQUEST;
 use moorgate_proto::limits::{FRAME_OVERHEAD, IDEMPOTENCY_KEY_BYTES, MESSAGE_BYTES, NAME_BYTES};
 use moorgate_proto::status::Code;
-use moorgate_proto::v1::{Execution, Reason};
+use moorgate_proto::v1::{self, Execution, Reason};
 use moorgate_proto::view::{ReplyView, RequestView, ResponseView};
+use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,10 +58,13 @@ impl Shard {
             return Ok(());
         }
         let view = RequestView::decode(body).map_err(|_| Fault::Malformed(REQUEST))?;
+        // It is passed on as it came: a service that decodes the whole call would end the link, for everybody on it.
+        v1::Trace::decode(view.trace).map_err(|_| Fault::Malformed(REQUEST))?;
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
         };
         session.up.admit();
+        self.cells.count(Count::RequestsAdmitted);
         let request_bytes = u32::try_from(view.payload.len()).unwrap_or(u32::MAX);
         let admitted = match admit(session, &view, now, &self.routes) {
             Ok(_) if self.outstanding.len() >= self.settings.outstanding_max => {
@@ -109,10 +113,7 @@ impl Shard {
             Arrival::Next if session.in_flight() >= self.session_settings.in_flight_max as usize => {
                 Err(Fault::InFlightExceeded(self.session_settings.in_flight_max))
             }
-            Arrival::Next => {
-                self.cells.count(Count::RequestsAdmitted);
-                Ok(true)
-            }
+            Arrival::Next => Ok(true),
         }
     }
 
@@ -172,6 +173,7 @@ impl Shard {
             return;
         };
         let up_seq = session.up.admit();
+        self.cells.count(Count::RequestsAdmitted);
         self.answer(now, session_key, &Asked::refused(up_seq, 0, outcome), &ReplyView::default());
     }
 
@@ -217,7 +219,7 @@ impl Shard {
             return;
         };
         let (key, caller) = (session.connection, session.caller.clone());
-        let frame_bytes_max = session.frame_bytes_max;
+        let frame_bytes_max = session.frame_bytes_max();
         let mut response = response(asked.up_seq, asked.outcome, reply);
         if response.payload.len().saturating_add(FRAME_OVERHEAD) > frame_bytes_max {
             self.cells.count(Count::PayloadsDropped);

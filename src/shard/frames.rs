@@ -210,7 +210,7 @@ impl Shard {
                 crate::session::Expiry::Never => Mono::NEVER,
                 crate::session::Expiry::At(due) | crate::session::Expiry::Grace(due) => due,
             };
-            connection.silence_deadline(session.heartbeat).min(expiry)
+            connection.silence_deadline(session.heartbeat()).min(expiry)
         });
         silence
             .min(connection.frame_deadline(self.settings.frame_timeout))

@@ -21,6 +21,8 @@ mod greeting;
 mod opening;
 mod output;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use closing::{CloseReason, End};
@@ -81,6 +83,16 @@ struct Outstanding {
     caller: Arc<Caller>,
 }
 
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drain {
+    No,
+    /// Requests are served until then.
+    Until(Mono),
+    /// Everything was closed.
+    Over,
+}
+
 /// One thread's connections and sessions. See the module's page.
 #[derive(Debug)]
 pub struct Shard {
@@ -107,8 +119,7 @@ pub struct Shard {
     spare_buffers: Vec<Vec<u8>>,
     partial_bytes: usize,
     greetings: Greetings,
-    /// When the drain ends, once it has begun.
-    draining: Option<Mono>,
+    drain: Drain,
 }
 
 impl Shard {
@@ -137,16 +148,16 @@ impl Shard {
             spare_buffers: Vec::new(),
             partial_bytes: 0,
             greetings: Greetings::default(),
-            draining: None,
+            drain: Drain::No,
         }
     }
 
-    /// Takes a new connection.
+    /// Takes a new connection. It may get the place of one that has ended: [`Shard::next_ended`] comes first.
     ///
     /// # Errors
     /// The bytes to send before closing it, when there is no room for it.
     pub fn accepted(&mut self, now: Now, peer: SocketAddr) -> Result<ConnectionKey, Vec<u8>> {
-        if self.draining.is_some() {
+        if self.drain != Drain::No {
             return Err(farewell(&Fault::Shutdown));
         }
         if self.connections.len() >= self.settings.connections_max {
@@ -156,6 +167,11 @@ impl Shard {
         self.cells.count(Count::ConnectionsAccepted);
         let deadline = now.mono + self.settings.handshake_timeout;
         let key = self.connections.insert(Connection::new(now.mono, peer, deadline));
+        let taken = |(ended, _): &(ConnectionKey, End)| ended.index() == key.index();
+        debug_assert!(
+            !self.ended.iter().any(taken),
+            "a socket that has ended is closed before another comes"
+        );
         self.arm(key, deadline);
         Ok(key)
     }
@@ -199,9 +215,13 @@ impl Shard {
         (!self.access.is_empty()).then(|| std::mem::take(&mut self.access))
     }
 
-    /// Whether everything has ended after [`Shard::drain`].
+    /// Whether everything has ended after [`Shard::drain`]; past its deadline no call is waited for.
     pub fn is_drained(&self) -> bool {
-        self.draining.is_some() && self.connections.is_empty() && self.outstanding.is_empty()
+        match self.drain {
+            Drain::No => false,
+            Drain::Until(_) => self.connections.is_empty() && self.outstanding.is_empty(),
+            Drain::Over => self.connections.is_empty(),
+        }
     }
 
     fn arm(&mut self, key: ConnectionKey, due: Mono) {

@@ -1,7 +1,7 @@
 //! From a connection to a session: the first frame.
 
 use super::connection::State;
-use super::{CloseReason, Shard};
+use super::{CloseReason, Drain, Shard};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::ConnectionKey;
@@ -32,7 +32,7 @@ impl Shard {
         if envelope.numbers.ack != 0 {
             return Err(Fault::AckBeyondSent { sent: 0, got: envelope.numbers.ack });
         }
-        if self.draining.is_some() {
+        if self.drain != Drain::No {
             return Err(Fault::Shutdown);
         }
         self.open(now, key, hello)
@@ -52,7 +52,7 @@ impl Shard {
         if caller.is_anonymous() {
             self.cells.count(Count::SessionsAnonymous);
         }
-        let session = self.sessions.insert(Session::new(id, key, &opened, roles, caller));
+        let session = self.sessions.insert(Session::new(key, &opened, roles, caller));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.state = State::Open(session);
         }

@@ -1,7 +1,7 @@
 //! What happens when nothing happens: deadlines of connections, and the drain.
 
 use super::connection::State;
-use super::{CloseReason, Shard};
+use super::{CloseReason, Drain, Shard};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionKey, SessionKey};
 use crate::session::{Expiry, Fault};
@@ -14,7 +14,11 @@ use std::time::Duration;
 impl Shard {
     /// When [`Shard::timers`] has something to do.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.wheel.next_due().into_iter().chain(self.draining.filter(|_| !self.connections.is_empty())).min()
+        let drain = match self.drain {
+            Drain::Until(deadline) => Some(deadline),
+            Drain::No | Drain::Over => None,
+        };
+        self.wheel.next_due().into_iter().chain(drain).min()
     }
 
     /// Looks at every deadline that has come.
@@ -26,7 +30,7 @@ impl Shard {
                 self.deadline(now, key);
             }
         }
-        if self.draining.is_some_and(|deadline| deadline <= now.mono) {
+        if matches!(self.drain, Drain::Until(deadline) if deadline <= now.mono) {
             self.end_all(now);
         }
         self.check_invariants();
@@ -66,7 +70,7 @@ impl Shard {
         let connection = self.connections.get(key)?;
         let session = self.sessions.get_mut(session_key)?;
         session.shrink();
-        if connection.silence_deadline(session.heartbeat) <= now.mono {
+        if connection.silence_deadline(session.heartbeat()) <= now.mono {
             return Some(Fault::HeartbeatTimeout);
         }
         match session.expiry {
@@ -96,10 +100,10 @@ impl Shard {
 
     /// Begins the drain: every client is told to go, requests are served for `timeout`, then all is closed.
     pub fn drain(&mut self, now: Now, timeout: Duration) {
-        if self.draining.is_some() {
+        if self.drain != Drain::No {
             return;
         }
-        self.draining = Some(now.mono + timeout);
+        self.drain = Drain::Until(now.mono + timeout);
         let keys: Vec<ConnectionKey> = self.connections.keys().collect();
         for key in keys {
             if self.session_of(key).is_none() {
@@ -127,6 +131,6 @@ impl Shard {
             self.close(now, key, CloseReason::Fault(Fault::Shutdown));
         }
         // Nothing is left to end but what lingers, and that has deadlines of its own.
-        self.draining = Some(Mono::NEVER);
+        self.drain = Drain::Over;
     }
 }

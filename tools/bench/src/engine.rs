@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     phase: AtomicU8,
     /// Connections that have had their first reply (or Welcome, when idle).
     pub(crate) ready: AtomicU64,
+    /// Connections that ended before.
+    pub(crate) lost: AtomicU64,
     pub(crate) completed: AtomicU64,
     pub(crate) outstanding: AtomicU64,
     pub(crate) ended: AtomicU64,
@@ -268,7 +270,10 @@ impl Engine {
                     });
                 }
             }
-            Err(error) => self.fail(format!("connect: {error}")),
+            Err(error) => {
+                self.plan.shared.lost.fetch_add(1, Ordering::AcqRel);
+                self.fail(format!("connect: {error}"));
+            }
         }
     }
 
@@ -412,6 +417,7 @@ impl Engine {
         self.found.missing = self.found.missing.saturating_add(peer.talk.outstanding() as u64);
         if !peer.ready {
             self.opening = self.opening.saturating_sub(1);
+            self.plan.shared.lost.fetch_add(1, Ordering::AcqRel);
         }
         self.fail(why.to_owned());
     }

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use moorgate_client::{Client, Options};
 use moorgate_demo::token::Mint;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -99,7 +100,8 @@ impl Crew {
     fn ramp(&self) -> Result<(), String> {
         let until = self.clock.now() + RAMP_TIMEOUT;
         while self.ready() < self.connections as u64 {
-            if self.clock.now() >= until || self.threads.iter().any(JoinHandle::is_finished) {
+            let lost = self.shared.lost.load(Ordering::Acquire) > 0;
+            if lost || self.clock.now() >= until || self.threads.iter().any(JoinHandle::is_finished) {
                 return Err(format!("{} of {} connections are served", self.ready(), self.connections));
             }
             self.pause(LOOK);
@@ -170,7 +172,9 @@ fn raise_descriptors(connections: usize) -> Result<(), String> {
 }
 
 fn report(figures: &Figures, json: bool) -> bool {
-    println!("{}", if json { figures.json().to_string() } else { figures.text() });
+    let text = if json { figures.json().to_string() } else { figures.text() };
+    // A reader that has gone away wants no figures.
+    let _ = writeln!(io::stdout(), "{text}");
     figures.is_good()
 }
 

@@ -90,6 +90,7 @@ fn not_run(execution: Execution, retry: Action) -> Action {
 mod tests {
     use super::*;
 
+    // spec: N-1, N-2
     #[test]
     fn only_what_did_not_run_is_repeated() {
         assert_eq!(action(Reason::NoEndpoint, Execution::NotExecuted), Action::RetryAfter);

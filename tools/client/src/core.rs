@@ -216,6 +216,8 @@ pub struct ClientCore {
     frame_bytes_max: usize,
     heartbeat: Duration,
     heard: Mono,
+    /// When the first ping since then was sent; `NEVER`: none was.
+    pinged: Mono,
     /// When something was last sent; in `Opening` the deadline's start.
     spoke: Mono,
 }
@@ -239,6 +241,7 @@ impl ClientCore {
             frame_bytes_max: 0,
             heartbeat: Duration::ZERO,
             heard: Mono::ZERO,
+            pinged: Mono::NEVER,
             spoke: Mono::ZERO,
         }
     }
@@ -374,7 +377,7 @@ impl ClientCore {
                 State::Idle | State::Ended => return Ok(()),
             };
             let Some(frame) = assembler.next(bytes, max)? else { return Ok(()) };
-            self.heard = now;
+            (self.heard, self.pinged) = (now, Mono::NEVER);
             let envelope = Envelope::decode(frame)?;
             if envelope.numbers.seq != 0 {
                 let expected = self.taken.saturating_add(1);
@@ -522,10 +525,19 @@ impl ClientCore {
             State::Idle | State::Ended => Mono::NEVER,
             State::Opening => self.spoke + self.options.opening_timeout,
             State::Open | State::GoingAway | State::Leaving => {
-                let silence = self.heard + self.heartbeat.saturating_mul(2);
-                self.ack_due.min(silence).min(self.spoke + self.heartbeat)
+                self.ack_due.min(self.silence_due()).min(self.ping_due())
             }
         }
+    }
+
+    /// A gateway that has nothing to say is silent: it is lost only when it has not answered a ping.
+    fn silence_due(&self) -> Mono {
+        (self.heard + self.heartbeat.saturating_mul(2)).max(self.pinged + self.heartbeat)
+    }
+
+    fn ping_due(&self) -> Mono {
+        let quiet_since = if self.pinged == Mono::NEVER { self.spoke.min(self.heard) } else { self.spoke };
+        quiet_since + self.heartbeat
     }
 
     /// Looks at the deadlines. Whether the session goes on.
@@ -537,9 +549,10 @@ impl ClientCore {
             }
             State::Opening => {}
             State::Open | State::GoingAway | State::Leaving => {
-                if self.heard + self.heartbeat.saturating_mul(2) <= now {
+                if self.silence_due() <= now {
                     self.end(End::Silence, visit);
-                } else if self.spoke + self.heartbeat <= now {
+                } else if self.ping_due() <= now {
+                    self.pinged = self.pinged.min(now);
                     self.put(now, 0, client::PING, &v1::Ping { nonce: now.as_nanos(), next_ms: 0 });
                 }
                 self.pump(now);

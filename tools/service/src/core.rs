@@ -9,7 +9,7 @@
 //! link: what is in the output (a final LinkError) is to be sent, then the connection closed.
 
 use moorgate_proto::VERSION;
-use moorgate_proto::codec::{Assembler, FrameError, put_frame};
+use moorgate_proto::codec::{Assembler, FrameError, LENGTH_BYTES, frame_len, put_frame};
 use moorgate_proto::envelope::member::{to_gateway, to_service};
 use moorgate_proto::envelope::{Envelope, EnvelopeError, Numbers};
 use moorgate_proto::limits::{FRAME_BYTES_OPENING, FRAME_OVERHEAD, NAME_BYTES};
@@ -17,7 +17,7 @@ use moorgate_proto::proof::{LinkFacts, LinkKey, NONCE_BYTES, Prover};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Execution, Reason, service_view};
-use moorgate_proto::view::{CallView, ReplyView};
+use moorgate_proto::view::{Body, CallView, ReplyView};
 use prost::Message;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -154,14 +154,17 @@ pub enum ReplyError {
 }
 
 /// The calls of one link that have no reply, and the bytes to send.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Calls {
     open: HashSet<u64, foldhash::fast::FixedState>,
     output: Vec<u8>,
+    /// The largest frame that the gateway takes, in bytes.
+    gateway_frame_max: usize,
 }
 
 impl Calls {
-    /// Answers a call.
+    /// Answers a call. A reply that fits into no frame of the gateway's would cost the link: it is replaced by one that
+    /// says so.
     ///
     /// # Errors
     /// [`ReplyError::NotOpen`] for a second reply.
@@ -169,7 +172,20 @@ impl Calls {
         if !self.open.remove(&reply.call_id) {
             return Err(ReplyError::NotOpen);
         }
-        self.put(to_gateway::REPLY, reply);
+        let frame_bytes = frame_len(Numbers::NONE, to_gateway::REPLY, reply.body_len());
+        if frame_bytes.saturating_sub(LENGTH_BYTES) <= self.gateway_frame_max {
+            self.put(to_gateway::REPLY, reply);
+        } else {
+            let too_large = ReplyView {
+                call_id: reply.call_id,
+                status: Code::ResourceExhausted.to_wire(),
+                reason: Reason::ReplyTooLarge.into(),
+                execution: reply.execution,
+                message: "the reply is larger than the gateway's largest frame",
+                ..ReplyView::default()
+            };
+            self.put(to_gateway::REPLY, &too_large);
+        }
         Ok(())
     }
 
@@ -183,7 +199,7 @@ impl Calls {
         self.open.contains(&call_id)
     }
 
-    fn put(&mut self, member: u32, body: &impl moorgate_proto::view::Body) {
+    fn put(&mut self, member: u32, body: &impl Body) {
         put_frame(&mut self.output, Numbers::NONE, member, body);
     }
 
@@ -217,7 +233,6 @@ pub struct LinkCore {
     opened: Mono,
     heard: Mono,
     assembler: Assembler,
-    gateway_frame_max: usize,
     view: v1::ServiceView,
     calls: Calls,
 }
@@ -237,9 +252,8 @@ impl LinkCore {
             opened: now,
             heard: now,
             assembler: Assembler::default(),
-            gateway_frame_max: usize::MAX,
             view,
-            calls: Calls::default(),
+            calls: Calls { open: HashSet::default(), output: Vec::new(), gateway_frame_max: usize::MAX },
         }
     }
 
@@ -298,7 +312,7 @@ impl LinkCore {
             return Err(LinkFault::WrongService(hello.service.chars().take(NAME_BYTES).collect()));
         }
         if hello.frame_bytes_max > 0 {
-            self.gateway_frame_max = hello.frame_bytes_max as usize;
+            self.calls.gateway_frame_max = hello.frame_bytes_max as usize;
         }
         let nonce = self.nonce;
         let proof = match &self.settings.key {
@@ -432,7 +446,7 @@ impl LinkCore {
 
     /// The largest payload of a reply that the gateway takes, in bytes.
     pub fn reply_bytes_max(&self) -> usize {
-        self.gateway_frame_max.saturating_sub(FRAME_OVERHEAD)
+        self.calls.gateway_frame_max.saturating_sub(FRAME_OVERHEAD)
     }
 
     /// Whether calls can come.
@@ -472,7 +486,7 @@ mod tests {
         Arc::new(LinkSettings { key, outstanding_max: 2, ..LinkSettings::new("echo") })
     }
 
-    fn frame(member: u32, body: &impl moorgate_proto::view::Body) -> Vec<u8> {
+    fn frame(member: u32, body: &impl Body) -> Vec<u8> {
         let mut out = Vec::new();
         put_frame(&mut out, Numbers::NONE, member, body);
         out
@@ -517,6 +531,7 @@ mod tests {
         frame(to_service::CALL, &CallView { call_id: id, command: 1, payload: b"hi", ..Default::default() })
     }
 
+    // spec: L-5, L-6, L-8
     #[test]
     fn proofs_are_mutual() {
         let settings = settings(true);
@@ -537,6 +552,7 @@ mod tests {
         }
     }
 
+    // spec: L-2, L-8, L-17
     #[test]
     fn a_call_before_auth_and_a_wrong_service_end_the_link() {
         let mut core = LinkCore::new(NOW, settings(true), [2; NONCE_BYTES]);
@@ -551,6 +567,7 @@ mod tests {
         assert_eq!(result, Err(LinkFault::WrongService("chat".into())));
     }
 
+    // spec: F-9, L-22, L-39
     #[test]
     fn each_call_is_answered_once() {
         let mut core = ready();
@@ -574,6 +591,7 @@ mod tests {
         assert_eq!(said(&mut core).len(), 1);
     }
 
+    // spec: L-18, L-33, L-42
     #[test]
     fn pings_cancels_and_drains_are_passed_on() {
         let mut core = ready();
@@ -589,6 +607,7 @@ mod tests {
         assert_eq!((*member, v1::LinkPong::decode(&pong[..]).unwrap().nonce), (to_gateway::PONG, 7));
     }
 
+    // spec: L-9, L-16, L-44
     #[test]
     fn garbage_and_silence_end_the_link() {
         let mut core = ready();

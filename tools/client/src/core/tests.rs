@@ -69,6 +69,7 @@ fn said(core: &mut ClientCore) -> Vec<(u64, u64, u32)> {
     found
 }
 
+// spec: U-1, U-6, W-1, W-8
 #[test]
 fn requests_are_numbered_and_wait_for_a_slot() {
     let mut core = opened();
@@ -82,6 +83,7 @@ fn requests_are_numbered_and_wait_for_a_slot() {
     assert_eq!(core.unanswered(), 3);
 }
 
+// spec: W-4, W-7, W-8
 #[test]
 fn what_came_is_acknowledged_at_half_a_window_or_after_a_while() {
     let mut core = opened();
@@ -96,6 +98,7 @@ fn what_came_is_acknowledged_at_half_a_window_or_after_a_while() {
     assert_eq!(said(&mut core), [(0, 5, 0)]);
 }
 
+// spec: D-2, D-3
 #[test]
 fn repeated_frames_are_dropped_and_missing_ones_end_the_session() {
     let mut core = opened();
@@ -106,6 +109,7 @@ fn repeated_frames_are_dropped_and_missing_ones_end_the_session() {
     assert!(core.has_ended());
 }
 
+// spec: E-16
 #[test]
 fn unknown_numbered_members_count() {
     let mut core = opened();
@@ -113,6 +117,7 @@ fn unknown_numbered_members_count() {
     assert_eq!(events(&mut core, &frame(2, gateway::PUSH, &PushView::default())), ["push"]);
 }
 
+// spec: S-15
 #[test]
 fn a_lost_connection_settles_what_is_open() {
     let mut core = opened();
@@ -123,6 +128,7 @@ fn a_lost_connection_settles_what_is_open() {
     assert_eq!(ask(&mut core), Err(Refused::NotOpen));
 }
 
+// spec: S-15, X-3
 #[test]
 fn an_error_says_what_was_admitted() {
     let mut core = opened();
@@ -132,6 +138,7 @@ fn an_error_says_what_was_admitted() {
     assert_eq!(seen, ["1 Unknown", "2 NotExecuted", "3 NotExecuted", "error"]);
 }
 
+// spec: C-1, C-3
 #[test]
 fn cancels_reach_what_is_sent_and_replace_what_waits() {
     let mut core = opened();
@@ -146,6 +153,7 @@ fn cancels_reach_what_is_sent_and_replace_what_waits() {
     assert_eq!(said(&mut core), [], "it is answered");
 }
 
+// spec
 #[test]
 fn go_away_takes_no_new_requests_and_finishes_the_old() {
     let mut core = opened();
@@ -157,6 +165,7 @@ fn go_away_takes_no_new_requests_and_finishes_the_old() {
     assert_eq!(events(&mut core, &frame(0, gateway::BYE_ACK, &v1::ByeAck {})), ["Bye"]);
 }
 
+// spec: F-12, D-9, O-21
 #[test]
 fn a_gateway_that_breaks_the_contract_is_left() {
     for (bytes, fault) in [
@@ -173,6 +182,7 @@ fn a_gateway_that_breaks_the_contract_is_left() {
     assert_eq!(events(&mut opening, &response(1, 1)), ["Unexpected(9)"]);
 }
 
+// spec: O-24, P-5, P-6
 #[test]
 fn silence_is_answered_with_a_ping_and_then_the_end() {
     let mut core = opened();
@@ -187,6 +197,25 @@ fn silence_is_answered_with_a_ping_and_then_the_end() {
     assert!(!opening.timers(at(10), &mut |_, event| assert_eq!(event, Event::Ended(End::OpeningTimeout))));
 }
 
+// spec: P-6
+#[test]
+fn a_client_that_speaks_still_asks_before_it_gives_up() {
+    let mut core = opened();
+    let at = |seconds| NOW + Duration::from_secs(seconds);
+    for seconds in [4, 8] {
+        assert!(core.request(at(seconds), &RequestOptions::command(1), b"hi").is_ok());
+    }
+    core.output().clear();
+    assert_eq!(core.next_deadline(), at(10));
+    assert!(core.timers(at(10), &mut |_, _| {}));
+    assert_eq!(said(&mut core), [(0, 0, client::PING)], "its requests have no answer yet");
+    assert!(core.timers(at(19), &mut |_, _| {}));
+    assert_eq!(events(&mut core, &frame(0, gateway::PONG, &v1::Pong { nonce: 1 })), [""; 0]);
+    assert!(core.timers(at(10), &mut |_, _| {}), "it was heard");
+    assert!(opened().timers(at(100), &mut |_, event| panic!("{event:?}: it was not asked")));
+}
+
+// spec: F-9
 #[test]
 fn any_split_gives_the_same_events() {
     let bytes = [response(1, 1), response(2, 2), frame(0, gateway::PING, &v1::Ping::default())].concat();

@@ -1,0 +1,119 @@
+//! A worker's calls.
+
+use crate::shard::routes;
+use crate::{PAYLOAD, now};
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use moorgate::base::counters::Cells;
+use moorgate::base::ids::{RouteId, SessionId, SessionKey, ShardId, Ticket};
+use moorgate::forward::{Forwarder, LinkCommand, Parts, Readiness, Settings};
+use moorgate::relay::{Forward, ForwardBatch, SettledBatch};
+use moorgate::routing::{Balance, ServiceSettings};
+use moorgate_proto::codec::{Assembler, put_frame};
+use moorgate_proto::envelope::member::{to_gateway, to_service};
+use moorgate_proto::envelope::{Envelope, Numbers};
+use moorgate_proto::v1;
+use moorgate_proto::view::{Body, CallView, ReplyView, RequestView};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Endpoints, and calls within a turn.
+const LOADS: [(usize, usize); 5] = [(1, 1), (1, 32), (10, 32), (1000, 32), (1, 256)];
+
+/// A worker with its service.
+pub(crate) struct Mill {
+    forwarder: Forwarder,
+    replies: Vec<u8>,
+}
+
+fn service(endpoints: usize) -> ServiceSettings {
+    let address = |at: usize| SocketAddr::from(([192, 0, 2, 1], u16::try_from(7000 + at).unwrap()));
+    ServiceSettings {
+        name: "chat".to_owned(),
+        endpoints: (0..endpoints).map(address).collect(),
+        balance: Balance::LeastOutstanding,
+        key: None,
+    }
+}
+
+impl Mill {
+    pub(crate) fn new(endpoints: usize) -> Mill {
+        let mut forwarder = Forwarder::new(Parts {
+            settings: Settings::default(),
+            boot_id: 1,
+            services: vec![service(endpoints)],
+            routes: routes(),
+            shards: 1,
+            cells: Arc::new(Cells::default()),
+            readiness: Arc::new(Readiness::new(1)),
+            seed: 1,
+        });
+        let ack = v1::LinkHelloAck { version: 1, service: "chat".to_owned(), ..v1::LinkHelloAck::default() };
+        let mut frame = Vec::new();
+        put_frame(&mut frame, Numbers::NONE, to_gateway::HELLO_ACK, &ack);
+        forwarder.start(now().mono);
+        while let Some(LinkCommand::Dial(link, _)) = forwarder.next_command() {
+            forwarder.connected(now().mono, link, [7; 32]);
+            forwarder.received(now().mono, link, &frame);
+        }
+        let mut mill = Mill { forwarder, replies: Vec::new() };
+        mill.serve();
+        mill
+    }
+
+    /// The service answers every call that was written.
+    fn serve(&mut self) {
+        while let Some(link) = self.forwarder.next_flush() {
+            let mut unsent = black_box(self.forwarder.unsent(link));
+            let written = unsent.len();
+            self.replies.clear();
+            let mut assembler = Assembler::default();
+            while let Some(frame) = assembler.next(&mut unsent, 1 << 20).unwrap() {
+                if let Some((to_service::CALL, call)) = Envelope::decode(frame).unwrap().member {
+                    let call_id = CallView::decode(call).unwrap().call_id;
+                    let reply = ReplyView { call_id, payload: &PAYLOAD, ..ReplyView::default() };
+                    put_frame(&mut self.replies, Numbers::NONE, to_gateway::REPLY, &reply);
+                }
+            }
+            self.forwarder.sent(now().mono, link, written);
+            self.forwarder.received(now().mono, link, &self.replies);
+        }
+    }
+
+    /// One turn: calls out, replies in.
+    pub(crate) fn turn(&mut self, batch: &ForwardBatch) -> SettledBatch {
+        self.forwarder.forward(now().mono, batch);
+        self.serve();
+        self.forwarder.settled(ShardId(0)).unwrap()
+    }
+}
+
+fn batch(calls: usize) -> ForwardBatch {
+    let mut batch = ForwardBatch::default();
+    let (mut request, caller) = (Vec::new(), [0x0a; 100]);
+    RequestView { command: 2, payload: &PAYLOAD, ..RequestView::default() }.put(&mut request);
+    for at in 0..u32::try_from(calls).unwrap() {
+        batch.forwards.push(Forward {
+            ticket: Ticket::new(at, 0),
+            session: SessionKey::new(at, 0),
+            session_id: SessionId::default(),
+            route: RouteId(0),
+            deadline: now().mono + Duration::from_secs(5),
+            caller: batch.arena.put(&caller),
+            request: batch.arena.put(&request),
+        });
+    }
+    batch
+}
+
+/// An endpoint chosen, the call written; its reply read, matched and settled. The service's part is within.
+#[divan::bench(args = LOADS)]
+fn call(bencher: Bencher<'_, '_>, (endpoints, turn): (usize, usize)) {
+    let mut mill = Mill::new(endpoints);
+    let batch = batch(turn);
+    bencher.counter(ItemsCount::new(turn)).bench_local(|| {
+        let settled = mill.turn(black_box(&batch));
+        assert_eq!(settled.settled.len(), turn);
+    });
+}

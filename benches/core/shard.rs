@@ -1,0 +1,174 @@
+//! Sessions and their shard.
+
+use crate::{PAYLOAD, SECRET, UNIX_S, now};
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use moorgate::auth::{KeyRing, SigningKey, mint};
+use moorgate::base::counters::Cells;
+use moorgate::base::ids::{ConnectionKey, ServiceId, ShardId};
+use moorgate::relay::{ForwardBatch, Outcome, Settled, SettledBatch};
+use moorgate::routing::{RouteSettings, RouteTable, Span};
+use moorgate::session;
+use moorgate::shard::{Parts, Settings, Shard};
+use moorgate_proto::codec::put_frame;
+use moorgate_proto::envelope::Numbers;
+use moorgate_proto::envelope::member::client;
+use moorgate_proto::status::Code;
+use moorgate_proto::v1::{self, Reason};
+use moorgate_proto::view::{Body, ReplyView, RequestView};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Sessions at once, and requests within a turn.
+const LOADS: [(usize, usize); 4] = [(64, 1), (64, 32), (15_000, 32), (15_000, 256)];
+
+/// A shard full of clients, who take turns.
+pub(crate) struct House {
+    pub(crate) shard: Shard,
+    clients: Vec<ConnectionKey>,
+    /// Requests so far: the client of the next one, and its number, follow from it.
+    requests: usize,
+    frame: Vec<u8>,
+}
+
+pub(crate) fn routes() -> Arc<RouteTable> {
+    let route = RouteSettings::new(Span { first: 1, last: 99 }, ServiceId(0));
+    Arc::new(RouteTable::build(&[route]).unwrap())
+}
+
+fn empty() -> Shard {
+    let key = SigningKey::new("k", SECRET).unwrap();
+    Shard::new(Parts {
+        id: ShardId(0),
+        settings: Settings::default(),
+        session: session::Settings::default(),
+        routes: routes(),
+        keys: Arc::new(KeyRing::new(vec![key], None, None, 0).unwrap()),
+        cells: Arc::new(Cells::default()),
+        seed: 1,
+        access_log: false,
+    })
+}
+
+fn hello() -> Vec<u8> {
+    let claims = serde_json::json!({"sub": "0123456789abcdef", "exp": UNIX_S + 86_400});
+    let hello = v1::Hello {
+        version_min: 1,
+        version_max: 1,
+        access_token: mint(&SigningKey::new("k", SECRET).unwrap(), &claims),
+        device_id: "0123456789abcdef".to_owned(),
+        ..v1::Hello::default()
+    };
+    let mut frame = Vec::new();
+    put_frame(&mut frame, Numbers::NONE, client::HELLO, &hello);
+    frame
+}
+
+fn join(shard: &mut Shard, hello: &[u8]) -> ConnectionKey {
+    let client = shard.accepted(now(), SocketAddr::from(([192, 0, 2, 1], 999))).unwrap();
+    shard.received(now(), client, hello);
+    client
+}
+
+/// The sockets take everything.
+pub(crate) fn flush(shard: &mut Shard) -> usize {
+    let mut bytes = 0;
+    while let Some(client) = shard.next_flush() {
+        let count = black_box(shard.unsent(client)).len();
+        shard.sent(now(), client, count);
+        bytes += count;
+    }
+    bytes
+}
+
+impl House {
+    pub(crate) fn new(sessions: usize) -> House {
+        let (mut shard, hello) = (empty(), hello());
+        let clients = (0..sessions).map(|_| join(&mut shard, &hello)).collect();
+        flush(&mut shard);
+        assert_eq!(shard.sessions(), sessions);
+        let mut house = House { shard, clients, requests: 0, frame: Vec::new() };
+        // Every session has made its queues, and the tables have grown: what follows is the steady path.
+        (0..2 * sessions).for_each(|_| house.turn(1, &[]));
+        house
+    }
+
+    /// This many requests, and their answers.
+    fn turn(&mut self, requests: usize, reply: &[u8]) {
+        (0..requests).for_each(|_| self.request());
+        let batch = self.shard.forwards().unwrap();
+        assert_eq!(batch.forwards.len(), requests);
+        self.shard.settled(now(), &settled(&batch, reply));
+        flush(&mut self.shard);
+    }
+
+    /// The next client asks, and acknowledges its last answer.
+    pub(crate) fn request(&mut self) {
+        let client = self.clients[self.requests % self.clients.len()];
+        let earlier = (self.requests / self.clients.len()) as u64;
+        self.requests += 1;
+        self.frame.clear();
+        let request = RequestView { command: 2, payload: &PAYLOAD, ..RequestView::default() };
+        put_frame(&mut self.frame, Numbers { seq: earlier + 1, ack: earlier }, client::REQUEST, &request);
+        self.shard.received(now(), client, &self.frame);
+    }
+}
+
+/// A worker's answers, without a worker.
+fn settled(batch: &ForwardBatch, reply: &[u8]) -> SettledBatch {
+    let mut settled = SettledBatch::default();
+    for forward in &batch.forwards {
+        let reply = settled.arena.put(reply);
+        let outcome = Outcome::refused(Code::Ok, Reason::Unspecified);
+        settled.settled.push(Settled { ticket: forward.ticket, outcome, reply, endpoint: 1 });
+    }
+    settled
+}
+
+/// Decoded, admitted, routed, handed to the worker; settled, numbered, written, kept, acknowledged.
+#[divan::bench(args = LOADS)]
+fn request(bencher: Bencher<'_, '_>, (sessions, turn): (usize, usize)) {
+    let mut house = House::new(sessions);
+    let mut reply = Vec::new();
+    ReplyView { payload: &PAYLOAD, ..ReplyView::default() }.put(&mut reply);
+    bencher.counter(ItemsCount::new(turn)).bench_local(|| house.turn(turn, &reply));
+}
+
+/// A Ping in, a Pong out.
+#[divan::bench(args = [64, 15_000])]
+fn heartbeat(bencher: Bencher<'_, '_>, sessions: usize) {
+    let mut house = House::new(sessions);
+    let mut ping = Vec::new();
+    put_frame(&mut ping, Numbers::NONE, client::PING, &v1::Ping { nonce: 1, next_ms: 0 });
+    let mut at = 0;
+    bencher.bench_local(|| {
+        at = (at + 1) % house.clients.len();
+        house.shard.received(now(), house.clients[at], black_box(&ping));
+        flush(&mut house.shard)
+    });
+}
+
+/// From accept to Welcome, its access token checked; and gone again.
+#[divan::bench]
+fn open_and_close(bencher: Bencher<'_, '_>) {
+    let (mut shard, hello) = (empty(), hello());
+    bencher.bench_local(|| {
+        let client = join(&mut shard, black_box(&hello));
+        let bytes = flush(&mut shard);
+        shard.peer_closed(now(), client);
+        (bytes, shard.next_ended())
+    });
+}
+
+/// Opens this many sessions: what one of them keeps is what is allocated and not freed, divided by their number.
+#[divan::bench(args = [100_000], sample_count = 3, sample_size = 1)]
+fn open_many(bencher: Bencher<'_, '_>, sessions: usize) {
+    let hello = hello();
+    bencher.counter(ItemsCount::new(sessions)).with_inputs(empty).bench_local_values(|mut shard| {
+        for _ in 0..sessions {
+            join(&mut shard, &hello);
+            flush(&mut shard);
+        }
+        shard
+    });
+}

@@ -1,0 +1,73 @@
+//! Why an access token is no good, and what the client is told of it.
+
+use moorgate_proto::status::Code;
+use moorgate_proto::v1::Reason;
+
+/// Why a token is no good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenError {
+    /// Not a JWT, or one with wrong types or fields that stand twice.
+    Malformed,
+    /// Longer than any good one.
+    TooLong,
+    /// Its header names another algorithm than its key's.
+    WrongAlgorithm,
+    /// Its header asks for an extension (`crit`) that is not understood.
+    CriticalExtension,
+    /// No key of that name.
+    UnknownKey,
+    /// The signature does not hold.
+    BadSignature,
+    /// `exp` has passed.
+    Expired,
+    /// `nbf` or `iat` lies in the future.
+    NotYetValid,
+    /// `iss` is another.
+    WrongIssuer,
+    /// `aud` does not name this gateway.
+    WrongAudience,
+    /// A claim out of its bounds, by name.
+    BadClaim(&'static str),
+}
+
+impl TokenError {
+    /// What the client is told.
+    pub fn wire(self) -> (Code, Reason) {
+        let reason = match self {
+            TokenError::Expired => Reason::TokenExpired,
+            TokenError::NotYetValid => Reason::TokenNotYetValid,
+            TokenError::Malformed
+            | TokenError::TooLong
+            | TokenError::WrongAlgorithm
+            | TokenError::CriticalExtension
+            | TokenError::UnknownKey
+            | TokenError::BadSignature
+            | TokenError::WrongIssuer
+            | TokenError::WrongAudience
+            | TokenError::BadClaim(_) => Reason::TokenInvalid,
+        };
+        (Code::Unauthenticated, reason)
+    }
+}
+
+impl std::fmt::Display for TokenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            TokenError::Malformed => "the access token is not a well-formed JWT",
+            TokenError::TooLong => "the access token is too long",
+            TokenError::WrongAlgorithm => "the access token names another algorithm than its key's",
+            TokenError::CriticalExtension => "the access token asks for an extension that is not understood",
+            TokenError::UnknownKey => "the access token names a key that is not known here",
+            TokenError::BadSignature => "the signature of the access token does not hold",
+            TokenError::Expired => "the access token has expired",
+            TokenError::NotYetValid => "the access token is from the future",
+            TokenError::WrongIssuer => "the access token comes from another issuer",
+            TokenError::WrongAudience => "the access token is meant for another audience",
+            TokenError::BadClaim(claim) => {
+                return write!(f, "claim `{claim}` of the access token is out of bounds");
+            }
+        })
+    }
+}
+
+impl std::error::Error for TokenError {}

@@ -1,0 +1,183 @@
+//! Links that are ready: what services say of themselves, and how links end and come back.
+
+use super::*;
+
+/// How late a deadline may be noticed.
+const TICK: Duration = Duration::from_millis(9);
+
+#[test]
+fn a_lost_link_settles_what_was_on_it() {
+    let (mut world, links) = World::two(0);
+    let tickets = [world.ask(b"1"), world.ask(b"2")];
+    assert_eq!((world.calls(links[0]).len(), world.calls(links[1]).len()), (1, 1));
+    world.forwarder.link_lost(world.now, links[0], &"gone");
+    assert_eq!(world.settled(), [(tickets[0], Outcome::unknown(Code::Aborted, Reason::EndpointLost))]);
+    assert!(world.closes(links[0]));
+    assert_eq!((world.count(Count::CallsLost), world.count(Count::LinksLost)), (1, 1));
+    assert_eq!(world.forwarder.calls(), 1, "the other one is still out");
+}
+
+#[test]
+fn a_lost_link_settles_nothing_twice() {
+    let (mut world, link) = World::ready(1);
+    world.ask_until(1, PLAIN, b"1", world.now + Duration::from_secs(1));
+    world.flush();
+    world.pass(Duration::from_secs(2));
+    let waiting = world.ask(b"2");
+    assert_eq!(world.settled().len(), 1, "its deadline");
+    world.forwarder.link_lost(world.now, link, &"gone");
+    assert_eq!(world.settled(), [(waiting, no_endpoint())]);
+    assert_eq!(world.forwarder.calls(), 0);
+}
+
+#[test]
+fn what_waits_goes_to_the_link_that_is_left() {
+    let (mut world, links) = World::two(1);
+    let tickets = [world.ask(b"1"), world.ask(b"2"), world.ask(b"3")];
+    world.flush();
+    world.forwarder.link_lost(world.now, links[1], &"gone");
+    let lost = Outcome::unknown(Code::Aborted, Reason::EndpointLost);
+    assert_eq!(world.settled(), [(tickets[1], lost)]);
+    let call = world.call(links[0]);
+    world.reply(links[0], &call, b"");
+    assert_eq!(&world.call(links[0]).payload[..], b"3");
+}
+
+#[test]
+fn a_draining_link_finishes_its_calls_and_gets_no_new_ones() {
+    let (mut world, link) = World::ready(1);
+    let tickets = [world.ask(b"1"), world.ask(b"2")];
+    let call = world.call(link);
+    world.say(link, to_gateway::Member::Drain(v1::LinkDrain::default()));
+    assert_eq!(world.settled(), [(tickets[1], no_endpoint())], "what waits has nowhere to go");
+    assert_eq!(world.readiness.links(ServiceId(0)), 0);
+    let third = world.ask(b"3");
+    world.reply(link, &call, b"");
+    assert_eq!(world.settled(), [(third, no_endpoint()), (tickets[0], done())]);
+}
+
+#[test]
+fn a_service_that_is_down_gets_no_calls_until_it_is_up() {
+    let (mut world, link) = World::ready(0);
+    assert_eq!(world.readiness.links(ServiceId(0)), 1);
+    for state in [View::Down, View::Draining] {
+        world.view(link, state, 0);
+        let ticket = world.ask(b"");
+        assert_eq!(world.settled(), [(ticket, no_endpoint())], "{state:?}");
+        assert_eq!(world.readiness.links(ServiceId(0)), 0);
+    }
+    for state in [View::Degraded, View::Up] {
+        world.view(link, state, 0);
+        world.ask(b"");
+        assert_eq!(world.calls(link).len(), 1, "{state:?}");
+        assert_eq!(world.readiness.links(ServiceId(0)), 1);
+    }
+}
+
+#[test]
+fn a_push_is_answered_that_it_is_not_carried() {
+    let (mut world, link) = World::ready(0);
+    let push = v1::ServicePush { push_id: vec![5].into(), ..v1::ServicePush::default() };
+    world.say(link, to_gateway::Member::Push(push));
+    let [to_service::Member::PushResult(result)] = &world.heard(link)[..] else { panic!("an answer") };
+    assert_eq!((&result.push_id[..], result.status), (&[5][..], Code::Unimplemented.to_wire()));
+}
+
+#[test]
+fn a_frame_that_breaks_the_contract_closes_the_link() {
+    let (mut world, link) = World::ready(0);
+    let ticket = world.ask(b"");
+    world.forwarder.received(world.now, link, &[0, 0, 0, 2, 0x4a, 5]);
+    assert!(world.closes(link));
+    assert_eq!(world.count(Count::LinkGarbage), 1);
+    assert_eq!(world.settled(), [(ticket, Outcome::unknown(Code::Aborted, Reason::EndpointLost))]);
+}
+
+#[test]
+fn an_error_of_the_service_ends_the_link() {
+    let (mut world, link) = World::ready(0);
+    world.say(link, to_gateway::Member::Error(v1::LinkError::default()));
+    assert!(world.closes(link));
+    assert_eq!(world.count(Count::LinkGarbage), 0, "it is within the contract");
+}
+
+#[test]
+fn members_of_a_newer_contract_are_ignored() {
+    let (mut world, link) = World::ready(0);
+    // Member 60, an empty message.
+    world.forwarder.received(world.now, link, &[0, 0, 0, 3, 0xe2, 3, 0]);
+    assert_eq!((world.forwarder.links(), world.forwarder.next_command()), (1, None));
+}
+
+#[test]
+fn a_silent_link_is_asked_and_then_given_up() {
+    let (mut world, link) = World::ready(0);
+    let heartbeat = Settings::default().heartbeat;
+    world.pass(heartbeat + TICK);
+    let [to_service::Member::Ping(ping)] = &world.heard(link)[..] else { panic!("a ping") };
+    let pong = v1::LinkPong { nonce: ping.nonce, view: None };
+    world.say(link, to_gateway::Member::Pong(pong));
+    world.pass(heartbeat + TICK);
+    assert!(matches!(world.heard(link)[..], [to_service::Member::Ping(_)]), "the pong was life");
+    world.pass(heartbeat - 2 * TICK);
+    assert_eq!(world.forwarder.links(), 1);
+    world.pass(3 * TICK);
+    assert!(world.closes(link), "silence for twice the interval");
+}
+
+/// How long until the endpoint is dialled again.
+fn redial(world: &mut World) -> (Duration, LinkKey) {
+    let begun = world.now;
+    loop {
+        world.now = world.forwarder.next_deadline().unwrap().max(world.now);
+        world.forwarder.timers(world.now);
+        if let Some(LinkCommand::Dial(key, _)) = world.forwarder.next_command() {
+            return (world.now.since(begun), key);
+        }
+    }
+}
+
+#[test]
+fn the_delay_before_the_next_attempt_grows_and_starts_again() {
+    let mut world = World::new(1);
+    let mut link = world.dialled();
+    let Settings { reconnect_min, reconnect_max, .. } = Settings::default();
+    for failures in 1..12 {
+        world.forwarder.link_lost(world.now, link, &"refused");
+        assert!(world.closes(link));
+        let longest = reconnect_min.saturating_mul(1 << failures).min(reconnect_max);
+        let (delay, next) = redial(&mut world);
+        assert!(delay >= longest / 2 && delay <= longest + TICK, "{delay:?} after {failures} failures");
+        link = next;
+    }
+    world.open(link, 0);
+    world.forwarder.link_lost(world.now, link, &"gone");
+    assert!(world.closes(link));
+    let (delay, _) = redial(&mut world);
+    assert!(delay <= reconnect_min + TICK, "{delay:?}: it was ready in between");
+}
+
+#[test]
+fn each_endpoint_has_as_many_links_as_configured() {
+    let mut world = World::with(2, |parts| parts.settings.links_per_endpoint = 3);
+    let links: Vec<LinkKey> = (0..6).map(|_| world.dialled()).collect();
+    assert_eq!(world.forwarder.next_command(), None);
+    links.iter().for_each(|link| world.open(*link, 0));
+    for _ in 0..6 {
+        world.ask(b"");
+    }
+    for link in links {
+        assert_eq!(world.calls(link).len(), 1, "calls spread over endpoints and links");
+    }
+}
+
+#[test]
+fn a_worker_that_stops_closes_its_links_and_dials_no_more() {
+    let (mut world, link) = World::ready(0);
+    let ticket = world.ask(b"");
+    world.forwarder.stop(world.now);
+    assert!(world.closes(link));
+    assert_eq!(world.settled(), [(ticket, Outcome::unknown(Code::Aborted, Reason::EndpointLost))]);
+    world.pass(Duration::from_secs(60));
+    assert_eq!((world.forwarder.next_command(), world.forwarder.links()), (None, 0));
+}

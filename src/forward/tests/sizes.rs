@@ -1,0 +1,38 @@
+//! What a call costs: `cargo test sizes -- --nocapture` shows the table.
+
+use super::super::{Call, CallState, Timer};
+use super::*;
+use crate::base::sizes::{Bound, check, slab_entry_bytes};
+use crate::base::wheel::Alarm;
+use crate::forward::link::Link;
+use crate::relay::Settled;
+
+#[test]
+fn sizes_of_a_worker_s_structures() {
+    let world = World::new(1);
+    let call_entry = slab_entry_bytes(&world.forwarder.calls);
+    let bound = |name, bytes, bytes_max, why| Bound { name, bytes, bytes_max, why };
+    check(
+        "a worker",
+        &[
+            bound("Call", size_of::<Call>(), 88, "one for every request under way"),
+            bound("its state", size_of::<CallState>(), 40, "what waits is boxed; what was sent has left"),
+            bound("its slab entry", call_entry, 92, "the tag of the slab hides in a niche"),
+            bound("its alarm", size_of::<Alarm>(), 8, "one for every slot of the calls' slab"),
+            bound(
+                "its ticket",
+                size_of::<Option<crate::base::ids::CallKey>>(),
+                12,
+                "one for every call of a shard",
+            ),
+            bound(
+                "wheel entry",
+                size_of::<(Timer, Mono)>(),
+                24,
+                "at most one for every slot: deadlines are lazy",
+            ),
+            bound("Settled", size_of::<Settled>(), 48, "moved once from worker to shard"),
+            bound("Link", size_of::<Link>(), 152, "a few for every endpoint"),
+        ],
+    );
+}

@@ -1,0 +1,104 @@
+//! From a connection to a session.
+
+use super::*;
+
+fn refused(hello: v1::Hello) -> (Reason, bool) {
+    let mut world = World::new();
+    let client = world.accept();
+    world.say(client, 0, client_frame::Member::Hello(hello));
+    assert_eq!(world.shard.sessions(), 0);
+    world.error(client)
+}
+
+#[test]
+fn a_good_hello_gets_a_welcome() {
+    let mut world = World::new();
+    let client = world.accept();
+    world.say(client, 0, client_frame::Member::Hello(hello()));
+    let gateway_frame::Member::Welcome(welcome) = world.member(client) else { panic!("a Welcome") };
+    assert_eq!((welcome.user_id.as_str(), welcome.session_id.len(), welcome.admitted), ("alice", 16, 0));
+    assert_eq!(welcome.access_expires_ms, BEGIN_UNIX_MS + 86_400_000);
+    assert_eq!(world.shard.sessions(), 1);
+    let other = world.accept();
+    world.say(other, 0, client_frame::Member::Hello(hello()));
+    let gateway_frame::Member::Welcome(second) = world.member(other) else { panic!("a Welcome") };
+    assert_ne!(welcome.session_id, second.session_id);
+}
+
+#[test]
+fn a_bad_hello_gets_an_error() {
+    assert_eq!(
+        refused(v1::Hello { version_min: 2, version_max: 3, ..hello() }).0,
+        Reason::VersionUnsupported
+    );
+    let forged = token(SECOND).replace('.', ".A");
+    assert_eq!(refused(v1::Hello { access_token: forged, ..hello() }), (Reason::TokenInvalid, false));
+    let expired = token(Duration::ZERO);
+    assert_eq!(refused(v1::Hello { access_token: expired, ..hello() }), (Reason::TokenExpired, false));
+    assert_eq!(refused(v1::Hello { device_id: "d".repeat(65), ..hello() }).0, Reason::ProtocolViolation);
+    assert_eq!(refused(v1::Hello { frame_bytes_max: 4095, ..hello() }).0, Reason::ProtocolViolation);
+}
+
+#[test]
+fn nothing_comes_before_the_hello_and_no_second_one_after_it() {
+    for member in [request(CHAT, b""), ping(0)] {
+        let mut world = World::new();
+        let client = world.accept();
+        world.say(client, 0, member);
+        assert_eq!(world.error(client).0, Reason::ProtocolViolation);
+    }
+    let (mut world, client) = World::joined();
+    world.say(client, 0, client_frame::Member::Hello(hello()));
+    assert_eq!(world.error(client).0, Reason::ProtocolViolation);
+}
+
+#[test]
+fn a_hello_is_not_numbered_and_acknowledges_nothing() {
+    for (up_seq, ack, reason) in [(1, 0, Reason::ProtocolViolation), (0, 1, Reason::AckBeyondSent)] {
+        let mut world = World::new();
+        let client = world.accept();
+        world.send(
+            client,
+            v1::ClientFrame { up_seq, ack, member: Some(client_frame::Member::Hello(hello())) },
+        );
+        assert_eq!(world.error(client).0, reason);
+    }
+}
+
+#[test]
+fn a_handshake_takes_its_time_at_most() {
+    let mut world = World::new();
+    let (slow, quick) = (world.accept(), world.join());
+    world.pass(Settings::default().handshake_timeout - TICK);
+    assert_eq!(world.shard.connections(), 2);
+    world.pass(2 * TICK);
+    assert_eq!(world.error(slow), (Reason::HandshakeTimeout, true));
+    assert!(world.got(quick).is_empty());
+    assert_eq!(world.count(Count::CloseHandshakeTimeout), 1);
+}
+
+#[test]
+fn opening_frames_are_small() {
+    let mut world = World::new();
+    let client = world.accept();
+    world.shard.received(world.now, client, &4097u32.to_be_bytes());
+    assert_eq!(world.error(client).0, Reason::FrameTooLarge);
+    let (mut world, client) = World::joined();
+    world.shard.received(world.now, client, &4097u32.to_be_bytes());
+    assert!(world.got(client).is_empty(), "after Welcome there is more room");
+}
+
+#[test]
+fn one_connection_above_the_limit_is_told_so() {
+    let mut world = World::with(|parts| parts.settings.connections_max = 1);
+    let first = world.accept();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 999));
+    let farewell = world.shard.accepted(world.now, peer).unwrap_err();
+    let [frame] = &frames(&farewell)[..] else { panic!("one frame") };
+    let Some(gateway_frame::Member::Error(error)) = &frame.member else { panic!("an Error") };
+    assert_eq!(error.reason(), Reason::ConnectionLimit);
+    assert!(error.reconnect.as_ref().is_some_and(|reconnect| reconnect.after_ms > 0));
+    assert_eq!(world.count(Count::RefusedLimit), 1);
+    world.shard.peer_closed(world.now, first);
+    world.accept();
+}

@@ -1,0 +1,177 @@
+//! The binary as a process of its own: for signals, descriptors, memory.
+
+use crate::site::{ACCESS_SECRET, LINK_SECRET, until};
+use crate::wire::{PATIENCE, RawClient};
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+/// A directory that goes with its test.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Directory {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("moorgate-test-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running `moorgate serve`.
+pub(crate) struct Process {
+    child: Child,
+    log: Receiver<String>,
+    _directory: Directory,
+    /// Where clients connect.
+    pub(crate) address: SocketAddr,
+    /// The operator's pages.
+    pub(crate) admin: SocketAddr,
+}
+
+impl Process {
+    /// Serves a configuration.
+    pub(crate) fn start(text: &str) -> Process {
+        Process::start_with(text, "")
+    }
+
+    /// Serves a configuration with at most this many descriptors.
+    pub(crate) fn with_descriptors(text: &str, descriptors: u32) -> Process {
+        Process::start_with(text, &format!("ulimit -n {descriptors}; "))
+    }
+
+    fn start_with(text: &str, before: &str) -> Process {
+        let directory = Directory::new();
+        let file = directory.path().join("moorgate.toml");
+        std::fs::write(&file, text).unwrap();
+        let mut child = Command::new("sh")
+            .arg("-c")
+            .arg(format!("{before}exec \"$0\" serve -c \"$1\""))
+            .arg(env!("CARGO_BIN_EXE_moorgate"))
+            .arg(&file)
+            .env("ACCESS", ACCESS_SECRET)
+            .env("LINK", LINK_SECRET)
+            .env_remove("RUST_LOG")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (lines, log) = channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line)));
+        });
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut process = Process { child, log, _directory: directory, address: unknown, admin: unknown };
+        process.address = process.logged("clients connect to ").parse().unwrap();
+        process.admin = process.logged("operator's pages on http://").parse().unwrap();
+        process
+    }
+
+    /// Waits for a line of the log, and gives what stands behind these words.
+    pub(crate) fn logged(&self, words: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the log has no `{words}`"));
+            if let Some((_, rest)) = line.split_once(words) {
+                return rest.to_owned();
+            }
+        }
+    }
+
+    /// Waits until every service has a link.
+    pub(crate) fn ready(&self) {
+        until("it is ready", || http::get(self.admin, "/readyz").0 == 200);
+    }
+
+    /// A connection with an anonymous session.
+    pub(crate) fn open(&self) -> RawClient {
+        RawClient::open(self.address)
+    }
+
+    /// A sample of its metrics page.
+    pub(crate) fn metric(&self, sample: &str) -> u64 {
+        crate::site::sample_of(&http::get(self.admin, "/metrics").1, sample)
+    }
+
+    /// Sends a signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("sh").args(["-c", "kill -$0 $1", name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Changes how many descriptors it may have from now on.
+    pub(crate) fn limit_descriptors(&self, descriptors: u32) {
+        let pid = self.child.id().to_string();
+        let limit = format!("--nofile={descriptors}:");
+        assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+    }
+
+    /// Waits for its end: how, and what it printed.
+    pub(crate) fn ended(&mut self) -> (ExitStatus, String) {
+        let mut status = None;
+        until("the process ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        let mut printed = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        (status.unwrap(), printed)
+    }
+
+    /// A line of `/proc/PID/status`, in its own unit.
+    pub(crate) fn status_of(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// The state letter of one of its threads.
+    pub(crate) fn thread_state(&self, name: &str) -> char {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let stats =
+            threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
+        let behind_name = |stat: String| Some(stat.split_once(&format!("({name}) "))?.1.to_owned());
+        stats.filter_map(behind_name).next().unwrap().chars().next().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// As much HTTP as the operator's pages need.
+pub(crate) mod http {
+    use crate::wire::PATIENCE;
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+
+    /// Status and body of a page.
+    pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.strip_prefix("HTTP/1.1 ").unwrap();
+        (status[..3].parse().unwrap(), body.to_owned())
+    }
+}

@@ -1,0 +1,135 @@
+//! What runs out: descriptors, and the memory for clients that do not read.
+
+use crate::child::{Process, http};
+use crate::site::{Site, command, echo_service, text, until};
+use crate::wire::{RawClient, hello, hello_frame, request};
+use moorgate_proto::v1::{Reason, gateway_frame::Member};
+use std::net::{SocketAddr, TcpStream};
+
+/// Opens a session, unless it is refused for want of room.
+fn try_open(address: SocketAddr) -> Option<RawClient> {
+    let mut client = RawClient::connect(address);
+    client.try_send(&hello_frame(&hello()));
+    match client.member() {
+        Member::Welcome(_) => Some(client),
+        Member::Error(error) => {
+            assert_eq!(error.reason(), Reason::ConnectionLimit);
+            assert!(error.reconnect.unwrap().allowed);
+            None
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn without_descriptors_clients_are_refused_politely_and_served_again_later() {
+    let service = echo_service();
+    let process = Process::with_descriptors(&text(service.address(), ""), 64);
+    process.ready();
+    let mut clients = Vec::new();
+    while let Some(client) = try_open(process.address) {
+        clients.push(client);
+        assert!(clients.len() < 64, "there are not so many descriptors");
+    }
+    assert!(clients.len() > 30, "only {} clients", clients.len());
+    // Each is told in its turn, since the listener pauses between them and does not spin.
+    for _ in 0..5 {
+        assert!(try_open(process.address).is_none());
+    }
+    // Those that are there are served.
+    for client in &mut clients {
+        assert_eq!(&client.ask(1, command::OPEN, b"room").payload[..], b"room");
+    }
+    clients.truncate(10);
+    until("there is room again", || {
+        try_open(process.address).is_some_and(|client| {
+            clients.push(client);
+            true
+        })
+    });
+    assert_eq!(&clients.last_mut().unwrap().ask(1, command::OPEN, b"back").payload[..], b"back");
+    assert!(process.metric("moorgate_connections_refused_total{why=\"descriptors\"}") >= 6);
+    assert!(process.metric("moorgate_listener_pauses_total") >= 6);
+    let turns = process.metric("moorgate_loop_turns_total");
+    assert!(turns < 5000, "the loops spin: {turns} turns");
+    drop(clients);
+    until("all are released", || process.metric("moorgate_connections") == 0);
+    drop(process);
+    service.stop();
+    service.join();
+}
+
+#[test]
+fn without_descriptors_the_operators_thread_rests_and_answers_again_later() {
+    let service = echo_service();
+    let process = Process::start(&text(service.address(), ""));
+    process.ready();
+    // It waits for a connection with the descriptor for it in its hand; after that one there is no other.
+    until("the operator's thread waits", || process.thread_state("admin") == 'S');
+    process.limit_descriptors(3);
+    assert_eq!(http::get(process.admin, "/livez").0, 200);
+    let scrape = TcpStream::connect(process.admin).unwrap();
+    until("the operator's thread rests", || process.thread_state("admin") == 'S');
+    drop(scrape);
+    process.limit_descriptors(1000);
+    assert_eq!(http::get(process.admin, "/livez").0, 200);
+    drop(process);
+    service.stop();
+    service.join();
+}
+
+#[test]
+fn a_client_that_does_not_read_is_closed_and_the_others_are_served() {
+    let tables = "[session]\nwrite_timeout = \"300ms\"\nin_flight = 400\nwindow = 400\n";
+    let site = Site::start(tables);
+    let mut deaf = deaf_client(site.address());
+    let closed = || site.metric("moorgate_close_reasons_total{reason=\"write_stalled\"}") == 1;
+    // One after the other, so that each is written as far as the socket takes it.
+    for up_seq in 1..=300 {
+        deaf.try_send(&request(up_seq, command::OPEN, &[7; 60_000]));
+        let is_answered = || site.metric("moorgate_requests_total{status=\"OK\"}") == up_seq;
+        until("it is answered or closed", || is_answered() || closed());
+    }
+    let mut other = site.open();
+    assert_eq!(&other.ask(1, command::OPEN, b"mine").payload[..], b"mine");
+    until("it is closed", closed);
+    assert_eq!(&other.ask(2, command::OPEN, b"mine").payload[..], b"mine");
+    drop((deaf, other));
+    site.end();
+}
+
+/// An open session whose kernel takes next to nothing for it.
+fn deaf_client(address: SocketAddr) -> RawClient {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let mut client = RawClient::over(socket.into());
+    client.send(&hello_frame(&hello()));
+    client.welcome();
+    client
+}
+
+#[test]
+fn clients_that_do_not_read_hold_bounded_memory() {
+    let service = echo_service();
+    let tables = "[session]\nin_flight = 400\nwindow = 400\n";
+    let process = Process::start(&text(service.address(), tables));
+    process.ready();
+    let mut clients: Vec<RawClient> = (0..16).map(|_| deaf_client(process.address)).collect();
+    let before_kib = process.status_of("VmHWM");
+    // 16 clients are owed 9 MB each.
+    for up_seq in 1..=150 {
+        for client in &mut clients {
+            client.send(&request(up_seq, command::OPEN, &[7; 60_000]));
+        }
+        let answered = 16 * up_seq;
+        until("all is answered", || process.metric("moorgate_requests_total{status=\"OK\"}") == answered);
+    }
+    let grown_kib = process.status_of("VmHWM") - before_kib;
+    assert!(grown_kib < 64 * 1024, "{grown_kib} KiB for 16 clients");
+    drop(clients);
+    until("all are released", || process.metric("moorgate_connections") == 0);
+    drop(process);
+    service.stop();
+    service.join();
+}

@@ -1,0 +1,171 @@
+//! A service by hand: it takes the gateway's link, and answers as it likes.
+
+use crate::site::{LINK_SECRET, Site, any_port, until};
+use crate::wire::PATIENCE;
+use moorgate_proto::codec::put_frame;
+use moorgate_proto::envelope::Numbers;
+use moorgate_proto::envelope::member::to_gateway;
+use moorgate_proto::proof::{LinkFacts, LinkKey, Prover};
+use moorgate_proto::v1::{self, to_service::Member};
+use moorgate_proto::view::Body;
+use prost::Message;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+/// Redials at once: for tests in which links come and go.
+pub(crate) const QUICK_LINKS: &str = "[links]\nreconnect_min = \"10ms\"\nreconnect_max = \"20ms\"\n";
+
+/// One link, seen from the service.
+pub(crate) struct RawLink {
+    stream: TcpStream,
+}
+
+/// Where a service by hand listens.
+pub(crate) fn listener() -> TcpListener {
+    TcpListener::bind(any_port()).unwrap()
+}
+
+/// The proper answer to a LinkHello.
+pub(crate) fn acknowledgement(hello: &v1::LinkHello, secret: &str) -> v1::LinkHelloAck {
+    let nonce = [9; 32];
+    let facts = LinkFacts {
+        version: 1,
+        gateway_id: &hello.gateway_id,
+        boot_id: hello.boot_id,
+        service: &hello.service,
+        instance_id: "by-hand",
+        gateway_nonce: &hello.nonce,
+        service_nonce: &nonce,
+        purpose: hello.purpose,
+    };
+    let proof = facts.prove(&LinkKey::new(secret.as_bytes()).unwrap(), Prover::Service);
+    v1::LinkHelloAck {
+        version: 1,
+        service: hello.service.clone(),
+        instance_id: "by-hand".to_owned(),
+        nonce: nonce.to_vec().into(),
+        proof: proof.to_vec().into(),
+        ..v1::LinkHelloAck::default()
+    }
+}
+
+/// A gateway, and the one link to the service that the test plays.
+pub(crate) fn site_and_link(tables: &str) -> (Site, RawLink) {
+    let listener = listener();
+    let site = Site::beside(&listener, tables);
+    let link = RawLink::open(&listener);
+    site.ready();
+    (site, link)
+}
+
+impl RawLink {
+    /// Takes the next connection of the gateway.
+    pub(crate) fn accept(listener: &TcpListener) -> RawLink {
+        listener.set_nonblocking(true).unwrap();
+        let mut accepted = None;
+        until("the gateway dials", || {
+            accepted = listener.accept().ok();
+            accepted.is_some()
+        });
+        let (stream, _) = accepted.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        RawLink { stream }
+    }
+
+    /// Takes the next connection, and opens it as a good service does.
+    pub(crate) fn open(listener: &TcpListener) -> RawLink {
+        RawLink::open_with(listener, |_| {})
+    }
+
+    /// The same, with the answer to Hello changed first.
+    pub(crate) fn open_with(listener: &TcpListener, change: impl FnOnce(&mut v1::LinkHelloAck)) -> RawLink {
+        let mut link = RawLink::accept(listener);
+        let mut ack = acknowledgement(&link.hello(), LINK_SECRET);
+        change(&mut ack);
+        link.send(to_gateway::HELLO_ACK, &ack);
+        match link.member() {
+            Member::Auth(auth) => assert_eq!(auth.proof.len(), 32),
+            other => panic!("no Auth: {other:?}"),
+        }
+        link
+    }
+
+    /// The gateway's first frame.
+    pub(crate) fn hello(&mut self) -> v1::LinkHello {
+        match self.member() {
+            Member::Hello(hello) => hello,
+            other => panic!("no Hello: {other:?}"),
+        }
+    }
+
+    pub(crate) fn send(&mut self, member: u32, body: &impl Body) {
+        let mut out = Vec::new();
+        put_frame(&mut out, Numbers::NONE, member, body);
+        self.send_bytes(&out);
+    }
+
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The next frame; `None`: the gateway has closed. Pings are answered on the way.
+    pub(crate) fn next(&mut self) -> Option<Member> {
+        loop {
+            let mut length = [0; 4];
+            match self.stream.read_exact(&mut length) {
+                Ok(()) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) =>
+                {
+                    return None;
+                }
+                Err(error) => panic!("nothing from the gateway: {error}"),
+            }
+            let mut content = vec![0; u32::from_be_bytes(length) as usize];
+            self.stream.read_exact(&mut content).unwrap();
+            match v1::ToService::decode(&content[..]).unwrap().member.expect("a frame without a member") {
+                Member::Ping(ping) => {
+                    self.send(to_gateway::PONG, &v1::LinkPong { nonce: ping.nonce, view: None });
+                }
+                member => return Some(member),
+            }
+        }
+    }
+
+    pub(crate) fn member(&mut self) -> Member {
+        self.next().expect("the gateway has closed the link")
+    }
+
+    /// The next frame must be a Call.
+    pub(crate) fn call(&mut self) -> v1::Call {
+        match self.member() {
+            Member::Call(call) => call,
+            other => panic!("no Call: {other:?}"),
+        }
+    }
+
+    /// The next frame must be a CancelCall.
+    pub(crate) fn cancel(&mut self) -> v1::CancelCall {
+        match self.member() {
+            Member::Cancel(cancel) => cancel,
+            other => panic!("no CancelCall: {other:?}"),
+        }
+    }
+
+    /// Answers a call with OK.
+    pub(crate) fn reply(&mut self, call_id: u64, payload: &[u8]) {
+        let payload = payload.to_vec().into();
+        self.send(to_gateway::REPLY, &v1::Reply { call_id, payload, ..v1::Reply::default() });
+    }
+
+    /// A ping must be answered next: the gateway had nothing else to say, and the link lives.
+    pub(crate) fn nothing_else(&mut self) {
+        self.send(to_gateway::PING, &v1::LinkPing { nonce: 77, view: None });
+        match self.member() {
+            Member::Pong(pong) => assert_eq!(pong.nonce, 77),
+            other => panic!("something came: {other:?}"),
+        }
+    }
+}

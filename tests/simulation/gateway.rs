@@ -1,0 +1,288 @@
+//! The gateway's cores, driven as the reactor drives them: turns, mailboxes with little room, short writes.
+
+use crate::dice::Dice;
+use crate::network::{ConnId, Side};
+use crate::scenario::Scenario;
+use crate::world::{Event, Owner, Phase, Plant, World};
+use moorgate::base::counters::{Cells, Count, Totals};
+use moorgate::base::ids::{ConnectionKey, LinkKey, ShardId};
+use moorgate::forward::{self, Forwarder, LinkCommand, Readiness};
+use moorgate::relay::{ForwardBatch, SettledBatch};
+use moorgate::shard::{self, End, Shard};
+use moorgate_proto::status::Code;
+use moorgate_proto::v1::Execution;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub struct ShardHost {
+    pub shard: Shard,
+    pub cells: Arc<Cells>,
+    pub sockets: BTreeMap<usize, (ConnectionKey, ConnId)>,
+    pub inbox: VecDeque<SettledBatch>,
+    held: Option<ForwardBatch>,
+}
+
+impl ShardHost {
+    pub fn new(id: u16, scenario: &Scenario, dice: &mut Dice) -> ShardHost {
+        let cells = Arc::new(Cells::default());
+        let shard = Shard::new(shard::Parts {
+            id: ShardId(id),
+            settings: scenario.shard.clone(),
+            session: scenario.session.clone(),
+            routes: scenario.routes.clone(),
+            keys: scenario.keys.clone(),
+            cells: cells.clone(),
+            seed: dice.next(),
+            access_log: false,
+        });
+        ShardHost { shard, cells, sockets: BTreeMap::new(), inbox: VecDeque::new(), held: None }
+    }
+
+    /// What should not be there once all has ended.
+    pub fn left(&self) -> Option<String> {
+        let shard = &self.shard;
+        let left = [
+            (shard.connections(), "connections"),
+            (shard.sessions(), "sessions"),
+            (shard.outstanding(), "outstanding calls"),
+            (shard.partial_bytes(), "bytes of unfinished frames"),
+            (self.sockets.len(), "open sockets"),
+        ];
+        left.iter().find(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))
+    }
+}
+
+pub struct WorkerHost {
+    pub forwarder: Forwarder,
+    pub cells: Arc<Cells>,
+    pub sockets: BTreeMap<usize, (LinkKey, ConnId)>,
+    pub dialling: Vec<LinkKey>,
+    inbox: VecDeque<ForwardBatch>,
+    held: Vec<Option<SettledBatch>>,
+}
+
+impl WorkerHost {
+    pub fn new(scenario: &Scenario, dice: &mut Dice) -> WorkerHost {
+        let cells = Arc::new(Cells::default());
+        let forwarder = Forwarder::new(forward::Parts {
+            settings: scenario.forward.clone(),
+            boot_id: dice.next(),
+            services: scenario.services.clone(),
+            routes: scenario.routes.clone(),
+            shards: scenario.shards,
+            cells: cells.clone(),
+            readiness: Arc::new(Readiness::new(scenario.services.len())),
+            seed: dice.next(),
+        });
+        WorkerHost {
+            forwarder,
+            cells,
+            sockets: BTreeMap::new(),
+            dialling: Vec::new(),
+            inbox: VecDeque::new(),
+            held: (0..scenario.shards).map(|_| None).collect(),
+        }
+    }
+}
+
+/// Counters that must agree once all has ended; `accepted` is what the network saw.
+pub fn unbalanced(totals: &Totals, accepted: u64) -> Option<String> {
+    let value = |count| totals.value(count);
+    let outcomes: u64 = Code::ALL.iter().map(|code| totals.outcomes(*code)).sum();
+    let forwarded = value(Count::RequestsForwarded);
+    let handled = value(Count::CallsSent)
+        + value(Count::CallsUnavailable)
+        + value(Count::CallsShed)
+        + value(Count::CallsExpiredUnsent);
+    let pairs = [
+        ("connections accepted by the network and counted", accepted, value(Count::ConnectionsAccepted)),
+        (
+            "connections accepted and closed",
+            value(Count::ConnectionsAccepted),
+            value(Count::ConnectionsClosed),
+        ),
+        ("sessions opened and ended", value(Count::SessionsOpened), value(Count::SessionsEnded)),
+        ("requests admitted and outcomes", value(Count::RequestsAdmitted), outcomes),
+        ("links opened and lost", value(Count::LinksOpened), value(Count::LinksLost)),
+    ];
+    if handled > forwarded {
+        return Some(format!("{handled} calls were handled, {forwarded} were forwarded"));
+    }
+    pairs.iter().find(|(_, one, two)| one != two).map(|(what, one, two)| format!("{what}: {one} and {two}"))
+}
+
+impl World {
+    pub fn accept(&mut self, conn: ConnId, shard: usize) {
+        let peer = format!("10.1.0.{}:{}", conn % 200 + 1, 1024 + conn % 60_000).parse().unwrap();
+        let now = self.clock();
+        self.shard_ends(shard);
+        match self.shards[shard].shard.accepted(now, peer) {
+            Ok(key) => {
+                self.accepted += 1;
+                if self.plant == Some(Plant::CountedTwice) && self.dice.chance(5) {
+                    self.shards[shard].cells.count(Count::ConnectionsAccepted);
+                }
+                self.owners[conn][Side::Accepter as usize] = Owner::Shard(shard, key);
+                self.shards[shard].sockets.insert(key.index(), (key, conn));
+                self.wake_shard(shard);
+            }
+            Err(farewell) => {
+                self.net.write(conn, Side::Accepter, &farewell, usize::MAX);
+                self.net.shutdown(conn, Side::Accepter);
+                self.net.close(conn, Side::Accepter);
+            }
+        }
+    }
+
+    pub fn shard_turn(&mut self, at: usize) {
+        let now = self.clock();
+        while let Some(mut batch) = self.shards[at].inbox.pop_front() {
+            self.spoil(&mut batch);
+            self.shards[at].shard.settled(now, &batch);
+        }
+        self.shards[at].shard.timers(now);
+        while let Some(batch) = self.shards[at].held.take().or_else(|| self.shards[at].shard.forwards()) {
+            if self.worker.inbox.len() >= self.scenario.mailbox {
+                self.shards[at].held = Some(batch);
+                self.schedule(Duration::from_millis(1), Event::ShardTurn(at));
+                break;
+            }
+            self.worker.inbox.push_back(batch);
+            self.wake_worker();
+        }
+        while let Some(key) = self.shards[at].shard.next_flush() {
+            let Some((held, conn)) = self.shards[at].sockets.get(&key.index()).copied() else { continue };
+            if held != key {
+                continue;
+            }
+            let bytes = self.shards[at].shard.unsent(key).to_vec();
+            let most = self.appetite();
+            match self.net.write(conn, Side::Accepter, &bytes, most) {
+                Some(count) => self.shards[at].shard.sent(now, key, count),
+                None => self.shards[at].shard.peer_closed(now, key),
+            }
+        }
+        self.shard_ends(at);
+    }
+
+    fn shard_ends(&mut self, at: usize) {
+        while let Some((key, end)) = self.shards[at].shard.next_ended() {
+            let Some((_, conn)) =
+                self.shards[at].sockets.get(&key.index()).copied().filter(|held| held.0 == key)
+            else {
+                self.oracle.violated(format!("{key:?} ended without a socket"));
+                return;
+            };
+            match end {
+                End::ShutdownWrite => self.net.shutdown(conn, Side::Accepter),
+                End::Close if self.plant == Some(Plant::LeakedSocket) && self.dice.chance(5) => {
+                    // Kept under a place that no connection gets.
+                    self.shards[at].sockets.insert(1_000_000 + conn, (key, conn));
+                    self.shards[at].sockets.remove(&key.index());
+                }
+                End::Close => {
+                    self.net.close(conn, Side::Accepter);
+                    self.shards[at].sockets.remove(&key.index());
+                }
+            }
+        }
+    }
+
+    /// The planted bugs of settlements.
+    fn spoil(&mut self, batch: &mut SettledBatch) {
+        match self.plant {
+            Some(Plant::LostSettlement) if self.dice.chance(2) => {
+                batch.settled.pop();
+            }
+            Some(Plant::FalseWord) => {
+                for settled in &mut batch.settled {
+                    if settled.outcome.execution == Execution::Unknown {
+                        settled.outcome.execution = Execution::NotExecuted;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub fn worker_turn(&mut self) {
+        let now = self.now;
+        while let Some(batch) = self.worker.inbox.pop_front() {
+            self.worker.forwarder.forward(now, &batch);
+        }
+        self.worker.forwarder.timers(now);
+        self.hand_over();
+        while let Some(key) = self.worker.forwarder.next_flush() {
+            let Some((_, conn)) = self.worker.sockets.get(&key.index()).copied().filter(|held| held.0 == key)
+            else {
+                continue;
+            };
+            let bytes = self.worker.forwarder.unsent(key).to_vec();
+            let most = self.appetite();
+            match self.net.write(conn, Side::Dialler, &bytes, most) {
+                Some(count) => self.worker.forwarder.sent(now, key, count),
+                None => self.worker.forwarder.link_lost(now, key, &"the service closed it"),
+            }
+        }
+        while let Some(command) = self.worker.forwarder.next_command() {
+            match command {
+                LinkCommand::Dial(key, address) => self.dial(key, address),
+                LinkCommand::Close(key) => {
+                    self.worker.dialling.retain(|dialling| *dialling != key);
+                    if let Some((_, conn)) = self.worker.sockets.remove(&key.index()) {
+                        self.net.close(conn, Side::Dialler);
+                    }
+                }
+            }
+        }
+        self.hand_over();
+    }
+
+    fn hand_over(&mut self) {
+        for at in 0..self.shards.len() {
+            let shard = ShardId(at as u16);
+            while let Some(batch) =
+                self.worker.held[at].take().or_else(|| self.worker.forwarder.settled(shard))
+            {
+                if self.shards[at].inbox.len() >= self.scenario.mailbox {
+                    self.worker.held[at] = Some(batch);
+                    self.schedule(Duration::from_millis(1), Event::WorkerTurn);
+                    break;
+                }
+                self.shards[at].inbox.push_back(batch);
+                self.wake_shard(at);
+            }
+        }
+    }
+
+    fn dial(&mut self, key: LinkKey, address: std::net::SocketAddr) {
+        self.worker.dialling.push(key);
+        let lost = self.phase == Phase::Faults && self.dice.chance(5);
+        let endpoint = self.scenario.addresses.iter().position(|known| *known == address);
+        if !lost {
+            let delay = self.dice.millis(0, self.scenario.latency_ms);
+            self.schedule(delay, Event::Dialled(key, endpoint.unwrap_or(usize::MAX)));
+        }
+    }
+
+    pub fn dialled(&mut self, key: LinkKey, at: usize) {
+        let before = self.worker.dialling.len();
+        self.worker.dialling.retain(|dialling| *dialling != key);
+        if self.worker.dialling.len() == before {
+            return;
+        }
+        if self.endpoints.get(at).is_none_or(|endpoint| !endpoint.up) {
+            self.worker.forwarder.link_lost(self.now, key, &"connection refused");
+            return self.wake_worker();
+        }
+        let link = self.endpoints[at].links.len();
+        let conn = self.connect(Owner::Link(key), Owner::Service(at, link));
+        let nonce = std::array::from_fn(|_| self.dice.below(256) as u8);
+        self.service_accepts(at, conn, nonce);
+        self.worker.sockets.insert(key.index(), (key, conn));
+        let nonce = std::array::from_fn(|_| self.dice.below(256) as u8);
+        self.worker.forwarder.connected(self.now, key, nonce);
+        self.wake_worker();
+    }
+}

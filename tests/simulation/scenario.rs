@@ -1,0 +1,139 @@
+//! What a run is set up with: the limits are drawn from the seed too, small ones.
+
+use crate::dice::Dice;
+use crate::world::Plant;
+use moorgate::auth::{KeyRing, SigningKey};
+use moorgate::base::ids::ServiceId;
+use moorgate::routing::{Balance, Order, RouteSettings, RouteTable, ServiceSettings, Span};
+use moorgate::{forward, session, shard};
+use moorgate_proto::proof::LinkKey;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Commands: unordered, ordered, for admins, of a service without instances, of nobody.
+pub const PLAIN: u32 = 1;
+pub const ORDERED: u32 = 2;
+pub const ADMINS: u32 = 3;
+pub const ABSENT: u32 = 4;
+pub const NOBODYS: u32 = 5;
+
+const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
+
+pub struct Scenario {
+    pub shards: u16,
+    pub clients: usize,
+    pub latency_ms: u64,
+    pub room: usize,
+    pub mailbox: usize,
+    pub shard: shard::Settings,
+    pub session: session::Settings,
+    pub forward: forward::Settings,
+    pub routes: Arc<RouteTable>,
+    pub services: Vec<ServiceSettings>,
+    /// Of all endpoints that exist.
+    pub addresses: Vec<SocketAddr>,
+    pub link_key: LinkKey,
+    pub outstanding_max: u32,
+    pub signing_key: SigningKey,
+    pub keys: Arc<KeyRing>,
+}
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], port))
+}
+
+impl Scenario {
+    pub fn draw(dice: &mut Dice, plant: Option<Plant>) -> Scenario {
+        let signing_key = SigningKey::new("k", SECRET).unwrap();
+        let link_key = LinkKey::new(SECRET).unwrap();
+        let endpoints = dice.between(1, 3) as u16;
+        let addresses: Vec<SocketAddr> = (0..endpoints).map(|at| address(7100 + at)).collect();
+        let balance = if dice.chance(50) { Balance::RoundRobin } else { Balance::LeastOutstanding };
+        let service = |name: &str, endpoints: Vec<SocketAddr>| ServiceSettings {
+            name: name.to_owned(),
+            endpoints,
+            balance,
+            key: Some(link_key.clone()),
+        };
+        let clients = dice.between(1, 4) as usize;
+        Scenario {
+            shards: dice.between(1, 2) as u16,
+            clients,
+            latency_ms: dice.between(1, 40),
+            room: if dice.chance(50) { dice.between(100, 1_000) } else { dice.between(1_000, 20_000) }
+                as usize,
+            mailbox: dice.between(1, 4) as usize,
+            shard: shard_settings(dice, clients),
+            session: session_settings(dice),
+            forward: forward_settings(dice),
+            routes: Arc::new(RouteTable::build(&routes(dice, plant)).unwrap()),
+            services: vec![service("echo", addresses.clone()), service("absent", vec![address(7999)])],
+            addresses,
+            link_key: link_key.clone(),
+            outstanding_max: if dice.chance(50) { 0 } else { dice.between(1, 6) as u32 },
+            keys: Arc::new(KeyRing::new(vec![SigningKey::new("k", SECRET).unwrap()], None, None, 0).unwrap()),
+            signing_key,
+        }
+    }
+}
+
+fn routes(dice: &mut Dice, plant: Option<Plant>) -> Vec<RouteSettings> {
+    let order = if plant == Some(Plant::NoOrder) { Order::None } else { Order::Session };
+    let mut route = |command, service| RouteSettings {
+        anonymous: true,
+        timeout: dice.millis(200, 3_000),
+        payload_bytes_max: 2_000,
+        ..RouteSettings::new(Span { first: command, last: command }, ServiceId(service))
+    };
+    let (plain, ordered, admins, absent) =
+        (route(PLAIN, 0), route(ORDERED, 0), route(ADMINS, 0), route(ABSENT, 1));
+    vec![
+        plain,
+        RouteSettings { order, ..ordered },
+        RouteSettings { anonymous: false, roles: vec!["admin".to_owned()], ..admins },
+        absent,
+    ]
+}
+
+fn shard_settings(dice: &mut Dice, clients: usize) -> shard::Settings {
+    shard::Settings {
+        connections_max: clients + dice.between(0, 3) as usize,
+        partial_bytes_max: dice.between(40, 10_000) as usize,
+        output_bytes_high: dice.between(100, 10_000) as usize,
+        outstanding_max: dice.between(1, 20) as usize,
+        handshake_timeout: dice.millis(1_000, 4_000),
+        frame_timeout: dice.millis(500, 3_000),
+        write_timeout: dice.millis(500, 4_000),
+        linger: dice.millis(100, 1_000),
+        expiry_grace: dice.millis(100, 2_000),
+        reconnect_spread: dice.millis(0, 500),
+    }
+}
+
+fn session_settings(dice: &mut Dice) -> session::Settings {
+    let in_flight_max = dice.between(1, 8) as u32;
+    session::Settings {
+        in_flight_max,
+        window_max: in_flight_max + dice.between(0, 8) as u32,
+        frame_bytes_max: dice.between(4_096, 20_000) as usize,
+        heartbeat: dice.millis(1_000, 4_000),
+        heartbeat_min: Duration::from_millis(500),
+        heartbeat_max: Duration::from_secs(10),
+    }
+}
+
+fn forward_settings(dice: &mut Dice) -> forward::Settings {
+    forward::Settings {
+        gateway_id: "simulated".to_owned(),
+        links_per_endpoint: dice.between(1, 2) as u16,
+        connect_timeout: dice.millis(500, 2_000),
+        reconnect_min: dice.millis(10, 100),
+        reconnect_max: dice.millis(200, 2_000),
+        heartbeat: dice.millis(1_000, 3_000),
+        late_reply_grace: dice.millis(200, 3_000),
+        frame_bytes_max: 64 * 1024,
+        output_bytes_max: dice.between(300, 20_000) as usize,
+        waiting_max: dice.between(1, 10) as usize,
+    }
+}

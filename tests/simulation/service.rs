@@ -1,0 +1,276 @@
+//! Services: the service kit's link core, and handlers that stall, answer late, twice, never, or talk nonsense.
+
+use crate::network::{ConnId, Side};
+use crate::oracle::Asked;
+use crate::scenario::{ORDERED, Scenario};
+use crate::world::{Event, Phase, World};
+use moorgate_proto::codec::put_frame;
+use moorgate_proto::envelope::Numbers;
+use moorgate_proto::envelope::member::to_gateway;
+use moorgate_proto::proof::NONCE_BYTES;
+use moorgate_proto::status::Code;
+use moorgate_proto::time::Mono;
+use moorgate_proto::v1::{Execution, Reason};
+use moorgate_proto::view::ReplyView;
+use moorgate_service::core::{Input, LinkCore, LinkSettings};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a call is under way on a connection whose sides read.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(2);
+
+/// How a call is answered.
+#[derive(Debug, Clone)]
+pub struct Script {
+    code: Code,
+    execution: Execution,
+    twice: bool,
+    payload: Vec<u8>,
+}
+
+pub struct EndpointHost {
+    settings: Arc<LinkSettings>,
+    pub up: bool,
+    /// Places are never used again.
+    pub links: Vec<Option<ServiceLink>>,
+}
+
+pub struct ServiceLink {
+    core: LinkCore,
+    conn: ConnId,
+    blocked: bool,
+}
+
+/// A call, to be acted on once the core is free.
+struct Run {
+    call_id: u64,
+    command: u32,
+    remaining: Duration,
+    payload: Vec<u8>,
+}
+
+impl EndpointHost {
+    pub fn new(at: usize, scenario: &Scenario) -> EndpointHost {
+        let settings = LinkSettings {
+            instance_id: format!("echo-{at}"),
+            key: Some(scenario.link_key.clone()),
+            outstanding_max: scenario.outstanding_max,
+            opening_timeout: Duration::from_secs(2),
+            heartbeat: Duration::from_secs(4),
+            ..LinkSettings::new("echo")
+        };
+        EndpointHost { settings: Arc::new(settings), up: true, links: Vec::new() }
+    }
+
+    pub fn next_deadlines(&self) -> impl Iterator<Item = Mono> {
+        self.links.iter().flatten().map(|link| link.core.next_deadline())
+    }
+}
+
+impl World {
+    pub fn service_accepts(&mut self, at: usize, conn: ConnId, nonce: [u8; NONCE_BYTES]) {
+        let core = LinkCore::new(self.now, self.endpoints[at].settings.clone(), nonce);
+        self.endpoints[at].links.push(Some(ServiceLink { core, conn, blocked: false }));
+    }
+
+    fn link(&mut self, at: usize, link: usize) -> Option<&mut ServiceLink> {
+        self.endpoints[at].links[link].as_mut()
+    }
+
+    pub fn service_received(&mut self, at: usize, link: usize, bytes: &[u8]) {
+        let now = self.now;
+        let Some(service) = self.link(at, link) else { return };
+        let mut runs = Vec::new();
+        let mut cancelled = Vec::new();
+        let result = service.core.received(now, bytes, &mut |_, input| match input {
+            Input::Call(view) => runs.push(Run {
+                call_id: view.call_id,
+                command: view.command,
+                remaining: Duration::from_millis(u64::from(view.remaining_ms)),
+                payload: view.payload.to_vec(),
+            }),
+            Input::Cancel(call_id) => cancelled.push(call_id),
+            Input::Ready | Input::Drain => {}
+        });
+        for run in runs {
+            self.run_call(at, link, run);
+        }
+        for call_id in cancelled {
+            if self.dice.chance(50) {
+                let script = Script {
+                    code: Code::Cancelled,
+                    execution: Execution::Unknown,
+                    twice: false,
+                    payload: Vec::new(),
+                };
+                self.reply(at, link, call_id, script);
+            }
+        }
+        self.service_flush(at, link);
+        if let Err(fault) = result {
+            self.oracle.violated(format!("the gateway broke the service's contract: {fault}"));
+        }
+    }
+
+    fn run_call(&mut self, at: usize, link: usize, run: Run) {
+        let asked = Asked::from_bytes(&run.payload);
+        self.trace.note(self.now, "call", (u64::from(asked.incarnation), asked.up_seq), || {
+            format!("{asked:?} at endpoint {at} as {:#x}, {:?} left", run.call_id, run.remaining)
+        });
+        let roll = if self.phase == Phase::Faults { self.dice.below(100) } else { 0 };
+        let ordered = (run.command == ORDERED).then_some(asked);
+        let mut script = Script {
+            code: Code::Ok,
+            execution: Execution::Executed,
+            twice: false,
+            payload: run.payload.clone(),
+        };
+        if roll == 99 {
+            // Refused, and not run.
+            (script.code, script.execution) = (Code::Unavailable, Execution::NotExecuted);
+            script.payload.clear();
+            return self.reply(at, link, run.call_id, script);
+        }
+        self.oracle.ran(asked, &run.payload);
+        if let Some(asked) = ordered {
+            let conn = self.link(at, link).map_or(usize::MAX, |link| link.conn);
+            // The gateway's clock began earlier, by what the call was under way.
+            let under_way = if self.was_deaf[conn] { Duration::MAX } else { UNDER_WAY_MAX };
+            let waits = (run.remaining + self.scenario.forward.late_reply_grace).saturating_sub(under_way);
+            let now = self.now.since(Mono::ZERO);
+            self.running.insert((at, link, run.call_id), asked);
+            self.oracle.ran_in_order(asked, conn, now, now + waits);
+        }
+        let delay = match roll {
+            0..60 => Duration::ZERO,
+            60..80 => self.dice.millis(1, 400),
+            80..88 => run.remaining + self.dice.millis(1, 2_000),
+            88..92 => return self.forgotten.push((at, link, run.call_id, script)),
+            92..95 => {
+                script.twice = true;
+                Duration::ZERO
+            }
+            95..97 => {
+                (script.code, script.payload) = (Code::NotFound, Vec::new());
+                Duration::ZERO
+            }
+            _ => {
+                // A reply that is too large for the client.
+                script.code = Code::AlreadyExists;
+                script.payload.resize(30_000, 1);
+                self.dice.millis(0, 50)
+            }
+        };
+        if delay.is_zero() {
+            self.reply(at, link, run.call_id, script);
+        } else {
+            self.schedule(delay, Event::Reply { endpoint: at, link, call_id: run.call_id, script });
+        }
+    }
+
+    pub fn reply(&mut self, at: usize, link: usize, call_id: u64, script: Script) {
+        let Some(service) = self.link(at, link) else { return };
+        let reply = ReplyView {
+            call_id,
+            status: script.code.to_wire(),
+            reason: Reason::Unspecified.into(),
+            execution: script.execution.into(),
+            payload: &script.payload,
+            ..ReplyView::default()
+        };
+        if service.core.calls().reply(&reply).is_err() {
+            return;
+        }
+        if script.twice {
+            put_frame(service.core.output(), Numbers::NONE, to_gateway::REPLY, &reply);
+        }
+        if let Some(asked) = self.running.remove(&(at, link, call_id)) {
+            self.oracle.replied_in_order(asked);
+        }
+        self.service_flush(at, link);
+    }
+
+    pub fn service_flush(&mut self, at: usize, link: usize) {
+        let most = self.appetite();
+        let Some(service) = self.endpoints[at].links[link].as_mut() else { return };
+        let conn = service.conn;
+        if service.blocked || service.core.output().is_empty() {
+            return;
+        }
+        match self.net.write(conn, Side::Accepter, service.core.output(), most) {
+            Some(count) => {
+                service.core.output().drain(..count);
+                service.blocked = !service.core.output().is_empty();
+            }
+            None => self.service_lost(at, link),
+        }
+    }
+
+    pub fn service_writable(&mut self, at: usize, link: usize) {
+        if let Some(service) = self.link(at, link) {
+            service.blocked = false;
+            self.service_flush(at, link);
+        }
+    }
+
+    pub fn service_lost(&mut self, at: usize, link: usize) {
+        if let Some(service) = self.endpoints[at].links[link].take() {
+            self.net.close(service.conn, Side::Accepter);
+        }
+    }
+
+    pub fn endpoint_timers(&mut self, at: usize) {
+        let now = self.now;
+        for link in 0..self.endpoints[at].links.len() {
+            if let Some(service) = self.link(at, link)
+                && service.core.next_deadline() <= now
+                && service.core.timers(now).is_err()
+            {
+                self.service_flush(at, link);
+                self.service_lost(at, link);
+            }
+        }
+    }
+
+    pub fn endpoint_down(&mut self, at: usize) {
+        self.endpoints[at].up = false;
+        for link in 0..self.endpoints[at].links.len() {
+            if let Some(service) = self.endpoints[at].links[link].take() {
+                self.net.cut(service.conn);
+            }
+        }
+    }
+
+    fn some_link(&mut self, at: usize) -> Option<usize> {
+        let living: Vec<usize> = (0..self.endpoints[at].links.len())
+            .filter(|link| self.endpoints[at].links[*link].is_some())
+            .collect();
+        (!living.is_empty()).then(|| living[self.dice.index(living.len())])
+    }
+
+    pub fn endpoint_drains(&mut self, at: usize) {
+        let Some(link) = self.some_link(at) else { return };
+        if let Some(service) = self.link(at, link) {
+            let conn = service.conn;
+            service.core.drain(Duration::from_secs(1));
+            self.service_flush(at, link);
+            let delay = self.dice.millis(500, 3_000);
+            self.schedule(delay, Event::Cut(conn));
+        }
+    }
+
+    pub fn endpoint_talks_garbage(&mut self, at: usize) {
+        let garbage: &[u8] = match self.dice.below(4) {
+            0 => &[0, 0, 0, 0],
+            1 => &[0xff; 40],
+            // A reply to a call that was never given.
+            2 => &[0, 0, 0, 8, 0x4a, 6, 0x08, 0xff, 0xff, 0xff, 0x7f, 0x10],
+            _ => &[0, 0, 0, 7, 0x4a, 5, 0x08, 0xff, 0xff, 0xff, 0x7f],
+        };
+        let Some(link) = self.some_link(at) else { return };
+        if let Some(service) = self.link(at, link) {
+            service.core.output().extend_from_slice(garbage);
+            self.service_flush(at, link);
+        }
+    }
+}

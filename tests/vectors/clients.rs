@@ -1,0 +1,275 @@
+//! A shard, against the frames of a client.
+
+use super::vector_file::read;
+use super::{NOW, bytes, route};
+use moorgate::auth::{KeyRing, SigningKey, TokenError, mint};
+use moorgate::base::ids::{ConnectionKey, ShardId};
+use moorgate::relay::{Arena, Outcome, Settled, SettledBatch};
+use moorgate::routing::RouteTable;
+use moorgate::shard::{End, Parts, Settings, Shard};
+use moorgate_proto::codec::{Assembler, put_frame};
+use moorgate_proto::envelope::{Numbers, member};
+use moorgate_proto::status::Code;
+use moorgate_proto::v1::{self, Execution, Reason, Source, client_frame, gateway_frame};
+use prost::Message;
+use std::sync::Arc;
+
+fn key() -> SigningKey {
+    SigningKey::new("vector", b"a secret of at least 32 bytes ok").unwrap()
+}
+
+/// A shard with one connection, as its reactor drives it.
+struct Site {
+    shard: Shard,
+    key: ConnectionKey,
+}
+
+impl Site {
+    /// Before Hello.
+    fn opening() -> Site {
+        let mut shard = Shard::new(Parts {
+            id: ShardId(0),
+            settings: Settings::default(),
+            session: moorgate::session::Settings::default(),
+            routes: Arc::new(RouteTable::build(&[route()]).unwrap()),
+            keys: Arc::new(KeyRing::new(vec![key()], None, None, 30).unwrap()),
+            cells: Arc::default(),
+            seed: 1,
+            access_log: false,
+        });
+        let key = shard.accepted(NOW, "192.0.2.1:40000".parse().unwrap()).unwrap();
+        Site { shard, key }
+    }
+
+    /// With an anonymous session.
+    fn open() -> Site {
+        let mut site = Site::opening();
+        let welcome = site.say(&bytes("hello-anonymous"));
+        assert!(matches!(welcome[0].member, Some(gateway_frame::Member::Welcome(_))));
+        site
+    }
+
+    /// What the gateway answers, as bytes.
+    fn said(&mut self) -> Vec<u8> {
+        let mut said = Vec::new();
+        while let Some(key) = self.shard.next_flush() {
+            let unsent = self.shard.unsent(key).to_vec();
+            self.shard.sent(NOW, key, unsent.len());
+            said.extend(unsent);
+        }
+        said
+    }
+
+    /// Sends these bytes; what the gateway answers, as frames.
+    fn say(&mut self, bytes: &[u8]) -> Vec<v1::GatewayFrame> {
+        self.shard.received(NOW, self.key, bytes);
+        frames(&self.said())
+    }
+
+    /// Sends these bytes; the one frame that the gateway answers, as bytes.
+    fn answer(&mut self, name: &str) -> Vec<u8> {
+        self.shard.received(NOW, self.key, &bytes(name));
+        self.said()
+    }
+}
+
+fn frames(mut bytes: &[u8]) -> Vec<v1::GatewayFrame> {
+    let mut assembler = Assembler::default();
+    let mut frames = Vec::new();
+    while let Some(frame) = assembler.next(&mut bytes, usize::MAX).unwrap() {
+        frames.push(v1::GatewayFrame::decode(frame).unwrap());
+    }
+    frames
+}
+
+fn code(name: &str) -> i32 {
+    Code::ALL.iter().find(|code| code.name() == name).unwrap().to_wire()
+}
+
+// spec: X-1, X-2, X-4
+#[test]
+fn what_breaks_the_contract_ends_the_connection_with_its_reason() {
+    let mut seen = 0;
+    for vector in read("malformed.txt").iter().filter(|vector| vector.frame() == "ClientFrame") {
+        let mut site = if vector.text("state") == "opening" { Site::opening() } else { Site::open() };
+        let said = site.say(&vector.bytes("hex"));
+        let Some(gateway_frame::Member::Error(error)) = said.last().and_then(|frame| frame.member.clone())
+        else {
+            panic!("{}: {said:?}", vector.name());
+        };
+        assert_eq!(said.len(), 1, "{}", vector.name());
+        let fault = format!("REASON_{}", vector.text("fault"));
+        assert_eq!(error.reason().as_str_name(), fault, "{}", vector.name());
+        assert_eq!(error.status, code(vector.text("status")), "{}", vector.name());
+        assert_eq!(error.admitted, 0, "{}", vector.name());
+        assert_eq!(site.shard.next_ended(), Some((site.key, End::ShutdownWrite)), "{}", vector.name());
+        assert!(site.say(&bytes("ping")).is_empty(), "{}: nothing comes after it", vector.name());
+        seen += 1;
+    }
+    assert!(seen > 30);
+}
+
+/// The Welcome to a Hello, with the session id of the vectors.
+fn welcomed(hello: &str) -> Vec<u8> {
+    let mut said = Site::opening().say(&bytes(hello));
+    let Some(gateway_frame::Member::Welcome(welcome)) = &mut said[0].member else {
+        panic!("{hello}: {said:?}");
+    };
+    assert_eq!(welcome.session_id.len(), 16);
+    welcome.session_id = (0x10..0x20).collect::<Vec<u8>>().into();
+    let body = said[0].encode_to_vec();
+    [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
+}
+
+#[test]
+fn hellos_are_welcomed() {
+    assert_eq!(welcomed("hello-anonymous"), bytes("welcome-anonymous"));
+    assert_eq!(welcomed("hello-application-proof"), bytes("welcome-anonymous"), "the proof is ignored");
+    let mut user = frames(&bytes("welcome-user"));
+    if let Some(gateway_frame::Member::Welcome(welcome)) = &mut user[0].member {
+        assert_eq!(welcome.resume_result(), v1::ResumeResult::NotSupported);
+        welcome.resume_result = v1::ResumeResult::None.into();
+    }
+    assert_eq!(frames(&welcomed("hello-token")), user);
+    let Some(gateway_frame::Member::Welcome(welcome)) = frames(&welcomed("hello-resume"))[0].member.clone()
+    else {
+        panic!("no Welcome");
+    };
+    assert_eq!(welcome.resume_result(), v1::ResumeResult::NotSupported);
+    assert_eq!((welcome.resume_token.len(), welcome.detached_ttl_ms, welcome.admitted), (0, 0, 0));
+}
+
+/// A frame of a session that has admitted nothing, with the `ack` that the vector has.
+fn acknowledging(frame: &[u8], ack: u64) -> Vec<v1::GatewayFrame> {
+    frames(frame).into_iter().map(|frame| v1::GatewayFrame { ack, ..frame }).collect()
+}
+
+#[test]
+fn unnumbered_frames_get_their_answers() {
+    for (asked, answered) in [
+        ("ping", "gateway-pong"),
+        ("authenticate", "authenticated-not-supported"),
+        ("unknown-member-unnumbered", "notice-unsupported-frame"),
+    ] {
+        let answer = Site::open().answer(asked);
+        assert_eq!(acknowledging(&answer, 3), frames(&bytes(answered)), "{asked}");
+    }
+    let said = Site::open().say(&bytes("client-state"));
+    let Some(gateway_frame::Member::Notice(notice)) = &said[0].member else { panic!("{said:?}") };
+    assert_eq!((notice.reason(), notice.member), (Reason::FeatureNotNegotiated, 15));
+    assert!(Site::open().answer("pong").is_empty());
+}
+
+// spec: X-2, X-13, X-14
+#[test]
+fn bye_is_acknowledged_and_the_last() {
+    let mut site = Site::open();
+    assert_eq!(site.answer("bye-keep"), bytes("bye-ack"));
+    assert_eq!(site.shard.next_ended(), Some((site.key, End::ShutdownWrite)));
+    assert!(site.answer("request").is_empty() && site.shard.forwards().is_none());
+}
+
+// spec: U-2, U-3, U-5, U-7, D-1
+#[test]
+fn a_request_is_forwarded_and_answered_once() {
+    let mut site = Site::open();
+    assert!(site.answer("request").is_empty());
+    let batch = site.shard.forwards().unwrap();
+    let request = v1::Request::decode(batch.arena.read(&batch.forwards[0].request)).unwrap();
+    assert_eq!((request.command, &request.payload[..]), (1, &b"hello"[..]));
+    assert!(site.answer("request").is_empty(), "admitted before: ignored");
+    assert!(site.shard.forwards().is_none());
+    let mut arena = Arena::default();
+    let reply = v1::Reply { payload: request.payload, ..v1::Reply::default() };
+    let outcome = Outcome {
+        code: Code::Ok,
+        reason: Reason::Unspecified,
+        source: Source::Service,
+        execution: Execution::Executed,
+        retry_after_ms: 0,
+    };
+    let reply = arena.put(&reply.encode_to_vec());
+    let settled = vec![Settled { ticket: batch.forwards[0].ticket, outcome, reply, endpoint: 1 }];
+    site.shard.settled(NOW, &SettledBatch { arena, settled });
+    assert_eq!(site.said(), bytes("response-ok"));
+    assert_eq!(site.answer("unknown-member-numbered"), bytes("response-unsupported-frame"));
+}
+
+// spec: C-1, C-2, U-20
+#[test]
+fn a_cancel_of_the_next_number_consumes_it() {
+    let mut site = Site::open();
+    let cancel = |up_seq| {
+        let member = Some(client_frame::Member::Cancel(v1::Cancel { up_seq }));
+        let body = v1::ClientFrame { member, ..v1::ClientFrame::default() }.encode_to_vec();
+        [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
+    };
+    assert_eq!(site.say(&cancel(1)).len(), 1);
+    site.shard.received(NOW, site.key, &cancel(2));
+    assert_eq!(site.said(), bytes("response-cancelled"));
+    assert!(site.say(&cancel(1)).is_empty(), "it has its Response");
+    assert!(site.shard.forwards().is_none(), "none of them is run");
+}
+
+// spec: K-2, K-4, O-16, U-11
+#[test]
+fn only_features_that_are_served_are_in_force() {
+    let mut site = Site::opening();
+    let hello = v1::Hello { version_min: 1, version_max: 1, features: u64::MAX, ..v1::Hello::default() };
+    let mut frame = Vec::new();
+    put_frame(&mut frame, Numbers::NONE, member::client::HELLO, &hello);
+    let said = site.say(&frame);
+    let Some(gateway_frame::Member::Welcome(welcome)) = &said[0].member else { panic!("{said:?}") };
+    assert_eq!(welcome.features, 0b111, "TRACE, PRIORITY, CONTENT_ENCODING");
+    let mut site = Site::open();
+    let request = v1::Request {
+        command: 1,
+        trace: Some(v1::Trace { parent: "p".to_owned(), state: "s".to_owned() }),
+        priority: v1::Priority::High.into(),
+        content_encoding: "zstd".to_owned(),
+        ..v1::Request::default()
+    };
+    let mut frame = Vec::new();
+    put_frame(&mut frame, Numbers { seq: 1, ack: 0 }, member::client::REQUEST, &request);
+    assert!(site.say(&frame).is_empty());
+    let batch = site.shard.forwards().unwrap();
+    assert_eq!(v1::Request::decode(batch.arena.read(&batch.forwards[0].request)).unwrap(), request);
+}
+
+// spec: M-2, S-8
+#[test]
+fn a_services_message_is_cut_at_a_character() {
+    let mut site = Site::open();
+    assert!(site.answer("request").is_empty());
+    let batch = site.shard.forwards().unwrap();
+    let reply = v1::Reply {
+        message: format!("{}é and more", "m".repeat(255)),
+        content_encoding: "zstd".to_owned(),
+        ..v1::Reply::default()
+    };
+    let mut arena = Arena::default();
+    let reply = arena.put(&reply.encode_to_vec());
+    let outcome = Outcome::unknown(Code::Internal, Reason::Internal);
+    let settled = vec![Settled { ticket: batch.forwards[0].ticket, outcome, reply, endpoint: 1 }];
+    site.shard.settled(NOW, &SettledBatch { arena, settled });
+    let said = frames(&site.said());
+    let Some(gateway_frame::Member::Response(response)) = &said[0].member else { panic!("{said:?}") };
+    assert_eq!(response.message, "m".repeat(255));
+    assert_eq!((response.status, &*response.content_encoding), (Code::Internal.to_wire(), "zstd"));
+}
+
+// spec: A-6, A-14
+#[test]
+fn a_tokens_signature_comes_first() {
+    let ring = KeyRing::new(vec![key()], None, None, 30).unwrap();
+    let token = |jti: usize| {
+        let claims = format!(r#"{{"sub":"alice","exp":4102444800,"jti":"{}"}}"#, "j".repeat(jti));
+        mint(&key(), &claims.parse().unwrap())
+    };
+    assert_eq!(ring.verify(&token(64), NOW.unix_s()).unwrap().token_id, Some("j".repeat(64)));
+    assert_eq!(ring.verify(&token(65), NOW.unix_s()), Err(TokenError::BadClaim("jti")));
+    let token = token(1);
+    let parts: Vec<&str> = token.split('.').collect();
+    let unreadable = [parts[0], "not-base64!", parts[2]].join(".");
+    assert_eq!(ring.verify(&unreadable, NOW.unix_s()), Err(TokenError::BadSignature));
+}
