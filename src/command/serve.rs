@@ -44,7 +44,7 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
                 settings.reactor.listeners = vec![ListenerSettings { address, accept }];
             }
             settings.admin = options.admin.or(settings.admin);
-            serve(settings, |_| Ok(()))
+            serve(settings, |_| {})
         }
         (None, true) => serve_dev(&options),
     }
@@ -80,10 +80,10 @@ fn serve_dev(_options: &Options) -> Result<(), Failure> {
 }
 
 #[cfg(feature = "dev")]
-fn print_what_next(gateway: &Gateway) -> Result<(), Failure> {
-    let Some(client) = gateway.client_addresses().first() else { return Ok(()) };
+fn print_what_next(gateway: &Gateway) {
+    let Some(client) = gateway.client_addresses().first() else { return };
     let admin = gateway.admin_address().map(|address| address.to_string()).unwrap_or_default();
-    print(&format!(
+    say(&format!(
         "moorgate --dev: for trying out, on this machine only\n\
          \n\
          clients    {client}   commands 0x0001-0x00ff go to the echo service inside\n\
@@ -98,10 +98,10 @@ fn print_what_next(gateway: &Gateway) -> Result<(), Failure> {
          \x20 curl http://{admin}/metrics\n\
          \n\
          Ctrl-C drains and ends; twice ends at once.\n"
-    ))
+    ));
 }
 
-fn serve(settings: Settings, started: impl FnOnce(&Gateway) -> Result<(), Failure>) -> Result<(), Failure> {
+fn serve(settings: Settings, started: impl FnOnce(&Gateway)) -> Result<(), Failure> {
     init_diagnostics(settings.log_level);
     // Before the threads: none of them is to die of a signal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
@@ -115,7 +115,7 @@ fn serve(settings: Settings, started: impl FnOnce(&Gateway) -> Result<(), Failur
     if let Some(address) = gateway.admin_address() {
         log::info!("operator's pages on http://{address}");
     }
-    started(&gateway)?;
+    started(&gateway);
     signals.forever().next();
     log::info!("draining; a second signal ends at once");
     gateway.drain();
@@ -127,5 +127,11 @@ fn serve(settings: Settings, started: impl FnOnce(&Gateway) -> Result<(), Failur
     });
     second.map_err(failed)?;
     let summary = gateway.join();
-    print(&format!("{summary}\n"))
+    say(&format!("{summary}\n"));
+    Ok(())
+}
+
+/// Prints. A gateway does not fail because nobody can read what it says.
+fn say(text: &str) {
+    let _ = print(text);
 }

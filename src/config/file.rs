@@ -7,6 +7,9 @@ use super::{Settings, validate};
 use std::path::Path;
 use toml::de::DeTable;
 
+/// Whoever has more of them has another kind of file.
+const SYNTAX_ERRORS_MAX: usize = 10;
+
 /// Reads and judges a file.
 ///
 /// # Errors
@@ -35,7 +38,11 @@ pub fn parse(
         let root = Section::root(table.get_ref());
         return validate::validate(root, report, &Secrets { directory, environment });
     }
-    for error in errors {
+    for (at, error) in errors.iter().enumerate() {
+        if report.count() == SYNTAX_ERRORS_MAX {
+            report.whole(format!("{} more; is this the right file?", errors.len().saturating_sub(at)));
+            break;
+        }
         let place = error.span().unwrap_or_default();
         // One mistake often breaks what follows: the first in a line says enough.
         if !report.has_line(place.start) {

@@ -40,6 +40,11 @@ impl<'a> Report<'a> {
         self.lines.push((line, format!("{}:{line}: {message}", self.name)));
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Whether something is known to be wrong in the line of a place.
     pub(super) fn has_line(&self, place: usize) -> bool {
         let line = self.line(place);

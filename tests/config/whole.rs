@@ -79,3 +79,11 @@ fn secrets_are_found_beside_the_file_and_its_errors_name_it() {
     let lines = load(&path).unwrap_err().lines;
     assert!(lines[0].starts_with(&format!("{}:10: service.x: ", path.display())), "{lines:?}");
 }
+
+#[test]
+fn another_kind_of_file_is_not_told_line_by_line() {
+    let lines = Directory::new("other").parse(&"# title\nSome prose.\n".repeat(50)).unwrap_err().lines;
+    assert_eq!(lines.len(), 11, "{lines:#?}");
+    assert!(lines[0].starts_with("gate.toml:2: this is no TOML "), "{lines:#?}");
+    assert!(lines[10].ends_with(" more; is this the right file?"), "{lines:#?}");
+}

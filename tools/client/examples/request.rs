@@ -1,7 +1,7 @@
 //! Makes one request of any command and prints how it ended:
 //! `cargo run -p moorgate-client --example request -- 127.0.0.1:7000 0x0300 "good morning" [TOKEN]`.
 
-use moorgate_client::{Answer, Client, ClientError, Options};
+use moorgate_client::{Answer, Client, ClientError, Code, Options};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,10 +20,9 @@ fn main() -> ExitCode {
     };
     match ask(address, number, text, token.first().unwrap_or(&"")) {
         Ok(answer) => {
-            let (code, text) = (answer.code.name(), String::from_utf8_lossy(&answer.payload));
-            match answer.message.as_str() {
-                "" => println!("{code}: {text}"),
-                message => println!("{code} ({}): {message}", answer.reason.as_str_name()),
+            match answer.code {
+                Code::Ok => println!("{answer}: {}", String::from_utf8_lossy(&answer.payload)),
+                _ => println!("{answer}"),
             }
             ExitCode::SUCCESS
         }

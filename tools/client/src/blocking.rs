@@ -33,6 +33,21 @@ pub struct Answer {
     pub payload: Vec<u8>,
 }
 
+/// How it ended, for logs; not the content.
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code.name())?;
+        if self.reason != Reason::Unspecified {
+            let reason = self.reason.as_str_name();
+            write!(f, ", {}", reason.strip_prefix("REASON_").unwrap_or(reason))?;
+        }
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        Ok(())
+    }
+}
+
 /// Why a call of the driver failed.
 #[derive(Debug)]
 pub enum ClientError {

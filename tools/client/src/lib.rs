@@ -23,3 +23,5 @@ pub mod core;
 pub use action::{Action, action};
 pub use blocking::{Answer, Client, ClientError};
 pub use core::{Options, RequestOptions};
+pub use moorgate_proto::status::Code;
+pub use moorgate_proto::v1::{Execution, Reason, Source};

@@ -25,4 +25,6 @@ mod server;
 
 pub use handler::{Call, Later, Reply, Responder};
 pub use moorgate_proto::proof::LinkKey;
+pub use moorgate_proto::status::Code;
+pub use moorgate_proto::v1::{Execution, Reason};
 pub use server::{Handle, Listening, Service};
