@@ -20,6 +20,7 @@ fn go_away(client: &mut RawClient) -> v1::GoAway {
     }
 }
 
+// spec: X-9
 #[test]
 fn a_drain_lets_a_request_in_flight_finish() {
     let (site, mut link) = site_and_link("");
@@ -55,6 +56,7 @@ fn a_drain_lets_a_request_in_flight_finish() {
     assert!(link.next().is_none(), "the link ends with the gateway");
 }
 
+// spec: X-12
 #[test]
 fn a_drain_ends_those_who_stay_at_its_deadline() {
     let listener = listener();
@@ -77,6 +79,7 @@ fn a_drain_ends_those_who_stay_at_its_deadline() {
     site.join();
 }
 
+// spec: O-23
 #[test]
 fn a_hello_during_the_drain_is_refused() {
     let site = Site::start("");
@@ -107,6 +110,7 @@ fn an_idle_gateway_drains_at_once() {
     assert_eq!((summary.connections, summary.requests), (1, 1));
 }
 
+// spec: X-19
 #[test]
 fn a_drain_waits_for_the_outcome_of_a_call_whose_client_is_gone() {
     let (site, mut link) = site_and_link("");
@@ -123,6 +127,7 @@ fn a_drain_waits_for_the_outcome_of_a_call_whose_client_is_gone() {
     assert_eq!((summary.requests, summary.ok, summary.is_clean), (1, 1, true));
 }
 
+// spec: X-11
 #[test]
 fn the_client_kit_takes_its_answer_and_no_new_request() {
     let (site, mut link) = site_and_link("");

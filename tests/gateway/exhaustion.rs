@@ -22,6 +22,7 @@ fn try_open(address: SocketAddr) -> Option<RawClient> {
     }
 }
 
+// spec: O-22
 #[test]
 fn without_descriptors_clients_are_refused_politely_and_served_again_later() {
     let service = echo_service();
@@ -82,6 +83,7 @@ fn without_descriptors_the_operators_thread_rests_and_answers_again_later() {
     service.join();
 }
 
+// spec: D-8
 #[test]
 fn a_client_that_does_not_read_is_closed_and_the_others_are_served() {
     let tables = "[session]\nwrite_timeout = \"300ms\"\nin_flight = 400\nwindow = 400\n";
@@ -119,6 +121,7 @@ fn deaf_client(address: SocketAddr) -> RawClient {
     client
 }
 
+// spec: D-7
 #[test]
 fn clients_that_do_not_read_hold_bounded_memory() {
     let service = echo_service();

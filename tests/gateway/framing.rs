@@ -27,6 +27,7 @@ fn hello_of(bytes: usize) -> Vec<u8> {
     framed(&content)
 }
 
+// spec: F-2, F-6
 #[test]
 fn a_length_of_zero_ends_the_connection_before_and_after_welcome() {
     let site = Site::start("");
@@ -39,6 +40,7 @@ fn a_length_of_zero_ends_the_connection_before_and_after_welcome() {
     site.end();
 }
 
+// spec: F-5, F-7
 #[test]
 fn a_huge_length_ends_the_connection_before_and_after_welcome() {
     let site = Site::start("");
@@ -51,6 +53,7 @@ fn a_huge_length_ends_the_connection_before_and_after_welcome() {
     site.end();
 }
 
+// spec: F-3, F-4, F-7
 #[test]
 fn the_largest_frame_is_taken_and_one_byte_more_is_not() {
     let site = Site::start("[session]\nframe = \"64 KiB\"\n");
@@ -71,6 +74,7 @@ fn the_largest_frame_is_taken_and_one_byte_more_is_not() {
     site.end();
 }
 
+// spec: F-10
 #[test]
 fn a_length_that_lies_ends_with_the_frame_timeout_before_and_after_welcome() {
     let site = Site::start(HASTY);
@@ -83,6 +87,7 @@ fn a_length_that_lies_ends_with_the_frame_timeout_before_and_after_welcome() {
     site.end();
 }
 
+// spec: F-10
 #[test]
 fn a_slow_drip_of_bytes_does_not_outlive_the_frame_timeout() {
     let site = Site::start(HASTY);
@@ -96,6 +101,7 @@ fn a_slow_drip_of_bytes_does_not_outlive_the_frame_timeout() {
     site.end();
 }
 
+// spec: O-5
 #[test]
 fn silence_instead_of_hello_ends_with_the_handshake_timeout() {
     let site = Site::start("[session]\nhandshake_timeout = \"100ms\"\n");
@@ -190,6 +196,7 @@ fn http_and_tls_greetings_are_answered_with_an_error_and_the_end() {
     site.end();
 }
 
+// spec: E-1, E-2, F-8
 #[test]
 fn several_members_in_one_frame_are_malformed() {
     let site = Site::start("");
@@ -202,6 +209,7 @@ fn several_members_in_one_frame_are_malformed() {
     site.end();
 }
 
+// spec: F-8
 #[test]
 fn frames_that_are_no_messages_are_malformed() {
     let site = Site::start("");
@@ -215,6 +223,7 @@ fn frames_that_are_no_messages_are_malformed() {
     site.end();
 }
 
+// spec: E-12
 #[test]
 fn members_that_are_not_their_message_are_malformed() {
     let site = Site::start("");
@@ -232,6 +241,7 @@ fn members_that_are_not_their_message_are_malformed() {
     site.end();
 }
 
+// spec: F-9
 #[test]
 fn one_byte_at_a_time_is_a_whole_conversation() {
     let site = Site::start("");
@@ -251,6 +261,7 @@ fn one_byte_at_a_time_is_a_whole_conversation() {
     site.end();
 }
 
+// spec: E-4
 #[test]
 fn unknown_fields_are_ignored_everywhere() {
     let site = Site::start("");

@@ -164,6 +164,7 @@ fn an_address_of_another_machine_is_an_error_that_names_it() {
     assert!(error.contains("192.0.2.1:7000 is no address of this machine"), "{error}");
 }
 
+// spec: O-22
 #[test]
 fn connections_of_one_address_have_their_limit_and_get_it_back() {
     let limit = "[limits]\nconnections_per_address = 3\n";
@@ -197,6 +198,7 @@ fn connections_of_one_address_have_their_limit_and_get_it_back() {
     }
 }
 
+// spec: O-22
 #[test]
 fn connections_of_a_shard_have_their_limit_and_get_it_back() {
     let site = Site::start("[limits]\nconnections = 2\n");
@@ -213,6 +215,7 @@ fn connections_of_a_shard_have_their_limit_and_get_it_back() {
     site.end();
 }
 
+// spec: F-11
 #[test]
 fn unfinished_frames_have_their_budget() {
     let site = Site::start("[limits]\nunfinished_frames = \"100 KiB\"\n");

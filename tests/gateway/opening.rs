@@ -31,6 +31,7 @@ fn refused(site: &Site, hello: &v1::Hello) -> (Code, Reason, bool) {
     (Code::from_wire(error.status), error.reason(), error.reconnect.unwrap_or_default().allowed)
 }
 
+// spec: O-6, O-7
 #[test]
 fn a_range_without_our_version_is_refused_with_the_version_that_is_spoken() {
     let site = Site::start("");
@@ -46,6 +47,7 @@ fn a_range_without_our_version_is_refused_with_the_version_that_is_spoken() {
     site.end();
 }
 
+// spec: O-8, O-9
 #[test]
 fn hello_fields_out_of_bounds_are_refused() {
     let site = Site::start("");
@@ -64,6 +66,7 @@ fn hello_fields_out_of_bounds_are_refused() {
     site.end();
 }
 
+// spec: O-12, O-14, O-15, O-16, O-17
 #[test]
 fn welcome_says_what_was_agreed() {
     let site =
@@ -81,6 +84,7 @@ fn welcome_says_what_was_agreed() {
     site.end();
 }
 
+// spec
 #[test]
 fn a_resume_gets_a_fresh_session_that_says_why() {
     let site = Site::start("");
@@ -92,6 +96,7 @@ fn a_resume_gets_a_fresh_session_that_says_why() {
     site.end();
 }
 
+// spec: E-13
 #[test]
 fn a_second_hello_ends_the_connection() {
     let site = Site::start("");
@@ -107,6 +112,7 @@ fn a_second_hello_ends_the_connection() {
     site.end();
 }
 
+// spec: O-3, O-4
 #[test]
 fn a_hello_that_numbers_or_acknowledges_is_refused() {
     let site = Site::start("");
@@ -132,6 +138,7 @@ fn what_comes_in_one_segment_with_hello_is_served_after_welcome() {
     site.end();
 }
 
+// spec: O-3
 #[test]
 fn a_frame_before_hello_ends_the_connection_and_is_not_served() {
     let site = Site::start("");
@@ -144,6 +151,7 @@ fn a_frame_before_hello_ends_the_connection_and_is_not_served() {
     site.end();
 }
 
+// spec: O-18, O-19
 #[test]
 fn a_good_token_opens_a_session_of_its_user() {
     let site = Site::start(STRICT);
@@ -159,6 +167,7 @@ fn a_good_token_opens_a_session_of_its_user() {
     site.end();
 }
 
+// spec, O-11
 #[test]
 fn bad_tokens_are_refused_each_with_its_reason() {
     let site = Site::start(STRICT);
@@ -220,6 +229,7 @@ fn the_client_kit_is_told_why_it_is_refused() {
     site.end();
 }
 
+// spec, U-13
 #[test]
 fn a_token_that_expires_on_a_live_connection_warns_then_closes() {
     let site = Site::start("[auth]\nleeway = \"0s\"\n[session]\nexpiry_grace = \"1500ms\"\n");

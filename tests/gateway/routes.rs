@@ -19,6 +19,7 @@ fn assert_refused(answer: &Answer, code: Code, reason: Reason) {
     assert_eq!((answer.source, answer.execution), (Source::Gateway, Execution::NotExecuted));
 }
 
+// spec: U-14
 #[test]
 fn no_route() {
     let site = Site::start("");
@@ -31,6 +32,7 @@ fn no_route() {
     site.end();
 }
 
+// spec: U-9, U-15
 #[test]
 fn a_version_that_no_route_takes() {
     let site = Site::start("");
@@ -45,6 +47,7 @@ fn a_version_that_no_route_takes() {
     site.end();
 }
 
+// spec: U-17
 #[test]
 fn a_login_is_required() {
     let site = Site::start("");
@@ -60,6 +63,7 @@ fn a_login_is_required() {
     site.end();
 }
 
+// spec: U-18
 #[test]
 fn a_role_is_missing() {
     let site = Site::start("");
@@ -72,6 +76,7 @@ fn a_role_is_missing() {
     site.end();
 }
 
+// spec: U-19
 #[test]
 fn a_payload_too_large_for_its_route() {
     let site = Site::start("");
@@ -84,6 +89,7 @@ fn a_payload_too_large_for_its_route() {
     site.end();
 }
 
+// spec: S-13
 #[test]
 fn a_payload_too_large_for_the_services_frame() {
     let listener = crate::link::listener();
@@ -102,6 +108,7 @@ fn a_payload_too_large_for_the_services_frame() {
     site.end();
 }
 
+// spec: U-10, U-20
 #[test]
 fn an_idempotency_key_has_its_bound_and_fragments_are_not_negotiated() {
     let (site, mut link) = site_and_link("");
@@ -123,6 +130,7 @@ fn an_idempotency_key_has_its_bound_and_fragments_are_not_negotiated() {
     site.end();
 }
 
+// spec: L-24, L-25, L-26, U-11
 #[test]
 fn a_call_says_who_asks_and_what_is_left_of_its_time() {
     let (site, mut link) = site_and_link("");

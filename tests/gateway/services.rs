@@ -8,6 +8,7 @@ use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason, Source, to_service::Member};
 use prost::Message;
 
+// spec: M-2, S-8
 #[test]
 fn a_reply_is_passed_on_as_it_is_and_its_message_is_cut() {
     let (site, mut link) = site_and_link("");
@@ -35,6 +36,7 @@ fn a_reply_is_passed_on_as_it_is_and_its_message_is_cut() {
     site.end();
 }
 
+// spec: L-14, L-16, S-9
 #[test]
 fn garbage_ends_the_link_its_calls_are_settled_and_it_is_dialled_again() {
     let listener = listener();
@@ -72,6 +74,7 @@ fn garbage_ends_the_link_its_calls_are_settled_and_it_is_dialled_again() {
     site.end();
 }
 
+// spec: L-18
 #[test]
 fn an_unknown_member_of_a_newer_service_does_no_harm() {
     let (site, mut link) = site_and_link("");
@@ -81,6 +84,7 @@ fn an_unknown_member_of_a_newer_service_does_no_harm() {
     site.end();
 }
 
+// spec: L-23
 #[test]
 fn a_second_reply_is_counted_and_nobody_sees_it() {
     let (site, mut link) = site_and_link("");
@@ -97,6 +101,7 @@ fn a_second_reply_is_counted_and_nobody_sees_it() {
     site.end();
 }
 
+// spec: L-34
 #[test]
 fn a_reply_after_the_deadline_is_counted_and_the_link_lives() {
     let (site, mut link) = site_and_link("");
@@ -119,6 +124,7 @@ fn a_reply_after_the_deadline_is_counted_and_the_link_lives() {
     site.end();
 }
 
+// spec: S-10, U-8
 #[test]
 fn a_clients_own_timeout_counts_when_it_is_shorter() {
     let (site, mut link) = site_and_link("");
@@ -132,6 +138,7 @@ fn a_clients_own_timeout_counts_when_it_is_shorter() {
     site.end();
 }
 
+// spec: L-23
 #[test]
 fn a_reply_to_a_call_that_was_not_given_is_counted_and_does_nothing() {
     let listener = listener();
@@ -156,6 +163,7 @@ fn a_reply_to_a_call_that_was_not_given_is_counted_and_does_nothing() {
     site.end();
 }
 
+// spec: D-5
 #[test]
 fn a_reply_above_the_clients_frame_comes_without_its_payload() {
     let (site, mut link) = site_and_link("");
@@ -179,6 +187,7 @@ fn a_reply_above_the_clients_frame_comes_without_its_payload() {
     site.end();
 }
 
+// spec: L-36
 #[test]
 fn directives_are_refused_and_counted_and_the_reply_is_delivered() {
     let (site, mut link) = site_and_link("");
@@ -200,6 +209,7 @@ fn directives_are_refused_and_counted_and_the_reply_is_delivered() {
     site.end();
 }
 
+// spec: L-49
 #[test]
 fn a_push_is_answered_that_it_is_not_carried() {
     let (site, mut link) = site_and_link("");

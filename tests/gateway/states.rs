@@ -134,6 +134,7 @@ fn came(client: &mut RawClient, is_open: bool) -> Gets {
     }
 }
 
+// spec: O-3
 #[test]
 fn every_member_before_hello() {
     let site = Site::start("");
@@ -145,6 +146,7 @@ fn every_member_before_hello() {
     site.end();
 }
 
+// spec: E-9, E-13
 #[test]
 fn every_member_when_open() {
     let site = Site::start("");
@@ -158,6 +160,7 @@ fn every_member_when_open() {
     site.end();
 }
 
+// spec: X-14
 #[test]
 fn every_member_after_bye_is_ignored() {
     let site = Site::start("");
@@ -179,6 +182,7 @@ fn every_member_after_bye_is_ignored() {
     site.end();
 }
 
+// spec: X-2
 #[test]
 fn every_member_after_an_error_is_ignored() {
     let site = Site::start("");

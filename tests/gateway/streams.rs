@@ -7,6 +7,7 @@ use moorgate_proto::envelope::member::{client, to_gateway};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason, Source};
 
+// spec: U-3, U-5
 #[test]
 fn lower_and_equal_numbers_are_ignored_and_each_request_has_one_response() {
     let (site, mut link) = site_and_link("");
@@ -29,6 +30,7 @@ fn lower_and_equal_numbers_are_ignored_and_each_request_has_one_response() {
     site.end();
 }
 
+// spec: D-1, U-7
 #[test]
 fn responses_are_numbered_in_order_and_frames_acknowledge_what_was_admitted() {
     let site = Site::start("");
@@ -42,6 +44,7 @@ fn responses_are_numbered_in_order_and_frames_acknowledge_what_was_admitted() {
     site.end();
 }
 
+// spec: U-4, X-4
 #[test]
 fn a_skipped_number_ends_the_connection_and_says_what_was_admitted() {
     let site = Site::start("");
@@ -56,6 +59,7 @@ fn a_skipped_number_ends_the_connection_and_says_what_was_admitted() {
     site.end();
 }
 
+// spec: W-6
 #[test]
 fn an_ack_of_what_was_never_sent_ends_the_connection() {
     let site = Site::start("");
@@ -70,6 +74,7 @@ fn an_ack_of_what_was_never_sent_ends_the_connection() {
     site.end();
 }
 
+// spec: W-2
 #[test]
 fn a_request_beyond_the_in_flight_limit_ends_the_connection_and_is_not_admitted() {
     let (site, mut link) = site_and_link("[session]\nin_flight = 2\nwindow = 2\n");
@@ -90,6 +95,7 @@ fn a_request_beyond_the_in_flight_limit_ends_the_connection_and_is_not_admitted(
     site.end();
 }
 
+// spec: W-2
 #[test]
 fn responses_that_are_not_acknowledged_count_as_in_flight() {
     let site = Site::start("[session]\nin_flight = 2\nwindow = 2\n");
@@ -103,6 +109,7 @@ fn responses_that_are_not_acknowledged_count_as_in_flight() {
     site.end();
 }
 
+// spec: W-3
 #[test]
 fn an_ack_frees_its_slot_for_the_request_in_the_same_frame() {
     let site = Site::start("[session]\nin_flight = 1\nwindow = 1\n");
@@ -116,6 +123,7 @@ fn an_ack_frees_its_slot_for_the_request_in_the_same_frame() {
     site.end();
 }
 
+// spec: E-15
 #[test]
 fn an_unknown_unnumbered_member_gets_a_notice() {
     let site = Site::start("");
@@ -134,6 +142,7 @@ fn an_unknown_unnumbered_member_gets_a_notice() {
     site.end();
 }
 
+// spec: E-14
 #[test]
 fn an_unknown_numbered_member_consumes_its_number() {
     let site = Site::start("");
@@ -150,6 +159,7 @@ fn an_unknown_numbered_member_consumes_its_number() {
     site.end();
 }
 
+// spec: C-1
 #[test]
 fn a_cancel_of_the_next_number_consumes_it_and_the_service_never_sees_it() {
     let (site, mut link) = site_and_link("");
@@ -166,6 +176,7 @@ fn a_cancel_of_the_next_number_consumes_it_and_the_service_never_sees_it() {
     site.end();
 }
 
+// spec: C-3, L-32
 #[test]
 fn a_cancel_of_an_unanswered_request_reaches_the_service_once() {
     let (site, mut link) = site_and_link("");
@@ -191,6 +202,7 @@ fn a_cancel_of_an_unanswered_request_reaches_the_service_once() {
     site.end();
 }
 
+// spec: C-4
 #[test]
 fn a_cancel_together_with_its_request_still_gets_one_response() {
     let (site, mut link) = site_and_link("");
@@ -205,6 +217,7 @@ fn a_cancel_together_with_its_request_still_gets_one_response() {
     site.end();
 }
 
+// spec: C-2
 #[test]
 fn a_cancel_of_an_answered_request_does_nothing() {
     let site = Site::start("");
@@ -217,6 +230,7 @@ fn a_cancel_of_an_answered_request_does_nothing() {
     site.end();
 }
 
+// spec: C-5, C-6
 #[test]
 fn a_cancel_beyond_the_next_number_is_a_gap_and_of_none_a_violation() {
     let site = Site::start("");

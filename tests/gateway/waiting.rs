@@ -7,6 +7,7 @@ use moorgate_proto::envelope::member::client::REQUEST;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason};
 
+// spec: L-34
 #[test]
 fn a_call_that_is_never_answered_gives_its_slot_back_after_the_grace() {
     let listener = listener();
@@ -32,6 +33,7 @@ fn a_call_that_is_never_answered_gives_its_slot_back_after_the_grace() {
     site.end();
 }
 
+// spec: L-38, S-12
 #[test]
 fn a_service_at_its_bound_gets_the_next_call_when_it_has_answered() {
     let listener = listener();
@@ -58,6 +60,7 @@ fn a_service_at_its_bound_gets_the_next_call_when_it_has_answered() {
     site.end();
 }
 
+// spec: S-12
 #[test]
 fn calls_that_wait_are_bounded_and_the_rest_is_refused() {
     let listener = listener();
@@ -80,6 +83,7 @@ fn calls_that_wait_are_bounded_and_the_rest_is_refused() {
     site.end();
 }
 
+// spec: C-3
 #[test]
 fn a_cancelled_call_that_waits_is_never_sent() {
     let listener = listener();
@@ -103,6 +107,7 @@ fn a_cancelled_call_that_waits_is_never_sent() {
     site.end();
 }
 
+// spec: L-27, S-10
 #[test]
 fn a_call_that_waits_past_its_deadline_is_never_sent() {
     let listener = listener();
@@ -123,6 +128,7 @@ fn a_call_that_waits_past_its_deadline_is_never_sent() {
     site.end();
 }
 
+// spec: L-28, L-29
 #[test]
 fn a_session_ordered_route_sends_one_call_at_a_time_in_order() {
     let (site, mut link) = site_and_link("");

@@ -12,6 +12,7 @@ fn timeout_unknown() -> Outcome {
     Outcome::unknown(Code::DeadlineExceeded, Reason::Timeout)
 }
 
+// spec: L-21, L-25, L-26
 #[test]
 fn there_and_back() {
     let (mut world, link) = World::ready(0);
@@ -31,6 +32,7 @@ fn there_and_back() {
     assert_eq!(world.count(Count::RepliesReceived), 1);
 }
 
+// spec: S-3, S-8
 #[test]
 fn a_service_s_own_outcome_is_passed_on() {
     let (mut world, link) = World::ready(0);
@@ -50,6 +52,7 @@ fn a_service_s_own_outcome_is_passed_on() {
     assert_eq!(world.count(Count::DirectivesRefused), 2, "the outcome is delivered all the same");
 }
 
+// spec: L-27, S-10
 #[test]
 fn a_deadline_that_has_passed_on_arrival() {
     let (mut world, link) = World::ready(0);
@@ -59,6 +62,7 @@ fn a_deadline_that_has_passed_on_arrival() {
     assert_eq!(world.forwarder.calls(), 0);
 }
 
+// spec: L-27, S-10
 #[test]
 fn a_deadline_before_the_call_is_sent() {
     let (mut world, link) = World::ready(1);
@@ -73,6 +77,7 @@ fn a_deadline_before_the_call_is_sent() {
     assert_eq!(world.count(Count::CallsExpiredUnsent), 1);
 }
 
+// spec: L-32, S-10
 #[test]
 fn a_deadline_after_the_call_was_sent() {
     let (mut world, link) = World::ready(0);
@@ -88,6 +93,7 @@ fn a_deadline_after_the_call_was_sent() {
     assert_eq!(world.forwarder.calls(), 0);
 }
 
+// spec: L-34
 #[test]
 fn a_call_keeps_its_slot_until_the_late_reply() {
     let (mut world, link) = World::ready(1);
@@ -103,6 +109,7 @@ fn a_call_keeps_its_slot_until_the_late_reply() {
     assert_eq!(world.settled(), [(second, done())]);
 }
 
+// spec: L-23, L-34
 #[test]
 fn a_reply_after_the_grace_is_unknown() {
     let (mut world, link) = World::ready(0);
@@ -120,6 +127,7 @@ fn a_reply_after_the_grace_is_unknown() {
     assert_eq!((world.count(Count::RepliesLate), world.count(Count::RepliesUnknown)), (0, 1));
 }
 
+// spec: C-3
 #[test]
 fn a_cancel_of_a_call_that_waits() {
     let (mut world, link) = World::ready(1);
@@ -132,6 +140,7 @@ fn a_cancel_of_a_call_that_waits() {
     assert!(world.calls(link).is_empty(), "a cancelled call is never sent");
 }
 
+// spec: C-3, L-32
 #[test]
 fn a_cancel_of_a_call_that_was_sent() {
     let (mut world, link) = World::ready(0);
@@ -146,6 +155,7 @@ fn a_cancel_of_a_call_that_was_sent() {
     assert!(world.heard(link).is_empty() && world.settled().is_empty(), "too late");
 }
 
+// spec: S-11
 #[test]
 fn without_a_link_there_is_no_endpoint() {
     let mut world = World::new(1);
@@ -159,6 +169,7 @@ fn without_a_link_there_is_no_endpoint() {
     assert_eq!(world.count(Count::CallsUnavailable), 2);
 }
 
+// spec: L-38, S-12
 #[test]
 fn calls_wait_for_room_and_go_in_order() {
     let (mut world, link) = World::ready(2);
@@ -173,6 +184,7 @@ fn calls_wait_for_room_and_go_in_order() {
     assert_eq!(world.settled(), [(tickets[1], done()), (tickets[0], done())]);
 }
 
+// spec: L-38
 #[test]
 fn a_larger_grant_lets_waiting_calls_go() {
     let (mut world, link) = World::ready(1);
@@ -184,6 +196,7 @@ fn a_larger_grant_lets_waiting_calls_go() {
     assert_eq!(&world.call(link).payload[..], b"2");
 }
 
+// spec: S-12
 #[test]
 fn more_than_may_wait_are_shed() {
     let mut world = World::with(1, |parts| parts.settings.waiting_max = 2);
@@ -199,6 +212,7 @@ fn more_than_may_wait_are_shed() {
     assert_eq!(world.settled(), [(tickets[0], done())], "there is room again");
 }
 
+// spec: S-13
 #[test]
 fn a_payload_above_what_the_service_takes() {
     let mut world = World::new(1);
@@ -229,6 +243,7 @@ fn output_above_its_bound_lets_calls_wait() {
     assert_eq!((calls.len(), &calls[1].payload[..]), (2, &b"2"[..]), "sent once the output is empty");
 }
 
+// spec: L-23
 #[test]
 fn replies_that_no_call_waits_for() {
     let (mut world, [one, two]) = World::two(0);

@@ -5,6 +5,7 @@ use super::*;
 /// How late a deadline may be noticed.
 const TICK: Duration = Duration::from_millis(9);
 
+// spec: L-37, S-9
 #[test]
 fn a_lost_link_settles_what_was_on_it() {
     let (mut world, links) = World::two(0);
@@ -43,6 +44,7 @@ fn what_waits_goes_to_the_link_that_is_left() {
     assert_eq!(&world.call(links[0]).payload[..], b"3");
 }
 
+// spec: L-45
 #[test]
 fn a_draining_link_finishes_its_calls_and_gets_no_new_ones() {
     let (mut world, link) = World::ready(1);
@@ -56,6 +58,7 @@ fn a_draining_link_finishes_its_calls_and_gets_no_new_ones() {
     assert_eq!(world.settled(), [(third, no_endpoint()), (tickets[0], done())]);
 }
 
+// spec: L-40
 #[test]
 fn a_service_that_is_down_gets_no_calls_until_it_is_up() {
     let (mut world, link) = World::ready(0);
@@ -74,6 +77,7 @@ fn a_service_that_is_down_gets_no_calls_until_it_is_up() {
     }
 }
 
+// spec: L-49
 #[test]
 fn a_push_is_answered_that_it_is_not_carried() {
     let (mut world, link) = World::ready(0);
@@ -83,6 +87,7 @@ fn a_push_is_answered_that_it_is_not_carried() {
     assert_eq!((&result.push_id[..], result.status), (&[5][..], Code::Unimplemented.to_wire()));
 }
 
+// spec: L-16
 #[test]
 fn a_frame_that_breaks_the_contract_closes_the_link() {
     let (mut world, link) = World::ready(0);
@@ -93,6 +98,7 @@ fn a_frame_that_breaks_the_contract_closes_the_link() {
     assert_eq!(world.settled(), [(ticket, Outcome::unknown(Code::Aborted, Reason::EndpointLost))]);
 }
 
+// spec: L-19
 #[test]
 fn an_error_of_the_service_ends_the_link() {
     let (mut world, link) = World::ready(0);
@@ -101,6 +107,7 @@ fn an_error_of_the_service_ends_the_link() {
     assert_eq!(world.count(Count::LinkGarbage), 0, "it is within the contract");
 }
 
+// spec: L-18
 #[test]
 fn members_of_a_newer_contract_are_ignored() {
     let (mut world, link) = World::ready(0);
@@ -109,6 +116,7 @@ fn members_of_a_newer_contract_are_ignored() {
     assert_eq!((world.forwarder.links(), world.forwarder.next_command()), (1, None));
 }
 
+// spec: L-43
 #[test]
 fn a_silent_link_is_asked_and_then_given_up() {
     let (mut world, link) = World::ready(0);
@@ -137,6 +145,7 @@ fn redial(world: &mut World) -> (Duration, LinkKey) {
     }
 }
 
+// spec: L-14
 #[test]
 fn the_delay_before_the_next_attempt_grows_and_starts_again() {
     let mut world = World::new(1);

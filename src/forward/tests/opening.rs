@@ -45,6 +45,7 @@ fn proven() -> v1::LinkHelloAck {
     v1::LinkHelloAck { nonce: SERVICE_NONCE.to_vec().into(), proof, ..hello_ack() }
 }
 
+// spec: L-5, L-6, L-7, L-10
 #[test]
 fn both_ends_prove_that_they_hold_the_key() {
     let (mut world, link) = keyed();
@@ -54,6 +55,7 @@ fn both_ends_prove_that_they_hold_the_key() {
     assert_eq!((world.count(Count::LinksOpened), world.readiness.links(ServiceId(0))), (1, 1));
 }
 
+// spec: L-5
 #[test]
 fn a_wrong_proof_is_refused() {
     refused(v1::LinkHelloAck { proof: vec![0; 32].into(), ..proven() });
@@ -65,6 +67,7 @@ fn a_wrong_proof_is_refused() {
     refused(hello_ack());
 }
 
+// spec: L-4
 #[test]
 fn another_service_or_version_is_refused() {
     refused(v1::LinkHelloAck { service: "accounts".to_owned(), ..proven() });
@@ -81,6 +84,7 @@ fn only_a_hello_ack_opens_a_link() {
     assert_eq!(world.count(Count::LinkGarbage), 1);
 }
 
+// spec: L-16
 #[test]
 fn a_second_hello_ack_closes_the_link() {
     let (mut world, link) = World::ready(0);
@@ -88,6 +92,7 @@ fn a_second_hello_ack_closes_the_link() {
     assert!(world.closes(link));
 }
 
+// spec: F-3
 #[test]
 fn opening_frames_are_small() {
     let mut world = World::new(1);
@@ -97,6 +102,7 @@ fn opening_frames_are_small() {
     assert!(world.closes(link));
 }
 
+// spec: F-9
 #[test]
 fn frames_may_come_in_pieces() {
     let mut world = World::new(1);
@@ -115,6 +121,7 @@ fn frames_may_come_in_pieces() {
     assert_eq!(world.settled(), [(ticket, done())]);
 }
 
+// spec: L-9, L-14
 #[test]
 fn a_connection_must_stand_and_open_in_time() {
     let mut world = World::new(1);

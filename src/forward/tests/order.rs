@@ -2,6 +2,7 @@
 
 use super::*;
 
+// spec: L-28, L-29
 #[test]
 fn one_at_a_time_within_a_session() {
     let (mut world, link) = World::ready(0);
@@ -18,6 +19,7 @@ fn one_at_a_time_within_a_session() {
     assert_eq!(world.settled(), [(tickets[0], done()), (tickets[1], done())]);
 }
 
+// spec: L-29
 #[test]
 fn a_session_stays_on_its_link() {
     let (mut world, links) = World::two(0);
@@ -59,6 +61,7 @@ fn the_next_follows_a_head_that_was_cancelled_while_it_waited() {
     assert_eq!(&world.call(link).payload[..], b"2");
 }
 
+// spec: L-29, L-34
 #[test]
 fn a_call_that_may_still_run_holds_up_its_session() {
     let (mut world, link) = World::ready(0);

@@ -2,6 +2,7 @@
 
 use super::*;
 
+// spec
 #[test]
 fn a_bye_is_acknowledged_before_the_connection_closes() {
     let (mut world, client) = World::joined();
@@ -14,6 +15,7 @@ fn a_bye_is_acknowledged_before_the_connection_closes() {
     assert_eq!((world.shard.connections(), world.count(Count::ClosePeer)), (0, 0), "one reason each");
 }
 
+// spec: X-2
 #[test]
 fn a_peer_that_stays_is_closed_when_the_linger_is_over() {
     let (mut world, client) = World::joined();
@@ -37,6 +39,7 @@ fn a_last_frame_that_does_not_leave_is_given_up_with_the_linger() {
     assert_eq!(world.shard.next_ended(), Some((client, End::Close)));
 }
 
+// spec
 #[test]
 fn what_comes_after_the_end_is_ignored() {
     let (mut world, client) = World::joined();
@@ -51,6 +54,7 @@ fn what_comes_after_the_end_is_ignored() {
     assert_eq!(world.shard.partial_bytes(), 0, "nothing is kept of it");
 }
 
+// spec: X-4
 #[test]
 fn an_error_says_what_was_admitted() {
     let (mut world, client) = World::joined();
@@ -77,6 +81,7 @@ fn a_peer_that_closes_takes_its_session_with_it() {
     assert_eq!((world.shard.next_ended(), world.tickets()), (None, Vec::new()));
 }
 
+// spec: F-6, F-7, F-8
 #[test]
 fn frames_that_cannot_be_read_end_the_connection() {
     let garbage: [(&[u8], Reason); 5] = [
@@ -94,6 +99,7 @@ fn frames_that_cannot_be_read_end_the_connection() {
     }
 }
 
+// spec: O-23, X-9, X-12
 #[test]
 fn a_drain_tells_everybody_serves_on_and_then_closes() {
     let (mut world, client) = World::joined();

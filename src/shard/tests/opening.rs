@@ -10,6 +10,7 @@ fn refused(hello: v1::Hello) -> (Reason, bool) {
     world.error(client)
 }
 
+// spec: O-12
 #[test]
 fn a_good_hello_gets_a_welcome() {
     let mut world = World::new();
@@ -25,6 +26,7 @@ fn a_good_hello_gets_a_welcome() {
     assert_ne!(welcome.session_id, second.session_id);
 }
 
+// spec: O-11
 #[test]
 fn a_bad_hello_gets_an_error() {
     assert_eq!(
@@ -39,6 +41,7 @@ fn a_bad_hello_gets_an_error() {
     assert_eq!(refused(v1::Hello { frame_bytes_max: 4095, ..hello() }).0, Reason::ProtocolViolation);
 }
 
+// spec: E-13, O-3
 #[test]
 fn nothing_comes_before_the_hello_and_no_second_one_after_it() {
     for member in [request(CHAT, b""), ping(0)] {
@@ -52,6 +55,7 @@ fn nothing_comes_before_the_hello_and_no_second_one_after_it() {
     assert_eq!(world.error(client).0, Reason::ProtocolViolation);
 }
 
+// spec: O-3, O-4
 #[test]
 fn a_hello_is_not_numbered_and_acknowledges_nothing() {
     for (up_seq, ack, reason) in [(1, 0, Reason::ProtocolViolation), (0, 1, Reason::AckBeyondSent)] {
@@ -65,6 +69,7 @@ fn a_hello_is_not_numbered_and_acknowledges_nothing() {
     }
 }
 
+// spec: O-5
 #[test]
 fn a_handshake_takes_its_time_at_most() {
     let mut world = World::new();
@@ -77,6 +82,7 @@ fn a_handshake_takes_its_time_at_most() {
     assert_eq!(world.count(Count::CloseHandshakeTimeout), 1);
 }
 
+// spec: F-3, F-7
 #[test]
 fn opening_frames_are_small() {
     let mut world = World::new();
@@ -88,6 +94,7 @@ fn opening_frames_are_small() {
     assert!(world.got(client).is_empty(), "after Welcome there is more room");
 }
 
+// spec: O-22
 #[test]
 fn one_connection_above_the_limit_is_told_so() {
     let mut world = World::with(|parts| parts.settings.connections_max = 1);

@@ -24,6 +24,7 @@ fn responses(world: &mut World, client: ConnectionKey) -> Vec<(u64, u64)> {
         .collect()
 }
 
+// spec: D-1, D-4
 #[test]
 fn responses_wait_for_room_and_come_in_the_order_of_their_answers() {
     let (mut world, client, tickets) = full(3);
@@ -36,6 +37,7 @@ fn responses_wait_for_room_and_come_in_the_order_of_their_answers() {
     assert_eq!(responses(&mut world, client), [(1, 3), (2, 1), (3, 2)]);
 }
 
+// spec: W-6
 #[test]
 fn a_response_that_waits_cannot_be_acknowledged() {
     let (mut world, client, tickets) = full(2);
@@ -66,6 +68,7 @@ fn an_acknowledgement_frees_slots_while_others_wait() {
     assert_eq!(world.tickets().len(), 1);
 }
 
+// spec: D-7
 #[test]
 fn pongs_and_notices_are_left_out_when_the_output_is_full() {
     let (mut world, client, tickets) = full(1);

@@ -2,6 +2,7 @@
 
 use super::*;
 
+// spec: U-2, U-5
 #[test]
 fn there_and_back() {
     let (mut world, client) = World::joined();
@@ -21,6 +22,7 @@ fn there_and_back() {
     assert_eq!(world.shard.take_access().unwrap().len(), 1);
 }
 
+// spec: U-8
 #[test]
 fn a_client_may_ask_for_less_time_never_for_more() {
     let (mut world, client) = World::joined();
@@ -31,6 +33,7 @@ fn a_client_may_ask_for_less_time_never_for_more() {
     }
 }
 
+// spec: U-5, U-14, U-19
 #[test]
 fn every_refusal_takes_its_number_and_gets_its_response() {
     let (mut world, client) = World::joined();
@@ -48,6 +51,7 @@ fn every_refusal_takes_its_number_and_gets_its_response() {
     assert_eq!(world.tickets().len(), 1);
 }
 
+// spec: U-17
 #[test]
 fn somebody_who_has_not_logged_in_may_do_little() {
     let mut world = World::new();
@@ -61,6 +65,7 @@ fn somebody_who_has_not_logged_in_may_do_little() {
     assert_eq!(world.tickets().len(), 1);
 }
 
+// spec: U-3
 #[test]
 fn a_request_that_comes_again_is_ignored() {
     let (mut world, client) = World::joined();
@@ -72,6 +77,7 @@ fn a_request_that_comes_again_is_ignored() {
     assert_eq!(world.error(client), (Reason::SequenceGap, true));
 }
 
+// spec: E-9, E-10, E-11
 #[test]
 fn a_frame_and_its_number_belong_together() {
     let broken = [(0, request(CHAT, b"")), (1, ping(0)), (1, cancel(1))];
@@ -85,6 +91,7 @@ fn a_frame_and_its_number_belong_together() {
     assert_eq!(world.error(client).0, Reason::ProtocolViolation);
 }
 
+// spec: E-14, E-15
 #[test]
 fn frames_of_a_newer_contract_are_answered() {
     let (mut world, client) = World::joined();
@@ -99,6 +106,7 @@ fn frames_of_a_newer_contract_are_answered() {
     assert_eq!(world.tickets().len(), 1);
 }
 
+// spec: A-19, K-3
 #[test]
 fn what_is_not_served_yet_says_so() {
     let (mut world, client) = World::joined();
@@ -114,6 +122,7 @@ fn what_is_not_served_yet_says_so() {
     assert_eq!(welcome.resume_result(), v1::ResumeResult::NotSupported);
 }
 
+// spec: W-2, W-3
 #[test]
 fn the_in_flight_limit_counts_what_is_unanswered_and_unacknowledged() {
     let (mut world, client) = World::joined_with(|parts| parts.session.in_flight_max = 2);
@@ -129,6 +138,7 @@ fn the_in_flight_limit_counts_what_is_unanswered_and_unacknowledged() {
     assert_eq!(world.error(client), (Reason::InFlightExceeded, true));
 }
 
+// spec: W-6
 #[test]
 fn an_acknowledgement_of_what_was_not_sent() {
     let (mut world, client) = World::joined();
@@ -145,6 +155,7 @@ fn an_acknowledgement_of_what_was_not_sent() {
     assert_eq!(world.error(client).0, Reason::AckBeyondSent);
 }
 
+// spec: U-21
 #[test]
 fn a_shard_has_no_more_calls_out_than_its_credit() {
     let (mut world, client) = World::joined_with(|parts| parts.settings.outstanding_max = 1);
@@ -159,6 +170,7 @@ fn a_shard_has_no_more_calls_out_than_its_credit() {
     assert_eq!(world.tickets().len(), 1);
 }
 
+// spec: C-1
 #[test]
 fn a_cancel_of_the_next_number_consumes_it() {
     let (mut world, client) = World::joined();
@@ -172,6 +184,7 @@ fn a_cancel_of_the_next_number_consumes_it() {
     assert_eq!(world.tickets().len(), 1);
 }
 
+// spec: C-2
 #[test]
 fn a_cancel_of_an_answered_number_does_nothing() {
     let (mut world, client) = World::joined();
@@ -183,6 +196,7 @@ fn a_cancel_of_an_answered_number_does_nothing() {
     assert!(world.got(client).is_empty() && world.forwards().is_empty());
 }
 
+// spec: C-3, C-4
 #[test]
 fn a_cancel_of_an_unanswered_number_goes_to_the_worker_once() {
     let (mut world, client) = World::joined();
@@ -197,6 +211,7 @@ fn a_cancel_of_an_unanswered_number_goes_to_the_worker_once() {
     assert_eq!(world.response(client).up_seq, 1);
 }
 
+// spec: C-5
 #[test]
 fn a_cancel_of_a_number_after_the_next_is_a_gap() {
     let (mut world, client) = World::joined();
@@ -204,6 +219,7 @@ fn a_cancel_of_a_number_after_the_next_is_a_gap() {
     assert_eq!(world.error(client).0, Reason::SequenceGap);
 }
 
+// spec: D-5
 #[test]
 fn a_reply_too_large_for_the_client_loses_its_payload_only() {
     let mut world = World::new();
@@ -219,6 +235,7 @@ fn a_reply_too_large_for_the_client_loses_its_payload_only() {
     assert_eq!((response.execution(), world.count(Count::PayloadsDropped)), (Execution::Executed, 1));
 }
 
+// spec: X-19
 #[test]
 fn a_settlement_for_a_session_that_is_gone_finds_nobody() {
     let (mut world, client) = World::joined();

@@ -6,6 +6,7 @@ fn heartbeat() -> Duration {
     session::Settings::default().heartbeat
 }
 
+// spec: F-10
 #[test]
 fn a_frame_once_begun_must_be_finished_in_time() {
     let (mut world, client) = World::joined();
@@ -20,6 +21,7 @@ fn a_frame_once_begun_must_be_finished_in_time() {
     assert_eq!(world.shard.partial_bytes(), 0);
 }
 
+// spec: F-10
 #[test]
 fn a_finished_frame_stops_the_clock() {
     let (mut world, client) = World::joined();
@@ -34,6 +36,7 @@ fn a_finished_frame_stops_the_clock() {
     assert_eq!(world.shard.connections(), 1);
 }
 
+// spec: P-2, P-3
 #[test]
 fn silence_for_twice_the_interval_is_too_long() {
     let (mut world, client) = World::joined();
@@ -47,6 +50,7 @@ fn silence_for_twice_the_interval_is_too_long() {
     assert_eq!((world.shard.sessions(), world.count(Count::CloseHeartbeat)), (0, 1));
 }
 
+// spec: P-4
 #[test]
 fn a_ping_may_announce_a_longer_silence() {
     let (mut world, client) = World::joined();
@@ -58,6 +62,7 @@ fn a_ping_may_announce_a_longer_silence() {
     assert_eq!(world.error(client).0, Reason::HeartbeatTimeout);
 }
 
+// spec: P-4
 #[test]
 fn an_announcement_is_bounded_and_ends_with_the_next_frame() {
     let longest = session::Settings::default().heartbeat_max;
@@ -74,6 +79,7 @@ fn an_announcement_is_bounded_and_ends_with_the_next_frame() {
     assert_eq!(world.error(other).0, Reason::HeartbeatTimeout);
 }
 
+// spec: O-15
 #[test]
 fn a_wished_interval_counts_within_its_bounds() {
     let mut world = World::new();
@@ -85,6 +91,7 @@ fn a_wished_interval_counts_within_its_bounds() {
     assert_eq!(world.error(client).0, Reason::HeartbeatTimeout);
 }
 
+// spec: D-8
 #[test]
 fn a_client_that_does_not_read_is_given_up_without_a_word() {
     let (mut world, client) = World::joined();
@@ -111,6 +118,7 @@ fn a_client_that_reads_slowly_is_left_alone() {
     assert_eq!(world.shard.connections(), 1, "there is progress");
 }
 
+// spec, U-13
 #[test]
 fn an_expired_token_is_warned_of_and_then_ends_the_session() {
     let mut world = World::new();
@@ -132,6 +140,7 @@ fn an_expired_token_is_warned_of_and_then_ends_the_session() {
     assert_eq!(world.count(Count::CloseTokenExpired), 1);
 }
 
+// spec: F-11
 #[test]
 fn unfinished_frames_hold_no_more_than_their_budget() {
     let (mut world, one) = World::joined_with(|parts| parts.settings.partial_bytes_max = 10);
