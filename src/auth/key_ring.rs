@@ -102,6 +102,11 @@ impl KeyRing {
         self.keys.iter().map(SigningKey::id)
     }
 
+    /// How long a token is good beyond its `exp`.
+    pub fn leeway(&self) -> Duration {
+        Duration::from_secs(self.leeway_s)
+    }
+
     /// The key that a token names; a token may leave the name out when there is only one.
     pub(super) fn find(&self, id: Option<&str>) -> Option<&SigningKey> {
         match (id, self.keys.as_slice()) {

@@ -8,6 +8,8 @@ use crate::base::ids::RouteId;
 pub enum RouteMiss {
     /// Nobody owns the command.
     NoCommand,
+    /// Somebody does, in higher versions only.
+    VersionTooLow,
     /// Somebody does, but not in this version.
     NoVersion,
 }
@@ -98,7 +100,11 @@ impl RouteTable {
             .filter(|range| range.commands.contains(command))
             .ok_or(RouteMiss::NoCommand)?;
         let owner = range.versions.iter().find(|(versions, _)| versions.contains(version));
-        owner.and_then(|(_, id)| self.routes.get(id.index())).ok_or(RouteMiss::NoVersion)
+        let miss = || match range.versions.iter().all(|(versions, _)| version < versions.first) {
+            true => RouteMiss::VersionTooLow,
+            false => RouteMiss::NoVersion,
+        };
+        owner.and_then(|(_, id)| self.routes.get(id.index())).ok_or_else(miss)
     }
 
     /// A route by its id.
@@ -211,6 +217,7 @@ mod tests {
         assert_eq!(service(0x300, 1), Err(RouteMiss::NoCommand));
         assert_eq!(service(0xff, 1), Err(RouteMiss::NoCommand));
         assert_eq!(service(0x100, 3), Err(RouteMiss::NoVersion));
+        assert_eq!(service(0x100, 0), Err(RouteMiss::VersionTooLow));
         assert_eq!(table.find(0x210, 2).unwrap().id, RouteId(2));
     }
 

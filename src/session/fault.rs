@@ -96,21 +96,23 @@ impl Fault {
             }
             Fault::Token(error) => {
                 let (code, reason) = error.wire();
-                Wire { code, ..broken(reason) }
+                match error {
+                    // Clocks differ: the same token is good a moment later.
+                    TokenError::NotYetValid => Wire { after_ms: RETRY_MS, ..failed(code, reason) },
+                    _ => Wire { code, ..broken(reason) },
+                }
             }
             Fault::TokenExpired => Wire { code: Code::Unauthenticated, ..broken(Reason::TokenExpired) },
             Fault::HandshakeTimeout => failed(Code::DeadlineExceeded, Reason::HandshakeTimeout),
             Fault::FrameTimeout => failed(Code::DeadlineExceeded, Reason::FrameTimeout),
             Fault::HeartbeatTimeout => failed(Code::DeadlineExceeded, Reason::HeartbeatTimeout),
             Fault::WriteStalled => failed(Code::ResourceExhausted, Reason::WriteStalled),
-            Fault::Overloaded => Wire {
-                after_ms: OVERLOAD_RETRY_MS,
-                ..failed(Code::ResourceExhausted, Reason::GatewayOverloaded)
-            },
-            Fault::ConnectionLimit => Wire {
-                after_ms: OVERLOAD_RETRY_MS,
-                ..failed(Code::ResourceExhausted, Reason::ConnectionLimit)
-            },
+            Fault::Overloaded => {
+                Wire { after_ms: RETRY_MS, ..failed(Code::ResourceExhausted, Reason::GatewayOverloaded) }
+            }
+            Fault::ConnectionLimit => {
+                Wire { after_ms: RETRY_MS, ..failed(Code::ResourceExhausted, Reason::ConnectionLimit) }
+            }
             Fault::Shutdown => failed(Code::Unavailable, Reason::Shutdown),
         }
     }
@@ -159,7 +161,7 @@ impl Fault {
 }
 
 /// What a refused client is told to wait before it tries again.
-const OVERLOAD_RETRY_MS: u32 = 1000;
+const RETRY_MS: u32 = 1000;
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

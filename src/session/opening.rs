@@ -95,8 +95,9 @@ pub fn open(now: Now, hello: v1::Hello, context: OpeningContext<'_>) -> Result<O
     if !hello.access_token.is_empty() {
         let claims = context.keys.verify(&hello.access_token, now.unix_s()).map_err(Fault::Token)?;
         opened.expires_unix_ms = claims.expires_unix_s.saturating_mul(1000);
-        let left = Duration::from_millis(opened.expires_unix_ms.saturating_sub(now.unix_ms));
-        opened.expiry = Expiry::At(now.mono + left);
+        // As in the opening: a token within the leeway opens a session that can be used.
+        let until = Duration::from_millis(opened.expires_unix_ms).saturating_add(context.keys.leeway());
+        opened.expiry = Expiry::At(now.mono + until.saturating_sub(Duration::from_millis(now.unix_ms)));
         opened.caller.user_id = claims.user_id;
         opened.caller.roles.clone_from(&claims.roles);
         opened.roles = claims.roles;

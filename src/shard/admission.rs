@@ -290,8 +290,10 @@ fn admit<'r>(
     }
     let route = match routes.find(view.command, view.version.max(1)) {
         Ok(route) => route,
-        Err(RouteMiss::NoCommand) => return refused(Code::Unimplemented, Reason::NoRoute),
-        Err(RouteMiss::NoVersion) => return refused(Code::Unimplemented, Reason::VersionTooLow),
+        Err(RouteMiss::NoCommand | RouteMiss::NoVersion) => {
+            return refused(Code::Unimplemented, Reason::NoRoute);
+        }
+        Err(RouteMiss::VersionTooLow) => return refused(Code::Unimplemented, Reason::VersionTooLow),
     };
     if session.version < route.protocol_min {
         return refused(Code::FailedPrecondition, Reason::VersionTooLow);

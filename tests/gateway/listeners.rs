@@ -147,7 +147,7 @@ fn a_gateway_that_does_not_start_leaves_nothing_running() {
     let held = TcpListener::bind("127.0.0.43:0").unwrap();
     let address = held.local_addr().unwrap();
     drop(held);
-    let mut settings = settings(any_port(), "");
+    let mut settings = settings(nobody(), "");
     settings.admin = Some(address);
     settings.access_log = AccessTarget::File("/nowhere/access.log".into());
     let error = Gateway::start(settings).err().expect("it has started").to_string();

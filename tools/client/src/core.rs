@@ -524,9 +524,9 @@ impl ClientCore {
         match self.state {
             State::Idle | State::Ended => Mono::NEVER,
             State::Opening => self.spoke + self.options.opening_timeout,
-            State::Open | State::GoingAway | State::Leaving => {
-                self.ack_due.min(self.silence_due()).min(self.ping_due())
-            }
+            State::Open | State::GoingAway => self.ack_due.min(self.silence_due()).min(self.ping_due()),
+            // Its Bye was its last frame that counts: nothing is acknowledged any more.
+            State::Leaving => self.silence_due().min(self.ping_due()),
         }
     }
 
