@@ -99,7 +99,7 @@ fn routes(dice: &mut Dice, plant: Option<Plant>) -> Vec<RouteSettings> {
 fn shard_settings(dice: &mut Dice, clients: usize) -> shard::Settings {
     shard::Settings {
         connections_max: clients + dice.between(0, 3) as usize,
-        partial_bytes_max: dice.between(40, 10_000) as usize,
+        partial_bytes_max: dice.between(1_500, 6_000) as usize,
         output_bytes_high: dice.between(100, 10_000) as usize,
         outstanding_max: dice.between(1, 20) as usize,
         handshake_timeout: dice.millis(1_000, 4_000),
