@@ -227,9 +227,12 @@ impl World {
     /// Time passes, and every deadline in it is looked at when it comes.
     fn pass(&mut self, length: Duration) {
         let end = self.now + length;
+        let mut turns = 0;
         while let Some(due) = self.forwarder.next_deadline().filter(|due| *due < end) {
             self.now = self.now.max(due);
             self.forwarder.timers(self.now);
+            turns += 1;
+            assert!(turns < 100_000, "a deadline that never passes");
         }
         self.now = end;
         self.forwarder.timers(self.now);
