@@ -123,6 +123,7 @@ impl RawClient {
                 Ok(0) if have == 0 => return None,
                 Ok(0) => panic!("the gateway ended within a length"),
                 Ok(count) => have += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
                 Err(error) => panic!("nothing from the gateway: {error}"),
             }
