@@ -74,7 +74,7 @@ counters! {
     RequestsForwarded "moorgate_requests_forwarded_total" "" "Requests handed to a worker.";
     RequestsCancelled "moorgate_requests_cancelled_total" "" "Cancels that named an unanswered request.";
     RepliesOrphaned "moorgate_replies_orphaned_total" "" "Settled calls whose session was gone.";
-    PayloadsDropped "moorgate_payloads_dropped_total" "" "Replies too large for the client, sent without their payload.";
+    PayloadsDropped "moorgate_payloads_dropped_total" "" "Replies sent without their payload: too large for the client, or too much waited for it.";
     ForwardsRefused "moorgate_forwards_refused_total" "" "Requests refused since the shard's credit at its worker was used up.";
     PartialBudgetExceeded "moorgate_partial_budget_exceeded_total" "" "Connections closed since unfinished frames held too much memory.";
     AccessLogDropped "moorgate_access_log_dropped_total" "" "Access log lines lost since the writer was behind.";

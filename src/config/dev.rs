@@ -69,6 +69,7 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         forward: forward::Settings {
             gateway_id: "dev".to_owned(),
             waiting_max: 256 * 1024,
+            waiting_bytes_max: 512 * 1024 * 1024,
             ..forward::Settings::default()
         },
         keys: Arc::new(keys),

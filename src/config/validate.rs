@@ -201,6 +201,7 @@ fn forward_settings(tables: &mut Tables<'_>) -> forward::Settings {
         late_reply_grace: links.time("late_reply_grace", TIMES, default.late_reply_grace),
         frame_bytes_max: links.size("frame", FRAMES, default.frame_bytes_max),
         output_bytes_max: links.size("unsent_output", MEMORY, default.output_bytes_max),
+        waiting_bytes_max: links.size("waiting_bytes", MEMORY, default.waiting_bytes_max),
         waiting_max: links.number("waiting", 1..=u32::MAX as usize, default.waiting_max),
     }
 }

@@ -1,6 +1,8 @@
 //! From a Forward to a call on a link.
 
+use super::link::State;
 use super::order::Line;
+use super::replies::DRAINED;
 use super::{Call, CallState, Forwarder, Timer};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId, SessionId, ShardId, Ticket};
@@ -14,6 +16,9 @@ use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Reason};
 use moorgate_proto::view::{Body, CallView, RequestView};
+
+/// Settled calls that a line may hold before it is cleaned, beyond as many as wait.
+const LINE_SLACK: usize = 64;
 
 /// Why a call cannot be sent now.
 enum Unsendable {
@@ -79,22 +84,35 @@ impl Forwarder {
 
     /// Keeps a call until a link has room, or the call before it is answered.
     fn wait(&mut self, now: Mono, key: CallKey, order: Order, (caller, request): (&[u8], &[u8])) {
-        if self.waiting > self.settings.waiting_max {
+        let bytes = self.waiting_bytes.saturating_add(caller.len()).saturating_add(request.len());
+        if self.waiting > self.settings.waiting_max || bytes > self.settings.waiting_bytes_max {
             return self.refuse(now, key, Reason::ServiceOverloaded);
         }
         let Some(call) = self.calls.get_mut(key) else { return };
         call.state = CallState::Waiting { caller: caller.into(), request: request.into() };
+        self.waiting_bytes = bytes;
         let (service, deadline) = (call.service, call.deadline);
-        let is_head = order == Order::None || self.is_head(key);
-        if let Some(service) = self.services.get_mut(service.index())
-            && is_head
-        {
-            service.waiting.push_back(key);
+        if order == Order::None || self.is_head(key) {
+            self.stand_in_line(service, key);
         }
         self.arm_call(key, deadline);
     }
 
-    fn refuse(&mut self, now: Mono, key: CallKey, reason: Reason) {
+    /// Puts a call at the end of its service's line, from which those that were settled meanwhile are taken out
+    /// before they are as many as the others.
+    fn stand_in_line(&mut self, service: ServiceId, key: CallKey) {
+        let Some(service) = self.services.get_mut(service.index()) else { return };
+        service.waiting.push_back(key);
+        if service.waiting.len() > self.waiting.saturating_mul(2).saturating_add(LINE_SLACK) {
+            let calls = &self.calls;
+            let waits = |key: &CallKey| {
+                calls.get(*key).is_some_and(|call| matches!(call.state, CallState::Waiting { .. }))
+            };
+            service.waiting.retain(waits);
+        }
+    }
+
+    pub(super) fn refuse(&mut self, now: Mono, key: CallKey, reason: Reason) {
         let (code, count) = match reason {
             Reason::NoEndpoint => (Code::Unavailable, Count::CallsUnavailable),
             _ => (Code::ResourceExhausted, Count::CallsShed),
@@ -226,16 +244,19 @@ impl Forwarder {
     fn send_kept(&mut self, now: Mono, key: CallKey) -> Result<(), Unsendable> {
         let Some(call) = self.calls.get_mut(key) else { return Ok(()) };
         let CallState::Waiting { caller, request } = &mut call.state else { return Ok(()) };
-        let (caller, request) = (std::mem::take(caller), std::mem::take(request));
         if call.deadline <= now {
             self.expire_unsent(now, key);
             return Ok(());
         }
+        let (caller, request) = (std::mem::take(caller), std::mem::take(request));
+        let bytes = caller.len().saturating_add(request.len());
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
         let result = self.send(now, key, (&caller, &request));
         if result.is_err()
             && let Some(call) = self.calls.get_mut(key)
         {
             call.state = CallState::Waiting { caller, request };
+            self.waiting_bytes = self.waiting_bytes.saturating_add(bytes);
         }
         result
     }
@@ -279,10 +300,16 @@ impl Forwarder {
         let line = self.line_of(key);
         let Some(call) = self.calls.remove(key) else { return };
         match call.state {
-            CallState::Waiting { .. } => self.waiting = self.waiting.saturating_sub(1),
+            CallState::Waiting { .. } => {
+                self.waiting = self.waiting.saturating_sub(1);
+                self.waiting_bytes = self.waiting_bytes.saturating_sub(call.state.held_bytes());
+            }
             CallState::Sent(link) | CallState::Abandoned(link, _) => {
-                if let Some(link) = self.links.get_mut(link) {
-                    link.outstanding = link.outstanding.saturating_sub(1);
+                if let Some(entry) = self.links.get_mut(link) {
+                    entry.outstanding = entry.outstanding.saturating_sub(1);
+                    if entry.state == State::Draining && entry.outstanding == 0 {
+                        self.link_lost(now, link, &DRAINED);
+                    }
                 }
             }
         }

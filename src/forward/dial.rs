@@ -80,15 +80,26 @@ impl Forwarder {
         if link.is_ready() {
             self.readiness.change(place.service, false);
         }
-        let name = self.service(place.service).map_or("", |service| &service.settings.name).to_owned();
-        let address = self.endpoint(place).map(|endpoint| endpoint.address);
-        if let (Some(address), false) = (address, self.stopping) {
-            log::warn!("service {name}: link to {address} ended: {why}");
-        }
+        self.say_lost(place, was_open, why);
         let number = self.endpoint(place).map_or(0, |endpoint| endpoint.number);
         self.settle_link(now, key, number);
         self.settle_stranded(now, place.service);
         self.redial(now, place, was_open);
+    }
+
+    /// For the operator. A service that is down is told once, not at every attempt.
+    fn say_lost(&mut self, place: Place, was_open: bool, why: &dyn std::fmt::Display) {
+        let attempts = self.slot_mut(place).map_or(0, |slot| slot.failures);
+        let name = self.service(place.service).map_or("", |service| &service.settings.name);
+        let Some(address) = self.endpoint(place).map(|endpoint| endpoint.address) else { return };
+        match (was_open, attempts) {
+            _ if self.stopping => {}
+            (true, _) => log::warn!("service {name}: link to {address} ended: {why}"),
+            (false, 0) => {
+                log::warn!("service {name}: no link to {address}: {why}; it is tried until there is one");
+            }
+            (false, _) => log::debug!("service {name}: no link to {address}: {why}"),
+        }
     }
 
     /// The delay doubles with each failure; half of it is random, so that gateways do not beat in step.
@@ -97,7 +108,8 @@ impl Forwarder {
         let Some(slot) = self.slot_mut(place) else { return };
         slot.link = None;
         slot.failures = if was_open { 0 } else { slot.failures.saturating_add(1) };
-        let delay = min.saturating_mul(1 << slot.failures.min(16)).min(max);
+        let doubled = slot.failures.saturating_sub(1).min(16);
+        let delay = min.saturating_mul(1 << doubled).min(max);
         let due = now + delay / 2 + self.rng.up_to(delay / 2);
         self.arm_redial(place, due);
     }
@@ -145,9 +157,10 @@ impl Forwarder {
             })
             .collect();
         for call in stranded {
-            self.cells.count(Count::CallsUnavailable);
-            self.settle(call, Outcome::refused(Code::Unavailable, Reason::NoEndpoint), &[], 0);
-            self.finish(now, call);
+            // The end of one lets another come to its turn, which may have ended it too.
+            if self.calls.get(call).is_some() {
+                self.refuse(now, call, Reason::NoEndpoint);
+            }
         }
     }
 

@@ -169,6 +169,16 @@ enum CallState {
     Abandoned(LinkKey, Mono),
 }
 
+impl CallState {
+    /// Bytes of content that a waiting call holds.
+    fn held_bytes(&self) -> usize {
+        match self {
+            CallState::Waiting { caller, request } => caller.len().saturating_add(request.len()),
+            CallState::Sent(_) | CallState::Abandoned(..) => 0,
+        }
+    }
+}
+
 /// One worker's calls and links. See the module's page.
 #[derive(Debug)]
 pub struct Forwarder {
@@ -183,6 +193,8 @@ pub struct Forwarder {
     calls: GenSlab<CallTag, Call>,
     /// Calls that hold their content, waiting.
     waiting: usize,
+    /// Bytes of that content.
+    waiting_bytes: usize,
     /// One for each index of `calls`.
     alarms: Vec<Alarm>,
     /// For each shard, for each index of its tickets: the call.
@@ -214,6 +226,7 @@ impl Forwarder {
             links: GenSlab::default(),
             calls: GenSlab::default(),
             waiting: 0,
+            waiting_bytes: 0,
             alarms: Vec::new(),
             tickets: (0..parts.shards).map(|_| Vec::new()).collect(),
             wheel: Wheel::default(),
@@ -270,6 +283,8 @@ impl Forwarder {
             let waiting =
                 self.calls.values().filter(|call| matches!(call.state, CallState::Waiting { .. })).count();
             debug_assert_eq!(waiting, self.waiting, "waiting calls are counted");
+            let bytes: usize = self.calls.values().map(|call| call.state.held_bytes()).sum();
+            debug_assert_eq!(bytes, self.waiting_bytes, "and so are their bytes");
             for key in self.links.keys() {
                 let on_link = |call: &&Call| match call.state {
                     CallState::Sent(link) | CallState::Abandoned(link, _) => link == key,

@@ -15,6 +15,9 @@ use moorgate_proto::v1::{self, Execution, Reason, Source};
 use moorgate_proto::view::ReplyView;
 use prost::Message;
 
+/// Why a link is closed after its service has said Drain, and its calls have their replies.
+pub(super) const DRAINED: &str = "the service drains";
+
 /// Why a link is of no use any more.
 #[derive(Debug)]
 enum LinkFault {
@@ -175,6 +178,10 @@ impl Forwarder {
             to_gateway::DRAIN => {
                 v1::LinkDrain::decode(body).map_err(malformed)?;
                 link.state = State::Draining;
+                if link.outstanding == 0 {
+                    self.link_lost(now, key, &DRAINED);
+                    return Ok(());
+                }
             }
             to_gateway::PUSH => {
                 let push = v1::ServicePush::decode(body).map_err(malformed)?;

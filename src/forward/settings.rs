@@ -25,6 +25,8 @@ pub struct Settings {
     pub output_bytes_max: usize,
     /// Calls that wait for a link to be ready, or for their turn in a session's order, at one worker.
     pub waiting_max: usize,
+    /// Bytes that these calls may hold, at one worker.
+    pub waiting_bytes_max: usize,
 }
 
 impl Default for Settings {
@@ -40,6 +42,7 @@ impl Default for Settings {
             frame_bytes_max: 1024 * 1024,
             output_bytes_max: 8 * 1024 * 1024,
             waiting_max: 16 * 1024,
+            waiting_bytes_max: 64 * 1024 * 1024,
         }
     }
 }

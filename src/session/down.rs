@@ -7,16 +7,30 @@
 //! ```
 //!
 //! A Response is never dropped: its slot was reserved when its request was admitted. Over the byte bound only the
-//! kept copy's payload goes, and the copy says so.
+//! kept copy's payload goes, or that of a Response that waits, and it says so.
 
 use super::Fault;
-use moorgate_proto::codec::{frame_len, put_frame};
+use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::{Numbers, member::gateway::RESPONSE};
 use moorgate_proto::view::{Body, ResponseView};
 use std::collections::VecDeque;
 
-/// Bytes of frames kept for one session, payloads included; beyond it payloads go.
+/// Bytes of sent frames kept for one session; of those beyond it the payloads are not kept.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of Responses that wait for room in the output: the default limits' requests in flight, each with the largest
+/// payload. Beyond it payloads go.
+const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What became of a Response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Responded {
+    /// Numbered and written.
+    Written,
+    /// It waits for room in the output.
+    Waiting,
+    /// The same, without its payload: too much waits.
+    WaitingBare,
+}
 
 #[derive(Debug, Default)]
 struct Queues {
@@ -34,9 +48,17 @@ impl Queues {
         self.waiting_bytes.saturating_add(self.frames.len())
     }
 
-    fn keep(&mut self, frame: &[u8]) {
-        self.window.push_back(u32::try_from(frame.len()).unwrap_or(u32::MAX));
-        self.frames.extend(frame);
+    /// Keeps a frame that was written, within the bound.
+    fn keep(&mut self, numbers: Numbers, frame: &[u8], response: &ResponseView<'_>) {
+        let mut bare = Vec::new();
+        let kept = if self.frames.len().saturating_add(frame.len()) > KEPT_BYTES_MAX {
+            put_frame(&mut bare, numbers, RESPONSE, &without_payload(response));
+            &bare
+        } else {
+            frame
+        };
+        self.window.push_back(u32::try_from(kept.len()).unwrap_or(u32::MAX));
+        self.frames.extend(kept);
     }
 }
 
@@ -102,36 +124,31 @@ impl Down {
     }
 
     /// Takes a Response. With `out` it is numbered, written and kept; without (the output is full) it waits.
-    /// Returns whether it was written.
-    pub fn respond(&mut self, response: &ResponseView<'_>, admitted: u64, out: Option<&mut Vec<u8>>) -> bool {
+    pub fn respond(
+        &mut self,
+        response: &ResponseView<'_>,
+        admitted: u64,
+        out: Option<&mut Vec<u8>>,
+    ) -> Responded {
         let queues = self.queues.get_or_insert_default();
-        match out {
-            Some(out) if queues.waiting.is_empty() => {
-                self.sent = self.sent.saturating_add(1);
-                let numbers = Numbers { seq: self.sent, ack: admitted };
-                let start = out.len();
-                put_frame(out, numbers, RESPONSE, response);
-                let len = out.len().saturating_sub(start);
-                if queues.bytes().saturating_add(len) > KEPT_BYTES_MAX {
-                    let bare = without_payload(response);
-                    let mut frame = Vec::with_capacity(frame_len(numbers, RESPONSE, bare.body_len()));
-                    put_frame(&mut frame, numbers, RESPONSE, &bare);
-                    queues.keep(&frame);
-                } else {
-                    queues.keep(out.get(start..).unwrap_or_default());
-                }
-                true
-            }
-            _ => {
-                let full = queues.bytes().saturating_add(response.payload.len()) > KEPT_BYTES_MAX;
-                let kept = if full { without_payload(response) } else { *response };
-                let mut body = Vec::with_capacity(kept.body_len());
-                kept.put(&mut body);
-                queues.waiting_bytes = queues.waiting_bytes.saturating_add(body.len());
-                queues.waiting.push_back(body.into_boxed_slice());
-                false
-            }
+        if let Some(out) = out
+            && queues.waiting.is_empty()
+        {
+            self.sent = self.sent.saturating_add(1);
+            let numbers = Numbers { seq: self.sent, ack: admitted };
+            let start = out.len();
+            put_frame(out, numbers, RESPONSE, response);
+            queues.keep(numbers, out.get(start..).unwrap_or_default(), response);
+            return Responded::Written;
         }
+        let full = queues.waiting_bytes.saturating_add(response.payload.len()) > WAITING_BYTES_MAX;
+        let waits = if full { without_payload(response) } else { *response };
+        let mut body = Vec::with_capacity(waits.body_len());
+        waits.put(&mut body);
+        queues.waiting_bytes = queues.waiting_bytes.saturating_add(body.len());
+        queues.waiting.push_back(body.into_boxed_slice());
+        let dropped = full && !response.payload.is_empty();
+        if dropped { Responded::WaitingBare } else { Responded::Waiting }
     }
 
     /// Numbers and writes what waits, until `out` holds `high` bytes; how many frames were written.
@@ -143,10 +160,13 @@ impl Down {
                 break;
             };
             self.sent = self.sent.saturating_add(1);
+            let numbers = Numbers { seq: self.sent, ack: admitted };
             let start = out.len();
-            put_frame(out, Numbers { seq: self.sent, ack: admitted }, RESPONSE, &Encoded(&body));
+            put_frame(out, numbers, RESPONSE, &Encoded(&body));
             queues.waiting_bytes = queues.waiting_bytes.saturating_sub(body.len());
-            queues.keep(out.get(start..).unwrap_or_default());
+            // It was encoded here: it can be read.
+            let response = ResponseView::decode(&body).unwrap_or_default();
+            queues.keep(numbers, out.get(start..).unwrap_or_default(), &response);
             written = written.saturating_add(1);
         }
         written
@@ -196,9 +216,10 @@ mod tests {
     fn numbers_are_given_at_the_output_and_kept_until_acknowledged() {
         let mut down = Down::default();
         let mut out = Vec::new();
-        assert!(down.respond(&response(7, b"a"), 7, Some(&mut out)));
-        assert!(!down.respond(&response(8, b"b"), 8, None), "the output is full");
-        assert!(!down.respond(&response(9, b"c"), 9, Some(&mut out)), "it must not overtake");
+        assert_eq!(down.respond(&response(7, b"a"), 7, Some(&mut out)), Responded::Written);
+        assert_eq!(down.respond(&response(8, b"b"), 8, None), Responded::Waiting, "the output is full");
+        let became = down.respond(&response(9, b"c"), 9, Some(&mut out));
+        assert_eq!(became, Responded::Waiting, "it must not overtake");
         assert_eq!((down.sent(), down.responses()), (1, 3));
         assert_eq!(down.acknowledge(2), Err(Fault::AckBeyondSent { sent: 1, got: 2 }));
         assert_eq!(down.pump(9, &mut out, usize::MAX), 2);
@@ -230,15 +251,20 @@ mod tests {
         let payload = vec![1; KEPT_BYTES_MAX / 2];
         let mut out = Vec::new();
         for up_seq in 1..=4 {
-            assert!(down.respond(&response(up_seq, &payload), up_seq, Some(&mut out)));
+            assert_eq!(down.respond(&response(up_seq, &payload), up_seq, Some(&mut out)), Responded::Written);
         }
         assert_eq!(frames(&out).len(), 4, "this connection gets them whole");
         assert!(down.kept_bytes() <= KEPT_BYTES_MAX);
         assert_eq!(down.responses(), 4);
-        for up_seq in 5..=7 {
-            assert!(!down.respond(&response(up_seq, &payload), up_seq, None));
+        for up_seq in 5..=12 {
+            let became = down.respond(&response(up_seq, &payload), up_seq, None);
+            let fits = up_seq <= 11;
+            assert_eq!(became, if fits { Responded::Waiting } else { Responded::WaitingBare }, "{up_seq}");
         }
-        let kept = &down.queues.as_ref().unwrap().waiting[2];
-        assert!(ResponseView::decode(kept).unwrap().payload_dropped);
+        let last = down.queues.as_ref().unwrap().waiting.back().unwrap();
+        assert!(ResponseView::decode(last).unwrap().payload_dropped);
+        out.clear();
+        assert_eq!(down.pump(12, &mut out, usize::MAX), 8);
+        assert!(down.kept_bytes() <= KEPT_BYTES_MAX, "what is pumped is kept within the bound too");
     }
 }

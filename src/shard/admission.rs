@@ -6,7 +6,7 @@ use crate::base::counters::Count;
 use crate::base::ids::{RouteId, ServiceId, SessionKey};
 use crate::relay::{AccessRecord, Arena, Caller, Forward, Outcome, Settled, SettledBatch};
 use crate::routing::{Route, RouteMiss};
-use crate::session::{Arrival, Fault, Session};
+use crate::session::{Arrival, Fault, Responded, Session};
 use moorgate_proto::envelope::member::client::REQUEST;
 use moorgate_proto::limits::{FRAME_OVERHEAD, IDEMPOTENCY_KEY_BYTES, MESSAGE_BYTES, NAME_BYTES};
 use moorgate_proto::status::Code;
@@ -227,8 +227,11 @@ impl Shard {
             response.payload_dropped = true;
             response.reason = Reason::ReplyTooLarge.into();
         }
-        self.respond(key, session_key, &response);
-        let response_bytes = u32::try_from(response.payload.len()).unwrap_or(u32::MAX);
+        let mut response_bytes = u32::try_from(response.payload.len()).unwrap_or(u32::MAX);
+        if self.respond(key, session_key, &response) == Some(Responded::WaitingBare) {
+            self.cells.count(Count::PayloadsDropped);
+            response_bytes = 0;
+        }
         self.note(now, caller, asked, response_bytes);
     }
 
@@ -237,20 +240,18 @@ impl Shard {
         key: crate::base::ids::ConnectionKey,
         session_key: SessionKey,
         response: &ResponseView<'_>,
-    ) {
+    ) -> Option<Responded> {
         self.buffer(key);
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        let Some(session) = self.sessions.get_mut(session_key) else {
-            return;
-        };
+        let connection = self.connections.get_mut(key)?;
+        let session = self.sessions.get_mut(session_key)?;
         let full = connection.output.is_above(self.settings.output_bytes_high);
         let out = (!full).then_some(&mut connection.output.bytes);
-        if session.down.respond(response, session.up.admitted(), out) {
+        let became = session.down.respond(response, session.up.admitted(), out);
+        if became == Responded::Written {
             self.cells.count(Count::FramesSent);
             self.list(key);
         }
+        Some(became)
     }
 
     fn note(&mut self, now: Now, caller: Arc<Caller>, asked: &Asked, response_bytes: u32) {

@@ -139,7 +139,8 @@ fn clients_that_do_not_read_hold_bounded_memory() {
         until("all is answered", || process.metric("moorgate_requests_total{status=\"OK\"}") == answered);
     }
     let grown_kib = process.status_of("VmHWM") - before_kib;
-    assert!(grown_kib < 64 * 1024, "{grown_kib} KiB for 16 clients");
+    // For each: 1 MiB that was sent and may be sent again, 4 MiB that wait, the output.
+    assert!(grown_kib < 112 * 1024, "{grown_kib} KiB for 16 clients");
     drop(clients);
     until("all are released", || process.metric("moorgate_connections") == 0);
     drop(process);

@@ -135,5 +135,6 @@ fn forward_settings(dice: &mut Dice) -> forward::Settings {
         frame_bytes_max: 64 * 1024,
         output_bytes_max: dice.between(300, 20_000) as usize,
         waiting_max: dice.between(1, 10) as usize,
+        waiting_bytes_max: dice.between(2_000, 20_000) as usize,
     }
 }

@@ -62,12 +62,22 @@ fn a_link_is_opened_as_the_vectors_have_it() {
         forwarder.received(NOW.mono, link, &bytes(asked));
         assert_eq!(told(&mut forwarder), bytes(answered), "{asked}");
     }
-    for ignored in ["link-unknown-member", "session-verdict", "presence-subscribe", "link-drain-service"] {
+    for ignored in ["link-unknown-member", "session-verdict", "presence-subscribe"] {
         forwarder.received(NOW.mono, link, &bytes(ignored));
         assert!(told(&mut forwarder).is_empty(), "{ignored}");
         assert_eq!(forwarder.next_command(), None, "{ignored}");
     }
     forwarder.received(NOW.mono, link, &bytes("link-error-service"));
+    assert_eq!(forwarder.next_command(), Some(LinkCommand::Close(link)));
+}
+
+// spec: L-45
+#[test]
+fn a_drained_link_without_calls_is_closed() {
+    let (mut forwarder, link) =
+        dialled("chat", Some(LinkKey::new(&vector("link-hello-ack").bytes("key")).unwrap()));
+    forwarder.received(NOW.mono, link, &bytes("link-hello-ack"));
+    forwarder.received(NOW.mono, link, &bytes("link-drain-service"));
     assert_eq!(forwarder.next_command(), Some(LinkCommand::Close(link)));
 }
 

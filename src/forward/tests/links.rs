@@ -56,6 +56,16 @@ fn a_draining_link_finishes_its_calls_and_gets_no_new_ones() {
     let third = world.ask(b"3");
     world.reply(link, &call, b"");
     assert_eq!(world.settled(), [(third, no_endpoint()), (tickets[0], done())]);
+    assert!(world.closes(link), "nothing is under way on it any more");
+}
+
+#[test]
+fn a_link_without_calls_is_closed_when_its_service_drains() {
+    let (mut world, link) = World::ready(0);
+    world.say(link, to_gateway::Member::Drain(v1::LinkDrain::default()));
+    assert!(world.closes(link));
+    let (delay, _) = redial(&mut world);
+    assert!(delay <= Settings::default().reconnect_min + TICK, "{delay:?}: the service may be back at once");
 }
 
 // spec: L-40
@@ -154,7 +164,7 @@ fn the_delay_before_the_next_attempt_grows_and_starts_again() {
     for failures in 1..12 {
         world.forwarder.link_lost(world.now, link, &"refused");
         assert!(world.closes(link));
-        let longest = reconnect_min.saturating_mul(1 << failures).min(reconnect_max);
+        let longest = reconnect_min.saturating_mul(1 << (failures - 1)).min(reconnect_max);
         let (delay, next) = redial(&mut world);
         assert!(delay >= longest / 2 && delay <= longest + TICK, "{delay:?} after {failures} failures");
         link = next;

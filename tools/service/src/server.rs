@@ -31,6 +31,8 @@ const READS_PER_TURN: usize = 4;
 const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Replies of other threads that may wait.
 const DELIVERIES_MAX: usize = 64 * 1024;
+/// For gateways to close their links once a drain has begun.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// Links at once; more are refused.
 const LINKS_MAX: usize = 4096;
 
@@ -106,7 +108,7 @@ impl Service {
             origin: origin(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             again: Vec::new(),
-            draining: false,
+            draining: None,
         })
     }
 }
@@ -185,7 +187,8 @@ pub struct Listening {
     buffer: Box<[u8]>,
     /// Links with more to read.
     again: Vec<usize>,
-    draining: bool,
+    /// Since a drain has begun: until when gateways may close their links.
+    draining: Option<Mono>,
 }
 
 impl Listening {
@@ -225,13 +228,15 @@ impl Listening {
     }
 
     fn has_ended(&self) -> bool {
-        let drained = self.draining && self.links.is_empty();
+        let drained = self.draining.is_some() && self.links.is_empty();
         drained || self.control.stop.load(Ordering::Acquire)
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let next = self.links.iter().map(|(_, link)| link.core.next_deadline()).min()?;
-        (next != Mono::NEVER).then(|| next.since(self.now()))
+        let now = self.now();
+        let drained = self.draining.filter(|until| *until > now);
+        let next = self.links.iter().map(|(_, link)| link.core.next_deadline()).chain(drained).min()?;
+        (next != Mono::NEVER).then(|| next.since(now))
     }
 
     fn turn(&mut self, events: &Events) {
@@ -256,21 +261,24 @@ impl Listening {
             self.serve(now, index);
         }
         self.timers(now);
-        if self.control.drain.load(Ordering::Acquire) && !self.draining {
-            self.drain();
+        if self.control.drain.load(Ordering::Acquire) && self.draining.is_none() {
+            self.drain(now);
         }
-        if self.draining {
+        if self.draining.is_some_and(|until| until <= now) {
             self.links.retain(|_, link| !link.is_idle());
         }
     }
 
-    fn drain(&mut self) {
-        self.draining = true;
+    /// A gateway closes a link once its calls are answered: what crosses the Drain is run. One that does not close
+    /// is not waited for.
+    fn drain(&mut self, now: Mono) {
+        self.draining = Some(now + DRAIN_TIME);
         self.listener = None;
+        self.links.retain(|_, link| link.core.is_ready());
         let indices: Vec<usize> = self.links.iter().map(|(index, _)| index).collect();
         for index in indices {
             if let Some(link) = self.links.get_mut(index) {
-                link.core.drain(Duration::ZERO);
+                link.core.drain(DRAIN_TIME);
             }
             self.write(index);
         }
