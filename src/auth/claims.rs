@@ -2,7 +2,11 @@
 
 use super::TokenError;
 use moorgate_proto::limits::{NAME_BYTES, USER_ID_BYTES};
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
 /// Most roles of one token.
 const ROLES_MAX: usize = 32;
@@ -24,24 +28,57 @@ pub struct Claims {
 
 /// The payload as it stands. Wrong types, and fields that stand twice, are refused by serde.
 #[derive(Deserialize)]
-pub(super) struct Payload {
+pub(super) struct Payload<'a> {
     sub: String,
     exp: u64,
     nbf: Option<u64>,
     iat: Option<u64>,
-    iss: Option<String>,
-    aud: Option<Audience>,
+    #[serde(borrow)]
+    iss: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    aud: Option<Audience<'a>>,
     jti: Option<String>,
     #[serde(default)]
     roles: Vec<String>,
     device: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Several(Vec<String>),
+/// One audience, or a list. Read by hand: serde's way of trying both first copies what it reads.
+enum Audience<'a> {
+    One(Cow<'a, str>),
+    Several(Vec<Cow<'a, str>>),
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Audience<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AudienceVisitor(PhantomData))
+    }
+}
+
+struct AudienceVisitor<'a>(PhantomData<&'a str>);
+
+impl<'de: 'a, 'a> Visitor<'de> for AudienceVisitor<'a> {
+    type Value = Audience<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an audience, or a list of them")
+    }
+
+    fn visit_borrowed_str<E>(self, one: &'de str) -> Result<Self::Value, E> {
+        Ok(Audience::One(Cow::Borrowed(one)))
+    }
+
+    fn visit_str<E>(self, one: &str) -> Result<Self::Value, E> {
+        Ok(Audience::One(Cow::Owned(one.to_owned())))
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut several: S) -> Result<Self::Value, S::Error> {
+        let mut audiences = Vec::new();
+        while let Some(audience) = several.next_element()? {
+            audiences.push(audience);
+        }
+        Ok(Audience::Several(audiences))
+    }
 }
 
 /// What a token is held against.
@@ -51,7 +88,7 @@ pub(super) struct Expected<'a> {
     pub(super) leeway_s: u64,
 }
 
-impl Payload {
+impl Payload<'_> {
     pub(super) fn check(self, unix_s: u64, expected: &Expected<'_>) -> Result<Claims, TokenError> {
         if self.exp.saturating_add(expected.leeway_s) <= unix_s {
             return Err(TokenError::Expired);

@@ -30,9 +30,10 @@ impl KeyRing {
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        self.check_signature(header, signed, signature)?;
-        let payload = decode(payload)?;
-        let payload: Payload = serde_json::from_slice(&payload).map_err(|_| TokenError::Malformed)?;
+        let mut buffer = [0; TOKEN_BYTES_MAX];
+        self.check_signature(decode_into(header, &mut buffer)?, signed, signature)?;
+        let payload = decode_into(payload, &mut buffer)?;
+        let payload: Payload<'_> = serde_json::from_slice(payload).map_err(|_| TokenError::Malformed)?;
         let expected = Expected {
             issuer: self.issuer.as_deref(),
             audience: self.audience.as_deref(),
@@ -41,9 +42,8 @@ impl KeyRing {
         payload.check(unix_s, &expected)
     }
 
-    fn check_signature(&self, header: &str, signed: &str, signature: &str) -> Result<(), TokenError> {
-        let header = decode(header)?;
-        let header: Header<'_> = serde_json::from_slice(&header).map_err(|_| TokenError::Malformed)?;
+    fn check_signature(&self, header: &[u8], signed: &str, signature: &str) -> Result<(), TokenError> {
+        let header: Header<'_> = serde_json::from_slice(header).map_err(|_| TokenError::Malformed)?;
         if header.crit.is_some() {
             return Err(TokenError::CriticalExtension);
         }
@@ -51,9 +51,17 @@ impl KeyRing {
         if header.alg != "HS256" {
             return Err(TokenError::WrongAlgorithm);
         }
-        let signature = decode(signature)?;
-        hmac::verify(&key.key, signed.as_bytes(), &signature).map_err(|_| TokenError::BadSignature)
+        // Longer than any HS256 signature.
+        let mut buffer = [0; 64];
+        let signature = decode_into(signature, &mut buffer)?;
+        hmac::verify(&key.key, signed.as_bytes(), signature).map_err(|_| TokenError::BadSignature)
     }
+}
+
+/// Without an allocation: a token is checked for every connection, also for those that are refused.
+fn decode_into<'a>(part: &str, buffer: &'a mut [u8]) -> Result<&'a [u8], TokenError> {
+    let len = URL_SAFE_NO_PAD.decode_slice(part, buffer).map_err(|_| TokenError::Malformed)?;
+    buffer.get(..len).ok_or(TokenError::Malformed)
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
