@@ -100,7 +100,7 @@ impl AccessLog {
 
 fn write_all(receiver: &Receiver<Vec<AccessRecord>>, out: Box<dyn Write + Send>, names: &Names) {
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
-    let mut lines = Lines { names, text: String::new(), time: (u64::MAX, String::new()) };
+    let mut lines = Lines::new(names);
     let mut failed = false;
     while let Ok(batch) = receiver.recv() {
         lines.text.clear();
@@ -124,12 +124,19 @@ fn write_all(receiver: &Receiver<Vec<AccessRecord>>, out: Box<dyn Write + Send>,
 
 struct Lines<'a> {
     names: &'a Names,
+    /// The names' endpoints, as they are written.
+    endpoints: Vec<String>,
     text: String,
     /// The last time and its text: most of a batch shares it.
     time: (u64, String),
 }
 
-impl Lines<'_> {
+impl<'a> Lines<'a> {
+    fn new(names: &'a Names) -> Lines<'a> {
+        let endpoints = names.endpoints.iter().map(SocketAddr::to_string).collect();
+        Lines { names, endpoints, text: String::new(), time: (u64::MAX, String::new()) }
+    }
+
     fn add(&mut self, record: &AccessRecord) {
         if self.time.0 != record.unix_ms {
             let time = SystemTime::UNIX_EPOCH + Duration::from_millis(record.unix_ms);
@@ -145,12 +152,9 @@ impl Lines<'_> {
         let _ = write!(text, " peer={} command={:#06x} service=", record.caller.peer, record.command);
         let service = record.route.and_then(|(_, ServiceId(id))| self.names.services.get(usize::from(id)));
         text.push_str(service.map_or("-", String::as_str));
-        match record.endpoint.checked_sub(1).and_then(|at| self.names.endpoints.get(at as usize)) {
-            Some(endpoint) => {
-                let _ = write!(text, " endpoint={endpoint}");
-            }
-            None => text.push_str(" endpoint=-"),
-        }
+        text.push_str(" endpoint=");
+        let endpoint = record.endpoint.checked_sub(1).and_then(|at| self.endpoints.get(at as usize));
+        text.push_str(endpoint.map_or("-", String::as_str));
         let outcome = &record.outcome;
         text.push_str(" status=");
         text.push_str(outcome.code.name());
@@ -210,7 +214,7 @@ mod tests {
     fn line(user: &str) -> String {
         let names =
             Names { services: vec!["chat".into()], endpoints: vec!["10.0.0.1:7100".parse().unwrap()] };
-        let mut lines = Lines { names: &names, text: String::new(), time: (0, String::new()) };
+        let mut lines = Lines::new(&names);
         lines.add(&record(user));
         lines.text
     }
