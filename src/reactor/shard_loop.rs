@@ -84,6 +84,8 @@ struct Socket {
     key: ConnectionKey,
     stream: TcpStream,
     peer: SocketAddr,
+    /// Counts among its address's connections.
+    charged: bool,
     /// In the list of sockets to be read again.
     queued: bool,
     /// The peer has closed: read to the end.
@@ -285,7 +287,9 @@ impl ShardLoop {
                 End::Close => {
                     if let Some(socket) = self.sockets.get_mut(key.index()).and_then(Option::take) {
                         debug_assert_eq!(socket.key, key, "a place is free before it is taken again");
-                        self.release(socket.peer);
+                        if socket.charged {
+                            self.release(socket.peer);
+                        }
                     }
                 }
             }
@@ -361,7 +365,9 @@ impl ShardLoop {
             && !addresses.charge(peer.ip())
         {
             self.parts.cells.count(Count::RefusedAddress);
-            return refuse(stream, &farewell(&Fault::ConnectionLimit));
+            self.end();
+            let taken = self.parts.shard.turned_away(now, peer, Fault::ConnectionLimit);
+            return self.watch(now, taken, stream, (peer, false));
         }
         if !shared || self.parts.hand_out.len() <= 1 {
             return self.adopt(now, stream, peer);
@@ -375,16 +381,28 @@ impl ShardLoop {
         }
     }
 
-    fn adopt(&mut self, now: Now, mut stream: TcpStream, peer: SocketAddr) {
+    fn adopt(&mut self, now: Now, stream: TcpStream, peer: SocketAddr) {
         // The core may give the new connection the place of one that has ended in this very turn: that one's
         // socket goes first.
         self.end();
-        let key = match self.parts.shard.accepted(now, peer) {
+        let taken = self.parts.shard.accepted(now, peer);
+        if taken.is_err() {
+            self.release(peer);
+        }
+        self.watch(now, taken, stream, (peer, true));
+    }
+
+    /// Registers the socket of a connection that the core has taken.
+    fn watch(
+        &mut self,
+        now: Now,
+        taken: Result<ConnectionKey, Vec<u8>>,
+        mut stream: TcpStream,
+        (peer, charged): (SocketAddr, bool),
+    ) {
+        let key = match taken {
             Ok(key) => key,
-            Err(farewell) => {
-                self.release(peer);
-                return refuse(stream, &farewell);
-            }
+            Err(farewell) => return refuse(stream, &farewell),
         };
         self.parts.options.apply(&stream);
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -393,7 +411,7 @@ impl ShardLoop {
             self.sockets.resize_with(key.index().saturating_add(1), || None);
         }
         if let Some(entry) = self.sockets.get_mut(key.index()) {
-            *entry = Some(Socket { key, stream, peer, queued: false, closing: false });
+            *entry = Some(Socket { key, stream, peer, charged, queued: false, closing: false });
         }
         if let Err(error) = registered {
             log::error!("{peer}: cannot be watched: {error}");

@@ -83,6 +83,9 @@ struct Outstanding {
     caller: Arc<Caller>,
 }
 
+/// Connections that are turned away at once, each until it has taken its Error or the linger is over.
+const TURNED_AWAY_MAX: usize = 64;
+
 /// How far the end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Drain {
@@ -119,6 +122,8 @@ pub struct Shard {
     partial_bytes: usize,
     greetings: Greetings,
     drain: Drain,
+    /// Connections that were turned away and may still be there.
+    turned_away: Vec<ConnectionKey>,
 }
 
 impl Shard {
@@ -147,21 +152,66 @@ impl Shard {
             partial_bytes: 0,
             greetings: Greetings::default(),
             drain: Drain::No,
+            turned_away: Vec::new(),
         }
     }
 
-    /// Takes a new connection. It may get the place of one that has ended: [`Shard::next_ended`] comes first.
+    /// Takes a new connection, or turns it away. It may get the place of one that has ended:
+    /// [`Shard::next_ended`] comes first.
     ///
     /// # Errors
-    /// The bytes to send before closing it, when there is no room for it.
+    /// As [`Shard::turned_away`].
     pub fn accepted(&mut self, now: Now, peer: SocketAddr) -> Result<ConnectionKey, Vec<u8>> {
         if self.drain != Drain::No {
             return Err(farewell(&Fault::Shutdown));
         }
-        if self.connections.len() >= self.settings.connections_max {
+        if self.is_full() {
             self.cells.count(Count::RefusedLimit);
-            return Err(farewell(&Fault::ConnectionLimit));
+            return self.turned_away(now, peer, Fault::ConnectionLimit);
         }
+        let key = self.insert(now, peer);
+        self.arm(key, now.mono + self.settings.handshake_timeout);
+        Ok(key)
+    }
+
+    /// Takes a new connection to say why it is not served: its Error must not be lost to a reset, which a close
+    /// with unread bytes would be.
+    ///
+    /// # Errors
+    /// The bytes to send before closing it, when too many are turned away at once.
+    pub fn turned_away(
+        &mut self,
+        now: Now,
+        peer: SocketAddr,
+        fault: Fault,
+    ) -> Result<ConnectionKey, Vec<u8>> {
+        if self.turned_away.len() >= TURNED_AWAY_MAX {
+            self.forget_turned_away();
+        }
+        if self.turned_away.len() >= TURNED_AWAY_MAX {
+            return Err(farewell(&fault));
+        }
+        let key = self.insert(now, peer);
+        self.turned_away.push(key);
+        self.close(now, key, CloseReason::Fault(fault));
+        Ok(key)
+    }
+
+    /// Whether there is no room for another; those that are turned away take none.
+    fn is_full(&mut self) -> bool {
+        if self.connections.len() < self.settings.connections_max {
+            return false;
+        }
+        self.forget_turned_away();
+        self.connections.len().saturating_sub(self.turned_away.len()) >= self.settings.connections_max
+    }
+
+    fn forget_turned_away(&mut self) {
+        let connections = &self.connections;
+        self.turned_away.retain(|key| connections.get(*key).is_some());
+    }
+
+    fn insert(&mut self, now: Now, peer: SocketAddr) -> ConnectionKey {
         self.cells.count(Count::ConnectionsAccepted);
         let deadline = now.mono + self.settings.handshake_timeout;
         let key = self.connections.insert(Connection::new(now.mono, peer, deadline));
@@ -170,8 +220,7 @@ impl Shard {
             !self.ended.iter().any(taken),
             "a socket that has ended is closed before another comes"
         );
-        self.arm(key, deadline);
-        Ok(key)
+        key
     }
 
     /// The connection that lies at this index of the slab now.

@@ -100,12 +100,28 @@ fn one_connection_above_the_limit_is_told_so() {
     let mut world = World::with(|parts| parts.settings.connections_max = 1);
     let first = world.accept();
     let peer = SocketAddr::from(([192, 0, 2, 1], 999));
-    let farewell = world.shard.accepted(world.now, peer).unwrap_err();
-    let [frame] = &frames(&farewell)[..] else { panic!("one frame") };
-    let Some(gateway_frame::Member::Error(error)) = &frame.member else { panic!("an Error") };
+    let second = world.shard.accepted(world.now, peer).unwrap();
+    let gateway_frame::Member::Error(error) = world.member(second) else { panic!("an Error") };
     assert_eq!(error.reason(), Reason::ConnectionLimit);
     assert!(error.reconnect.as_ref().is_some_and(|reconnect| reconnect.after_ms > 0));
     assert_eq!(world.count(Count::RefusedLimit), 1);
     world.shard.peer_closed(world.now, first);
     world.accept();
+    assert_eq!(world.count(Count::RefusedLimit), 1, "who is turned away takes nobody's place");
+}
+
+#[test]
+fn so_many_are_turned_away_at_once_and_then_the_next() {
+    let mut world = World::with(|parts| parts.settings.connections_max = 1);
+    world.accept();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 999));
+    let turned_away: Vec<_> = (0..64).map(|_| world.shard.accepted(world.now, peer).unwrap()).collect();
+    let farewell = world.shard.accepted(world.now, peer).unwrap_err();
+    let [frame] = &frames(&farewell)[..] else { panic!("one frame") };
+    assert!(matches!(frame.member, Some(gateway_frame::Member::Error(_))));
+    world.shard.peer_closed(world.now, turned_away[7]);
+    while world.shard.next_ended().is_some() {}
+    assert!(world.shard.accepted(world.now, peer).is_ok());
+    world.pass(Settings::default().linger + TICK);
+    assert_eq!(world.shard.connections(), 1, "none of them stays beyond the linger");
 }
