@@ -179,6 +179,7 @@ impl Forwarder {
                 v1::LinkDrain::decode(body).map_err(malformed)?;
                 link.state = State::Draining;
                 if link.outstanding == 0 {
+                    self.ready_changed(key, was_ready);
                     self.link_lost(now, key, &DRAINED);
                     return Ok(());
                 }

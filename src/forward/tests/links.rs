@@ -64,6 +64,7 @@ fn a_link_without_calls_is_closed_when_its_service_drains() {
     let (mut world, link) = World::ready(0);
     world.say(link, to_gateway::Member::Drain(v1::LinkDrain::default()));
     assert!(world.closes(link));
+    assert_eq!(world.readiness.links(ServiceId(0)), 0);
     let (delay, _) = redial(&mut world);
     assert!(delay <= Settings::default().reconnect_min + TICK, "{delay:?}: the service may be back at once");
 }
