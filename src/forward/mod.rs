@@ -295,6 +295,12 @@ impl Forwarder {
                 debug_assert_eq!(outstanding, Some(calls), "a link counts its calls");
             }
             self.check_readiness();
+            let waits = |call: &&Call| matches!(call.state, CallState::Waiting { .. });
+            let has_link = |call: &Call| self.has_ready_link(call.service);
+            debug_assert!(
+                self.calls.values().filter(waits).all(has_link),
+                "nothing waits for no link at all"
+            );
         }
     }
 

@@ -101,3 +101,17 @@ fn a_session_that_waits_for_its_link_holds_up_nobody_else() {
     world.reply(links[1], &on_second, b"");
     assert_eq!(&world.call(links[1]).payload[..], b"y", "the other endpoint has room");
 }
+
+// spec: S-11
+#[test]
+fn the_next_is_told_at_once_when_no_link_is_ready() {
+    let (mut world, link) = World::ready(0);
+    world.ask_as(1, ORDERED, b"1");
+    let call = world.call(link);
+    world.view(link, View::Down, 0);
+    let behind = world.ask_as(1, ORDERED, b"behind it");
+    assert_eq!(world.settled(), [(behind, no_endpoint())]);
+    world.reply(link, &call, b"");
+    assert_eq!(world.settled().len(), 1);
+    assert_eq!(world.forwarder.calls(), 0);
+}
