@@ -115,3 +115,24 @@ fn the_next_is_told_at_once_when_no_link_is_ready() {
     assert_eq!(world.settled().len(), 1);
     assert_eq!(world.forwarder.calls(), 0);
 }
+
+#[test]
+fn what_waits_for_a_lost_link_goes_to_another_at_once() {
+    let (mut world, links) = {
+        let mut world = World::with(2, |parts| parts.settings.output_bytes_max = 100);
+        let links = [world.dialled(), world.dialled()];
+        links.iter().for_each(|link| world.open(*link, 0));
+        (world, links)
+    };
+    let short = world.now + Duration::from_secs(1);
+    world.ask_until(1, ORDERED, &[0; 200], short);
+    world.stuck.push(links[0]);
+    world.ask_until(1, ORDERED, b"waits", world.now + Duration::from_secs(60));
+    assert!(world.calls(links[0]).is_empty() && world.calls(links[1]).is_empty());
+    // The first one's time and grace are over: nothing is out, but the link that the session keeps to takes nothing.
+    world.pass(Duration::from_secs(7));
+    assert_eq!(world.settled().len(), 1);
+    assert!(world.calls(links[1]).is_empty());
+    world.forwarder.link_lost(world.now, links[0], &"gone");
+    assert_eq!(&world.call(links[1]).payload[..], b"waits");
+}
