@@ -1,6 +1,7 @@
 //! Links that are ready: what services say of themselves, and how links end and come back.
 
 use super::*;
+use moorgate_proto::limits::FRAME_BYTES_CEILING;
 
 /// How late a deadline may be noticed.
 const TICK: Duration = Duration::from_millis(9);
@@ -200,4 +201,16 @@ fn a_worker_that_stops_closes_its_links_and_dials_no_more() {
     assert_eq!(world.settled(), [(ticket, Outcome::unknown(Code::Aborted, Reason::EndpointLost))]);
     world.pass(Duration::from_secs(60));
     assert_eq!((world.forwarder.next_command(), world.forwarder.links()), (None, 0));
+}
+
+// spec: L-12, S-13
+#[test]
+fn no_call_is_above_the_largest_frame_of_the_contract() {
+    let (mut world, link) = World::ready(0);
+    let payload: &'static [u8] = vec![0; FRAME_BYTES_CEILING].leak();
+    let largest = world.ask(&payload[..FRAME_BYTES_CEILING - 1024]);
+    assert_eq!(world.calls(link).len(), 1);
+    let refused = world.ask(&payload[..FRAME_BYTES_CEILING - 8]);
+    let outcome = Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge);
+    assert_eq!(world.settled(), [(refused, outcome)], "and not {largest:?}");
 }
