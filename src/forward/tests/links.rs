@@ -214,3 +214,31 @@ fn no_call_is_above_the_largest_frame_of_the_contract() {
     let outcome = Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge);
     assert_eq!(world.settled(), [(refused, outcome)], "and not {largest:?}");
 }
+
+#[test]
+fn a_service_that_asks_and_does_not_read_is_given_up() {
+    let (mut world, link) = World::ready(0);
+    world.stuck.push(link);
+    let ticket = world.ask(b"");
+    let push = v1::ServicePush { push_id: vec![5; 60_000].into(), ..v1::ServicePush::default() };
+    for _ in 0..1000 {
+        world.say(link, to_gateway::Member::Push(push.clone()));
+        world.flush();
+    }
+    assert!(world.forwarder.unsent(link).is_empty(), "{} bytes", world.forwarder.unsent(link).len());
+    assert!(world.closes(link));
+    assert_eq!(world.settled(), [(ticket, Outcome::unknown(Code::Aborted, Reason::EndpointLost))]);
+    assert_eq!(world.count(Count::LinkGarbage), 1);
+}
+
+#[test]
+fn a_service_that_does_not_read_and_asks_a_little_keeps_its_link() {
+    let (mut world, link) = World::ready(0);
+    world.stuck.push(link);
+    for _ in 0..1000 {
+        world.say(link, to_gateway::Member::Ping(v1::LinkPing { nonce: 3, view: None }));
+        world.flush();
+    }
+    world.unstick(link);
+    assert_eq!(world.heard(link).len(), 1000);
+}
