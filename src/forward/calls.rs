@@ -323,9 +323,9 @@ impl Forwarder {
         }
         let Some(service) = self.services.get_mut(call.service.index()) else { return };
         if let Some(head) = line.and_then(|line| service.orders.leave(line, key)) {
-            service.waiting.push_back(head);
+            self.stand_in_line(call.service, head);
         }
-        if !service.waiting.is_empty() {
+        if self.service(call.service).is_some_and(|service| !service.waiting.is_empty()) {
             self.send_waiting(now, call.service);
         }
     }

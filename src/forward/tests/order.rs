@@ -136,3 +136,18 @@ fn what_waits_for_a_lost_link_goes_to_another_at_once() {
     world.forwarder.link_lost(world.now, links[0], &"gone");
     assert_eq!(&world.call(links[1]).payload[..], b"waits");
 }
+
+#[test]
+fn a_line_whose_heads_are_cancelled_leaves_nothing_behind() {
+    let (mut world, _) = World::ready(1);
+    world.ask(b"fills the link");
+    world.ask(b"waits before all");
+    let mut head = world.ask_as(1, ORDERED, b"");
+    for _ in 0..1000 {
+        let behind = world.ask_as(1, ORDERED, b"");
+        world.cancel(head);
+        head = behind;
+    }
+    let kept = world.forwarder.services[0].waiting.len();
+    assert!(kept < 100, "{kept} places for 2 calls that wait");
+}
