@@ -318,6 +318,10 @@ impl ShardLoop {
         match listener.socket.accept() {
             Ok((stream, peer)) => {
                 let shared = listener.accept == AcceptMode::Shared;
+                if self.spare.is_none() {
+                    // Another thread had it, when it was given up.
+                    self.spare = spare_descriptor();
+                }
                 self.admit(now, stream, peer, shared);
                 true
             }

@@ -64,6 +64,30 @@ fn without_descriptors_clients_are_refused_politely_and_served_again_later() {
     service.join();
 }
 
+// spec: O-22
+#[test]
+fn the_spare_descriptor_that_was_lost_is_found_again() {
+    let service = echo_service();
+    let process = Process::start(&text(service.address(), ""));
+    process.ready();
+    let spares = || process.descriptors_of("/dev/null");
+    let before = spares();
+    process.limit_descriptors(3);
+    let mut first = RawClient::connect(process.address);
+    until("the spare is given up, and cannot be had again", || spares() < before);
+    process.limit_descriptors(40);
+    first.send(&hello_frame(&hello()));
+    first.welcome();
+    let mut clients = Vec::new();
+    while let Some(client) = try_open(process.address) {
+        clients.push(client);
+        assert!(clients.len() < 40, "there are not so many descriptors");
+    }
+    drop((first, clients, process));
+    service.stop();
+    service.join();
+}
+
 #[test]
 fn without_descriptors_the_operators_thread_rests_and_answers_again_later() {
     let service = echo_service();
