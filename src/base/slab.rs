@@ -62,8 +62,8 @@ impl<Tag> fmt::Debug for Key<Tag> {
 #[derive(Debug)]
 pub struct GenSlab<Tag, T> {
     entries: slab::Slab<T>,
-    /// One per slot ever used; moves on when its entry is removed. Begins with 1: the number 0, which a peer sends by
-    /// leaving a key out, names no entry.
+    /// One per slot ever used; moves on when its entry is removed. Never 0: the number 0, which a peer sends by leaving
+    /// a key out, names no entry.
     generations: Vec<u32>,
     tag: PhantomData<fn() -> Tag>,
 }
@@ -107,7 +107,7 @@ impl<Tag, T> GenSlab<Tag, T> {
         }
         let value = self.entries.try_remove(key.index())?;
         if let Some(generation) = self.generations.get_mut(key.index()) {
-            *generation = generation.wrapping_add(1);
+            *generation = generation.wrapping_add(1).max(1);
         }
         Some(value)
     }
@@ -159,6 +159,16 @@ mod tests {
         assert_eq!(slab.get(new), Some(&"new"));
         assert_eq!(slab.key_at(new.index()), Some(new));
         assert_eq!(Key::<Tag>::from_u64(new.to_u64()), new);
+    }
+
+    #[test]
+    fn a_place_that_was_used_up_to_the_last_generation_begins_again_with_the_first() {
+        let mut slab = GenSlab::<Tag, u8>::default();
+        let first = slab.insert(1);
+        slab.generations[0] = u32::MAX;
+        assert_eq!(slab.remove(Key::new(0, u32::MAX)), Some(1));
+        assert_eq!(slab.insert(2), first);
+        assert_eq!(slab.get(Key::from_u64(0)), None, "0 is no key");
     }
 
     #[test]

@@ -27,6 +27,9 @@ const WINDOW_MAX: u32 = 65_536;
 const FRAMES: RangeInclusive<usize> = FRAME_BYTES_OPENING..=FRAME_BYTES_CEILING;
 /// Memory for one purpose; above the largest frame, below what any machine has.
 const MEMORY: RangeInclusive<usize> = FRAME_BYTES_OPENING..=1 << 40;
+/// Unsent output of one socket: with the frame that is above the bound it stays far below 4 GiB, as
+/// [`Output`](crate::base::output::Output) counts it.
+const OUTPUT: RangeInclusive<usize> = FRAME_BYTES_OPENING..=1 << 30;
 const ADDRESS: &str = "an address such as \"0.0.0.0:7000\"";
 
 /// The tables from which several settings are read.
@@ -161,7 +164,7 @@ fn shard_settings(tables: &mut Tables<'_>) -> shard::Settings {
     shard::Settings {
         connections_max: limits.number("connections", 1..=count_max, default.connections_max),
         partial_bytes_max: limits.size("unfinished_frames", MEMORY, default.partial_bytes_max),
-        output_bytes_high: limits.size("unsent_output", MEMORY, default.output_bytes_high),
+        output_bytes_high: limits.size("unsent_output", OUTPUT, default.output_bytes_high),
         outstanding_max: limits.number("outstanding", 1..=count_max, default.outstanding_max),
         handshake_timeout: session.time("handshake_timeout", TIMES, default.handshake_timeout),
         frame_timeout: session.time("frame_timeout", TIMES, default.frame_timeout),
@@ -200,7 +203,7 @@ fn forward_settings(tables: &mut Tables<'_>) -> forward::Settings {
         heartbeat: links.time("heartbeat", TIMES, default.heartbeat),
         late_reply_grace: links.time("late_reply_grace", TIMES, default.late_reply_grace),
         frame_bytes_max: links.size("frame", FRAMES, default.frame_bytes_max),
-        output_bytes_max: links.size("unsent_output", MEMORY, default.output_bytes_max),
+        output_bytes_max: links.size("unsent_output", OUTPUT, default.output_bytes_max),
         waiting_bytes_max: links.size("waiting_bytes", MEMORY, default.waiting_bytes_max),
         waiting_max: links.number("waiting", 1..=u32::MAX as usize, default.waiting_max),
     }

@@ -74,8 +74,12 @@ impl Forwarder {
             (Order::Session, Some(service)) => service.orders.join(line, key),
             _ => true,
         };
-        let unsendable = if is_head { self.send(now, key, content) } else { Err(Unsendable::NoRoom) };
-        match unsendable {
+        let result = match is_head {
+            true => self.send(now, key, content),
+            false if self.has_ready_link(service) => Err(Unsendable::NoRoom),
+            false => Err(Unsendable::NoLink),
+        };
+        match result {
             Ok(()) => self.arm_call(key, forward.deadline),
             Err(Unsendable::NoLink) => self.refuse(now, key, Reason::NoEndpoint),
             Err(Unsendable::NoRoom | Unsendable::LinkFull) => self.wait(now, key, order, content),
@@ -229,10 +233,14 @@ impl Forwarder {
         while let Some(key) =
             self.services.get_mut(service.index()).and_then(|service| service.waiting.pop_front())
         {
-            let Err(unsendable) = self.send_kept(now, key) else { continue };
-            kept.push(key);
-            if !matches!(unsendable, Unsendable::LinkFull) || kept.len() > PASSED_OVER_MAX {
-                break;
+            match self.send_kept(now, key) {
+                Ok(()) => {}
+                Err(Unsendable::NoLink) => self.refuse(now, key, Reason::NoEndpoint),
+                Err(Unsendable::LinkFull) if kept.len() < PASSED_OVER_MAX => kept.push(key),
+                Err(Unsendable::LinkFull | Unsendable::NoRoom) => {
+                    kept.push(key);
+                    break;
+                }
             }
         }
         if let Some(service) = self.services.get_mut(service.index()) {
@@ -315,9 +323,9 @@ impl Forwarder {
         }
         let Some(service) = self.services.get_mut(call.service.index()) else { return };
         if let Some(head) = line.and_then(|line| service.orders.leave(line, key)) {
-            service.waiting.push_back(head);
+            self.stand_in_line(call.service, head);
         }
-        if !service.waiting.is_empty() {
+        if self.service(call.service).is_some_and(|service| !service.waiting.is_empty()) {
             self.send_waiting(now, call.service);
         }
     }

@@ -84,6 +84,8 @@ impl Forwarder {
         let number = self.endpoint(place).map_or(0, |endpoint| endpoint.number);
         self.settle_link(now, key, number);
         self.settle_stranded(now, place.service);
+        // What kept to this link is free to take another.
+        self.send_waiting(now, place.service);
         self.redial(now, place, was_open);
     }
 

@@ -12,6 +12,7 @@ use moorgate_proto::VERSION;
 use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::to_service;
+use moorgate_proto::limits::FRAME_BYTES_CEILING;
 use moorgate_proto::proof::{LinkFacts, LinkKey, NONCE_BYTES, Prover};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, service_view};
@@ -174,8 +175,8 @@ impl Link {
         self.put(to_service::AUTH, &v1::LinkAuth { proof: proof.into() });
         self.state = State::Ready;
         self.frame_bytes_max = match ack.frame_bytes_max {
-            0 => usize::MAX,
-            bytes => bytes as usize,
+            0 => FRAME_BYTES_CEILING,
+            bytes => FRAME_BYTES_CEILING.min(bytes as usize),
         };
         self.view(ack.view.as_ref());
         Ok(())

@@ -294,6 +294,22 @@ impl Forwarder {
                 let outstanding = self.links.get(key).map(|link| link.outstanding as usize);
                 debug_assert_eq!(outstanding, Some(calls), "a link counts its calls");
             }
+            self.check_readiness();
+            let waits = |call: &&Call| matches!(call.state, CallState::Waiting { .. });
+            let has_link = |call: &Call| self.has_ready_link(call.service);
+            debug_assert!(
+                self.calls.values().filter(waits).all(has_link),
+                "nothing waits for no link at all"
+            );
+        }
+    }
+
+    /// What the operator is told is so.
+    fn check_readiness(&self) {
+        for (id, service) in (0u16..).map(ServiceId).zip(&self.services) {
+            let slots = service.endpoints.iter().flat_map(|endpoint| &endpoint.slots);
+            let ready = slots.filter_map(|slot| self.links.get(slot.link?)).filter(|link| link.is_ready());
+            debug_assert_eq!(self.readiness.links(id) as usize, ready.count(), "ready links are counted");
         }
     }
 }

@@ -18,6 +18,10 @@ use prost::Message;
 /// Why a link is closed after its service has said Drain, and its calls have their replies.
 pub(super) const DRAINED: &str = "the service drains";
 
+/// Answers to pings and pushes that may wait on a link, in bytes, above what calls may hold. A service has more than
+/// them to read only if it does not read.
+const ANSWERS_BYTES_MAX: usize = 1024 * 1024;
+
 /// Why a link is of no use any more.
 #[derive(Debug)]
 enum LinkFault {
@@ -26,6 +30,8 @@ enum LinkFault {
     Malformed(u32),
     Unexpected(u32),
     Refused(super::link::Refusal),
+    /// The service asks for answers and does not read them.
+    Unread,
     /// The service sent an Error.
     Told(String),
 }
@@ -38,6 +44,7 @@ impl std::fmt::Display for LinkFault {
             LinkFault::Malformed(member) => write!(f, "member {member} is not the message it should be"),
             LinkFault::Unexpected(member) => write!(f, "member {member} is not legal now"),
             LinkFault::Refused(refusal) => refusal.fmt(f),
+            LinkFault::Unread => f.write_str("the service asks for answers and does not read them"),
             LinkFault::Told(message) => write!(f, "the service says: {}", message.escape_debug()),
         }
     }
@@ -165,6 +172,10 @@ impl Forwarder {
         let Some(link) = self.links.get_mut(key) else { return Ok(()) };
         let was_ready = link.is_ready();
         let service = link.place.service;
+        let unsent_max = self.settings.output_bytes_max.saturating_add(ANSWERS_BYTES_MAX);
+        if matches!(member, to_gateway::PING | to_gateway::PUSH) && link.output.is_above(unsent_max) {
+            return Err(LinkFault::Unread);
+        }
         match member {
             to_gateway::PING => {
                 let ping = v1::LinkPing::decode(body).map_err(malformed)?;
@@ -179,6 +190,7 @@ impl Forwarder {
                 v1::LinkDrain::decode(body).map_err(malformed)?;
                 link.state = State::Draining;
                 if link.outstanding == 0 {
+                    self.ready_changed(key, was_ready);
                     self.link_lost(now, key, &DRAINED);
                     return Ok(());
                 }

@@ -15,9 +15,11 @@ use crate::session::Fault;
 use crate::shard::{End, Shard, farewell};
 use mio::Interest;
 use mio::net::TcpStream;
+use moorgate_proto::codec::LENGTH_BYTES;
+use moorgate_proto::limits::FRAME_BYTES_OPENING;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -322,6 +324,10 @@ impl ShardLoop {
         match listener.socket.accept() {
             Ok((stream, peer)) => {
                 let shared = listener.accept == AcceptMode::Shared;
+                if self.spare.is_none() {
+                    // Another thread had it, when it was given up.
+                    self.spare = spare_descriptor();
+                }
                 self.admit(now, stream, peer, shared);
                 true
             }
@@ -424,8 +430,11 @@ fn spare_descriptor() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-/// Says why, as far as the socket takes it at once, and closes.
+/// Says why, as far as the socket takes it at once, and closes. What has come is read: closing with it unread would
+/// be a reset, which may overtake the farewell.
 fn refuse(mut stream: TcpStream, farewell: &[u8]) {
+    let mut hello = [0; FRAME_BYTES_OPENING + LENGTH_BYTES];
+    let _ = stream.read(&mut hello);
     let _ = stream.write(farewell);
     let _ = stream.shutdown(std::net::Shutdown::Write);
 }

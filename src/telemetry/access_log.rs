@@ -79,7 +79,11 @@ impl AccessLog {
         let (sender, receiver) = bounded(BATCHES_MAX);
         let thread = std::thread::Builder::new().name("access-log".to_owned());
         let thread = thread
-            .spawn(move || write_all(&receiver, out, &names))
+            .spawn(move || {
+                write_all(&receiver, out, &names, &mut |error| {
+                    log::error!("access log: {error}: lines are lost");
+                });
+            })
             .map_err(|error| AccessLogError { path: PathBuf::from("thread"), error })?;
         Ok(Some(AccessLog { sender, thread }))
     }
@@ -98,28 +102,32 @@ impl AccessLog {
     }
 }
 
-fn write_all(receiver: &Receiver<Vec<AccessRecord>>, out: Box<dyn Write + Send>, names: &Names) {
+fn write_all(
+    receiver: &Receiver<Vec<AccessRecord>>,
+    out: Box<dyn Write + Send>,
+    names: &Names,
+    complain: &mut dyn FnMut(&io::Error),
+) {
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
     let mut lines = Lines::new(names);
+    // Told once, and again only after everything could be written: what is merely buffered shows nothing.
     let mut failed = false;
+    let mut told = |result: io::Result<()>, is_flushed: bool| match result {
+        Ok(()) => failed &= !is_flushed,
+        Err(error) if !std::mem::replace(&mut failed, true) => complain(&error),
+        Err(_) => {}
+    };
     while let Ok(batch) = receiver.recv() {
         lines.text.clear();
         batch.iter().for_each(|record| lines.add(record));
         let mut result = out.write_all(lines.text.as_bytes());
-        if receiver.is_empty() {
+        let is_last = receiver.is_empty();
+        if is_last {
             result = result.and_then(|()| out.flush());
         }
-        if let Err(error) = result {
-            if !std::mem::replace(&mut failed, true) {
-                log::error!("access log: {error}: lines are lost");
-            }
-        } else {
-            failed = false;
-        }
+        told(result, is_last);
     }
-    if let Err(error) = out.flush() {
-        log::error!("access log: {error}");
-    }
+    told(out.flush(), true);
 }
 
 struct Lines<'a> {
@@ -232,6 +240,28 @@ mod tests {
         let line = line("eve\nuser=admin \"x\"");
         assert_eq!(line.matches('\n').count(), 1);
         assert!(line.contains(r#"user="eve\nuser=admin \"x\"""#), "{line}");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_once() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (sender, receiver) = bounded(10);
+        // Small batches are buffered, large ones are written.
+        for records in [1000, 1, 1000, 1, 1000] {
+            sender.send(vec![record("a"); records]).unwrap();
+        }
+        drop(sender);
+        let mut told = 0;
+        write_all(&receiver, Box::new(Full), &Names::default(), &mut |_| told += 1);
+        assert_eq!(told, 1);
     }
 
     #[test]

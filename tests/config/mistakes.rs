@@ -243,7 +243,11 @@ const BOUNDS: Cases = &[
     ),
     (
         End("[limits]\nunsent_output = 0"),
-        &[r#"16: limits.unsent_output: `0 B` is out of bounds; write "4 KiB" to "1024 GiB""#],
+        &[r#"16: limits.unsent_output: `0 B` is out of bounds; write "4 KiB" to "1 GiB""#],
+    ),
+    (
+        End("[links]\nunsent_output = \"4 GiB\""),
+        &[r#"16: links.unsent_output: `4 GiB` is out of bounds; write "4 KiB" to "1 GiB""#],
     ),
     (
         Session("in_flight = 0"),

@@ -121,6 +121,13 @@ impl Process {
         assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
     }
 
+    /// How many of its descriptors are of this file.
+    pub(crate) fn descriptors_of(&self, path: &str) -> usize {
+        let all = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        all.filter(|fd| std::fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|to| to == Path::new(path)))
+            .count()
+    }
+
     /// Waits for its end: how, and what it printed.
     pub(crate) fn ended(&mut self) -> (ExitStatus, String) {
         let mut status = None;

@@ -4,6 +4,7 @@ use crate::child::{Process, http};
 use crate::site::{Site, command, echo_service, text, until};
 use crate::wire::{RawClient, hello, hello_frame, request};
 use moorgate_proto::v1::{Reason, gateway_frame::Member};
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -60,6 +61,51 @@ fn without_descriptors_clients_are_refused_politely_and_served_again_later() {
     drop(clients);
     until("all are released", || process.metric("moorgate_connections") == 0);
     drop(process);
+    service.stop();
+    service.join();
+}
+
+// spec: O-22
+#[test]
+fn a_refused_client_that_has_said_hello_gets_the_word_and_no_reset() {
+    let service = echo_service();
+    let process = Process::start(&text(service.address(), "[limits]\nconnections = 1\n"));
+    let held = process.open();
+    // Its Hello is there before the gateway looks.
+    process.signal("STOP");
+    let mut refused = RawClient::connect(process.address);
+    refused.send(&hello_frame(&hello()));
+    process.signal("CONT");
+    let Member::Error(error) = refused.member() else { panic!("an Error") };
+    assert_eq!(error.reason(), Reason::ConnectionLimit);
+    // A reset would, on many systems, take the Error from a client that has not read it yet.
+    assert_eq!(refused.stream.read(&mut [0]).unwrap(), 0);
+    drop((held, process));
+    assert!(refused.stream.take_error().unwrap().is_none(), "a reset");
+    service.stop();
+    service.join();
+}
+
+// spec: O-22
+#[test]
+fn the_spare_descriptor_that_was_lost_is_found_again() {
+    let service = echo_service();
+    let process = Process::start(&text(service.address(), ""));
+    process.ready();
+    let spares = || process.descriptors_of("/dev/null");
+    let before = spares();
+    process.limit_descriptors(3);
+    let mut first = RawClient::connect(process.address);
+    until("the spare is given up, and cannot be had again", || spares() < before);
+    process.limit_descriptors(40);
+    first.send(&hello_frame(&hello()));
+    first.welcome();
+    let mut clients = Vec::new();
+    while let Some(client) = try_open(process.address) {
+        clients.push(client);
+        assert!(clients.len() < 40, "there are not so many descriptors");
+    }
+    drop((first, clients, process));
     service.stop();
     service.join();
 }

@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What may wait on a link above its bound: answers to its service, and the call that went above it.
+const ABOVE_MAX: usize = 1024 * 1024 + 64 * 1024;
+
 pub struct ShardHost {
     pub shard: Shard,
     pub cells: Arc<Cells>,
@@ -219,6 +222,9 @@ impl World {
                 continue;
             };
             let bytes = self.worker.forwarder.unsent(key).to_vec();
+            if bytes.len() > self.scenario.forward.output_bytes_max + ABOVE_MAX {
+                self.oracle.violated(format!("{} bytes wait on a link", bytes.len()));
+            }
             let most = self.appetite();
             match self.net.write(conn, Side::Dialler, &bytes, most) {
                 Some(count) => self.worker.forwarder.sent(now, key, count),

@@ -57,6 +57,7 @@ const PATHS: &[Count] = &[
     Count::RepliesUnknown,
     Count::LinksFailed,
     Count::LinkGarbage,
+    Count::PushesRefused,
 ];
 
 fn number(name: &str) -> Option<u64> {

@@ -10,7 +10,8 @@ use moorgate_proto::envelope::member::to_gateway;
 use moorgate_proto::proof::NONCE_BYTES;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{Execution, Reason};
+use moorgate_proto::v1::service_view::State as View;
+use moorgate_proto::v1::{self, Execution, Reason};
 use moorgate_proto::view::ReplyView;
 use moorgate_service::core::{Input, LinkCore, LinkSettings};
 use std::sync::Arc;
@@ -256,6 +257,47 @@ impl World {
             self.service_flush(at, link);
             let delay = self.dice.millis(500, 3_000);
             self.schedule(delay, Event::Cut(conn));
+        }
+    }
+
+    /// A service says that it is up or not, how much it takes, or asks for what is not served.
+    pub fn endpoint_speaks_of_itself(&mut self, at: usize) {
+        let Some(link) = self.some_link(at) else { return };
+        let state = match self.dice.below(6) {
+            0 => View::Down,
+            1 => View::Draining,
+            2 => View::Degraded,
+            _ => View::Up,
+        };
+        let most = match self.scenario.outstanding_max {
+            0 => self.dice.below(8) as u32,
+            most => self.dice.between(1, u64::from(most)) as u32,
+        };
+        let push_id = vec![7; self.dice.below(3_000) as usize];
+        self.say_view(at, link, state, most);
+        if let Some(service) = self.link(at, link).filter(|service| service.core.is_ready()) {
+            let push = v1::ServicePush { push_id: push_id.into(), ..v1::ServicePush::default() };
+            put_frame(service.core.output(), Numbers::NONE, to_gateway::PUSH, &push);
+        }
+        self.service_flush(at, link);
+    }
+
+    fn say_view(&mut self, at: usize, link: usize, state: View, outstanding_max: u32) {
+        if let Some(service) = self.link(at, link).filter(|service| service.core.is_ready()) {
+            let view = Some(v1::ServiceView { state: state.into(), outstanding_max, load: 0 });
+            let ping = v1::LinkPing { nonce: 1, view };
+            put_frame(service.core.output(), Numbers::NONE, to_gateway::PING, &ping);
+        }
+    }
+
+    /// Every service is up, with its own bound.
+    pub fn endpoints_are_well(&mut self) {
+        for at in 0..self.endpoints.len() {
+            self.endpoints[at].up = true;
+            for link in 0..self.endpoints[at].links.len() {
+                self.say_view(at, link, View::Up, self.scenario.outstanding_max);
+                self.service_flush(at, link);
+            }
         }
     }
 

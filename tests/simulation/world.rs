@@ -397,7 +397,7 @@ impl World {
         self.schedule(again, Event::Fault);
         let Some(conn) = self.living() else { return };
         let side = if self.dice.chance(50) { Side::Dialler } else { Side::Accepter };
-        let kind = self.dice.below(10);
+        let kind = self.dice.below(12);
         self.trace
             .note(self.now, "fault", (conn as u64, kind), || format!("fault {kind} on connection {conn}"));
         match kind {
@@ -422,6 +422,10 @@ impl World {
             8 => {
                 let endpoint = self.dice.index(self.endpoints.len());
                 self.endpoint_drains(endpoint);
+            }
+            9 | 10 => {
+                let endpoint = self.dice.index(self.endpoints.len());
+                self.endpoint_speaks_of_itself(endpoint);
             }
             _ => {
                 let endpoint = self.dice.index(self.endpoints.len());
@@ -455,9 +459,7 @@ impl World {
     fn calm(&mut self) {
         self.phase = Phase::Calm;
         self.trace.note(self.now, "calm", (0, 0), || "calm".to_owned());
-        for endpoint in &mut self.endpoints {
-            endpoint.up = true;
-        }
+        self.endpoints_are_well();
         for (endpoint, link, call_id, script) in std::mem::take(&mut self.forgotten) {
             self.reply(endpoint, link, call_id, script);
         }

@@ -1,6 +1,7 @@
 //! Links that are ready: what services say of themselves, and how links end and come back.
 
 use super::*;
+use moorgate_proto::limits::FRAME_BYTES_CEILING;
 
 /// How late a deadline may be noticed.
 const TICK: Duration = Duration::from_millis(9);
@@ -64,6 +65,7 @@ fn a_link_without_calls_is_closed_when_its_service_drains() {
     let (mut world, link) = World::ready(0);
     world.say(link, to_gateway::Member::Drain(v1::LinkDrain::default()));
     assert!(world.closes(link));
+    assert_eq!(world.readiness.links(ServiceId(0)), 0);
     let (delay, _) = redial(&mut world);
     assert!(delay <= Settings::default().reconnect_min + TICK, "{delay:?}: the service may be back at once");
 }
@@ -199,4 +201,44 @@ fn a_worker_that_stops_closes_its_links_and_dials_no_more() {
     assert_eq!(world.settled(), [(ticket, Outcome::unknown(Code::Aborted, Reason::EndpointLost))]);
     world.pass(Duration::from_secs(60));
     assert_eq!((world.forwarder.next_command(), world.forwarder.links()), (None, 0));
+}
+
+// spec: L-12, S-13
+#[test]
+fn no_call_is_above_the_largest_frame_of_the_contract() {
+    let (mut world, link) = World::ready(0);
+    let payload: &'static [u8] = vec![0; FRAME_BYTES_CEILING].leak();
+    let largest = world.ask(&payload[..FRAME_BYTES_CEILING - 1024]);
+    assert_eq!(world.calls(link).len(), 1);
+    let refused = world.ask(&payload[..FRAME_BYTES_CEILING - 8]);
+    let outcome = Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge);
+    assert_eq!(world.settled(), [(refused, outcome)], "and not {largest:?}");
+}
+
+#[test]
+fn a_service_that_asks_and_does_not_read_is_given_up() {
+    let (mut world, link) = World::ready(0);
+    world.stuck.push(link);
+    let ticket = world.ask(b"");
+    let push = v1::ServicePush { push_id: vec![5; 60_000].into(), ..v1::ServicePush::default() };
+    for _ in 0..1000 {
+        world.say(link, to_gateway::Member::Push(push.clone()));
+        world.flush();
+    }
+    assert!(world.forwarder.unsent(link).is_empty(), "{} bytes", world.forwarder.unsent(link).len());
+    assert!(world.closes(link));
+    assert_eq!(world.settled(), [(ticket, Outcome::unknown(Code::Aborted, Reason::EndpointLost))]);
+    assert_eq!(world.count(Count::LinkGarbage), 1);
+}
+
+#[test]
+fn a_service_that_does_not_read_and_asks_a_little_keeps_its_link() {
+    let (mut world, link) = World::ready(0);
+    world.stuck.push(link);
+    for _ in 0..1000 {
+        world.say(link, to_gateway::Member::Ping(v1::LinkPing { nonce: 3, view: None }));
+        world.flush();
+    }
+    world.unstick(link);
+    assert_eq!(world.heard(link).len(), 1000);
 }

@@ -101,3 +101,53 @@ fn a_session_that_waits_for_its_link_holds_up_nobody_else() {
     world.reply(links[1], &on_second, b"");
     assert_eq!(&world.call(links[1]).payload[..], b"y", "the other endpoint has room");
 }
+
+// spec: S-11
+#[test]
+fn the_next_is_told_at_once_when_no_link_is_ready() {
+    let (mut world, link) = World::ready(0);
+    world.ask_as(1, ORDERED, b"1");
+    let call = world.call(link);
+    world.view(link, View::Down, 0);
+    let behind = world.ask_as(1, ORDERED, b"behind it");
+    assert_eq!(world.settled(), [(behind, no_endpoint())]);
+    world.reply(link, &call, b"");
+    assert_eq!(world.settled().len(), 1);
+    assert_eq!(world.forwarder.calls(), 0);
+}
+
+#[test]
+fn what_waits_for_a_lost_link_goes_to_another_at_once() {
+    let (mut world, links) = {
+        let mut world = World::with(2, |parts| parts.settings.output_bytes_max = 100);
+        let links = [world.dialled(), world.dialled()];
+        links.iter().for_each(|link| world.open(*link, 0));
+        (world, links)
+    };
+    let short = world.now + Duration::from_secs(1);
+    world.ask_until(1, ORDERED, &[0; 200], short);
+    world.stuck.push(links[0]);
+    world.ask_until(1, ORDERED, b"waits", world.now + Duration::from_secs(60));
+    assert!(world.calls(links[0]).is_empty() && world.calls(links[1]).is_empty());
+    // The first one's time and grace are over: nothing is out, but the link that the session keeps to takes nothing.
+    world.pass(Duration::from_secs(7));
+    assert_eq!(world.settled().len(), 1);
+    assert!(world.calls(links[1]).is_empty());
+    world.forwarder.link_lost(world.now, links[0], &"gone");
+    assert_eq!(&world.call(links[1]).payload[..], b"waits");
+}
+
+#[test]
+fn a_line_whose_heads_are_cancelled_leaves_nothing_behind() {
+    let (mut world, _) = World::ready(1);
+    world.ask(b"fills the link");
+    world.ask(b"waits before all");
+    let mut head = world.ask_as(1, ORDERED, b"");
+    for _ in 0..1000 {
+        let behind = world.ask_as(1, ORDERED, b"");
+        world.cancel(head);
+        head = behind;
+    }
+    let kept = world.forwarder.services[0].waiting.len();
+    assert!(kept < 100, "{kept} places for 2 calls that wait");
+}
