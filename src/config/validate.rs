@@ -164,6 +164,7 @@ fn shard_settings(tables: &mut Tables<'_>) -> shard::Settings {
     shard::Settings {
         connections_max: limits.number("connections", 1..=count_max, default.connections_max),
         partial_bytes_max: limits.size("unfinished_frames", MEMORY, default.partial_bytes_max),
+        owed_bytes_max: limits.size("unacknowledged", MEMORY, default.owed_bytes_max),
         output_bytes_high: limits.size("unsent_output", OUTPUT, default.output_bytes_high),
         outstanding_max: limits.number("outstanding", 1..=count_max, default.outstanding_max),
         handshake_timeout: session.time("handshake_timeout", TIMES, default.handshake_timeout),

@@ -21,6 +21,15 @@ const KEPT_BYTES_MAX: usize = 1024 * 1024;
 /// payload. Beyond it payloads go.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Whether a Response may be held with its payload, as far as all sessions together go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It may.
+    Whole,
+    /// All sessions hold too much already.
+    Bare,
+}
+
 /// What became of a Response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Responded {
@@ -49,9 +58,10 @@ impl Queues {
     }
 
     /// Keeps a frame that was written, within the bound.
-    fn keep(&mut self, numbers: Numbers, frame: &[u8], response: &ResponseView<'_>) {
+    fn keep(&mut self, numbers: Numbers, frame: &[u8], response: &ResponseView<'_>, room: Room) {
         let mut bare = Vec::new();
-        let kept = if self.frames.len().saturating_add(frame.len()) > KEPT_BYTES_MAX {
+        let over = self.frames.len().saturating_add(frame.len()) > KEPT_BYTES_MAX;
+        let kept = if over || room == Room::Bare {
             put_frame(&mut bare, numbers, RESPONSE, &without_payload(response));
             &bare
         } else {
@@ -129,6 +139,7 @@ impl Down {
         response: &ResponseView<'_>,
         admitted: u64,
         out: Option<&mut Vec<u8>>,
+        room: Room,
     ) -> Responded {
         let queues = self.queues.get_or_insert_default();
         if let Some(out) = out
@@ -138,10 +149,11 @@ impl Down {
             let numbers = Numbers { seq: self.sent, ack: admitted };
             let start = out.len();
             put_frame(out, numbers, RESPONSE, response);
-            queues.keep(numbers, out.get(start..).unwrap_or_default(), response);
+            queues.keep(numbers, out.get(start..).unwrap_or_default(), response, room);
             return Responded::Written;
         }
-        let full = queues.waiting_bytes.saturating_add(response.payload.len()) > WAITING_BYTES_MAX;
+        let over = queues.waiting_bytes.saturating_add(response.payload.len()) > WAITING_BYTES_MAX;
+        let full = over || room == Room::Bare;
         let waits = if full { without_payload(response) } else { *response };
         let mut body = Vec::with_capacity(waits.body_len());
         waits.put(&mut body);
@@ -166,7 +178,8 @@ impl Down {
             queues.waiting_bytes = queues.waiting_bytes.saturating_sub(body.len());
             // It was encoded here: it can be read.
             let response = ResponseView::decode(&body).unwrap_or_default();
-            queues.keep(numbers, out.get(start..).unwrap_or_default(), &response);
+            // Its bytes are held already: kept or waiting, they are the same.
+            queues.keep(numbers, out.get(start..).unwrap_or_default(), &response, Room::Whole);
             written = written.saturating_add(1);
         }
         written
@@ -216,9 +229,13 @@ mod tests {
     fn numbers_are_given_at_the_output_and_kept_until_acknowledged() {
         let mut down = Down::default();
         let mut out = Vec::new();
-        assert_eq!(down.respond(&response(7, b"a"), 7, Some(&mut out)), Responded::Written);
-        assert_eq!(down.respond(&response(8, b"b"), 8, None), Responded::Waiting, "the output is full");
-        let became = down.respond(&response(9, b"c"), 9, Some(&mut out));
+        assert_eq!(down.respond(&response(7, b"a"), 7, Some(&mut out), Room::Whole), Responded::Written);
+        assert_eq!(
+            down.respond(&response(8, b"b"), 8, None, Room::Whole),
+            Responded::Waiting,
+            "the output is full"
+        );
+        let became = down.respond(&response(9, b"c"), 9, Some(&mut out), Room::Whole);
         assert_eq!(became, Responded::Waiting, "it must not overtake");
         assert_eq!((down.sent(), down.responses()), (1, 3));
         assert_eq!(down.acknowledge(2), Err(Fault::AckBeyondSent { sent: 1, got: 2 }));
@@ -238,7 +255,7 @@ mod tests {
         let mut down = Down::default();
         let mut out = Vec::new();
         for up_seq in 1..=3 {
-            down.respond(&response(up_seq, &[0; 100]), up_seq, None);
+            down.respond(&response(up_seq, &[0; 100]), up_seq, None, Room::Whole);
         }
         assert_eq!(down.pump(3, &mut out, 150), 2);
         assert!(down.is_waiting());
@@ -251,13 +268,16 @@ mod tests {
         let payload = vec![1; KEPT_BYTES_MAX / 2];
         let mut out = Vec::new();
         for up_seq in 1..=4 {
-            assert_eq!(down.respond(&response(up_seq, &payload), up_seq, Some(&mut out)), Responded::Written);
+            assert_eq!(
+                down.respond(&response(up_seq, &payload), up_seq, Some(&mut out), Room::Whole),
+                Responded::Written
+            );
         }
         assert_eq!(frames(&out).len(), 4, "this connection gets them whole");
         assert!(down.kept_bytes() <= KEPT_BYTES_MAX);
         assert_eq!(down.responses(), 4);
         for up_seq in 5..=12 {
-            let became = down.respond(&response(up_seq, &payload), up_seq, None);
+            let became = down.respond(&response(up_seq, &payload), up_seq, None, Room::Whole);
             let fits = up_seq <= 11;
             assert_eq!(became, if fits { Responded::Waiting } else { Responded::WaitingBare }, "{up_seq}");
         }

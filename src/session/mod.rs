@@ -24,7 +24,7 @@ mod settings;
 mod tests;
 mod up;
 
-pub use down::{Down, Responded};
+pub use down::{Down, Responded, Room};
 pub use fault::Fault;
 pub use opening::{Opened, OpeningContext, welcome};
 pub use settings::Settings;

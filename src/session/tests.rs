@@ -130,7 +130,7 @@ fn in_flight_is_what_is_unanswered_or_unacknowledged() {
         assert!(session.up.answered(up_seq));
         let response = ResponseView { up_seq, ..ResponseView::default() };
         let full = up_seq == 1;
-        session.down.respond(&response, 3, (!full).then_some(&mut out));
+        session.down.respond(&response, 3, (!full).then_some(&mut out), Room::Whole);
     }
     assert_eq!(session.in_flight(), 3, "answered, sent or waiting, is not acknowledged");
     assert_eq!(session.down.acknowledge(1), Ok(()));
@@ -200,7 +200,7 @@ proptest! {
                     let up_seq = pending.remove(at % pending.len());
                     prop_assert!(session.up.answered(up_seq));
                     let response = ResponseView { up_seq, ..ResponseView::default() };
-                    session.down.respond(&response, session.up.admitted(), room.then_some(&mut out));
+                    session.down.respond(&response, session.up.admitted(), room.then_some(&mut out), Room::Whole);
                     answered.push_back(up_seq);
                 }
                 Step::Room(now) => {

@@ -6,7 +6,7 @@ use crate::base::counters::Count;
 use crate::base::ids::{RouteId, ServiceId, SessionKey};
 use crate::relay::{AccessRecord, Arena, Caller, Forward, Outcome, Settled, SettledBatch};
 use crate::routing::{Route, RouteMiss};
-use crate::session::{Arrival, Fault, Responded, Session};
+use crate::session::{Arrival, Fault, Responded, Room, Session};
 use moorgate_proto::envelope::member::client::REQUEST;
 use moorgate_proto::limits::{FRAME_OVERHEAD, IDEMPOTENCY_KEY_BYTES, MESSAGE_BYTES, NAME_BYTES};
 use moorgate_proto::status::Code;
@@ -246,7 +246,13 @@ impl Shard {
         let session = self.sessions.get_mut(session_key)?;
         let full = connection.output.is_above(self.settings.output_bytes_high);
         let out = (!full).then_some(&mut connection.output.bytes);
-        let became = session.down.respond(response, session.up.admitted(), out);
+        let held = session.down.kept_bytes();
+        let room = match self.owed_bytes < self.settings.owed_bytes_max {
+            true => Room::Whole,
+            false => Room::Bare,
+        };
+        let became = session.down.respond(response, session.up.admitted(), out, room);
+        self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
         if became == Responded::Written {
             self.cells.count(Count::FramesSent);
             self.list(key);

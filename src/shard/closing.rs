@@ -62,6 +62,7 @@ impl Shard {
             && let Some(session) = self.sessions.remove(session_key)
         {
             self.cells.count(Count::SessionsEnded);
+            self.owed_bytes = self.owed_bytes.saturating_sub(session.down.kept_bytes());
             admitted = session.up.admitted();
         }
         self.drop_partial(key);

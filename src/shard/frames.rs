@@ -97,7 +97,9 @@ impl Shard {
         };
         let key = session.connection;
         // Before anything else: the freeing acknowledgement must not be stuck behind a request.
+        let held = session.down.kept_bytes();
         session.down.acknowledge(envelope.numbers.ack)?;
+        self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
         let up_seq = envelope.numbers.seq;
         let Some((member, body)) = envelope.member else {
             return if up_seq == 0 { Ok(()) } else { Err(Fault::UnexpectedFrame(0)) };

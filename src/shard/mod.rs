@@ -120,6 +120,8 @@ pub struct Shard {
     /// Output buffers between two uses.
     spare_buffers: Vec<Vec<u8>>,
     partial_bytes: usize,
+    /// Bytes of Responses that sessions hold: unacknowledged, or waiting for room in an output.
+    owed_bytes: usize,
     greetings: Greetings,
     drain: Drain,
     /// Connections that were turned away and may still be there.
@@ -150,6 +152,7 @@ impl Shard {
             access: Vec::new(),
             spare_buffers: Vec::new(),
             partial_bytes: 0,
+            owed_bytes: 0,
             greetings: Greetings::default(),
             drain: Drain::No,
             turned_away: Vec::new(),
@@ -248,6 +251,11 @@ impl Shard {
         self.partial_bytes
     }
 
+    /// Bytes of Responses that sessions hold.
+    pub fn owed_bytes(&self) -> usize {
+        self.owed_bytes
+    }
+
     /// What the worker is to be told; the reactor takes it when there is room in the mailbox.
     pub fn forwards(&mut self) -> Option<ForwardBatch> {
         if self.batch.is_empty() {
@@ -303,6 +311,8 @@ impl Shard {
             }
             let held: usize = self.connections.values().map(|c| c.assembler.held_bytes()).sum();
             debug_assert_eq!(held, self.partial_bytes, "the budget counts what is held");
+            let owed: usize = self.sessions.values().map(|session| session.down.kept_bytes()).sum();
+            debug_assert_eq!(owed, self.owed_bytes, "and so does that of Responses");
         }
         debug_assert!(self.outstanding.len() <= self.settings.outstanding_max);
     }

@@ -80,7 +80,9 @@ impl Shard {
             return;
         }
         let out = &mut connection.output.bytes;
+        let held = session.down.kept_bytes();
         let frames = session.down.pump(session.up.admitted(), out, high);
+        self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
         self.cells.add(Count::FramesSent, frames as u64);
         self.list(key);
     }

@@ -11,6 +11,9 @@ pub struct Settings {
     pub partial_bytes_max: usize,
     /// Above this many unsent bytes a connection gets no more numbered frames, and control frames are left out.
     pub output_bytes_high: usize,
+    /// Memory for Responses that clients have not acknowledged or not taken, over all connections, in bytes; above
+    /// it they are held without their payloads.
+    pub owed_bytes_max: usize,
     /// Calls outstanding at the worker: the shard's credit.
     pub outstanding_max: usize,
     /// From accept to a complete Hello.
@@ -33,6 +36,7 @@ impl Default for Settings {
             connections_max: 1_000_000,
             partial_bytes_max: 64 * 1024 * 1024,
             output_bytes_high: 256 * 1024,
+            owed_bytes_max: 512 * 1024 * 1024,
             outstanding_max: 32 * 1024,
             handshake_timeout: Duration::from_secs(10),
             frame_timeout: Duration::from_secs(10),

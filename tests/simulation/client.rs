@@ -38,7 +38,8 @@ pub struct ClientHost {
 
 /// What the core said, to be looked at once it is free.
 enum Said {
-    Answer(u64, Heard, Vec<u8>),
+    /// Its payload, unless the gateway says that it gave it up.
+    Answer(u64, Heard, Option<Vec<u8>>),
     Ended(End),
 }
 
@@ -84,11 +85,12 @@ fn say(said: &mut Vec<Said>, event: kit::Event<'_>) {
                 source: Source::try_from(view.source).unwrap_or_default(),
                 execution: Execution::try_from(view.execution).unwrap_or_default(),
             };
-            said.push(Said::Answer(id, heard, view.payload.to_vec()));
+            let payload = (!view.payload_dropped).then(|| view.payload.to_vec());
+            said.push(Said::Answer(id, heard, payload));
         }
         kit::Event::Unanswered(RequestId(id), execution) => {
             let heard = Heard { code: None, source: Source::Unspecified, execution };
-            said.push(Said::Answer(id, heard, Vec::new()));
+            said.push(Said::Answer(id, heard, None));
         }
         kit::Event::Ended(end) => said.push(Said::Ended(end)),
         _ => {}
@@ -243,7 +245,7 @@ impl World {
                         format!("{asked:?}: {heard:?}")
                     });
                     let ok = heard.code == Some(Code::Ok);
-                    self.oracle.heard(asked, heard, ok.then_some(payload.as_slice()));
+                    self.oracle.heard(asked, heard, payload.as_deref().filter(|_| ok));
                     if self.clients[at].probe == Some(up_seq) && ok {
                         self.clients[at].probed = true;
                     }

@@ -50,6 +50,7 @@ impl ShardHost {
             (shard.sessions(), "sessions"),
             (shard.outstanding(), "outstanding calls"),
             (shard.partial_bytes(), "bytes of unfinished frames"),
+            (shard.owed_bytes(), "bytes of Responses"),
             (self.sockets.len(), "open sockets"),
         ];
         left.iter().find(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))

@@ -101,6 +101,7 @@ fn shard_settings(dice: &mut Dice, clients: usize) -> shard::Settings {
         connections_max: clients + dice.between(0, 3) as usize,
         partial_bytes_max: dice.between(1_500, 6_000) as usize,
         output_bytes_high: dice.between(100, 10_000) as usize,
+        owed_bytes_max: dice.between(1_000, 50_000) as usize,
         outstanding_max: dice.between(1, 20) as usize,
         handshake_timeout: dice.millis(1_000, 4_000),
         frame_timeout: dice.millis(500, 3_000),

@@ -120,3 +120,31 @@ fn one_turn_writes_to_each_socket_once() {
     assert_eq!(world.shard.next_flush(), None);
     assert_eq!(frames(world.shard.unsent(client)).len(), 3);
 }
+
+// spec: D-4, D-6
+#[test]
+fn what_all_clients_are_owed_is_bounded_by_giving_payloads_up() {
+    let (mut world, client) = World::joined_with(|parts| {
+        parts.settings.output_bytes_high = 1;
+        parts.settings.owed_bytes_max = 1;
+    });
+    world.request(client, 1);
+    world.request(client, 2);
+    let tickets = world.tickets();
+    world.stuck.push(client);
+    for ticket in tickets {
+        world.settle(ticket, b"hello");
+        world.flush();
+    }
+    world.unstick(client);
+    let got = world.got(client);
+    let [first, second] = [0, 1].map(|at| match got.get(at).and_then(|frame| frame.member.clone()) {
+        Some(gateway_frame::Member::Response(response)) => response,
+        other => panic!("a Response, not {other:?}"),
+    });
+    assert_eq!((&first.payload[..], first.payload_dropped), (&b"hello"[..], false), "there was room");
+    assert_eq!((&second.payload[..], second.payload_dropped), (&b""[..], true), "it says so");
+    assert_eq!((second.status, world.count(Count::PayloadsDropped)), (Code::Ok.to_wire(), 1));
+    world.ack(client, 2);
+    assert_eq!(world.shard.owed_bytes(), 0);
+}
