@@ -215,6 +215,7 @@ fn no_call_is_above_the_largest_frame_of_the_contract() {
     assert_eq!(world.settled(), [(refused, outcome)], "and not {largest:?}");
 }
 
+// spec: L-47
 #[test]
 fn a_service_that_asks_and_does_not_read_is_given_up() {
     let (mut world, link) = World::ready(0);
