@@ -11,8 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const READ_BYTES: usize = 64 * 1024;
-/// Pushes and notices that nobody has asked for are kept up to this many; then the oldest go.
+/// Pushes that nobody has asked for are kept up to this many, and as many answers beyond those of the requests that can
+/// be open at once; then the oldest go.
 const EVENTS_MAX: usize = 1024;
+/// A gateway that takes nothing for this long is lost.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +85,15 @@ impl std::fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
+impl From<End> for ClientError {
+    fn from(end: End) -> ClientError {
+        match end {
+            End::Error(error) => ClientError::Refused(Box::new(error)),
+            end => ClientError::Ended(end),
+        }
+    }
+}
+
 impl From<io::Error> for ClientError {
     fn from(error: io::Error) -> ClientError {
         ClientError::Io(error)
@@ -92,15 +104,23 @@ impl From<io::Error> for ClientError {
 #[derive(Debug, Default)]
 struct Seen {
     answers: VecDeque<(RequestId, Result<Answer, Execution>)>,
+    answers_max: usize,
     pushes: VecDeque<v1::Push>,
     welcomed: Option<v1::Welcome>,
+    going_away: Option<v1::GoAway>,
     ended: Option<End>,
 }
 
 /// A session over one connection.
+///
+/// It reads, and shows that it is there, only while one of its calls waits. A client that rests for longer than
+/// the heartbeat interval of its [`Client::welcome`] waits for a [`Client::push`] meanwhile. The end of a session is told
+/// by every call after it.
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
+    /// The connection takes nothing more; what the gateway has said before may still be read.
+    broken: bool,
     core: ClientCore,
     origin: Instant,
     seen: Seen,
@@ -121,8 +141,11 @@ impl Client {
         let timeout = options.opening_timeout;
         let stream = TcpStream::connect_timeout(&address, timeout)?;
         stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        let waiting_max = options.waiting_max;
         let mut client = Client {
             stream,
+            broken: false,
             core: ClientCore::new(Arc::new(options)),
             origin: origin(),
             seen: Seen::default(),
@@ -131,6 +154,8 @@ impl Client {
         client.core.connected(client.now(), access_token);
         let until = client.now() + timeout;
         client.wait(until, &mut |seen| seen.welcomed.take())?.map_or(Err(ClientError::TimedOut), |welcome| {
+            let in_flight = welcome.limits.unwrap_or_default().in_flight_max as usize;
+            client.seen.answers_max = waiting_max.saturating_add(in_flight).saturating_add(EVENTS_MAX);
             client.welcome = welcome;
             Ok(client)
         })
@@ -139,6 +164,12 @@ impl Client {
     /// What the gateway granted.
     pub fn welcome(&self) -> &v1::Welcome {
         &self.welcome
+    }
+
+    /// What the gateway said when it began to go away: no new requests are taken, and whoever connects again waits for
+    /// its `reconnect_after_ms` first.
+    pub fn going_away(&self) -> Option<&v1::GoAway> {
+        self.seen.going_away.as_ref()
     }
 
     /// Asks, and waits for the answer.
@@ -158,11 +189,14 @@ impl Client {
     /// Makes a request without waiting.
     ///
     /// # Errors
-    /// [`ClientError::NotTaken`].
+    /// [`ClientError::NotTaken`], or how the session has ended.
     pub fn start(&mut self, options: &RequestOptions<'_>, payload: &[u8]) -> Result<RequestId, ClientError> {
+        if let Some(end) = self.seen.ended.clone() {
+            return Err(end.into());
+        }
         let now = self.now();
         let id = self.core.request(now, options, payload).map_err(ClientError::NotTaken)?;
-        self.flush()?;
+        self.flush();
         Ok(id)
     }
 
@@ -181,19 +215,16 @@ impl Client {
             Some((_, Ok(answer))) => Ok(answer),
             Some((_, Err(execution))) => Err(ClientError::Unanswered(execution)),
             None => {
-                self.cancel(id)?;
+                self.cancel(id);
                 Err(ClientError::TimedOut)
             }
         }
     }
 
     /// Asks for a request not to be run; its answer still comes.
-    ///
-    /// # Errors
-    /// When the connection fails.
-    pub fn cancel(&mut self, id: RequestId) -> Result<(), ClientError> {
+    pub fn cancel(&mut self, id: RequestId) {
         self.core.cancel(self.now(), id);
-        self.flush()
+        self.flush();
     }
 
     /// Waits for a push; `None`: none in time.
@@ -212,7 +243,7 @@ impl Client {
     pub fn bye(mut self) -> Result<(), ClientError> {
         self.core.bye(self.now(), Duration::ZERO);
         let until = self.now() + GATEWAY_GRACE;
-        match self.wait(until, &mut |seen| seen.ended.take()) {
+        match self.wait(until, &mut |seen| seen.ended.clone()) {
             Ok(Some(End::Bye)) => Ok(()),
             Ok(Some(end)) => Err(ClientError::Ended(end)),
             Ok(None) => Err(ClientError::TimedOut),
@@ -224,10 +255,10 @@ impl Client {
         Mono::ZERO + self.origin.elapsed()
     }
 
-    fn flush(&mut self) -> Result<(), ClientError> {
-        self.stream.write_all(self.core.output())?;
+    /// What was not written may lack its beginning, so nothing more is; the reader finds out why.
+    fn flush(&mut self) {
+        self.broken |= !self.broken && self.stream.write_all(self.core.output()).is_err();
         self.core.output().clear();
-        Ok(())
     }
 
     /// Works until `found` finds something, or the time is over.
@@ -238,20 +269,19 @@ impl Client {
     ) -> Result<Option<T>, ClientError> {
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            self.flush()?;
+            self.flush();
             if let Some(value) = found(&mut self.seen) {
                 return Ok(Some(value));
             }
-            match self.seen.ended.take() {
-                Some(End::Error(error)) => return Err(ClientError::Refused(Box::new(error))),
-                Some(end) => return Err(ClientError::Ended(end)),
-                None => {}
+            if let Some(end) = self.seen.ended.clone() {
+                return Err(end.into());
             }
             let now = self.now();
             if now >= until {
                 return Ok(None);
             }
-            let pause = until.min(self.core.next_deadline()).since(now).max(Duration::from_millis(1));
+            let next = if self.broken { now } else { until.min(self.core.next_deadline()) };
+            let pause = next.since(now).max(Duration::from_millis(1));
             self.stream.set_read_timeout(Some(pause))?;
             let result = self.stream.read(&mut buffer);
             let now = self.now();
@@ -262,14 +292,18 @@ impl Client {
                 Ok(count) => {
                     core.received(now, buffer.get(..count).unwrap_or_default(), &mut visit);
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) && !self.broken => {
                     core.timers(now, &mut visit);
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => core.disconnected(&mut visit),
             }
         }
     }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// How much longer than asked the driver waits for the gateway's own word.
@@ -302,13 +336,14 @@ impl Seen {
                 };
                 self.pushes.push_back(push);
             }
+            Event::GoingAway(go_away) => self.going_away = Some(*go_away),
             Event::Ended(end) => self.ended = Some(end),
-            Event::Gap(_) | Event::GoingAway(_) | Event::Notice(_) | Event::Authenticated(_) => {}
+            Event::Gap(_) | Event::Notice(_) | Event::Authenticated(_) => {}
         }
         while self.pushes.len() > EVENTS_MAX {
             self.pushes.pop_front();
         }
-        while self.answers.len() > EVENTS_MAX {
+        while self.answers.len() > self.answers_max {
             self.answers.pop_front();
         }
     }

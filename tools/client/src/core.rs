@@ -594,8 +594,9 @@ impl Body for Encoded<'_> {
     }
 }
 
+/// Rounded up: zero means something else.
 fn millis(time: Duration) -> u32 {
-    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+    u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

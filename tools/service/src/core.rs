@@ -12,7 +12,7 @@ use moorgate_proto::VERSION;
 use moorgate_proto::codec::{Assembler, FrameError, LENGTH_BYTES, frame_len, put_frame};
 use moorgate_proto::envelope::member::{to_gateway, to_service};
 use moorgate_proto::envelope::{Envelope, EnvelopeError, Numbers};
-use moorgate_proto::limits::{FRAME_BYTES_OPENING, FRAME_OVERHEAD, NAME_BYTES};
+use moorgate_proto::limits::{FRAME_BYTES_CEILING, FRAME_BYTES_OPENING, FRAME_OVERHEAD, NAME_BYTES};
 use moorgate_proto::proof::{LinkFacts, LinkKey, NONCE_BYTES, Prover};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
@@ -253,7 +253,11 @@ impl LinkCore {
             heard: now,
             assembler: Assembler::default(),
             view,
-            calls: Calls { open: HashSet::default(), output: Vec::new(), gateway_frame_max: usize::MAX },
+            calls: Calls {
+                open: HashSet::default(),
+                output: Vec::new(),
+                gateway_frame_max: FRAME_BYTES_CEILING,
+            },
         }
     }
 
@@ -312,7 +316,7 @@ impl LinkCore {
             return Err(LinkFault::WrongService(hello.service.chars().take(NAME_BYTES).collect()));
         }
         if hello.frame_bytes_max > 0 {
-            self.calls.gateway_frame_max = hello.frame_bytes_max as usize;
+            self.calls.gateway_frame_max = (hello.frame_bytes_max as usize).min(FRAME_BYTES_CEILING);
         }
         let nonce = self.nonce;
         let proof = match &self.settings.key {
@@ -390,6 +394,8 @@ impl LinkCore {
 
     fn end(&mut self, fault: &LinkFault) {
         self.state = State::Ended;
+        // Nothing follows a final LinkError, and nobody waits for these any more.
+        self.calls.open.clear();
         if !matches!(fault, LinkFault::Told(_)) {
             let (code, reason) = fault.wire();
             let message = fault.to_string();

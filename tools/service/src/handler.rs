@@ -151,7 +151,7 @@ pub struct Later {
 }
 
 impl Later {
-    /// Answers. Waits while the loop has too many replies to take in.
+    /// Answers.
     pub fn reply(mut self, reply: Reply<'_>) {
         self.send(reply);
     }
@@ -177,5 +177,7 @@ impl Drop for Later {
 }
 
 fn forgotten() -> Reply<'static> {
-    Reply::error(Code::Internal, "the handler gave no answer").with_execution(Execution::Unknown)
+    Reply::error(Code::Internal, "the handler gave no answer")
+        .with_reason(Reason::Internal)
+        .with_execution(Execution::Unknown)
 }

@@ -1,11 +1,12 @@
 //! The driver: one thread with a mio loop, any number of links.
 //!
 //! Sockets are edge-triggered. A turn reads each ready link within a budget, runs the handlers, and writes each link
-//! once. A link whose gateway does not read is not read either, until its output is taken.
+//! once. A link whose gateway does not read is not read either, until its output is taken. A link that ends says its
+//! last frame, closes its writing side, and reads on for [`LINGER`]: a reset would cost the gateway that frame.
 
 use crate::core::{Calls, Input, LinkCore, LinkSettings};
 use crate::handler::{Call, Delivery, Mail, Reply, Responder};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, unbounded};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use moorgate_proto::proof::{LinkKey, NONCE_BYTES};
@@ -15,7 +16,7 @@ use moorgate_proto::v1::{Execution, Reason};
 use moorgate_proto::view::ReplyView;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,10 +30,12 @@ const READ_BYTES: usize = 64 * 1024;
 const READS_PER_TURN: usize = 4;
 /// Above this much unsent output a link is not read.
 const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Replies of other threads that may wait.
-const DELIVERIES_MAX: usize = 64 * 1024;
 /// For gateways to close their links once a drain has begun.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
+/// For a gateway to take a link's last frame and close.
+const LINGER: Duration = Duration::from_secs(2);
+/// Until links are accepted again, after the system had no room for one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Links at once; more are refused.
 const LINKS_MAX: usize = 4096;
 
@@ -90,7 +93,8 @@ impl Service {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(address)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let (sender, deliveries) = bounded(DELIVERIES_MAX);
+        // Each call has at most one, so the calls bound it. It never blocks: handlers may answer others' calls.
+        let (sender, deliveries) = unbounded();
         let mail = Arc::new(Mail { sender, waker: mio::Waker::new(poll.registry(), WAKER)? });
         let address = listener.local_addr()?;
         Ok(Listening {
@@ -108,6 +112,7 @@ impl Service {
             origin: origin(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             again: Vec::new(),
+            accept_at: Mono::NEVER,
             draining: None,
         })
     }
@@ -139,7 +144,8 @@ impl Handle {
         self.address
     }
 
-    /// Takes no new links, tells gateways to send no new calls, answers what is open, and ends.
+    /// Takes no new links, tells gateways to send no new calls, answers what is open, and ends. It waits for every
+    /// [`crate::Later`]; [`Handle::stop`] does not.
     pub fn drain(&self) {
         self.control.drain.store(true, Ordering::Release);
         let _ = self.mail.waker.wake();
@@ -163,8 +169,10 @@ struct Link {
     serial: u64,
     /// The peer has closed: read to the end.
     closing: bool,
-    /// Close once the output is sent.
-    ended: bool,
+    /// Nothing is run any more: the output is sent, then the gateway has until then to close.
+    leaving: Option<Mono>,
+    /// The end of our stream was sent.
+    shut: bool,
     again: bool,
     /// The socket takes nothing for now.
     blocked: bool,
@@ -187,6 +195,8 @@ pub struct Listening {
     buffer: Box<[u8]>,
     /// Links with more to read.
     again: Vec<usize>,
+    /// When to accept again; `NEVER`: at the next event.
+    accept_at: Mono,
     /// Since a drain has begun: until when gateways may close their links.
     draining: Option<Mono>,
 }
@@ -235,7 +245,8 @@ impl Listening {
     fn timeout(&self) -> Option<Duration> {
         let now = self.now();
         let drained = self.draining.filter(|until| *until > now);
-        let next = self.links.iter().map(|(_, link)| link.core.next_deadline()).chain(drained).min()?;
+        let links = self.links.iter().map(|(_, link)| link.next_deadline());
+        let next = links.chain(drained).chain([self.accept_at]).min()?;
         (next != Mono::NEVER).then(|| next.since(now))
     }
 
@@ -261,11 +272,31 @@ impl Listening {
             self.serve(now, index);
         }
         self.timers(now);
+        if self.accept_at <= now {
+            self.accept(now);
+        }
         if self.control.drain.load(Ordering::Acquire) && self.draining.is_none() {
             self.drain(now);
         }
         if self.draining.is_some_and(|until| until <= now) {
-            self.links.retain(|_, link| !link.is_idle());
+            self.leave_idle(now);
+        }
+    }
+
+    /// The time to drain is over: gateways that have not closed their links are left, once these have no open calls.
+    fn leave_idle(&mut self, now: Mono) {
+        let is_idle = |link: &mut Link| link.leaving.is_none() && link.core.calls().open() == 0;
+        let idle: Vec<usize> =
+            self.links.iter_mut().filter_map(|(at, link)| is_idle(link).then_some(at)).collect();
+        for index in idle {
+            self.leave(now, index);
+        }
+    }
+
+    fn leave(&mut self, now: Mono, index: usize) {
+        if let Some(link) = self.links.get_mut(index) {
+            link.leaving.get_or_insert(now + LINGER);
+            self.write(index);
         }
     }
 
@@ -284,8 +315,27 @@ impl Listening {
         }
     }
 
+    /// Takes every connection that waits: the next event comes only with another one.
     fn accept(&mut self, now: Mono) {
-        while let Some(Ok((mut stream, _))) = self.listener.as_ref().map(TcpListener::accept) {
+        self.accept_at = Mono::NEVER;
+        while let Some(accepted) = self.listener.as_ref().map(TcpListener::accept) {
+            let mut stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                    ) =>
+                {
+                    continue;
+                }
+                Err(error) => {
+                    log::warn!("a link cannot be accepted now: {error}");
+                    self.accept_at = now + ACCEPT_PAUSE;
+                    return;
+                }
+            };
             let mut nonce = [0; NONCE_BYTES];
             if self.links.len() >= LINKS_MAX || self.random.fill(&mut nonce).is_err() {
                 continue;
@@ -304,7 +354,8 @@ impl Listening {
                 core,
                 serial,
                 closing: false,
-                ended: false,
+                leaving: None,
+                shut: false,
                 again: false,
                 blocked: false,
             });
@@ -338,7 +389,7 @@ impl Listening {
         let Some(link) = self.links.get_mut(index) else { return true };
         link.again = false;
         for _ in 0..READS_PER_TURN {
-            if link.core.output().len() > OUTPUT_BYTES_MAX {
+            if link.is_full() && link.leaving.is_none() {
                 return true;
             }
             let count = match link.stream.read(&mut self.buffer) {
@@ -348,6 +399,9 @@ impl Listening {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return false,
             };
+            if link.leaving.is_some() {
+                continue;
+            }
             let bytes = self.buffer.get(..count).unwrap_or_default();
             let (handlers, mail, serial) = (&self.handlers, &self.mail, link.serial);
             let mut handle = |calls: &mut Calls, input: Input<'_>| {
@@ -369,7 +423,7 @@ impl Listening {
             };
             if let Err(fault) = link.core.received(now, bytes, &mut handle) {
                 log::warn!("link ended: {fault}");
-                link.ended = true;
+                link.leaving = Some(now + LINGER);
             }
             if count < self.buffer.len() && !link.closing {
                 return true;
@@ -382,49 +436,59 @@ impl Listening {
 
     fn write(&mut self, index: usize) {
         let Some(link) = self.links.get_mut(index) else { return };
-        let was_full = link.core.output().len() > OUTPUT_BYTES_MAX;
-        if !link.core.output().is_empty() && !link.blocked {
-            match link.stream.write(link.core.output()) {
-                Ok(count) => {
-                    link.core.output().drain(..count);
-                    link.blocked = !link.core.output().is_empty();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => link.blocked = true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => link.ended = true,
-            }
-        }
-        if link.ended && (link.core.output().is_empty() || link.closing) {
+        let was_full = link.is_full();
+        if link.flush().is_err() {
             self.links.remove(index);
-        } else if was_full && !link.again {
+        } else if was_full && !link.is_full() && !link.again {
+            // It was not read while it was full, and there is no event for what has come meanwhile.
             link.again = true;
             self.again.push(index);
         }
     }
 
     fn timers(&mut self, now: Mono) {
-        let due: Vec<usize> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.core.next_deadline() <= now)
-            .map(|(at, _)| at)
-            .collect();
+        let due: Vec<usize> =
+            self.links.iter().filter(|(_, link)| link.next_deadline() <= now).map(|(at, _)| at).collect();
         for index in due {
-            if let Some(link) = self.links.get_mut(index)
-                && let Err(fault) = link.core.timers(now)
-            {
+            let Some(link) = self.links.get_mut(index) else { continue };
+            if link.leaving.is_some() {
+                self.links.remove(index);
+            } else if let Err(fault) = link.core.timers(now) {
                 log::warn!("link ended: {fault}");
-                link.ended = true;
-                self.write(index);
-                self.links.try_remove(index);
+                self.leave(now, index);
             }
         }
     }
 }
 
 impl Link {
-    fn is_idle(&mut self) -> bool {
-        self.core.calls().open() == 0 && self.core.output().is_empty()
+    fn next_deadline(&self) -> Mono {
+        self.leaving.unwrap_or(self.core.next_deadline())
+    }
+
+    /// Whether it has so much output that it is not read.
+    fn is_full(&mut self) -> bool {
+        self.core.output().len() > OUTPUT_BYTES_MAX
+    }
+
+    /// Writes what the socket takes.
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.blocked && !self.core.output().is_empty() {
+            match self.stream.write(self.core.output()) {
+                Ok(count) => {
+                    self.core.output().drain(..count);
+                    self.blocked = !self.core.output().is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.leaving.is_some() && !self.shut && self.core.output().is_empty() {
+            self.shut = true;
+            self.stream.shutdown(Shutdown::Write)?;
+        }
+        Ok(())
     }
 }
 
