@@ -1,5 +1,7 @@
 //! Assembles the parts, starts the threads, drains them, joins them.
 
+mod limits;
+
 use crate::admin::{Admin, Pages};
 use crate::base::clock::Clock;
 use crate::base::counters::{Cells, Count, Totals};
@@ -8,15 +10,16 @@ use crate::base::mailbox::mailbox;
 use crate::base::pulse::Pulse;
 use crate::config::Settings;
 use crate::forward::{self, Forwarder, Readiness};
-use crate::limit::AddressTable;
+use crate::limit::{self, AddressTable, Bans};
 use crate::reactor::{
     BindError, Handed, Inbox, Listener, Outbox, ShardCommand, ShardLoop, ShardParts, SocketOptions,
     WorkerCommand, WorkerLoop, WorkerParts, bind, poll_with_bell,
 };
 use crate::relay::{ForwardBatch, SettledBatch};
 use crate::shard::{self, Shard};
-use crate::telemetry::{AccessLog, AccessLogError, Gauge, Names, render};
+use crate::telemetry::{AccessLog, AccessLogError, Kind, Names, Sample, render};
 use moorgate_proto::status::Code;
+use moorgate_proto::time::Mono;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
 use std::io;
@@ -101,6 +104,9 @@ struct State {
     cells: Vec<Arc<Cells>>,
     readiness: Vec<Arc<Readiness>>,
     services: Vec<String>,
+    /// Names of the routes, by their ids.
+    routes: Vec<String>,
+    limits: limit::Shared,
     draining: AtomicBool,
     clock: Clock,
     /// Of every shard, then of every worker, as `cells`.
@@ -151,7 +157,8 @@ impl Pages for State {
     fn metrics(&self) -> String {
         let totals = self.totals();
         let between = |opened, closed| totals.value(opened).saturating_sub(totals.value(closed));
-        let gauge = |metric, help, value| Gauge { metric, label: String::new(), help, value };
+        let gauge =
+            |metric, help, value| Sample { kind: Kind::Gauge, metric, label: String::new(), help, value };
         let answered: u64 = Code::ALL.iter().map(|code| totals.outcomes(*code)).sum();
         let mut gauges = vec![
             gauge(
@@ -166,12 +173,14 @@ impl Pages for State {
                 totals.value(Count::RequestsAdmitted).saturating_sub(answered),
             ),
         ];
-        gauges.extend(self.services.iter().enumerate().map(|(at, name)| Gauge {
+        gauges.extend(self.services.iter().enumerate().map(|(at, name)| Sample {
+            kind: Kind::Gauge,
             metric: "moorgate_service_links",
             label: format!("service=\"{name}\""),
             help: "Ready links to a service, over all workers.",
             value: self.links(at),
         }));
+        gauges.extend(limits::samples(self));
         render(&totals, &gauges)
     }
 }
@@ -216,9 +225,14 @@ impl Gateway {
             client_addresses.push(address);
         }
         let state = Arc::new(State {
-            cells: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
+            cells: (0..shards)
+                .map(|_| Arc::new(Cells::with_routes(settings.routes.len())))
+                .chain((0..workers).map(|_| Arc::default()))
+                .collect(),
             readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
             services: settings.services.iter().map(|service| service.name.clone()).collect(),
+            routes: limits::route_names(&settings),
+            limits: limits::shared(&settings)?,
             draining: AtomicBool::new(false),
             clock: Clock::start(),
             pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
@@ -317,6 +331,7 @@ impl Gateway {
             session: settings.session.clone(),
             routes: settings.routes.clone(),
             keys: settings.keys.clone(),
+            limits: self.state.limits.clone(),
             cells: cells.clone(),
             seed: random_u64()?,
             access_log: self.access_log.is_some(),
@@ -328,6 +343,7 @@ impl Gateway {
             clock: wiring.clock,
             listeners: ends.listeners,
             accepts_per_turn: settings.reactor.accepts_per_turn,
+            accepts: settings.reactor.accepts,
             options: wiring.options,
             forwards: ends.forwards,
             settled: ends.settled,
@@ -406,6 +422,16 @@ impl Gateway {
     /// The metrics page.
     pub fn metrics(&self) -> String {
         self.state.metrics()
+    }
+
+    /// Who is banned, to be looked at and changed by hand.
+    pub fn bans(&self) -> &Bans {
+        &self.state.limits.bans
+    }
+
+    /// The time of [`Gateway::bans`].
+    pub fn now(&self) -> Mono {
+        self.state.clock.read().mono
     }
 
     /// The counters of all threads.

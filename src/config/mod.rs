@@ -2,6 +2,7 @@
 
 mod dev;
 mod file;
+mod limits;
 mod report;
 mod secrets;
 mod section;
@@ -14,6 +15,7 @@ pub use file::{load, parse};
 pub use report::ConfigError;
 
 use crate::auth::KeyRing;
+use crate::limit::{self, BanSettings};
 use crate::reactor;
 use crate::routing::{RouteTable, ServiceSettings};
 use crate::telemetry::AccessTarget;
@@ -32,6 +34,10 @@ pub struct Settings {
     pub session: session::Settings,
     /// Each worker.
     pub forward: forward::Settings,
+    /// Rates, and requests outstanding.
+    pub limits: limit::Settings,
+    /// Who is shut out for a time.
+    pub bans: BanSettings,
     /// Signing keys of access tokens.
     pub keys: Arc<KeyRing>,
     /// Who owns which command.

@@ -3,8 +3,9 @@
 use super::report::{ConfigError, Report};
 use super::secrets::Secrets;
 use super::section::{Section, string};
-use super::services::services_and_routes;
-use super::{Settings, text};
+use super::services::{Ways, services_and_routes};
+use super::{Settings, limits, text};
+use crate::limit::Reserve;
 use crate::reactor::{AcceptMode, ListenerSettings};
 use crate::telemetry::AccessTarget;
 use crate::{forward, reactor, session, shard};
@@ -38,6 +39,8 @@ struct Tables<'a> {
     limits: Section<'a>,
     session: Section<'a>,
     links: Section<'a>,
+    rates: Section<'a>,
+    bans: Section<'a>,
 }
 
 pub(super) fn validate(
@@ -50,16 +53,21 @@ pub(super) fn validate(
         limits: root.table("limits"),
         session: root.table("session"),
         links: root.table("links"),
+        rates: root.table("rates"),
+        bans: root.table("bans"),
     };
     let (listeners, admin) = addresses(&mut root, &mut report);
     let (access_log, log_level) = log(root.table("log"), secrets.directory, &mut report);
     let keys = secrets.key_ring(root.table("auth"), &mut report);
-    let (services, routes) = services_and_routes(&mut root, secrets, &mut report);
+    let Ways { services, routes, rates } = services_and_routes(&mut root, secrets, &mut report);
+    let (limits, accepts) = limits::rates(&mut tables.rates, rates);
     let settings = Settings {
-        reactor: reactor_settings(&mut tables, listeners),
+        reactor: reactor::Settings { accepts, ..reactor_settings(&mut tables, listeners) },
         shard: shard_settings(&mut tables),
         session: session_settings(&mut tables.session),
         forward: forward_settings(&mut tables),
+        limits,
+        bans: limits::bans(&mut tables.bans),
         keys: Arc::new(keys),
         routes: Arc::new(routes),
         services,
@@ -68,7 +76,8 @@ pub(super) fn validate(
         log_level,
     };
     relations(&settings, &mut tables);
-    for section in [root, tables.gateway, tables.limits, tables.session, tables.links] {
+    let Tables { gateway, limits, session, links, rates, bans } = tables;
+    for section in [root, gateway, limits, session, links, rates, bans] {
         section.close(&mut report);
     }
     report.finish(settings)
@@ -154,6 +163,7 @@ fn reactor_settings(tables: &mut Tables<'_>, listeners: Vec<ListenerSettings>) -
         keepalive: session.time("keepalive", KEEPALIVES, default.keepalive),
         user_timeout: session.time("user_timeout", TIMES, default.user_timeout),
         drain_timeout: gateway.time("drain_timeout", TIMES, default.drain_timeout),
+        accepts: default.accepts,
     }
 }
 
@@ -163,6 +173,8 @@ fn shard_settings(tables: &mut Tables<'_>) -> shard::Settings {
     let count_max = u32::MAX as usize;
     shard::Settings {
         connections_max: limits.number("connections", 1..=count_max, default.connections_max),
+        handshakes_max: limits.number("handshakes", 1..=count_max, default.handshakes_max),
+        reserve: Reserve { percent: limits.number("reserve", 0..=100, default.reserve.percent) },
         partial_bytes_max: limits.size("unfinished_frames", MEMORY, default.partial_bytes_max),
         owed_bytes_max: limits.size("unacknowledged", MEMORY, default.owed_bytes_max),
         output_bytes_high: limits.size("unsent_output", OUTPUT, default.output_bytes_high),

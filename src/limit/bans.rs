@@ -118,6 +118,15 @@ pub struct Ban {
     pub times: u32,
 }
 
+/// What an offence has led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sentence {
+    /// The end of the ban.
+    pub until: Mono,
+    /// Whether it is this offence that has led to it.
+    pub is_new: bool,
+}
+
 #[derive(Debug, Default)]
 struct Record {
     offences: Gcra,
@@ -147,6 +156,7 @@ pub struct Bans {
     records: Mutex<Roster<Subject, Record>>,
     /// Whether there may be records: mostly there are none, and nobody takes the lock.
     has_records: AtomicBool,
+    given: AtomicU64,
     unrecorded: AtomicU64,
 }
 
@@ -160,6 +170,7 @@ impl Bans {
             rate,
             settings,
             has_records: AtomicBool::new(false),
+            given: AtomicU64::new(0),
             unrecorded: AtomicU64::new(0),
         }
     }
@@ -173,13 +184,13 @@ impl Bans {
         records.find(subject).filter(|record| record.is_banned(now)).map(|record| record.until)
     }
 
-    /// Counts an offence. Until when the subject is banned for it, if it is; an offence during a ban changes nothing.
-    pub fn offend(&self, now: Mono, subject: &Subject, offence: Offence) -> Option<Mono> {
+    /// Counts an offence: the ban in force, if there is one; an offence during a ban changes nothing.
+    pub fn offend(&self, now: Mono, subject: &Subject, offence: Offence) -> Option<Sentence> {
         let rate = self.rate?;
         let (first, longest) = (self.settings.first, self.settings.longest);
-        self.with_record(now, subject, |record| {
+        let sentence = self.with_record(now, subject, |record| {
             if record.is_banned(now) {
-                return Some(record.until);
+                return Some(Sentence { until: record.until, is_new: false });
             }
             if record.offences.charge_many(now, rate, offence.units()).is_ok() {
                 return None;
@@ -191,8 +202,12 @@ impl Bans {
             record.times = record.times.saturating_add(1);
             record.until = now + first.saturating_mul(doubled).min(longest);
             record.offences = Gcra::default();
-            Some(record.until)
-        })?
+            Some(Sentence { until: record.until, is_new: true })
+        })?;
+        if sentence.is_some_and(|sentence| sentence.is_new) {
+            self.given.fetch_add(1, Ordering::Relaxed);
+        }
+        sentence
     }
 
     /// Bans by hand, for at least as long as it is banned already; `false`: there is no room.
@@ -223,6 +238,11 @@ impl Bans {
             .collect();
         bans.sort_by(|one, other| one.subject.cmp(&other.subject));
         bans
+    }
+
+    /// Bans for offences, so far.
+    pub fn given(&self) -> u64 {
+        self.given.load(Ordering::Relaxed)
     }
 
     /// Offences that were not counted since there was no room: nobody was banned for them.

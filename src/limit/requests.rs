@@ -26,6 +26,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Shards on which one user has sessions, as a rule: whoever has them on more may have more held there.
+const USER_SHARDS: u16 = 8;
+
 /// Which limit a request has met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Limit {
@@ -159,7 +162,7 @@ impl ShardLimits {
         ShardLimits {
             connection: settings.connection,
             frames: settings.frames,
-            users: Shares::new(Terms::new(settings.user, *shards), hasher),
+            users: Shares::new(Terms::new(settings.user, (*shards).min(USER_SHARDS)), hasher),
             addresses: Shares::new(Terms::new(settings.address, *shards), hasher),
             applications: Shares::new(Terms::new(settings.application, *shards), hasher),
             routes: settings.routes.iter().map(|rate| RouteShare::new(*rate, *shards)).collect(),

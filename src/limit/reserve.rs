@@ -1,5 +1,7 @@
 //! Who still gets in when room runs out: clients that show who they are come before those that do not.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 /// Connections that there are, and that there can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
@@ -7,6 +9,36 @@ pub struct Room {
     pub used: usize,
     /// The most.
     pub max: usize,
+}
+
+/// The connections of all shards together, of which the process can hold only so many.
+#[derive(Debug)]
+pub struct SharedRoom {
+    used: AtomicUsize,
+    max: usize,
+}
+
+impl SharedRoom {
+    /// Room for so many.
+    pub fn new(max: usize) -> SharedRoom {
+        SharedRoom { used: AtomicUsize::new(0), max }
+    }
+
+    /// One more.
+    pub fn enter(&self) {
+        self.used.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less.
+    pub fn leave(&self) {
+        let before = self.used.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "who leaves has entered");
+    }
+
+    /// As it is now.
+    pub fn room(&self) -> Room {
+        Room { used: self.used.load(Ordering::Relaxed), max: self.max }
+    }
 }
 
 /// The part of the room that is kept for clients with an access token, or with a session to resume.
@@ -47,6 +79,15 @@ mod tests {
         assert!(!admits(91, 100) && !admits(100, 100));
         assert!(admits(9, 10) && !admits(10, 10) && admits(9, 9), "a tenth of nine is none");
         assert!(!admits(1, 0));
+    }
+
+    #[test]
+    fn a_shared_room_counts_who_is_in_it() {
+        let room = SharedRoom::new(7);
+        room.enter();
+        room.enter();
+        room.leave();
+        assert_eq!(room.room(), Room { used: 1, max: 7 });
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::keyed::Keyed;
 use super::roster::Hasher;
-use super::share::{Share, Shortage, Terms};
+use super::share::{Purse, Share, Shortage, Terms};
 use moorgate_proto::time::Mono;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,11 +18,14 @@ pub(super) struct Shares<K> {
     terms: Terms,
     places: HashMap<K, u32, Hasher>,
     slab: slab::Slab<Share<K>>,
+    /// Of each share, by its place.
+    purses: Vec<Purse>,
 }
 
 impl<K: Clone + Eq + Hash> Shares<K> {
     pub(super) fn new(terms: Terms, hasher: &Hasher) -> Shares<K> {
-        Shares { terms, places: HashMap::with_hasher(hasher.clone()), slab: slab::Slab::new() }
+        let places = HashMap::with_hasher(hasher.clone());
+        Shares { terms, places, slab: slab::Slab::new(), purses: Vec::new() }
     }
 
     /// A session joins its owner's share.
@@ -35,70 +38,85 @@ impl<K: Clone + Eq + Hash> Shares<K> {
             let share = Share::new(key.clone(), accounts.hold(now, key));
             u32::try_from(slab.insert(share)).unwrap_or(NOWHERE)
         });
-        if let Some(share) = self.at(place) {
-            share.sessions = share.sessions.saturating_add(1);
+        let at = place as usize;
+        if at >= self.purses.len() && self.slab.contains(at) {
+            self.purses.resize_with(at.saturating_add(1), Purse::default);
+        }
+        if let Some(purse) = self.purses.get_mut(at) {
+            purse.sessions = purse.sessions.saturating_add(1);
         }
         place
     }
 
-    #[inline]
-    fn at(&mut self, place: u32) -> Option<&mut Share<K>> {
-        self.slab.get_mut(place as usize)
-    }
-
-    /// Nothing to see to where there is no limit.
+    /// Sees that there is room for one request; there always is where there is no limit.
     #[inline]
     pub(super) fn ensure(&mut self, now: Mono, place: u32) -> Result<(), Shortage> {
-        match self.slab.get_mut(place as usize) {
-            Some(share) => share.ensure(now, &self.terms),
+        match self.purses.get(place as usize) {
+            Some(purse) if !purse.has_one() => self.renew(now, place),
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn renew(&mut self, now: Mono, place: u32) -> Result<(), Shortage> {
+        match self.both(place) {
+            Some((share, purse, terms)) => share.renew(now, purse, terms),
             None => Ok(()),
         }
     }
 
+    fn both(&mut self, place: u32) -> Option<(&mut Share<K>, &mut Purse, &Terms)> {
+        let at = place as usize;
+        Some((self.slab.get_mut(at)?, self.purses.get_mut(at)?, &self.terms))
+    }
+
     #[inline]
     pub(super) fn spend(&mut self, place: u32) {
-        if let Some(share) = self.at(place) {
-            share.spend();
+        if let Some(purse) = self.purses.get_mut(place as usize) {
+            purse.spend();
         }
     }
 
+    /// What was ensured and is not spent.
     pub(super) fn not_spent(&mut self, place: u32) {
-        if let Some(share) = self.slab.get_mut(place as usize) {
-            share.not_spent(&self.terms);
+        if let Some((share, purse, terms)) = self.both(place) {
+            share.not_spent(purse, terms);
         }
     }
 
     #[inline]
     pub(super) fn settled(&mut self, now: Mono, place: u32, accounts: &Keyed<K>) {
-        if let Some(share) = self.slab.get_mut(place as usize) {
-            share.settled(&self.terms);
-            if share.is_over() {
-                self.remove(now, place, accounts);
-            }
+        if let Some(purse) = self.purses.get_mut(place as usize)
+            && purse.settled(&self.terms)
+        {
+            self.tidy(now, place, accounts);
         }
     }
 
     pub(super) fn leave(&mut self, now: Mono, place: u32, accounts: &Keyed<K>) {
-        if let Some(share) = self.at(place) {
-            share.sessions = share.sessions.saturating_sub(1);
-            if share.is_over() {
-                self.remove(now, place, accounts);
-            }
+        if let Some(purse) = self.purses.get_mut(place as usize) {
+            purse.sessions = purse.sessions.saturating_sub(1);
+            self.tidy(now, place, accounts);
         }
     }
 
-    #[cold]
-    fn remove(&mut self, now: Mono, place: u32, accounts: &Keyed<K>) {
+    /// Gives back what is too much, or everything when nobody needs it any more.
+    fn tidy(&mut self, now: Mono, place: u32, accounts: &Keyed<K>) {
+        let Some((share, purse, terms)) = self.both(place) else { return };
+        if !purse.is_over() {
+            return share.trim(purse, terms);
+        }
+        let purse = std::mem::take(purse);
         let Some(share) = self.slab.try_remove(place as usize) else { return };
         self.places.remove(&share.key);
-        let key = share.key.clone();
-        if let Some(account) = share.dissolve(now, &self.terms) {
+        if let (key, Some(account)) = share.dissolve(now, purse, &self.terms) {
             accounts.let_go(now, &key, account);
         }
         if self.slab.is_empty() {
             // After a rush nothing of it is left.
             self.slab.shrink_to_fit();
             self.places.shrink_to_fit();
+            self.purses = Vec::new();
         }
     }
 

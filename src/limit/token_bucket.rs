@@ -1,4 +1,4 @@
-//! The token bucket of one thread: for what is taken several at once, like the connections of a listener.
+//! The token bucket of one thread: for what is looked at before it is taken, like the connections of a listener.
 
 use super::Rate;
 use moorgate_proto::time::Mono;
@@ -19,24 +19,21 @@ impl TokenBucket {
         TokenBucket { rate, level_ns: rate.window_ns(), counted: Mono::ZERO }
     }
 
-    /// Tokens that can be taken now. Time that goes backwards gives nothing.
-    pub fn available(&mut self, now: Mono) -> u32 {
+    /// How long until there is a token; `None`: there is one. Time that goes backwards gives nothing.
+    pub fn wait(&mut self, now: Mono) -> Option<Duration> {
         let passed = now.as_nanos().saturating_sub(self.counted.as_nanos());
         self.level_ns = self.level_ns.saturating_add(passed).min(self.rate.window_ns());
         self.counted = self.counted.max(now);
-        self.rate.fits(self.level_ns)
+        let missing = self.rate.interval_ns().checked_sub(self.level_ns).filter(|missing| *missing > 0);
+        missing.map(Duration::from_nanos)
     }
 
-    /// Takes one.
-    ///
-    /// # Errors
-    /// How long until there is one, when there is none.
-    pub fn take(&mut self, now: Mono) -> Result<(), Duration> {
-        let interval = self.rate.interval_ns();
-        if self.available(now) == 0 {
-            return Err(Duration::from_nanos(interval.saturating_sub(self.level_ns)));
+    /// Takes a token; whether there was one.
+    pub fn take(&mut self, now: Mono) -> bool {
+        let has_one = self.wait(now).is_none();
+        if has_one {
+            self.level_ns = self.level_ns.saturating_sub(self.rate.interval_ns());
         }
-        self.level_ns = self.level_ns.saturating_sub(interval);
-        Ok(())
+        has_one
     }
 }

@@ -1,6 +1,7 @@
 //! Sockets that listen.
 
 use super::{AcceptMode, ListenerSettings};
+use crate::limit::TokenBucket;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
@@ -15,8 +16,10 @@ pub struct Listener {
     pub(super) accept: AcceptMode,
     /// There may be connections to accept.
     pub(super) is_ready: bool,
-    /// No accepting before then: descriptors ran out.
+    /// No accepting before then: descriptors ran out, or tokens.
     pub(super) paused_until: Option<moorgate_proto::time::Mono>,
+    /// What may be accepted; `None`: as much as comes.
+    pub(super) tokens: Option<TokenBucket>,
 }
 
 /// Why an address cannot be listened on.
@@ -60,7 +63,7 @@ pub fn bind(
     let listener = |socket: Socket| -> io::Result<Listener> {
         socket.listen(i32::from(backlog))?;
         let socket = mio::net::TcpListener::from_std(socket.into());
-        Ok(Listener { socket, accept: settings.accept, is_ready: true, paused_until: None })
+        Ok(Listener { socket, accept: settings.accept, is_ready: true, paused_until: None, tokens: None })
     };
     match settings.accept {
         AcceptMode::Shared => {

@@ -25,7 +25,7 @@ mod tests;
 mod up;
 
 pub use down::{Down, Responded, Room};
-pub use fault::Fault;
+pub use fault::{Fault, whole_ms};
 pub use opening::{Opened, OpeningContext, welcome};
 pub use settings::Settings;
 pub use up::{Arrival, CancelTarget, Up};
@@ -33,6 +33,7 @@ pub use up::{Arrival, CancelTarget, Up};
 pub use opening::open;
 
 use crate::base::ids::ConnectionKey;
+use crate::limit::Standing;
 use crate::relay::Caller;
 use crate::routing::RoleMask;
 use moorgate_proto::time::Mono;
@@ -71,6 +72,8 @@ pub struct Session {
     pub up: Up,
     /// Responses and pushes.
     pub down: Down,
+    /// What it has been charged for its requests.
+    pub standing: Standing,
 }
 
 impl Session {
@@ -87,6 +90,7 @@ impl Session {
             expiry: opened.expiry,
             up: Up::default(),
             down: Down::default(),
+            standing: Standing::default(),
         }
     }
 

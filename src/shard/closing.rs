@@ -58,9 +58,13 @@ impl Shard {
             State::Closing(_) | State::HalfClosed(_) => true,
         };
         let mut admitted = 0;
+        if let State::Opening(_) = state {
+            self.handshakes = self.handshakes.saturating_sub(1);
+        }
         if let State::Open(session_key) = state
-            && let Some(session) = self.sessions.remove(session_key)
+            && let Some(mut session) = self.sessions.remove(session_key)
         {
+            self.limits.leave(now.mono, &mut session.standing);
             self.cells.count(Count::SessionsEnded);
             self.owed_bytes = self.owed_bytes.saturating_sub(session.down.kept_bytes());
             admitted = session.up.admitted();
@@ -99,6 +103,7 @@ impl Shard {
     pub(super) fn forget(&mut self, key: ConnectionKey) {
         if self.connections.remove(key).is_some() {
             self.cells.count(Count::ConnectionsClosed);
+            self.room.leave();
             self.ended.push((key, End::Close));
         }
     }

@@ -18,6 +18,7 @@ mod closing;
 mod connection;
 mod frames;
 mod greeting;
+mod limits;
 mod opening;
 mod output;
 mod settings;
@@ -37,6 +38,7 @@ use crate::base::ids::{
 use crate::base::rng::Rng;
 use crate::base::slab::GenSlab;
 use crate::base::wheel::Wheel;
+use crate::limit::{self, Bans, Charge, ShardLimits, SharedRoom};
 use crate::relay::{AccessRecord, Caller, ForwardBatch};
 use crate::routing::RouteTable;
 use crate::session::{self, Fault, Session};
@@ -61,6 +63,8 @@ pub struct Parts {
     pub routes: Arc<RouteTable>,
     /// Signing keys of access tokens.
     pub keys: Arc<KeyRing>,
+    /// Limits that all shards share.
+    pub limits: limit::Shared,
     /// Where it counts.
     pub cells: Arc<Cells>,
     /// Random and its own: session ids start with it.
@@ -81,6 +85,7 @@ struct Outstanding {
     request_bytes: u32,
     cancelled: bool,
     caller: Arc<Caller>,
+    charge: Charge,
 }
 
 /// Connections that are turned away at once, each until it has taken its Error or the linger is over.
@@ -111,6 +116,12 @@ pub struct Shard {
     connections: GenSlab<ConnectionTag, Connection>,
     sessions: GenSlab<SessionTag, Session>,
     outstanding: GenSlab<TicketTag, Outstanding>,
+    limits: ShardLimits,
+    bans: Arc<Bans>,
+    /// Connections of all shards.
+    room: Arc<SharedRoom>,
+    /// Connections that have no session yet.
+    handshakes: usize,
     wheel: Wheel<ConnectionKey>,
     batch: ForwardBatch,
     flushes: Vec<ConnectionKey>,
@@ -144,6 +155,10 @@ impl Shard {
             connections: GenSlab::default(),
             sessions: GenSlab::default(),
             outstanding: GenSlab::default(),
+            limits: ShardLimits::new(parts.limits.requests),
+            bans: parts.limits.bans,
+            room: parts.limits.room,
+            handshakes: 0,
             wheel: Wheel::default(),
             batch: ForwardBatch { shard: parts.id, ..ForwardBatch::default() },
             flushes: Vec::new(),
@@ -168,9 +183,8 @@ impl Shard {
         if self.drain != Drain::No {
             return Err(farewell(&Fault::Shutdown));
         }
-        if self.is_full() {
-            self.cells.count(Count::RefusedLimit);
-            return self.turned_away(now, peer, Fault::ConnectionLimit);
+        if let Some(fault) = self.refusal(now, peer) {
+            return self.turned_away(now, peer, fault);
         }
         let key = self.insert(now, peer);
         self.arm(key, now.mono + self.settings.handshake_timeout);
@@ -216,6 +230,8 @@ impl Shard {
 
     fn insert(&mut self, now: Now, peer: SocketAddr) -> ConnectionKey {
         self.cells.count(Count::ConnectionsAccepted);
+        self.room.enter();
+        self.handshakes = self.handshakes.saturating_add(1);
         let deadline = now.mono + self.settings.handshake_timeout;
         let key = self.connections.insert(Connection::new(now.mono, peer, deadline));
         let taken = |(ended, _): &(ConnectionKey, End)| ended.index() == key.index();
@@ -313,6 +329,9 @@ impl Shard {
             debug_assert_eq!(held, self.partial_bytes, "the budget counts what is held");
             let owed: usize = self.sessions.values().map(|session| session.down.kept_bytes()).sum();
             debug_assert_eq!(owed, self.owed_bytes, "and so does that of Responses");
+            let is_opening = |it: &&Connection| matches!(it.state, State::Opening(_));
+            let opening = self.connections.values().filter(is_opening).count();
+            debug_assert_eq!(opening, self.handshakes, "who has no session yet is counted");
         }
         debug_assert!(self.outstanding.len() <= self.settings.outstanding_max);
     }

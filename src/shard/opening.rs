@@ -46,6 +46,7 @@ impl Shard {
         let opened = session::open(now, hello, context)?;
         let id = self.next_session_id();
         let caller = opened.caller(id);
+        self.may_open(now, &caller)?;
         let roles = self.routes.role_mask(opened.roles.iter().map(String::as_str));
         let welcome = session::welcome(now, &opened, &caller, &self.session_settings);
         self.cells.count(Count::SessionsOpened);
@@ -55,6 +56,7 @@ impl Shard {
         let session = self.sessions.insert(Session::new(key, &opened, roles, caller));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.state = State::Open(session);
+            self.handshakes = self.handshakes.saturating_sub(1);
         }
         self.put(key, gateway::WELCOME, &welcome);
         self.arm_session(key);
@@ -70,6 +72,7 @@ impl Shard {
         {
             log::info!("{peer}: speaks {protocol}, not this protocol");
         }
+        self.offence_of(now, key, &fault);
         self.close(now, key, CloseReason::Fault(fault));
     }
 }

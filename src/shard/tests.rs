@@ -1,6 +1,7 @@
 //! A shard as its reactor drives it, with clients and a worker made of messages of the contract.
 
 mod closing;
+mod limits;
 mod opening;
 mod output;
 mod requests;
@@ -66,6 +67,7 @@ impl World {
             session: session::Settings::default(),
             routes: Arc::new(RouteTable::build(&routes).unwrap()),
             keys: Arc::new(KeyRing::new(vec![key], None, None, 0).unwrap()),
+            limits: crate::limit::Shared::unlimited(),
             cells: cells.clone(),
             seed: 1,
             access_log: true,

@@ -35,6 +35,7 @@ impl ShardHost {
             session: scenario.session.clone(),
             routes: scenario.routes.clone(),
             keys: scenario.keys.clone(),
+            limits: moorgate::limit::Shared::unlimited(),
             cells: cells.clone(),
             seed: dice.next(),
             access_log: false,

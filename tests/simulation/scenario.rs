@@ -99,6 +99,8 @@ fn routes(dice: &mut Dice, plant: Option<Plant>) -> Vec<RouteSettings> {
 fn shard_settings(dice: &mut Dice, clients: usize) -> shard::Settings {
     shard::Settings {
         connections_max: clients + dice.between(0, 3) as usize,
+        handshakes_max: usize::MAX,
+        reserve: moorgate::limit::Reserve { percent: 0 },
         partial_bytes_max: dice.between(1_500, 6_000) as usize,
         output_bytes_high: dice.between(100, 10_000) as usize,
         owed_bytes_max: dice.between(1_000, 50_000) as usize,

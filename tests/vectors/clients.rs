@@ -40,6 +40,7 @@ impl Site {
             session,
             routes: Arc::new(RouteTable::build(&[route]).unwrap()),
             keys: Arc::new(KeyRing::new(vec![key()], None, None, 30).unwrap()),
+            limits: moorgate::limit::Shared::unlimited(),
             cells: Arc::default(),
             seed: 1,
             access_log: false,

@@ -1,7 +1,7 @@
 //! Offences add up, bans grow, end, are forgotten, and can be given and lifted by hand.
 
 use super::{SECOND, noon};
-use crate::limit::{BanSettings, Bans, Offence, Subject, User};
+use crate::limit::{BanSettings, Bans, Offence, Sentence, Subject, User};
 use moorgate_proto::time::Mono;
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -31,7 +31,9 @@ fn provoke(bans: &Bans, now: Mono, subject: &Subject) -> Duration {
     for _ in 0..3 {
         assert_eq!(bans.offend(now, subject, Offence::BadToken), None);
     }
-    bans.offend(now, subject, Offence::BadToken).expect("it is banned").since(now)
+    let sentence = bans.offend(now, subject, Offence::BadToken).expect("it is banned");
+    assert!(sentence.is_new);
+    sentence.until.since(now)
 }
 
 #[test]
@@ -93,8 +95,10 @@ fn offences_during_a_ban_change_nothing() {
     provoke(&bans, noon(), &address(1));
     for second in 0..60 {
         let now = noon() + second * SECOND;
-        assert_eq!(bans.offend(now, &address(1), Offence::BadToken), Some(noon() + MINUTE));
+        let sentence = Sentence { until: noon() + MINUTE, is_new: false };
+        assert_eq!(bans.offend(now, &address(1), Offence::BadToken), Some(sentence));
     }
+    assert_eq!(bans.given(), 1);
     assert_eq!(provoke(&bans, noon() + MINUTE, &address(1)), 2 * MINUTE);
 }
 
@@ -173,9 +177,9 @@ proptest! {
             let subject = address(who);
             let end = &mut ends[usize::from(who)];
             prop_assert_eq!(bans.is_banned(now, &subject), (*end > now).then_some(*end));
-            if let Some(until) = bans.offend(now, &subject, Offence::Violation) {
+            if let Some(Sentence { until, is_new }) = bans.offend(now, &subject, Offence::Violation) {
                 prop_assert!(until.since(now) <= 8 * MINUTE);
-                prop_assert!(*end <= now || *end == until);
+                prop_assert_eq!((is_new, *end == until), (*end <= now, *end > now));
                 *end = until;
             }
         }

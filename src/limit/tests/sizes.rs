@@ -2,9 +2,8 @@
 
 use crate::base::sizes::{Bound, check};
 use crate::limit::requests::Charge;
-use crate::limit::share::Share;
+use crate::limit::share::{Purse, Share};
 use crate::limit::{Account, Gcra, Standing, Subject, TokenBucket, User};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What the allocator adds to each allocation of its own, and the two counts of what is shared.
@@ -18,7 +17,8 @@ fn sizes_of_what_limits_keep() {
     let account = SHARED + size_of::<Account>();
     // Key and place, and the list with its room to grow.
     let table = HASH * (size_of::<(Arc<User>, u32)>() + 1) + 2 * size_of::<(Arc<User>, Arc<Account>)>();
-    let share = size_of::<Share<Arc<User>>>() + HASH * (size_of::<(Arc<User>, u32)>() + 1);
+    let share =
+        size_of::<Share<Arc<User>>>() + size_of::<Purse>() + HASH * (size_of::<(Arc<User>, u32)>() + 1);
     let bound = |name, bytes, bytes_max, why| Bound { name, bytes, bytes_max, why };
     check(
         "limits",
@@ -28,12 +28,12 @@ fn sizes_of_what_limits_keep() {
             bound("Charge", size_of::<Charge>(), 12, "one for every request under way"),
             bound("TokenBucket", size_of::<TokenBucket>(), 32, "one for every listener of a shard"),
             bound("Account of a busy user", user + account + table, 200, "an idle user has none"),
-            bound("Share<User> and its place", share, 104, "one for each shard where the user is busy"),
+            bound("Purse", size_of::<Purse>(), 16, "what a request touches of an owner"),
             bound(
-                "Share<IpAddr>",
-                size_of::<Share<IpAddr>>(),
-                72,
-                "one for each shard where the address is busy",
+                "Share of a user, its purse and place",
+                share,
+                80,
+                "one for each shard where the user is busy",
             ),
             bound("Subject", size_of::<Subject>(), 24, "one for everybody who is watched or banned"),
         ],
