@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod child;
 #[cfg(test)]
+mod confirming;
+#[cfg(test)]
 mod link;
 #[cfg(test)]
 mod site;
@@ -21,6 +23,8 @@ mod exhaustion;
 #[cfg(test)]
 mod framing;
 #[cfg(test)]
+mod identity;
+#[cfg(test)]
 mod kit;
 #[cfg(test)]
 mod linking;
@@ -32,6 +36,8 @@ mod opening;
 mod operator;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod pushes;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]
