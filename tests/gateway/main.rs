@@ -6,8 +6,6 @@
 #[cfg(test)]
 mod child;
 #[cfg(test)]
-mod confirming;
-#[cfg(test)]
 mod link;
 #[cfg(test)]
 mod site;
@@ -16,6 +14,8 @@ mod token;
 #[cfg(test)]
 mod wire;
 
+#[cfg(test)]
+mod confirming;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
