@@ -1,0 +1,1 @@
+//! Pushes over several links, driven by hand.
