@@ -108,7 +108,7 @@ impl<'a> Responder<'a> {
 
     /// A responder that another thread can answer with.
     pub fn later(mut self) -> Later {
-        self.to_later()
+        self.hand_on()
     }
 
     /// Another call is run in its place, whose reply answers both.
@@ -123,7 +123,7 @@ impl<'a> Responder<'a> {
         debug_assert!(answered.is_ok(), "a responder answers a call that is open");
     }
 
-    fn to_later(&mut self) -> Later {
+    fn hand_on(&mut self) -> Later {
         self.answered = true;
         let place = CallPlace {
             link: self.link,
@@ -137,7 +137,7 @@ impl<'a> Responder<'a> {
     fn send(&mut self, reply: Reply<'_>) {
         if self.dedup.is_some() {
             // Others may wait for the same reply, on other links: the loop sees to it.
-            return self.to_later().reply(reply);
+            return self.hand_on().reply(reply);
         }
         self.answered = true;
         let reply = reply.into_wire(self.call_id);

@@ -24,7 +24,7 @@ pub(crate) struct CallPlace {
 pub(crate) enum Mail {
     Reply { place: CallPlace, reply: EncodedReply },
     Verdict { link: LinkId, verdict: v1::SessionVerdict },
-    Push(Submission),
+    Push(Box<Submission>),
 }
 
 /// The loop's letter box. It is not bounded itself: each call and each check has one answer at most, and pushes have

@@ -1,7 +1,7 @@
 //! Pushes: what a service tells clients that have not asked.
 //!
 //! A [`Push`] is handed to a [`Pusher`], which sends it to every gateway that is connected, and tells with a
-//! [`PushReport`] what became of it. What decides is [`core`].
+//! [`PushReport`] what became of it. What decides is [`Pushes`], which has no I/O.
 
 mod core;
 mod pusher;

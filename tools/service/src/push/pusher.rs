@@ -130,7 +130,7 @@ impl Pusher {
             bytes,
             room: self.room.clone(),
         };
-        match self.post.send(Mail::Push(Submission { push, reporter })) {
+        match self.post.send(Mail::Push(Box::new(Submission { push, reporter }))) {
             Ok(()) => Ok(id),
             Err(mail) => {
                 if let Mail::Push(submission) = mail {
