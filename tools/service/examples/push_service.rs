@@ -2,7 +2,7 @@
 //! `cargo run -p moorgate-service --example push_service -- 127.0.0.1:7103 [KEY_FILE]`.
 //! The gateway must grant it `groups` and `push`.
 
-use moorgate_service::{Directive, LinkKey, Push, Reply, Service};
+use moorgate_service::{Code, Directive, LinkKey, Push, Reply, Service};
 
 const JOIN: u32 = 0x0310;
 const SAY: u32 = 0x0311;
@@ -19,14 +19,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .handle(SAY..=SAY, move |call, responder| {
             let later = responder.later();
             let push = Push::to_group(ROOM, SAID, call.payload().to_vec());
-            let sent = pusher.send_then(push, |report| match report.is_accepted() {
-                true => later.reply(Reply::ok(b"said")),
-                false => later.reply(Reply::ok(b"nobody could be told")),
+            pusher.send_then(push, |sent| match sent {
+                Ok(report) if report.is_accepted() => later.reply(Reply::ok(b"said")),
+                Ok(_) => later.reply(Reply::error(Code::Unavailable, "no gateway takes pushes")),
+                Err(error) => later.reply(Reply::error(Code::ResourceExhausted, &error.to_string())),
             });
-            if let Err(error) = sent {
-                // The answer went with the push that was not sent: it says INTERNAL.
-                eprintln!("not pushed: {error}");
-            }
         });
     if let Some(path) = words.next() {
         let key = LinkKey::new(std::fs::read(&path)?.trim_ascii_end());

@@ -92,23 +92,33 @@ impl Pusher {
     /// [`PushError`]: nothing is sent.
     pub fn send(&self, push: Push) -> Result<PendingPush, PushError> {
         let slot = Arc::new(Slot::default());
-        let id = self.submit(push, Listener::Slot(slot.clone()))?;
+        let push = self.prepare(push)?;
+        let id = push.id.clone();
+        self.submit(push, Listener::Slot(slot.clone())).map_err(|_| PushError::Ended)?;
         Ok(PendingPush { id, slot })
     }
 
-    /// Sends a push and calls back with its report, on the loop's thread: briefly.
-    ///
-    /// # Errors
-    /// [`PushError`]: nothing is sent, and nobody called.
+    /// Sends a push and calls back exactly once: with its report, on the loop's thread, so briefly; or, when nothing is
+    /// sent, with the reason, here and now.
     pub fn send_then(
         &self,
         push: Push,
-        listener: impl FnOnce(PushReport) + Send + 'static,
-    ) -> Result<PushId, PushError> {
-        self.submit(push, Listener::Callback(Box::new(listener)))
+        listener: impl FnOnce(Result<PushReport, PushError>) + Send + 'static,
+    ) {
+        match self.prepare(push) {
+            Ok(push) => {
+                if let Err(Listener::Callback(listener)) =
+                    self.submit(push, Listener::Callback(Box::new(listener)))
+                {
+                    listener(Err(PushError::Ended));
+                }
+            }
+            Err(error) => listener(Err(error)),
+        }
     }
 
-    fn submit(&self, mut push: Push, listener: Listener) -> Result<PushId, PushError> {
+    /// Checks a push, gives it an id if it has none, and takes room for it.
+    fn prepare(&self, mut push: Push) -> Result<EncodedPush, PushError> {
         push.check()?;
         if push.message.push_id.is_empty() {
             let mut id = [0; PUSH_ID_BYTES];
@@ -116,28 +126,27 @@ impl Pusher {
             push.message.push_id = id.to_vec().into();
         }
         let push = push.encode();
-        let (id, bytes) = (push.id.clone(), push.body.len());
-        if bytes > FRAME_BYTES_CEILING {
+        if push.body.len() > FRAME_BYTES_CEILING {
             return Err(PushError::TooLarge);
         }
-        if !self.room.take(bytes) {
+        if !self.room.take(push.body.len()) {
             return Err(PushError::Full);
         }
+        Ok(push)
+    }
+
+    /// `Err`: the service has ended.
+    fn submit(&self, push: EncodedPush, listener: Listener) -> Result<(), Listener> {
         let reporter = Reporter {
             listener: Some(listener),
-            id: id.clone(),
+            id: push.id.clone(),
             targets: push.targets,
-            bytes,
+            bytes: push.body.len(),
             room: self.room.clone(),
         };
         match self.post.send(Mail::Push(Box::new(Submission { push, reporter }))) {
-            Ok(()) => Ok(id),
-            Err(mail) => {
-                if let Mail::Push(submission) = mail {
-                    submission.reporter.release();
-                }
-                Err(PushError::Ended)
-            }
+            Err(Mail::Push(mut submission)) => submission.reporter.take_listener().map_or(Ok(()), Err),
+            _ => Ok(()),
         }
     }
 }
@@ -150,7 +159,7 @@ pub(crate) struct Submission {
 }
 
 enum Listener {
-    Callback(Box<dyn FnOnce(PushReport) + Send>),
+    Callback(Box<dyn FnOnce(Result<PushReport, PushError>) + Send>),
     Slot(Arc<Slot>),
 }
 
@@ -159,7 +168,7 @@ impl Listener {
         match self {
             Listener::Slot(slot) => slot.fill(report),
             Listener::Callback(listener) => {
-                if catch_unwind(AssertUnwindSafe(|| listener(report))).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| listener(Ok(report)))).is_err() {
                     log::error!("who was told of a push has panicked");
                 }
             }
@@ -181,11 +190,6 @@ impl Reporter {
         if let Some(listener) = self.take_listener() {
             listener.tell(report);
         }
-    }
-
-    /// Nobody is told.
-    fn release(mut self) {
-        self.take_listener();
     }
 
     /// There is room for another push before anybody is told of this one.

@@ -111,8 +111,8 @@ fn what_cannot_be_pushed_is_told_at_once() {
     let mut gateway = Gateway::of("gate", 0, service.address(), "poor");
     let (sender, reports) = channel();
     let push = Push::to_sessions([&b"0123456789abcdef"[..]], 1, &b""[..]);
-    pusher.send_then(push, move |report| sender.send(report).unwrap()).unwrap();
-    let report = reports.recv_timeout(PATIENCE).unwrap();
+    pusher.send_then(push, move |report| sender.send(report).unwrap());
+    let report = reports.recv_timeout(PATIENCE).unwrap().unwrap();
     let GatewayAnswer::Refused { reason, .. } = &report.gateways[0].answer else { panic!("{report:?}") };
     assert_eq!(*reason, Reason::GrantMissing);
     let error = |push: Push| pusher.send(push).map(|_| ()).unwrap_err();
@@ -126,6 +126,13 @@ fn what_cannot_be_pushed_is_told_at_once() {
     service.stop();
     assert!(service.join());
     assert_eq!(error(push()), PushError::Ended);
+    for (push, error) in
+        [(push(), PushError::Ended), (push().with(Directive::join("x")), PushError::NoCaller)]
+    {
+        let (sender, reports) = channel();
+        pusher.send_then(push, move |report| sender.send(report).unwrap());
+        assert_eq!(reports.recv().unwrap().unwrap_err(), error);
+    }
 }
 
 #[test]
@@ -160,8 +167,9 @@ fn receipts_come_on_any_link_and_a_listener_that_panics_ends_nothing() {
     }));
     let [mut first, mut second] = [(); 2].map(|()| Gateway::of("gate", 1, service.address(), "receipts"));
     let pusher = service.pusher();
-    let push = Push::to_users(["alice"], 1, &b""[..]).with_receipt();
-    let id = pusher.send_then(push, |_| panic!("as a listener may")).unwrap();
+    let id = PushId::new(b"chosen").unwrap();
+    let push = Push::to_users(["alice"], 1, &b""[..]).with_receipt().with_id(id.clone());
+    pusher.send_then(push, |_| panic!("as a listener may"));
     let push = first.push();
     assert!(push.want_receipt);
     first.result(&push, &[Target::Queued]);
