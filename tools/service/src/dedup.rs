@@ -194,7 +194,6 @@ mod tests {
         Reply::ok(payload).encode()
     }
 
-    // spec: S-14
     #[test]
     fn a_repeat_waits_for_the_first_and_later_gets_its_reply() {
         let mut dedup = Dedup::new(settings());

@@ -104,7 +104,6 @@ fn a_flood_of_logins_is_refused_and_stalls_nobody() {
     assert!((LOGINS / 2..LOGINS).contains(&refused), "{refused} refused");
 }
 
-// spec: S-14
 #[test]
 fn a_registration_that_is_repeated_by_its_session_succeeds_again() {
     let (_service, mut gateway) = start();

@@ -156,7 +156,6 @@ fn a_message_that_no_gateway_takes_is_told() {
     gateway.round_trip();
 }
 
-// spec: S-14
 #[test]
 fn a_message_that_is_sent_again_is_one_message() {
     let (_service, mut gateway) = start(10);

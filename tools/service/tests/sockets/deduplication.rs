@@ -28,7 +28,7 @@ fn call(call_id: u64, command: u32, user_id: &str, key: &[u8]) -> Vec<u8> {
     call_of(user_id, v1::Call { call_id, command, idempotency_key, ..v1::Call::default() })
 }
 
-// spec: S-14, L-22
+// spec: L-22
 #[test]
 fn a_repeat_through_another_gateway_waits_for_the_first_and_has_its_reply() {
     let (service, laters) = start("repeat");
