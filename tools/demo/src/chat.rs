@@ -19,6 +19,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Users in one [`Who`].
 const WHO_MAX: usize = 1000;
@@ -28,12 +29,14 @@ const WHO_MAX: usize = 1000;
 struct Chat {
     pusher: Pusher,
     seen: Arc<Mutex<Seen>>,
+    /// It was logged that no gateway takes pushes, and none has since.
+    has_complained: Arc<AtomicBool>,
 }
 
 /// The service, to be refined and told where to listen.
 pub fn service() -> Service {
     let service = Service::named(NAME).deduplicate(SEND..=SEND_GROUP);
-    let chat = Chat { pusher: service.pusher(), seen: Arc::default() };
+    let chat = Chat { pusher: service.pusher(), seen: Arc::default(), has_complained: Arc::default() };
     service.handle(SEND..=WHO, move |call, responder| {
         let user = call.caller().user_id;
         if user.is_empty() {
@@ -145,12 +148,19 @@ impl Chat {
             Some(id) => push.with_id(id),
             None => push,
         };
+        let has_complained = self.has_complained.clone();
         self.pusher.send_then(push, move |result| match result {
             Ok(report) if report.is_accepted() => {
+                has_complained.store(false, Ordering::Relaxed);
                 let sent = Sent { receiver: receiver(&report).into(), ..sent };
                 later.reply(Reply::ok(&sent.encode_to_vec()));
             }
-            Ok(report) => later.reply(not_pushed(&report)),
+            Ok(report) => {
+                if !has_complained.swap(true, Ordering::Relaxed) {
+                    log::warn!("no gateway takes messages: {:?}", report.gateways);
+                }
+                later.reply(not_pushed(&report));
+            }
             Err(error) => later.reply(not_sent(error)),
         });
     }
@@ -184,13 +194,6 @@ impl Chat {
 /// No gateway has taken the push, as far as is known.
 fn not_pushed(report: &PushReport) -> Reply<'static> {
     let reply = Reply::error(Code::Unavailable, "no gateway takes the message");
-    for failure in report.failures() {
-        log::warn!(
-            "gateway `{}` took no push: {:?}",
-            failure.gateway.gateway_id.escape_debug(),
-            failure.answer
-        );
-    }
     match report.failures().any(|failure| failure.answer == GatewayAnswer::Unknown) {
         true => reply.with_execution(Execution::Unknown),
         false => not_run(reply),

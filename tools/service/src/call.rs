@@ -75,7 +75,8 @@ impl<'a> Call<'a> {
     }
 
     /// Whether nobody waits for the answer any more: the client has cancelled the call, its time is over, or the link is
-    /// lost. A handler that blocks may stop then, and still answers.
+    /// lost. A handler that blocks may stop then, and still answers. Never for calls that are
+    /// [deduplicated](crate::Service::deduplicate): a repeat wants their answer.
     pub fn is_cancelled(&self) -> bool {
         self.cancel.is_some_and(CancelFlag::is_set)
     }
@@ -125,12 +126,13 @@ impl<'a> Responder<'a> {
 
     fn hand_on(&mut self) -> Later {
         self.answered = true;
-        let place = CallPlace {
-            link: self.link,
-            call_id: self.call_id,
-            cancel: self.calls.watch(self.call_id),
-            dedup: self.dedup.take(),
+        let dedup = self.dedup.take();
+        let cancel = match dedup {
+            // Whoever repeats the call waits for its reply, also when its first caller does not any more.
+            Some(_) => CancelFlag::default(),
+            None => self.calls.watch(self.call_id),
         };
+        let place = CallPlace { link: self.link, call_id: self.call_id, cancel, dedup };
         Later { place: Some(place), post: self.post.clone() }
     }
 

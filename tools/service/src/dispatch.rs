@@ -83,7 +83,7 @@ impl Dispatch {
                 }
             }
             Handler::Blocking(handler) => {
-                let job = CallJob::new(handler.clone(), view, responder.later(), (now, self.clock));
+                let job = CallJob::new(handler.clone(), view, responder.later(), now, self.clock);
                 if let Some(pool) = &self.pool {
                     pool.run(view.ordering_key, job.body.len(), Box::new(job));
                 }
@@ -150,12 +150,7 @@ struct CallJob {
 }
 
 impl CallJob {
-    fn new(
-        handler: BlockingHandler,
-        view: CallView<'_>,
-        later: Later,
-        (now, clock): (Mono, Clock),
-    ) -> CallJob {
+    fn new(handler: BlockingHandler, view: CallView<'_>, later: Later, now: Mono, clock: Clock) -> CallJob {
         let mut body = Vec::with_capacity(view.body_len());
         view.put(&mut body);
         // A gateway sends no call whose time is over: 0 is from one that does not say.

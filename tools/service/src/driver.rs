@@ -128,7 +128,7 @@ impl Listening {
             self.turn(&events);
         }
         self.pushes.end();
-        self.act();
+        self.act(&mut Vec::new());
     }
 
     fn has_ended(&self) -> bool {
@@ -173,7 +173,9 @@ impl Listening {
         if self.accept_at <= now {
             self.accept(now);
         }
-        self.act();
+        let mut touched = Vec::new();
+        self.act(&mut touched);
+        self.write_all(touched);
         if self.control.drain.load(Ordering::Acquire) && self.draining.is_none() {
             self.drain(now);
         }
@@ -195,10 +197,7 @@ impl Listening {
         while let Ok(mail) = self.mail.try_recv() {
             self.deliver(now, mail, &mut touched);
         }
-        touched.sort_unstable();
-        touched.dedup();
-        touched.into_iter().for_each(|index| self.write(index));
-        self.act();
+        self.write_all(touched);
     }
 
     fn deliver(&mut self, now: Mono, mail: Mail, touched: &mut Vec<usize>) {
@@ -219,13 +218,16 @@ impl Listening {
                     touched.push(id.index);
                 }
             }
-            Mail::Push(submission) => self.pushes.submit(now, submission.push, submission.reporter),
+            Mail::Push(submission) => {
+                self.pushes.submit(now, submission.push, submission.reporter);
+                // At once: what a thread sends after a push, as a reply with a directive, does not overtake it.
+                self.act(touched);
+            }
         }
     }
 
-    /// Sends the pushes that are due, and tells what became of others.
-    fn act(&mut self) {
-        let mut touched = Vec::new();
+    /// Sends the pushes that are due, and tells what became of others. The links are still to be written.
+    fn act(&mut self, touched: &mut Vec<usize>) {
         while let Some(action) = self.pushes.poll_action() {
             match action {
                 Action::Send { link: id, body } => {
@@ -239,6 +241,9 @@ impl Listening {
                 }
             }
         }
+    }
+
+    fn write_all(&mut self, mut touched: Vec<usize>) {
         touched.sort_unstable();
         touched.dedup();
         touched.into_iter().for_each(|index| self.write(index));

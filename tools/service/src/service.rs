@@ -116,8 +116,8 @@ impl Service {
     }
 
     /// Runs calls of these commands at most once for each idempotency key of a user (of a session, if it is anonymous): a
-    /// repeat gets the reply of the first, and waits for it if need be. Only a reply NOT_EXECUTED lets a repeat run. The
-    /// memory is bounded and timed ([`Service::dedup_settings`]), and of this process.
+    /// repeat gets the reply of the first, and waits for it if need be, so the first is not cancelled. Only a reply
+    /// NOT_EXECUTED lets a repeat run. The memory is bounded and timed ([`Service::dedup_settings`]), and of this process.
     #[must_use]
     pub fn deduplicate(mut self, commands: RangeInclusive<u32>) -> Service {
         self.handlers.deduplicated.push(commands);

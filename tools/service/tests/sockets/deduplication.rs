@@ -69,6 +69,7 @@ fn what_ran_for_a_lost_link_is_remembered_and_what_did_not_run_is_not() {
     let later = laters.recv_timeout(PATIENCE).unwrap();
     drop(lost);
     let mut gateway = Gateway::of("west", 0, service.address(), "lost-first");
+    assert!(!later.is_cancelled(), "a repeat wants its answer");
     later.reply(Reply::ok(b"done"));
     gateway.send(&call(1, LATER, "alice", b"k"));
     assert_eq!(gateway.reply().payload, &b"done"[..]);

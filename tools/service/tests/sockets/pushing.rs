@@ -195,13 +195,18 @@ fn receipts_come_on_any_link_and_a_listener_that_panics_ends_nothing() {
 
 // spec: L-57
 #[test]
-fn directives_go_with_replies_now_and_later_and_before_the_pushes_that_follow() {
+fn directives_go_with_replies_and_in_order_with_pushes_before_and_behind() {
     const NOW: u32 = 1;
     const LATER: u32 = 2;
+    const FAREWELL: u32 = 3;
     let service = Service::named("directed");
-    let pusher = service.pusher();
+    let [pusher, parting] = [(); 2].map(|()| service.pusher());
     let service = start(
         service
+            .handle_blocking(FAREWELL..=FAREWELL, move |_, later| {
+                parting.send(Push::to_group("lobby", 4, &b"farewell"[..])).unwrap();
+                later.reply(Reply::ok(b"").with(Directive::leave("lobby")));
+            })
             .handle(NOW..=NOW, |_, responder| {
                 responder.reply(Reply::ok(b"hi").with_login("alice", &["member"], Duration::from_secs(60)));
             })
@@ -221,4 +226,7 @@ fn directives_go_with_replies_now_and_later_and_before_the_pushes_that_follow() 
     let join = v1::JoinGroup { group: "lobby".to_owned(), session_id: Vec::new().into() };
     assert_eq!((reply.call_id, action(&reply)), (2, Action::JoinGroup(join)));
     assert_eq!(&gateway.push().payload[..], b"joined");
+    gateway.send(&call(3, FAREWELL, b""));
+    assert_eq!(&gateway.push().payload[..], b"farewell");
+    assert_eq!(gateway.reply().call_id, 3);
 }
