@@ -17,7 +17,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Gateway {
     pub(crate) stream: TcpStream,
     assembler: Assembler,
-    said: VecDeque<Member>,
+    /// Frames that came, without their lengths.
+    said: VecDeque<Vec<u8>>,
 }
 
 /// One frame.
@@ -125,6 +126,12 @@ impl Gateway {
 
     /// What the service says next; `None`: the end of its stream.
     pub(crate) fn next(&mut self) -> Option<Member> {
+        let frame = self.next_frame()?;
+        Some(ToGateway::decode(&frame[..]).unwrap().member.unwrap())
+    }
+
+    /// The next frame, without its length.
+    pub(crate) fn next_frame(&mut self) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 64 * 1024];
         while self.said.is_empty() {
             let count = self.stream.read(&mut buffer).unwrap();
@@ -133,7 +140,7 @@ impl Gateway {
             }
             let mut bytes = &buffer[..count];
             while let Some(frame) = self.assembler.next(&mut bytes, usize::MAX).unwrap() {
-                self.said.push_back(ToGateway::decode(frame).unwrap().member.unwrap());
+                self.said.push_back(frame.to_vec());
             }
         }
         self.said.pop_front()

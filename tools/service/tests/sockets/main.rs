@@ -8,6 +8,7 @@ mod deduplication;
 mod gateway;
 mod health;
 mod pushing;
+mod vectors;
 
 use gateway::{Gateway, PATIENCE, auth, call, hello};
 use moorgate_proto::v1::to_gateway::Member;
