@@ -3,15 +3,13 @@
 use crate::{PAYLOAD, SECRET, UNIX_S, now};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use moorgate::auth::{KeyRing, SigningKey, mint};
+use moorgate::auth::{Authority, KeyRing, SigningKey, mint};
 use moorgate::base::clock::Now;
-use moorgate::base::counters::Cells;
-use moorgate::base::ids::{ConnectionKey, ServiceId, ShardId};
+use moorgate::base::ids::{ConnectionKey, ServiceId};
 use moorgate::limit::{self, Limits, OwnerSettings, Rate, Shared};
-use moorgate::relay::{ForwardBatch, Outcome, Settled, SettledBatch};
+use moorgate::relay::{Delivery, DeliveryBatch, ForwardBatch, Outcome, Settled};
 use moorgate::routing::{RouteSettings, RouteTable, Span};
-use moorgate::session;
-use moorgate::shard::{Parts, Settings, Shard};
+use moorgate::shard::{Parts, Shard};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::client;
@@ -37,9 +35,9 @@ pub(crate) struct House {
     step: Duration,
 }
 
-pub(crate) fn routes() -> Arc<RouteTable> {
+pub(crate) fn routes() -> RouteTable {
     let route = RouteSettings::new(Span { first: 1, last: 99 }, ServiceId(0));
-    Arc::new(RouteTable::build(&[route]).unwrap())
+    RouteTable::build(&[route]).unwrap()
 }
 
 fn empty() -> Shard {
@@ -48,17 +46,8 @@ fn empty() -> Shard {
 
 fn empty_with(limits: Shared) -> Shard {
     let key = SigningKey::new("k", SECRET).unwrap();
-    Shard::new(Parts {
-        id: ShardId(0),
-        settings: Settings::default(),
-        session: session::Settings::default(),
-        routes: routes(),
-        keys: Arc::new(KeyRing::new(vec![key], None, None, 0).unwrap()),
-        limits,
-        cells: Arc::new(Cells::default()),
-        seed: 1,
-        access_log: false,
-    })
+    let authority = Authority::of_keys(KeyRing::new(vec![key], None, None, 0).unwrap());
+    Shard::new(Parts { limits, ..Parts::alone(routes(), authority) })
 }
 
 fn hello() -> Vec<u8> {
@@ -146,7 +135,7 @@ impl House {
         (0..requests).for_each(|_| self.request());
         let batch = self.shard.forwards().unwrap();
         assert_eq!(batch.forwards.len(), requests);
-        self.shard.settled(self.now, &settled(&batch, reply));
+        self.shard.delivered(self.now, settled(&batch, reply));
         flush(&mut self.shard);
     }
 
@@ -164,12 +153,13 @@ impl House {
 }
 
 /// A worker's answers, without a worker.
-fn settled(batch: &ForwardBatch, reply: &[u8]) -> SettledBatch {
-    let mut settled = SettledBatch::default();
+fn settled(batch: &ForwardBatch, reply: &[u8]) -> DeliveryBatch {
+    let mut settled = DeliveryBatch::default();
     for forward in &batch.forwards {
         let reply = settled.arena.put(reply);
         let outcome = Outcome::refused(Code::Ok, Reason::Unspecified);
-        settled.settled.push(Settled { ticket: forward.ticket, outcome, reply, endpoint: 1 });
+        let one = Settled { reply, endpoint: 1, ..Settled::bare(forward.ticket, outcome) };
+        settled.deliveries.push(Delivery::Settled(one));
     }
     settled
 }

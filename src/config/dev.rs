@@ -1,11 +1,13 @@
 //! `serve --dev`: a gateway without a file, for one machine and nobody else.
 
 use super::Settings;
-use crate::auth::{KeyRing, LEEWAY_DEFAULT, SigningKey};
+use crate::auth::{
+    ACCESS_TTL_DEFAULT, ACCESS_TTL_MAX_DEFAULT, Authority, Issuer, KeyRing, LEEWAY_DEFAULT, SigningKey,
+};
 use crate::base::ids::ServiceId;
 use crate::limit::{self, BanSettings};
 use crate::reactor::{self, ListenerSettings};
-use crate::routing::{RouteSettings, RouteTable, ServiceSettings, Span};
+use crate::routing::{Grants, RouteSettings, RouteTable, ServiceSettings, Span};
 use crate::telemetry::AccessTarget;
 use crate::{forward, session, shard};
 use std::net::SocketAddr;
@@ -41,6 +43,13 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         }
     }
     let key = SigningKey::new(options.key_id, options.secret).map_err(|error| error.to_string())?;
+    let issuer = Issuer {
+        key: key.clone(),
+        issuer: None,
+        audience: None,
+        ttl: ACCESS_TTL_DEFAULT,
+        ttl_max: ACCESS_TTL_MAX_DEFAULT,
+    };
     let keys =
         KeyRing::new(vec![key], None, None, LEEWAY_DEFAULT.as_secs()).map_err(|error| error.to_string())?;
     let echo = RouteSettings {
@@ -53,6 +62,7 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         name: "echo".to_owned(),
         endpoints: vec![options.echo],
         balance: crate::routing::Balance::default(),
+        grants: Grants::NONE,
         key: None,
     };
     let listener = ListenerSettings { address: options.listen, accept: reactor::AcceptMode::default() };
@@ -77,9 +87,10 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         // All clients share this machine's address, and whoever measures has one user.
         limits: limit::Settings::unlimited(),
         bans: BanSettings { enabled: false, ..BanSettings::default() },
-        keys: Arc::new(keys),
+        authority: Arc::new(Authority { issuer: Some(issuer), ..Authority::of_keys(keys) }),
         routes: Arc::new(routes),
         services: vec![echo],
+        check_service: None,
         admin: Some(options.admin),
         access_log: AccessTarget::Off,
         log_level: log::LevelFilter::Info,

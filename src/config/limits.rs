@@ -2,7 +2,9 @@
 
 use super::section::{Section, string};
 use super::text::TIME_MAX;
+use crate::base::ids::ServiceId;
 use crate::limit::{self, BanSettings, OwnerSettings, Rate};
+use crate::routing::{Right, ServiceSettings};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use toml::de::DeValue;
@@ -79,6 +81,12 @@ fn parse_rate(text: &str) -> Result<Option<Rate>, String> {
             "`{text}` is out of bounds; write 1 to {COUNT_MAX} for rate and burst, or \"off\" for no limit"
         )
     })
+}
+
+/// Services whose refusals to anonymous sessions are failed logins: those that may log somebody in.
+pub(super) fn login_services(services: &[ServiceSettings]) -> Vec<ServiceId> {
+    let logs_in = services.iter().map(|service| service.grants.has(Right::Login));
+    (0..).map(ServiceId).zip(logs_in).filter(|(_, logs_in)| *logs_in).map(|(id, _)| id).collect()
 }
 
 /// Reads `[bans]`.

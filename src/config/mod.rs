@@ -2,6 +2,7 @@
 
 mod dev;
 mod file;
+mod identity;
 mod limits;
 mod report;
 mod secrets;
@@ -14,7 +15,8 @@ pub use dev::{DevOptions, dev};
 pub use file::{load, parse};
 pub use report::ConfigError;
 
-use crate::auth::KeyRing;
+use crate::auth::Authority;
+use crate::base::ids::ServiceId;
 use crate::limit::{self, BanSettings};
 use crate::reactor;
 use crate::routing::{RouteTable, ServiceSettings};
@@ -38,12 +40,14 @@ pub struct Settings {
     pub limits: limit::Settings,
     /// Who is shut out for a time.
     pub bans: BanSettings,
-    /// Signing keys of access tokens.
-    pub keys: Arc<KeyRing>,
+    /// Who is let in.
+    pub authority: Arc<Authority>,
     /// Who owns which command.
     pub routes: Arc<RouteTable>,
     /// The services, by their ids.
     pub services: Vec<ServiceSettings>,
+    /// Which of them confirms new sessions.
+    pub check_service: Option<ServiceId>,
     /// The operator's address.
     pub admin: Option<SocketAddr>,
     /// The access log.

@@ -65,7 +65,7 @@ pub struct Asker {
     /// As Hello has it.
     pub application: Arc<str>,
     /// `None`: anonymous.
-    pub user_id: Option<Arc<str>>,
+    pub user: Option<User>,
     /// Where the client connects from.
     pub address: IpAddr,
 }
@@ -251,12 +251,9 @@ impl ShardLimits {
 
     #[cold]
     fn enter(&mut self, now: Mono, asker: Asker) -> Places {
-        let Asker { application, user_id, address } = asker;
-        let user = match user_id {
-            Some(user_id) if !self.users.is_off() => {
-                let user = Arc::new(User { application: application.clone(), user_id });
-                self.users.enter(now, user, &self.shared.users)
-            }
+        let Asker { application, user, address } = asker;
+        let user = match user {
+            Some(user) if !self.users.is_off() => self.users.enter(now, Arc::new(user), &self.shared.users),
             _ => NOWHERE,
         };
         Places {

@@ -58,7 +58,8 @@ impl Reserve {
     /// Whether somebody without a token gets a session, by each of these bounds. Who has one always does, as long as
     /// there is room for its connection.
     pub fn admits_anonymous(self, rooms: &[Room]) -> bool {
-        rooms.iter().all(|room| room.used <= room.max.saturating_sub(self.kept(room.max)))
+        let admits = |room: &Room| room.used <= room.max.saturating_sub(self.kept(room.max));
+        self.percent == 0 || rooms.iter().all(admits)
     }
 
     /// The connections that are kept; of a small room it may be none.
@@ -102,6 +103,7 @@ mod tests {
     fn without_a_reserve_the_last_place_is_anybodys() {
         let reserve = Reserve { percent: 0 };
         assert!(reserve.admits_anonymous(&[Room { used: 100, max: 100 }]));
-        assert!(!reserve.admits_anonymous(&[Room { used: 101, max: 100 }]));
+        // How many there can be at all is for others to say.
+        assert!(reserve.admits_anonymous(&[Room { used: 101, max: 100 }]));
     }
 }

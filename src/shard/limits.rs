@@ -1,6 +1,9 @@
 //! Where the limits take hold: who gets a connection, who a session, which request passes, what counts as an offence.
 
 use super::Shard;
+use super::asked::Asked;
+use super::identity::who;
+use crate::auth::{ApplicationError, Authority, TokenError};
 use crate::base::clock::Now;
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{ConnectionKey, SessionKey};
@@ -12,9 +15,8 @@ use crate::session::{Fault, Session, whole_ms};
 use moorgate_proto::codec::FrameError;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{self, Reason};
+use moorgate_proto::v1::{self, Reason, Source};
 use moorgate_proto::view::RequestView;
-use prost::Message;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -25,9 +27,10 @@ pub(super) fn charge(
     now: Mono,
     session: &mut Session,
     route: &Route,
+    authority: &Authority,
 ) -> Result<Charge, Refusal> {
     let caller = &session.caller;
-    limits.admit(now, &mut session.standing, route.id, || asker(caller))
+    limits.admit(now, &mut session.standing, route.id, || asker(caller, authority))
 }
 
 /// The answer to a request that was not charged.
@@ -51,32 +54,33 @@ pub(super) fn limited(cells: &Cells, refusal: Refusal) -> Outcome {
 
 /// Who asks. The application is looked up in what services are told: it is asked for once, when a session has been
 /// idle, and not worth a place in every session.
-fn asker(caller: &Caller) -> Asker {
-    let told = v1::Caller::decode(&*caller.encoded).unwrap_or_default();
-    Asker {
-        application: told.application.into(),
-        user_id: (!caller.is_anonymous()).then(|| caller.user_id.clone()),
-        address: caller.peer,
-    }
+fn asker(caller: &Caller, authority: &Authority) -> Asker {
+    let who = who(caller);
+    Asker { user: user(&who, authority), application: who.application.into(), address: caller.peer }
+}
+
+fn user(who: &v1::Caller, authority: &Authority) -> Option<User> {
+    let application = if authority.applications.are_proved() { who.application.as_str() } else { "" };
+    let user = || User { application: application.into(), user_id: who.user_id.as_str().into() };
+    (!who.user_id.is_empty()).then(user)
 }
 
 /// Who is banned for what a session does: its user, or its address when it has none. An address may be a whole
 /// network, which is not to suffer for one of its users.
-fn culprit(caller: &Caller) -> Subject {
-    let Asker { application, user_id, address } = asker(caller);
-    match user_id {
-        Some(user_id) => Subject::User(Arc::new(User { application, user_id })),
-        None => Subject::address(address),
+fn culprit(caller: &Caller, authority: &Authority) -> Subject {
+    match user(&who(caller), authority) {
+        Some(user) => Subject::User(Arc::new(user)),
+        None => Subject::address(caller.peer),
     }
 }
 
-/// What a fault is to those who ban. A token that has expired, a clock that differs, a client that is slow or too
-/// eager, are no offences.
+/// What a fault is to those who ban. A token that was good once, a clock that differs, an application that is not let
+/// in any more, a client that is slow, are no offences.
 fn offence(fault: &Fault) -> Option<Offence> {
-    use crate::auth::TokenError;
     match fault {
-        Fault::Token(TokenError::Expired | TokenError::NotYetValid) => None,
+        Fault::Token(TokenError::Expired | TokenError::NotYetValid | TokenError::Revoked) => None,
         Fault::Token(_) => Some(Offence::BadToken),
+        Fault::Application(ApplicationError::WrongProof) => Some(Offence::BadProof),
         Fault::Frame(FrameError::Empty | FrameError::TooLarge { .. })
         | Fault::Envelope(_)
         | Fault::Malformed(_)
@@ -90,6 +94,13 @@ fn offence(fault: &Fault) -> Option<Offence> {
         | Fault::FramesLimited(_) => Some(Offence::Violation),
         Fault::VersionUnsupported { .. }
         | Fault::TokenExpired
+        | Fault::TokenRevoked
+        | Fault::Application(_)
+        | Fault::SessionRefused { .. }
+        | Fault::SessionUnconfirmed
+        | Fault::Superseded
+        | Fault::Kicked(_)
+        | Fault::LoggedOut
         | Fault::HandshakeTimeout
         | Fault::FrameTimeout
         | Fault::HeartbeatTimeout
@@ -120,18 +131,22 @@ impl Shard {
     }
 
     /// Whether a good Hello gets a session.
-    pub(super) fn may_open(&self, now: Now, caller: &Caller) -> Result<(), Fault> {
-        if caller.is_anonymous() {
+    pub(super) fn may_open(&self, now: Now, who: &v1::Caller) -> Result<(), Fault> {
+        let Some(user) = user(who, &self.authority) else {
             let own = Room { used: self.connections.len(), max: self.settings.connections_max };
-            if !self.settings.reserve.admits_anonymous(&[own, self.room.room()]) {
-                self.cells.count(Count::RefusedReserve);
-                return Err(Fault::ConnectionLimit);
+            if self.settings.reserve.admits_anonymous(&[own, self.room.room()]) {
+                return Ok(());
             }
-        } else if let Some(until) = self.bans.is_banned(now.mono, &culprit(caller)) {
-            self.cells.count(Count::RefusedBanned);
-            return Err(Fault::Banned(until.since(now.mono)));
+            self.cells.count(Count::RefusedReserve);
+            return Err(Fault::ConnectionLimit);
+        };
+        match self.bans.is_banned(now.mono, &Subject::User(Arc::new(user))) {
+            Some(until) => {
+                self.cells.count(Count::RefusedBanned);
+                Err(Fault::Banned(until.since(now.mono)))
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Counts what ends a connection, where it is an offence.
@@ -142,7 +157,7 @@ impl Shard {
         let Some(offence) = offence(fault) else { return };
         let session = self.session_of(key).and_then(|session| self.sessions.get(session));
         let culprit = match (session, self.connections.get(key)) {
-            (Some(session), _) => culprit(&session.caller),
+            (Some(session), _) => culprit(&session.caller, &self.authority),
             (None, Some(connection)) => Subject::address(connection.peer.ip()),
             (None, None) => return,
         };
@@ -183,10 +198,24 @@ impl Shard {
         if !is_own {
             return Ok(());
         }
-        let culprit = culprit(&session.caller);
+        let culprit = culprit(&session.caller, &self.authority);
         match self.offend(now, &culprit, Offence::RateLimited) {
             Some(until) => Err(Fault::Banned(until.since(now.mono))),
             None => Ok(()),
+        }
+    }
+
+    /// A service does not know the one who has just asked: a failed login, if the service logs users in.
+    #[cold]
+    pub(super) fn login_refused(&mut self, now: Now, key: ConnectionKey, asked: &Asked) {
+        let Some((_, service)) = asked.route else { return };
+        let is_login = asked.outcome.source == Source::Service && asked.caller.is_anonymous();
+        if !is_login || !self.settings.login_services.contains(&service) {
+            return;
+        }
+        let address = Subject::address(asked.caller.peer);
+        if let Some(until) = self.offend(now, &address, Offence::FailedLogin) {
+            self.fault(now, key, Fault::Banned(until.since(now.mono)));
         }
     }
 

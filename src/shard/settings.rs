@@ -1,5 +1,6 @@
 //! What a deployment chooses for each shard.
 
+use crate::base::ids::ServiceId;
 use crate::limit::Reserve;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ pub struct Settings {
     pub handshakes_max: usize,
     /// The part of the room for connections that is kept for clients with an access token.
     pub reserve: Reserve,
+    /// Services that log users in: what they refuse an anonymous session as UNAUTHENTICATED is a failed login.
+    pub login_services: Vec<ServiceId>,
     /// Memory for frames that have not arrived whole, over all connections, in bytes.
     pub partial_bytes_max: usize,
     /// Above this many unsent bytes a connection gets no more numbered frames, and control frames are left out.
@@ -31,6 +34,10 @@ pub struct Settings {
     pub linger: Duration,
     /// From a token's expiry on a live connection to its close.
     pub expiry_grace: Duration,
+    /// Bytes of all pushes that live, above which sessions keep none: what cannot be sent at once becomes a Gap.
+    pub push_bytes_soft: usize,
+    /// Whether a service confirms new sessions.
+    pub check: Option<CheckSettings>,
     /// Clients come back after a drain within this time, each at a moment of its own.
     pub reconnect_spread: Duration,
 }
@@ -41,6 +48,7 @@ impl Default for Settings {
             connections_max: 1_000_000,
             handshakes_max: 16 * 1024,
             reserve: Reserve::default(),
+            login_services: Vec::new(),
             partial_bytes_max: 64 * 1024 * 1024,
             output_bytes_high: 256 * 1024,
             owed_bytes_max: 512 * 1024 * 1024,
@@ -50,7 +58,24 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(20),
             linger: Duration::from_secs(2),
             expiry_grace: Duration::from_secs(60),
+            push_bytes_soft: 128 * 1024 * 1024,
+            check: None,
             reconnect_spread: Duration::from_secs(10),
         }
+    }
+}
+
+/// How new sessions of users are confirmed by a service, which the worker knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckSettings {
+    /// For its answer.
+    pub timeout: Duration,
+    /// What happens when there is none: the session opens, or it is refused for the moment.
+    pub fail_open: bool,
+}
+
+impl Default for CheckSettings {
+    fn default() -> Self {
+        CheckSettings { timeout: Duration::from_millis(500), fail_open: false }
     }
 }

@@ -1,7 +1,7 @@
 //! The limits of requests as one list of everything, without shards, shares and batches.
 
 use super::buckets::Naive;
-use crate::limit::{Asker, Limit, Settings};
+use crate::limit::{Asker, Limit, Settings, User};
 use moorgate_proto::time::Mono;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,7 +23,7 @@ impl Model {
 
     /// Every limit that this request meets, in the order in which they are looked at.
     pub(super) fn met(&mut self, now: Mono, session: usize, who: &Asker) -> (Vec<(Limit, Duration)>, Keys) {
-        let user = who.user_id.as_ref().map(|user| format!("{}/{user}", who.application));
+        let user = who.user.as_ref().map(User::to_string);
         let Settings { user: of_user, address, application, .. } = &self.settings;
         let kinds = [
             (Limit::Connection, Some(session.to_string()), self.settings.connection, None),

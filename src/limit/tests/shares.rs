@@ -4,7 +4,9 @@ use super::buckets::Naive;
 use super::model::{Keys, Model, kind};
 use super::{SECOND, noon, per_second};
 use crate::base::ids::RouteId;
-use crate::limit::{Asker, Charge, Limit, Limits, OwnerSettings, Refusal, Settings, ShardLimits, Standing};
+use crate::limit::{
+    Asker, Charge, Limit, Limits, OwnerSettings, Refusal, Settings, ShardLimits, Standing, User,
+};
 use moorgate_proto::time::Mono;
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -14,8 +16,9 @@ use std::time::Duration;
 const ROUTE: RouteId = RouteId(0);
 
 fn asker(application: &str, user_id: &str, last: u8) -> Asker {
-    let user_id = (!user_id.is_empty()).then(|| user_id.into());
-    Asker { application: application.into(), user_id, address: IpAddr::from([192, 0, 2, last]) }
+    let user = User { application: application.into(), user_id: user_id.into() };
+    let user = (!user_id.is_empty()).then_some(user);
+    Asker { application: application.into(), user, address: IpAddr::from([192, 0, 2, last]) }
 }
 
 fn alice() -> Asker {

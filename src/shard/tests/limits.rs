@@ -1,10 +1,13 @@
 //! Limits as clients meet them: who is refused what, for how long, and that nothing is kept of it.
 
 use super::*;
+use crate::auth::{ACCESS_TTL_DEFAULT, Application, Applications, Issuer};
 use crate::base::ids::RouteId;
 use crate::base::route_counts::{RouteCounts, Why};
 use crate::limit::{self, BanSettings, Bans, Limits, OwnerSettings, Rate, Reserve, Shared, SharedRoom};
+use crate::relay::Directive;
 use moorgate_proto::limits::FRAME_BYTES_OPENING;
+use moorgate_proto::proof::{ApplicationFacts, ApplicationKey};
 
 fn rate(count: u32, burst: u32) -> Option<Rate> {
     Rate::new(count, SECOND, burst)
@@ -175,7 +178,7 @@ fn too_many_frames_end_the_connection_whatever_is_in_them() {
     assert_eq!((world.count(Count::CloseLimited), world.count(Count::LimitedFrames)), (1, 1));
 }
 
-// spec: O-26
+// spec: O-29
 #[test]
 fn an_address_with_too_many_bad_tokens_is_banned_and_the_others_are_not() {
     let mut world = World::with(|parts| parts.limits = banning(3));
@@ -221,8 +224,117 @@ fn a_user_is_banned_for_what_it_does_and_its_address_is_not() {
     assert_eq!((error.reason(), error.reconnect.unwrap().after_ms), (Reason::Banned, 60_000));
     world.join_as(7, hello_of("alice"));
     world.join_as(7, nobody());
-    // The same id in another application is somebody else.
-    world.join_as(7, v1::Hello { application: "games".to_owned(), ..hello_of("mallory") });
+    // Whoever names another application is still the same: anybody can.
+    let (_, member) = world.greeted(9, v1::Hello { application: "games".to_owned(), ..hello_of("mallory") });
+    assert!(matches!(member, gateway_frame::Member::Error(error) if error.reason() == Reason::Banned));
+}
+
+/// A Hello with the proof that it is of this application.
+fn proved(application: &str, key: &ApplicationKey, hello: v1::Hello) -> v1::Hello {
+    let (time_ms, nonce) = (BEGIN_UNIX_MS, [9; 16]);
+    let facts = ApplicationFacts { application, device_id: "", time_ms, nonce: &nonce };
+    let mac = facts.prove(key).to_vec().into();
+    let proof = v1::ApplicationProof { time_ms, mac, nonce: nonce.to_vec().into() };
+    v1::Hello { application: application.to_owned(), application_proof: Some(proof), ..hello }
+}
+
+#[test]
+fn where_applications_prove_themselves_a_user_is_one_of_each() {
+    let key = ApplicationKey::new(&[5; 16]).unwrap();
+    let known = ["im", "games"].map(|name| (name.to_owned(), Application::Known(key.clone())));
+    let mut world = World::with(|parts| {
+        parts.limits = banning(1);
+        let keys = KeyRing::new(vec![SigningKey::new("k", SECRET).unwrap()], None, None, 0).unwrap();
+        let applications = Applications::new(known.into());
+        parts.authority = Arc::new(Authority { applications, ..Authority::of_keys(keys) });
+    });
+    let forged = proved("im", &ApplicationKey::new(&[6; 16]).unwrap(), nobody());
+    let (_, member) = world.greeted(8, forged);
+    assert!(
+        matches!(member, gateway_frame::Member::Error(error) if error.reason() == Reason::ApplicationRefused)
+    );
+    assert_eq!(world.count(Count::OffencesProof), 1);
+    let (_, member) = world.greeted(8, v1::Hello { application: "old".to_owned(), ..nobody() });
+    assert!(matches!(member, gateway_frame::Member::Error(_)));
+    assert_eq!(
+        world.count(Count::OffencesProof),
+        1,
+        "of an unknown one nothing is believed or held against it"
+    );
+    for _ in 0..2 {
+        let client = world.join_as(7, proved("im", &key, hello_of("mallory")));
+        world.shard.received(world.now, client, &[0, 0, 0, 0]);
+        assert_eq!(world.error(client).0, Reason::FrameEmpty);
+    }
+    let (_, member) = world.greeted(7, proved("im", &key, hello_of("mallory")));
+    assert!(matches!(member, gateway_frame::Member::Error(error) if error.reason() == Reason::Banned));
+    world.join_as(7, proved("games", &key, hello_of("mallory")));
+}
+
+// spec: X-20
+#[test]
+fn an_address_that_tries_passwords_is_banned_on_its_open_connection() {
+    let mut world = World::with(|parts| {
+        parts.limits = banning(2);
+        parts.settings.login_services = vec![ServiceId(0)];
+    });
+    let (client, other) = (world.join_as(7, nobody()), world.join_as(7, hello()));
+    let refused =
+        Outcome { source: Source::Service, ..Outcome::refused(Code::Unauthenticated, Reason::Unspecified) };
+    let fail = |world: &mut World, client, up_seq| {
+        assert!(world.asks(client, up_seq).is_none());
+        let ticket = world.tickets()[0];
+        let mut batch = DeliveryBatch::default();
+        batch.deliveries.push(Delivery::Settled(Settled::bare(ticket, refused)));
+        world.shard.delivered(world.now, batch);
+        world.got(client)
+    };
+    for up_seq in 1..=9 {
+        assert_eq!(fail(&mut world, other, up_seq).len(), 1);
+    }
+    assert_eq!(world.count(Count::OffencesLogin), 0, "who is logged in does not log in");
+    assert_eq!([1, 2].map(|up_seq| fail(&mut world, client, up_seq).len()), [1, 1]);
+    let last = fail(&mut world, client, 3);
+    let members: Vec<_> = last.into_iter().filter_map(|frame| frame.member).collect();
+    let [gateway_frame::Member::Response(_), gateway_frame::Member::Error(error)] = &members[..] else {
+        panic!("{members:?}")
+    };
+    assert_eq!((error.reason(), world.count(Count::OffencesLogin)), (Reason::Banned, 3));
+    // Others of the address go on; nobody new comes.
+    assert_eq!(fail(&mut world, other, 10).len(), 1);
+    let late = world.accept_from(7);
+    assert_eq!(world.error(late).0, Reason::Banned);
+}
+
+#[test]
+fn who_logs_in_is_counted_as_a_user_from_then_on() {
+    let owner = OwnerSettings { rate: rate(1, 2), outstanding_max: None };
+    let settings = limit::Settings { user: owner, ..limit::Settings::unlimited() };
+    let (mut world, alice) = World::joined_with(|parts| {
+        parts.limits = limited(settings);
+        let key = SigningKey::new("k", SECRET).unwrap();
+        let issuer = Issuer {
+            key: key.clone(),
+            issuer: None,
+            audience: None,
+            ttl: ACCESS_TTL_DEFAULT,
+            ttl_max: ACCESS_TTL_DEFAULT,
+        };
+        let keys = KeyRing::new(vec![key], None, None, 0).unwrap();
+        parts.authority = Arc::new(Authority { issuer: Some(issuer), ..Authority::of_keys(keys) });
+    });
+    (1..=2).for_each(|up_seq| assert!(world.asks(alice, up_seq).is_none()));
+    world.tickets();
+    let client = world.join_as(7, nobody());
+    (1..=5).for_each(|up_seq| assert!(world.asks(client, up_seq).is_none(), "nobody is no user"));
+    let ticket = world.tickets()[4];
+    let login = Directive::Login { user_id: "alice".into(), roles: Vec::new().into(), ttl: SECOND * 60 };
+    let mut batch = DeliveryBatch::default();
+    let settled = Settled { directives: Some([login].into()), ..Settled::bare(ticket, ok()) };
+    batch.deliveries.push(Delivery::Settled(settled));
+    world.shard.delivered(world.now, batch);
+    world.got(client);
+    is_limited(&world.asks(client, 6).expect("she has used up her rate"), 1000);
 }
 
 // spec: X-20
@@ -289,7 +401,7 @@ fn connections_without_a_session_have_their_bound_and_give_it_back() {
     world.join_as(1, hello());
 }
 
-// spec: O-27
+// spec: O-30
 #[test]
 fn the_last_places_are_for_clients_with_a_token() {
     let reserve = Reserve { percent: 20 };
