@@ -315,6 +315,11 @@ impl Shard {
         self.owed_bytes
     }
 
+    /// Users, addresses and applications of whose limits this shard holds something.
+    pub fn limit_shares(&self) -> usize {
+        self.limits.shares()
+    }
+
     /// Groups with members here, and memberships.
     pub fn groups(&self) -> (usize, usize) {
         (self.groups.len(), self.groups.members())
