@@ -23,6 +23,9 @@ use std::time::Duration;
 /// Sessions at once, and requests within a turn.
 const LOADS: [(usize, usize); 4] = [(64, 1), (64, 32), (15_000, 32), (15_000, 256)];
 
+/// Between two requests: longer than the rates of the limits, so that nothing is refused.
+const STEP: Duration = Duration::from_micros(2);
+
 /// A shard full of clients, who take turns.
 pub(crate) struct House {
     pub(crate) shard: Shard,
@@ -31,8 +34,6 @@ pub(crate) struct House {
     requests: usize,
     frame: Vec<u8>,
     now: Now,
-    /// Between two requests.
-    step: Duration,
 }
 
 pub(crate) fn routes() -> RouteTable {
@@ -91,12 +92,10 @@ pub(crate) fn flush(shard: &mut Shard) -> usize {
 
 impl House {
     pub(crate) fn new(sessions: usize) -> House {
-        let (mut shard, hello) = (empty(), hello());
-        let clients = (0..sessions).map(|_| join(&mut shard, &hello)).collect();
-        House::warmed(shard, clients, Duration::ZERO)
+        House::with(sessions, Shared::unlimited())
     }
 
-    /// Every limit is on, and each client is another user from another address.
+    /// Every limit is on.
     fn limited(sessions: usize, burst: u32) -> House {
         let rate = Rate::new(1_000_000, Duration::from_secs(1), burst);
         let owner = OwnerSettings { rate, outstanding_max: Some(burst) };
@@ -110,21 +109,20 @@ impl House {
             ..limit::Settings::unlimited()
         };
         let requests = Arc::new(Limits::new(settings, 1, 1));
-        let mut shard = empty_with(Shared { requests, ..Shared::unlimited() });
+        House::with(sessions, Shared { requests, ..Shared::unlimited() })
+    }
+
+    /// Each client is another user from another address.
+    fn with(sessions: usize, limits: Shared) -> House {
+        let mut shard = empty_with(limits);
         let join = |number: usize| {
             let address = Ipv4Addr::from_bits(0x0a00_0000 + u32::try_from(number).unwrap());
             join_from(&mut shard, &hello_of(&format!("{number:016}")), address)
         };
         let clients = (0..sessions).map(join).collect();
-        // Slower than the rates: nothing is refused.
-        House::warmed(shard, clients, Duration::from_micros(2))
-    }
-
-    fn warmed(mut shard: Shard, clients: Vec<ConnectionKey>, step: Duration) -> House {
-        let sessions = clients.len();
         flush(&mut shard);
         assert_eq!(shard.sessions(), sessions);
-        let mut house = House { shard, clients, requests: 0, frame: Vec::new(), now: now(), step };
+        let mut house = House { shard, clients, requests: 0, frame: Vec::new(), now: now() };
         // Every session has made its queues, and the tables have grown: what follows is the steady path.
         (0..2 * sessions).for_each(|_| house.turn(1, &[]));
         house
@@ -144,7 +142,7 @@ impl House {
         let client = self.clients[self.requests % self.clients.len()];
         let earlier = (self.requests / self.clients.len()) as u64;
         self.requests += 1;
-        self.now.mono = self.now.mono + self.step;
+        self.now.mono = self.now.mono + STEP;
         self.frame.clear();
         let request = RequestView { command: 2, payload: &PAYLOAD, ..RequestView::default() };
         put_frame(&mut self.frame, Numbers { seq: earlier + 1, ack: earlier }, client::REQUEST, &request);

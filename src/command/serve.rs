@@ -89,7 +89,7 @@ fn print_what_next(gateway: &Gateway) {
          clients    {client}   commands 0x0001-0x00ff go to the echo service inside\n\
          operator   http://{admin}/readyz  /livez  /metrics\n\
          access     anonymous sessions, and tokens of the development secret\n\
-         limits     none per client address\n\
+         limits     no rates, no bans, no bound of connections per client address\n\
          \n\
          From another terminal:\n\
          \x20 cargo run --release -p moorgate-client --example echo -- {client}\n\

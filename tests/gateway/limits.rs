@@ -1,7 +1,8 @@
 //! Who may do how much: rates, outstanding requests, frames, accepting, bans, the reserve, over real sockets.
 
+use crate::child::Process;
 use crate::link::site_and_link;
-use crate::site::{Site, command, until};
+use crate::site::{Site, command, echo_service, text, until};
 use crate::token::{token, unsigned};
 use crate::wire::{RawClient, cancel, hello, hello_frame, ping, request};
 use moorgate::base::clock::Clock;
@@ -83,10 +84,10 @@ fn three_are_served(site: &Site, limit: &str, same: &mut [&mut RawClient], other
     for client in others {
         assert!(is_ok(&client.ask(1, command::OPEN, b"x")), "{limit}: others are served");
     }
-    let refused = site.metric(&format!("moorgate_limited_total{{limit=\"{limit}\"}}"));
-    assert_eq!(refused as usize, same.len(), "{limit}");
+    let refused = u64::try_from(same.len()).unwrap();
+    assert_eq!(site.metric(&format!("moorgate_limited_total{{limit=\"{limit}\"}}")), refused, "{limit}");
     let of_route = "moorgate_route_refused_total{route=\"0x0001-0x00ff\",why=\"rate\"}";
-    assert_eq!(site.metric(of_route) as usize, same.len());
+    assert_eq!(site.metric(of_route), refused);
 }
 
 // spec: U-22
@@ -319,7 +320,7 @@ fn a_thousand_bad_tokens_lead_to_a_ban_of_their_address_alone() {
     assert!((101..300).contains(&refused) && banned > 700, "{refused} refused, {banned} banned");
     let subject = Subject::address(IpAddr::from([127, 0, 0, 5]));
     let bans = site.gateway().bans().list(site.gateway().now());
-    assert_eq!(bans.iter().map(|ban| ban.subject.clone()).collect::<Vec<_>>(), [subject.clone()]);
+    assert!(bans.len() == 1 && bans[0].subject == subject, "{bans:?}");
     assert_eq!(site.metric("moorgate_bans"), 1);
     assert_eq!(site.metric("moorgate_bans_given_total"), 1);
     assert_eq!(site.metric("moorgate_connections_refused_total{why=\"banned\"}"), banned);
@@ -427,6 +428,40 @@ fn when_room_runs_out_clients_with_a_token_come_first() {
     clients.push(site.open());
     drop(clients);
     site.end();
+}
+
+// spec: O-30
+#[test]
+fn near_the_limit_of_descriptors_clients_with_a_token_come_first() {
+    let service = echo_service();
+    let process = Process::with_descriptors(&text(service.address(), "[limits]\nreserve = 25\n"), 64);
+    process.ready();
+    let open = |hello: &v1::Hello| {
+        let mut client = RawClient::connect(process.address);
+        client.try_send(&hello_frame(hello));
+        match client.member() {
+            Member::Welcome(_) => Some(client),
+            Member::Error(error) => {
+                assert_eq!(error.reason(), Reason::ConnectionLimit);
+                None
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut clients: Vec<RawClient> = std::iter::from_fn(|| open(&hello())).take(64).collect();
+    assert!((20..60).contains(&clients.len()), "{} clients", clients.len());
+    for number in 0..4 {
+        let user = format!("user-{number}");
+        clients.extend(open(&of_user(&user, "phone")));
+        assert!(open(&hello()).is_none(), "still not for anybody");
+    }
+    let last = clients.last_mut().unwrap();
+    assert!(is_ok(&last.ask(1, command::USER, b"x")));
+    assert_eq!(process.metric("moorgate_connections_refused_total{why=\"reserve\"}"), 5);
+    assert_eq!(process.metric("moorgate_connections_refused_total{why=\"descriptors\"}"), 0);
+    drop((clients, process));
+    service.stop();
+    service.join();
 }
 
 // spec: O-22

@@ -69,7 +69,7 @@ pub fn shared(dice: &mut Dice, settings: &Settings, shards: u16, plant: Option<P
 pub fn places(dice: &mut Dice, clients: usize, settings: shard::Settings) -> shard::Settings {
     let max = settings.connections_max;
     let percent = (max - clients) * 100 / max;
-    let reserve = Reserve { percent: dice.between(0, percent as u64) as u8 };
+    let reserve = Reserve { percent: if dice.chance(50) { percent as u8 } else { 0 } };
     shard::Settings { handshakes_max: dice.between(1, max as u64) as usize, reserve, ..settings }
 }
 
