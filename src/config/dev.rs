@@ -3,7 +3,7 @@
 use super::Settings;
 use crate::auth::{KeyRing, LEEWAY_DEFAULT, SigningKey};
 use crate::base::ids::ServiceId;
-use crate::reactor::{self, ListenerSettings};
+use crate::reactor::{self, ListenAt, ListenerSettings};
 use crate::routing::{RouteSettings, RouteTable, ServiceSettings, Span};
 use crate::telemetry::AccessTarget;
 use crate::{forward, session, shard};
@@ -54,7 +54,8 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         balance: crate::routing::Balance::default(),
         key: None,
     };
-    let listener = ListenerSettings { address: options.listen, accept: reactor::AcceptMode::default() };
+    let at = ListenAt::Address(options.listen);
+    let listener = ListenerSettings { at, accept: reactor::AcceptMode::default() };
     Ok(Settings {
         reactor: reactor::Settings {
             listeners: vec![listener],
@@ -75,7 +76,7 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         keys: Arc::new(keys),
         routes: Arc::new(routes),
         services: vec![echo],
-        admin: Some(options.admin),
+        admin: Some(ListenAt::Address(options.admin)),
         access_log: AccessTarget::Off,
         log_level: log::LevelFilter::Info,
     })

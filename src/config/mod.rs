@@ -2,6 +2,7 @@
 
 mod dev;
 mod file;
+mod listeners;
 mod report;
 mod secrets;
 mod section;
@@ -14,11 +15,10 @@ pub use file::{load, parse};
 pub use report::ConfigError;
 
 use crate::auth::KeyRing;
-use crate::reactor;
+use crate::reactor::{self, ListenAt};
 use crate::routing::{RouteTable, ServiceSettings};
 use crate::telemetry::AccessTarget;
 use crate::{forward, session, shard};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Everything that a gateway is started with.
@@ -38,8 +38,8 @@ pub struct Settings {
     pub routes: Arc<RouteTable>,
     /// The services, by their ids.
     pub services: Vec<ServiceSettings>,
-    /// The operator's address.
-    pub admin: Option<SocketAddr>,
+    /// Where the operator's pages are.
+    pub admin: Option<ListenAt>,
     /// The access log.
     pub access_log: AccessTarget,
     /// Diagnostics.

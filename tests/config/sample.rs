@@ -99,9 +99,11 @@ fn its_examples_are_good_too() {
     assert!(examples.len() >= 5, "{examples:?}");
     for line in examples {
         let example = line.strip_prefix("#? ").unwrap();
-        let replaced = match key_of(line, "#? ").unwrap() {
-            "secret_env" => "secret_file = \"access.secret\"",
-            "key_env" => "key_file = \"echo.key\"",
+        let replaced = match (key_of(line, "#? ").unwrap(), example) {
+            ("secret_env" | "secret_credential", _) => "secret_file = \"access.secret\"",
+            ("key_env" | "key_credential", _) => "key_file = \"echo.key\"",
+            (_, "socket_name = \"clients\"") => "address = \"0.0.0.0:7000\"",
+            (_, "socket_name = \"operator\"") => "address = \"127.0.0.1:7001\"",
             _ => "",
         };
         let text = SAMPLE.replacen(line, example, 1).replacen(replaced, "", 1);
