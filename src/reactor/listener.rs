@@ -72,10 +72,15 @@ pub fn adopt(inherited: Vec<TcpListener>, shards: u16) -> io::Result<(Vec<Vec<Li
     Ok((sockets, addresses))
 }
 
-/// The address of a client as everything above knows it: a socket for both families gives IPv4 clients addresses like
-/// `::ffff:10.0.0.1`.
+/// The address of a client as everything above knows it. An inherited socket may be for both families, and gives IPv4
+/// clients addresses like `::ffff:10.0.0.1`: all of them in one /64, which has the limit of one address.
 pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
-    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+    match peer {
+        SocketAddr::V6(v6) => {
+            v6.ip().to_ipv4_mapped().map_or(peer, |v4| SocketAddr::new(v4.into(), v6.port()))
+        }
+        SocketAddr::V4(_) => peer,
+    }
 }
 
 /// Binds one address for all shards: the sockets of each shard, and the address with its port.
@@ -174,7 +179,9 @@ mod tests {
         let plain: SocketAddr = "10.0.0.1:700".parse().unwrap();
         assert_eq!(canonical("[::ffff:10.0.0.1]:700".parse().unwrap()), plain);
         assert_eq!(canonical(plain), plain);
-        let v6 = "[2001:db8::1]:700".parse().unwrap();
-        assert_eq!(canonical(v6), v6);
+        for v6 in ["[2001:db8::1]:700", "[fe80::1%3]:700"] {
+            let v6: SocketAddr = v6.parse().unwrap();
+            assert_eq!(canonical(v6), v6);
+        }
     }
 }
