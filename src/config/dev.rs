@@ -5,7 +5,7 @@ use crate::auth::{
     ACCESS_TTL_DEFAULT, ACCESS_TTL_MAX_DEFAULT, Authority, Issuer, KeyRing, LEEWAY_DEFAULT, SigningKey,
 };
 use crate::base::ids::ServiceId;
-use crate::reactor::{self, ListenerSettings};
+use crate::reactor::{self, ListenAt, ListenerSettings};
 use crate::routing::{Grants, RouteSettings, RouteTable, ServiceSettings, Span};
 use crate::telemetry::AccessTarget;
 use crate::{forward, session, shard};
@@ -64,7 +64,8 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         grants: Grants::NONE,
         key: None,
     };
-    let listener = ListenerSettings { address: options.listen, accept: reactor::AcceptMode::default() };
+    let at = ListenAt::Address(options.listen);
+    let listener = ListenerSettings { at, accept: reactor::AcceptMode::default() };
     Ok(Settings {
         reactor: reactor::Settings {
             listeners: vec![listener],
@@ -86,7 +87,7 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         routes: Arc::new(routes),
         services: vec![echo],
         check_service: None,
-        admin: Some(options.admin),
+        admin: Some(ListenAt::Address(options.admin)),
         access_log: AccessTarget::Off,
         log_level: log::LevelFilter::Info,
     })

@@ -134,6 +134,20 @@ fn readyz_follows_the_links_and_livez_does_not() {
     site.end();
 }
 
+#[test]
+fn operations_of_web_pages_and_bad_ones_are_refused() {
+    let site = Site::start("");
+    let admin = site.gateway().admin_address().unwrap();
+    let mut client = site.client();
+    assert_eq!(http::post(admin, "/kick?user=alice", "Origin: http://localhost\r\n").0, 403);
+    let (status, body) = http::post(admin, "/kick?usr=alice", "");
+    assert_eq!((status, body.contains("`usr` is not known here; write user=U")), (400, true), "{body}");
+    assert_eq!(http::get(admin, "/kick?user=alice").0, 405);
+    client.request(command::OPEN, b"still here", PATIENCE).unwrap();
+    client.bye().unwrap();
+    site.end();
+}
+
 /// The `key=value` pairs of a line, values as they stand.
 fn pairs(line: &str) -> HashMap<&str, String> {
     let mut pairs = HashMap::new();

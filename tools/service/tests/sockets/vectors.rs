@@ -72,7 +72,7 @@ fn pushes_and_verdicts_are_those_of_the_vectors() {
     };
     for (result, targets) in [
         ("push-result", [TargetState::Queued, TargetState::Offline]),
-        ("push-result-unimplemented", [TargetState::Refused; 2]),
+        ("push-result-not-granted", [TargetState::Refused; 2]),
     ] {
         let pending = pusher.send(greeting()).unwrap();
         says(&mut gateway, "service-push-users");
