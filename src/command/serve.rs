@@ -60,19 +60,29 @@ fn environment(name: &str) -> Option<String> {
 
 #[cfg(feature = "dev")]
 fn serve_dev(options: &Options, inherited: Inherited) -> Result<(), Failure> {
-    use moorgate_demo::{echo, token};
-    let echo = echo::listen(SocketAddr::from(([127, 0, 0, 1], 0))).map_err(failed)?;
+    use moorgate_demo::{accounts, chat, echo, token};
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    let echo = echo::listen(any_port).map_err(failed)?;
+    let accounts = accounts::listen(any_port, None).map_err(failed)?;
+    let chat = chat::listen(any_port, None).map_err(failed)?;
     let settings = config::dev(&config::DevOptions {
         listen: options.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7000))),
         admin: options.admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7001))),
-        echo: echo.address(),
+        services: config::DevServices {
+            echo: echo.address(),
+            accounts: accounts.address(),
+            chat: chat.address(),
+        },
         key_id: token::DEV_KEY_ID,
         secret: token::DEV_SECRET,
     })
     .map_err(failed)?;
-    let echo = echo.spawn().map_err(failed)?;
+    let mut services = Vec::new();
+    for listening in [echo, accounts, chat] {
+        services.push(listening.spawn().map_err(failed)?);
+    }
     let result = serve(settings, inherited, print_what_next);
-    echo.stop();
+    services.iter().for_each(|service| service.stop());
     result
 }
 
@@ -88,9 +98,12 @@ fn print_what_next(gateway: &Gateway) {
     say(&format!(
         "moorgate --dev: for trying out, on this machine only\n\
          \n\
-         clients    {client}   commands 0x0001-0x00ff go to the echo service inside\n\
+         clients    {client}\n\
+         services   echo       0x0001-0x00ff   answers what it is sent\n\
+         \x20          accounts   0x0200-0x0202   register, log in, log out; in memory\n\
+         \x20          chat       0x0210-0x0214   send to users and groups, join, leave, who is there\n\
          operator   http://{admin}/readyz  /livez  /metrics\n\
-         access     anonymous sessions, and tokens of the development secret\n\
+         access     anonymous sessions, users who register, and tokens of the development secret\n\
          limits     none per client address\n\
          \n\
          From another terminal:\n\

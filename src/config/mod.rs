@@ -11,7 +11,7 @@ mod services;
 mod text;
 mod validate;
 
-pub use dev::{DevOptions, dev};
+pub use dev::{DevOptions, DevServices, dev};
 pub use file::{load, parse};
 pub use report::ConfigError;
 

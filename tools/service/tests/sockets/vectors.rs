@@ -49,7 +49,7 @@ fn replies_are_those_of_the_vectors() {
     says(&mut gateway, "reply-directives");
 }
 
-// spec: E-6, L-49, L-50, L-53, L-54, L-63
+// spec: E-6, L-49, L-50, L-53, L-54, L-59, L-63
 #[test]
 fn pushes_and_verdicts_are_those_of_the_vectors() {
     let (sender, receipts) = channel();
