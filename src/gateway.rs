@@ -1,6 +1,9 @@
 //! Assembles the parts, starts the threads, drains them, joins them.
 
+mod operate;
+
 use crate::admin::{Admin, OperateError, Operation, Outcome, Pages};
+use crate::auth::Authority;
 use crate::base::bell::Ring;
 use crate::base::clock::Clock;
 use crate::base::counters::{Cells, Count, Totals};
@@ -24,8 +27,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 /// A loop that has not turned for this long is stuck.
@@ -117,11 +120,19 @@ struct State {
     clock: Clock,
     /// Of every shard, then of every worker, as `cells`.
     pulses: Vec<Arc<Pulse>>,
+    authority: Arc<Authority>,
+    /// Set once the threads can be told something.
+    directory: OnceLock<Arc<Directory>>,
 }
 
 impl State {
     fn totals(&self) -> Totals {
         Totals::of(self.cells.iter().map(Arc::as_ref))
+    }
+
+    /// Something that the directory knows.
+    fn here(&self, what: impl FnOnce(&Directory) -> usize) -> u64 {
+        self.directory.get().map_or(0, |directory| what(directory) as u64)
     }
 
     fn links(&self, service: usize) -> u64 {
@@ -184,6 +195,8 @@ impl Pages for State {
                 between(Count::ConnectionsAccepted, Count::ConnectionsClosed),
             ),
             gauge("moorgate_sessions", "Sessions now.", between(Count::SessionsOpened, Count::SessionsEnded)),
+            gauge("moorgate_users", "Users with a session now.", self.here(Directory::users)),
+            gauge("moorgate_groups", "Groups with members now.", self.here(Directory::groups)),
             gauge(
                 "moorgate_requests_outstanding",
                 "Requests admitted and not answered.",
@@ -199,8 +212,8 @@ impl Pages for State {
         render(&totals, &gauges)
     }
 
-    fn operate(&self, _: Operation) -> Result<Outcome, OperateError> {
-        Err(OperateError::NotSupported)
+    fn operate(&self, operation: Operation) -> Result<Outcome, OperateError> {
+        self.carry_out(operation)
     }
 }
 
@@ -215,7 +228,6 @@ pub struct Gateway {
     drain_timeout: std::time::Duration,
     /// One for all links, so that a service knows which of them lead to the same gateway.
     boot_id: u64,
-    directory: Option<Arc<Directory>>,
 }
 
 /// Both ends of what joins the threads, before they are taken apart.
@@ -276,6 +288,8 @@ impl Gateway {
             draining: AtomicBool::new(false),
             clock: Clock::start(),
             pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
+            authority: settings.authority.clone(),
+            directory: OnceLock::new(),
         });
         let names = Names {
             services: state.services.clone(),
@@ -293,7 +307,6 @@ impl Gateway {
             workers: Vec::new(),
             drain_timeout: settings.reactor.drain_timeout,
             boot_id: random_u64()?,
-            directory: None,
         };
         if let Err(error) = gateway.start_threads(&settings, listeners) {
             gateway.stop();
@@ -347,7 +360,8 @@ impl Gateway {
             recent: Arc::new(settings.services.iter().map(|_| RecentPushes::default()).collect()),
             pushes: PushGauge::default(),
         };
-        self.directory = Some(wiring.directory.clone());
+        // Threads are started once.
+        let _ = self.state.directory.set(wiring.directory.clone());
         let forwards: Vec<(Outbox<ForwardBatch>, Inbox<ForwardBatch>)> =
             worker_polls.iter().map(|(_, bell)| mailbox(MAILBOX, bell.clone())).collect();
         let shard_parts = shard_polls.into_iter().zip(listeners).zip(handed).zip(delivered);

@@ -81,7 +81,7 @@ pub struct Ban {
 pub enum Outcome {
     /// Of a kick or a revocation: so many sessions end. None is no error.
     Sessions(u64),
-    /// Of a ban, or the lifting of one: so many bans were made or lifted.
+    /// Of a ban, the lifting of one, or the revocation of one token: so many were made or lifted.
     Changed(u64),
     /// The bans. Whoever has very many gives the first of them, and counts all.
     Bans {
