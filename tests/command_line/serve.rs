@@ -2,15 +2,15 @@
 
 use crate::running::{PATIENCE, Running, page, page_until, ready};
 use crate::{Directory, done, refused, run};
-use moorgate_client::{Client, ClientError, Options};
+use moorgate_client::{Connection, ConnectionError, Options};
 use moorgate_service::{LinkKey, Reply, Service};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 
 const SECRET: &str = "correct-horse-battery-staple-and-some-more";
 
-fn echo(address: SocketAddr, token: &str) -> Result<(), ClientError> {
-    let mut client = Client::connect(address, Options::default(), token)?;
+fn echo(address: SocketAddr, token: &str) -> Result<(), ConnectionError> {
+    let mut client = Connection::connect(address, Options::default(), token)?;
     let answer = client.request(0x0001, b"hello", PATIENCE)?;
     assert_eq!((answer.code.name(), answer.payload.as_slice()), ("OK", &b"hello"[..]));
     client.bye()
@@ -29,7 +29,7 @@ fn dev_says_where_it_listens_serves_and_ends_on_sigterm() {
     ready(operator);
     echo(clients, "").unwrap();
     echo(clients, done(&["token", "issue", "--dev", "--user", "alice"]).trim()).unwrap();
-    assert!(matches!(echo(clients, "a.b.c"), Err(ClientError::Refused(_))));
+    assert!(matches!(echo(clients, "a.b.c"), Err(ConnectionError::Refused(_))));
     assert!(page(operator, "/metrics").contains("moorgate_"));
     gateway.signal("-TERM");
     let ended = gateway.ended();
@@ -61,7 +61,7 @@ fn a_second_signal_ends_it_at_once() {
     let mut gateway = Running::dev();
     let (clients, operator) = gateway.addresses();
     ready(operator);
-    let _stays = Client::connect(clients, Options::default(), "").unwrap();
+    let _stays = Connection::connect(clients, Options::default(), "").unwrap();
     gateway.signal("-TERM");
     gateway.err_until("draining; a second signal ends at once");
     gateway.signal("-TERM");
