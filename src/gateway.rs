@@ -1,19 +1,21 @@
 //! Assembles the parts, starts the threads, drains them, joins them.
 
 use crate::admin::{Admin, Pages};
+use crate::base::bell::Ring;
 use crate::base::clock::Clock;
 use crate::base::counters::{Cells, Count, Totals};
-use crate::base::ids::{ServiceId, ShardId};
+use crate::base::ids::{ServiceId, ShardId, WorkerId};
 use crate::base::mailbox::mailbox;
 use crate::base::pulse::Pulse;
 use crate::config::Settings;
+use crate::directory::{Directory, RecentPushes};
 use crate::forward::{self, Forwarder, Readiness};
 use crate::limit::AddressTable;
 use crate::reactor::{
     BindError, Handed, Inbox, Listener, Outbox, ShardCommand, ShardLoop, ShardParts, SocketOptions,
     WorkerCommand, WorkerLoop, WorkerParts, bind, poll_with_bell,
 };
-use crate::relay::{ForwardBatch, SettledBatch};
+use crate::relay::{DeliveryBatch, ForwardBatch, PushGauge, Receipt};
 use crate::shard::{self, Shard};
 use crate::telemetry::{AccessLog, AccessLogError, Gauge, Names, render};
 use moorgate_proto::status::Code;
@@ -185,6 +187,9 @@ pub struct Gateway {
     shards: Vec<(Outbox<ShardCommand>, JoinHandle<()>)>,
     workers: Vec<(Outbox<WorkerCommand>, JoinHandle<()>)>,
     drain_timeout: std::time::Duration,
+    /// One for all links, so that a service knows which of them lead to the same gateway.
+    boot_id: u64,
+    directory: Option<Arc<Directory>>,
 }
 
 /// Both ends of what joins the threads, before they are taken apart.
@@ -193,8 +198,15 @@ struct Wiring<'a> {
     clock: Clock,
     options: SocketOptions,
     hand_out: Vec<Outbox<Handed>>,
+    /// To every shard, from any worker.
+    deliveries: Vec<(ShardId, Outbox<DeliveryBatch>)>,
+    /// To every worker, from any shard.
+    receipts: Vec<Outbox<Vec<Receipt>>>,
     addresses: Option<Arc<AddressTable>>,
     cells: Vec<Arc<Cells>>,
+    directory: Arc<Directory>,
+    recent: Arc<Vec<RecentPushes>>,
+    pushes: PushGauge,
 }
 
 /// One shard's or worker's poll, and its mailboxes to be.
@@ -243,6 +255,8 @@ impl Gateway {
             shards: Vec::new(),
             workers: Vec::new(),
             drain_timeout: settings.reactor.drain_timeout,
+            boot_id: random_u64()?,
+            directory: None,
         };
         if let Err(error) = gateway.start_threads(&settings, listeners) {
             gateway.stop();
@@ -262,10 +276,22 @@ impl Gateway {
             |count: u16| (0..count).map(|_| poll_with_bell()).collect::<io::Result<Vec<PollAndBell>>>();
         let (shard_polls, worker_polls) = (polls(shards)?, polls(workers)?);
         let (mut hand_out, mut handed) = (Vec::new(), Vec::new());
-        for (_, bell) in &shard_polls {
+        let (mut deliveries, mut delivered) = (Vec::new(), Vec::new());
+        let mut doors: Vec<(Arc<dyn Ring>, u64)> = Vec::new();
+        for (id, (_, bell)) in (0u16..).zip(&shard_polls) {
             let (outbox, inbox) = mailbox(MAILBOX, bell.clone());
             hand_out.push(outbox);
             handed.push(inbox);
+            let (outbox, inbox) = mailbox(MAILBOX, bell.clone());
+            deliveries.push((ShardId(id), outbox));
+            delivered.push(inbox);
+            doors.push((bell.clone(), random_u64()?));
+        }
+        let (mut receipts, mut receipted) = (Vec::new(), Vec::new());
+        for (_, bell) in &worker_polls {
+            let (outbox, inbox) = mailbox(MAILBOX, bell.clone());
+            receipts.push(outbox);
+            receipted.push(inbox);
         }
         let per_address = settings.reactor.connections_per_address;
         let wiring = Wiring {
@@ -276,27 +302,27 @@ impl Gateway {
                 user_timeout: settings.reactor.user_timeout,
             },
             hand_out,
+            deliveries,
+            receipts,
             addresses: per_address.map(|max| Arc::new(AddressTable::new(max))),
             cells: self.state.cells.clone(),
+            directory: Arc::new(Directory::new(doors)),
+            recent: Arc::new(settings.services.iter().map(|_| RecentPushes::default()).collect()),
+            pushes: PushGauge::default(),
         };
+        self.directory = Some(wiring.directory.clone());
         let forwards: Vec<(Outbox<ForwardBatch>, Inbox<ForwardBatch>)> =
             worker_polls.iter().map(|(_, bell)| mailbox(MAILBOX, bell.clone())).collect();
-        let mut settled: Vec<Vec<(ShardId, Outbox<SettledBatch>)>> =
-            (0..workers).map(|_| Vec::new()).collect();
-        let shard_parts = shard_polls.into_iter().zip(listeners).zip(handed);
-        for (id, (((poll, bell), listeners), handed)) in (0u16..).zip(shard_parts) {
+        let shard_parts = shard_polls.into_iter().zip(listeners).zip(handed).zip(delivered);
+        for (id, (((poll_and_bell, listeners), handed), deliveries)) in (0u16..).zip(shard_parts) {
             let worker = usize::from(id % workers.max(1));
-            let (outbox, inbox) = mailbox(MAILBOX, bell.clone());
-            if let Some(settled) = settled.get_mut(worker) {
-                settled.push((ShardId(id), outbox));
-            }
             let Some((forwards, _)) = forwards.get(worker) else { continue };
-            let ends = ShardEnds { listeners, handed, settled: inbox, forwards: forwards.clone() };
-            self.start_shard(&wiring, ShardId(id), (poll, bell), ends)?;
+            let ends = ShardEnds { listeners, handed, deliveries, forwards: forwards.clone() };
+            self.start_shard(&wiring, ShardId(id), poll_and_bell, ends)?;
         }
-        let worker_ends = worker_polls.into_iter().zip(forwards).zip(settled);
-        for (id, ((poll_and_bell, (_, forwards)), settled)) in (0u16..).zip(worker_ends) {
-            self.start_worker(&wiring, id, poll_and_bell, (forwards, settled))?;
+        let worker_ends = worker_polls.into_iter().zip(forwards).zip(receipted);
+        for (id, ((poll_and_bell, (_, forwards)), receipts)) in (0u16..).zip(worker_ends) {
+            self.start_worker(&wiring, WorkerId(id), poll_and_bell, (forwards, receipts))?;
         }
         Ok(())
     }
@@ -316,7 +342,9 @@ impl Gateway {
             settings: settings.shard.clone(),
             session: settings.session.clone(),
             routes: settings.routes.clone(),
-            keys: settings.keys.clone(),
+            authority: settings.authority.clone(),
+            directory: wiring.directory.clone(),
+            pushes: wiring.pushes.clone(),
             cells: cells.clone(),
             seed: random_u64()?,
             access_log: self.access_log.is_some(),
@@ -330,7 +358,8 @@ impl Gateway {
             accepts_per_turn: settings.reactor.accepts_per_turn,
             options: wiring.options,
             forwards: ends.forwards,
-            settled: ends.settled,
+            deliveries: ends.deliveries,
+            receipts: wiring.receipts.clone(),
             commands: inbox,
             hand_out: wiring.hand_out.clone(),
             handed: ends.handed,
@@ -349,22 +378,28 @@ impl Gateway {
     fn start_worker(
         &mut self,
         wiring: &Wiring<'_>,
-        id: u16,
+        id: WorkerId,
         (poll, bell): PollAndBell,
-        (forwards, settled): (Inbox<ForwardBatch>, Vec<(ShardId, Outbox<SettledBatch>)>),
+        (forwards, receipts): (Inbox<ForwardBatch>, Inbox<Vec<Receipt>>),
     ) -> Result<(), GatewayError> {
         let settings = wiring.settings;
         let shards = settings.threads().0;
-        let cells = wiring.cells.get(usize::from(shards.saturating_add(id))).cloned().unwrap_or_default();
+        let cells = wiring.cells.get(usize::from(shards.saturating_add(id.0))).cloned().unwrap_or_default();
         let (commands, inbox) = mailbox(MAILBOX, bell.clone());
         let forwarder = Forwarder::new(forward::Parts {
+            id,
             settings: settings.forward.clone(),
-            boot_id: random_u64()?,
+            boot_id: self.boot_id,
             services: settings.services.clone(),
             routes: settings.routes.clone(),
             shards,
+            authority: settings.authority.clone(),
+            directory: wiring.directory.clone(),
+            recent: wiring.recent.clone(),
+            pushes: wiring.pushes.clone(),
+            check_service: settings.check_service,
             cells: cells.clone(),
-            readiness: self.state.readiness.get(usize::from(id)).cloned().unwrap_or_default(),
+            readiness: self.state.readiness.get(id.index()).cloned().unwrap_or_default(),
             seed: random_u64()?,
         });
         let parts = WorkerParts {
@@ -374,12 +409,18 @@ impl Gateway {
             clock: wiring.clock,
             options: wiring.options,
             forwards,
-            settled,
+            deliveries: wiring.deliveries.clone(),
+            receipts,
             commands: inbox,
             cells,
-            pulse: self.state.pulses.get(usize::from(shards.saturating_add(id))).cloned().unwrap_or_default(),
+            pulse: self
+                .state
+                .pulses
+                .get(usize::from(shards.saturating_add(id.0)))
+                .cloned()
+                .unwrap_or_default(),
         };
-        let thread = std::thread::Builder::new().name(format!("worker-{id}"));
+        let thread = std::thread::Builder::new().name(format!("worker-{}", id.0));
         let thread = thread.spawn(move || WorkerLoop::new(parts).run())?;
         self.workers.push((commands, thread));
         Ok(())
@@ -470,7 +511,7 @@ impl Gateway {
 struct ShardEnds {
     listeners: Vec<Listener>,
     handed: Inbox<Handed>,
-    settled: Inbox<SettledBatch>,
+    deliveries: Inbox<DeliveryBatch>,
     forwards: Outbox<ForwardBatch>,
 }
 

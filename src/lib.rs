@@ -10,6 +10,7 @@
 //! | [`limit`] | limits that all shards share |
 //! | [`routing`] | which service owns a command; which endpoint takes a call |
 //! | [`relay`] | what shards and workers say to each other |
+//! | [`directory`] | who is here: users, groups, orders to shards; shared by all threads |
 //! | [`session`] | one client's session: opening, the two numbered streams |
 //! | [`forward`] | one worker's calls and its links to services |
 //! | [`shard`] | all connections and sessions of one thread |
@@ -23,6 +24,7 @@ pub mod admin;
 pub mod auth;
 pub mod base;
 pub mod config;
+pub mod directory;
 pub mod forward;
 pub mod gateway;
 pub mod limit;

@@ -4,18 +4,16 @@ use crate::shard::routes;
 use crate::{PAYLOAD, now};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use moorgate::base::counters::Cells;
 use moorgate::base::ids::{RouteId, SessionId, SessionKey, ShardId, Ticket};
-use moorgate::forward::{Forwarder, LinkCommand, Parts, Readiness, Settings};
-use moorgate::relay::{Forward, ForwardBatch, SettledBatch};
-use moorgate::routing::{Balance, ServiceSettings};
+use moorgate::forward::{Forwarder, LinkCommand, Parts};
+use moorgate::relay::{DeliveryBatch, Forward, ForwardBatch};
+use moorgate::routing::{Balance, Grants, ServiceSettings};
 use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::member::{to_gateway, to_service};
 use moorgate_proto::envelope::{Envelope, Numbers};
 use moorgate_proto::v1;
 use moorgate_proto::view::{Body, CallView, ReplyView, RequestView};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Endpoints, and calls within a turn.
@@ -33,29 +31,21 @@ fn service(endpoints: usize) -> ServiceSettings {
         name: "chat".to_owned(),
         endpoints: (0..endpoints).map(address).collect(),
         balance: Balance::LeastOutstanding,
+        grants: Grants::NONE,
         key: None,
     }
 }
 
 impl Mill {
     pub(crate) fn new(endpoints: usize) -> Mill {
-        let mut forwarder = Forwarder::new(Parts {
-            settings: Settings::default(),
-            boot_id: 1,
-            services: vec![service(endpoints)],
-            routes: routes(),
-            shards: 1,
-            cells: Arc::new(Cells::default()),
-            readiness: Arc::new(Readiness::new(1)),
-            seed: 1,
-        });
+        let mut forwarder = Forwarder::new(Parts::alone(vec![service(endpoints)], routes()));
         let ack = v1::LinkHelloAck { version: 1, service: "chat".to_owned(), ..v1::LinkHelloAck::default() };
         let mut frame = Vec::new();
         put_frame(&mut frame, Numbers::NONE, to_gateway::HELLO_ACK, &ack);
         forwarder.start(now().mono);
         while let Some(LinkCommand::Dial(link, _)) = forwarder.next_command() {
             forwarder.connected(now().mono, link, [7; 32]);
-            forwarder.received(now().mono, link, &frame);
+            forwarder.received(now(), link, &frame);
         }
         let mut mill = Mill { forwarder, replies: Vec::new() };
         mill.serve();
@@ -77,15 +67,15 @@ impl Mill {
                 }
             }
             self.forwarder.sent(now().mono, link, written);
-            self.forwarder.received(now().mono, link, &self.replies);
+            self.forwarder.received(now(), link, &self.replies);
         }
     }
 
     /// One turn: calls out, replies in.
-    pub(crate) fn turn(&mut self, batch: &ForwardBatch) -> SettledBatch {
+    pub(crate) fn turn(&mut self, batch: &ForwardBatch) -> DeliveryBatch {
         self.forwarder.forward(now().mono, batch);
         self.serve();
-        self.forwarder.settled(ShardId(0)).unwrap()
+        self.forwarder.deliveries(ShardId(0)).unwrap()
     }
 }
 
@@ -114,6 +104,6 @@ fn call(bencher: Bencher<'_, '_>, (endpoints, turn): (usize, usize)) {
     let batch = batch(turn);
     bencher.counter(ItemsCount::new(turn)).bench_local(|| {
         let settled = mill.turn(black_box(&batch));
-        assert_eq!(settled.settled.len(), turn);
+        assert_eq!(settled.deliveries.len(), turn);
     });
 }

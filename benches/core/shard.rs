@@ -3,13 +3,11 @@
 use crate::{PAYLOAD, SECRET, UNIX_S, now};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use moorgate::auth::{KeyRing, SigningKey, mint};
-use moorgate::base::counters::Cells;
-use moorgate::base::ids::{ConnectionKey, ServiceId, ShardId};
-use moorgate::relay::{ForwardBatch, Outcome, Settled, SettledBatch};
+use moorgate::auth::{Authority, KeyRing, SigningKey, mint};
+use moorgate::base::ids::{ConnectionKey, ServiceId};
+use moorgate::relay::{Delivery, DeliveryBatch, ForwardBatch, Outcome, Settled};
 use moorgate::routing::{RouteSettings, RouteTable, Span};
-use moorgate::session;
-use moorgate::shard::{Parts, Settings, Shard};
+use moorgate::shard::{Parts, Shard};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::client;
@@ -17,7 +15,6 @@ use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Reason};
 use moorgate_proto::view::{Body, ReplyView, RequestView};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 /// Sessions at once, and requests within a turn.
 const LOADS: [(usize, usize); 4] = [(64, 1), (64, 32), (15_000, 32), (15_000, 256)];
@@ -31,23 +28,15 @@ pub(crate) struct House {
     frame: Vec<u8>,
 }
 
-pub(crate) fn routes() -> Arc<RouteTable> {
+pub(crate) fn routes() -> RouteTable {
     let route = RouteSettings::new(Span { first: 1, last: 99 }, ServiceId(0));
-    Arc::new(RouteTable::build(&[route]).unwrap())
+    RouteTable::build(&[route]).unwrap()
 }
 
 fn empty() -> Shard {
     let key = SigningKey::new("k", SECRET).unwrap();
-    Shard::new(Parts {
-        id: ShardId(0),
-        settings: Settings::default(),
-        session: session::Settings::default(),
-        routes: routes(),
-        keys: Arc::new(KeyRing::new(vec![key], None, None, 0).unwrap()),
-        cells: Arc::new(Cells::default()),
-        seed: 1,
-        access_log: false,
-    })
+    let authority = Authority::of_keys(KeyRing::new(vec![key], None, None, 0).unwrap());
+    Shard::new(Parts::alone(routes(), authority))
 }
 
 fn hello() -> Vec<u8> {
@@ -98,7 +87,7 @@ impl House {
         (0..requests).for_each(|_| self.request());
         let batch = self.shard.forwards().unwrap();
         assert_eq!(batch.forwards.len(), requests);
-        self.shard.settled(now(), &settled(&batch, reply));
+        self.shard.delivered(now(), settled(&batch, reply));
         flush(&mut self.shard);
     }
 
@@ -115,12 +104,13 @@ impl House {
 }
 
 /// A worker's answers, without a worker.
-fn settled(batch: &ForwardBatch, reply: &[u8]) -> SettledBatch {
-    let mut settled = SettledBatch::default();
+fn settled(batch: &ForwardBatch, reply: &[u8]) -> DeliveryBatch {
+    let mut settled = DeliveryBatch::default();
     for forward in &batch.forwards {
         let reply = settled.arena.put(reply);
         let outcome = Outcome::refused(Code::Ok, Reason::Unspecified);
-        settled.settled.push(Settled { ticket: forward.ticket, outcome, reply, endpoint: 1 });
+        let one = Settled { reply, endpoint: 1, ..Settled::bare(forward.ticket, outcome) };
+        settled.deliveries.push(Delivery::Settled(one));
     }
     settled
 }

@@ -17,7 +17,7 @@ fn request(bencher: Bencher<'_, '_>, (sessions, turn): (usize, usize)) {
         }
         let batch = house.shard.forwards().unwrap();
         let settled = mill.turn(&batch);
-        house.shard.settled(now(), &settled);
+        house.shard.delivered(now(), settled);
         assert_eq!(house.shard.outstanding(), 0);
         flush(&mut house.shard)
     });

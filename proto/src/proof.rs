@@ -1,4 +1,5 @@
-//! HMAC-SHA256 proofs: both ends of a link to a service show that they hold the service's key.
+//! HMAC-SHA256 proofs: both ends of a link to a service show that they hold the service's key, and a client that it
+//! holds its application's.
 //!
 //! The MAC covers a label for the direction and every identity, each written as a `u32` big-endian length and
 //! its bytes, so no two different sets of values give the same input.
@@ -94,16 +95,63 @@ impl LinkFacts<'_> {
     }
 }
 
-/// The input of an application's proof in Hello: application, device, time and nonce.
-pub fn application_proof_input(application: &str, device_id: &str, time_ms: u64, nonce: &[u8]) -> Vec<u8> {
-    let time = time_ms.to_be_bytes();
-    lengths_and_bytes(&[
-        b"moorgate application v1",
-        application.as_bytes(),
-        device_id.as_bytes(),
-        &time,
-        nonce,
-    ])
+/// Fewest bytes of the nonce in an application's proof.
+pub const APPLICATION_NONCE_BYTES: usize = 16;
+
+/// Shared by a deployment and one application that is let in.
+#[derive(Clone)]
+pub struct ApplicationKey(hmac::Key);
+
+impl ApplicationKey {
+    /// A key from at least 16 bytes of secret; `None` when there are fewer.
+    pub fn new(secret: &[u8]) -> Option<ApplicationKey> {
+        (secret.len() >= 16).then(|| ApplicationKey(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+    }
+}
+
+impl std::fmt::Debug for ApplicationKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApplicationKey(..)")
+    }
+}
+
+/// What the proof of an application in Hello covers.
+#[derive(Debug, Clone, Copy)]
+pub struct ApplicationFacts<'a> {
+    /// As Hello names it.
+    pub application: &'a str,
+    /// As Hello names it.
+    pub device_id: &'a str,
+    /// Unix time of the client, in milliseconds.
+    pub time_ms: u64,
+    /// Random, of at least [`APPLICATION_NONCE_BYTES`].
+    pub nonce: &'a [u8],
+}
+
+impl ApplicationFacts<'_> {
+    fn input(&self) -> Vec<u8> {
+        let time = self.time_ms.to_be_bytes();
+        lengths_and_bytes(&[
+            b"moorgate application v1",
+            self.application.as_bytes(),
+            self.device_id.as_bytes(),
+            &time,
+            self.nonce,
+        ])
+    }
+
+    /// The `mac` of the proof.
+    pub fn prove(&self, key: &ApplicationKey) -> [u8; PROOF_BYTES] {
+        let tag = hmac::sign(&key.0, &self.input());
+        let mut proof = [0; PROOF_BYTES];
+        proof.copy_from_slice(tag.as_ref());
+        proof
+    }
+
+    /// Whether `proof` is the one for these facts, in constant time.
+    pub fn verify(&self, key: &ApplicationKey, proof: &[u8]) -> bool {
+        hmac::verify(&key.0, &self.input(), proof).is_ok()
+    }
 }
 
 fn lengths_and_bytes(parts: &[&[u8]]) -> Vec<u8> {
@@ -147,10 +195,22 @@ mod tests {
         assert!(!facts().verify(&key, Prover::Service, b""));
     }
 
+    // spec: O-26
+    #[test]
+    fn an_application_s_proof_holds_for_its_facts_only() {
+        let key = ApplicationKey::new(b"0123456789abcdef").unwrap();
+        let facts = ApplicationFacts { application: "im", device_id: "phone", time_ms: 7, nonce: &[3; 16] };
+        let proof = facts.prove(&key);
+        assert!(facts.verify(&key, &proof));
+        assert!(!ApplicationFacts { application: "imp", device_id: "hone", ..facts }.verify(&key, &proof));
+        assert!(!ApplicationFacts { time_ms: 8, ..facts }.verify(&key, &proof));
+        assert!(!facts.verify(&ApplicationKey::new(b"another secret !").unwrap(), &proof));
+    }
+
     // spec: L-11
     #[test]
     fn short_secrets_are_refused_and_never_shown() {
-        assert!(LinkKey::new(b"short").is_none());
+        assert!(LinkKey::new(b"short").is_none() && ApplicationKey::new(b"short").is_none());
         assert_eq!(format!("{:?}", LinkKey::new(&[1; 16]).unwrap()), "LinkKey(..)");
     }
 }

@@ -28,6 +28,19 @@ impl<M: prost::Message> Body for M {
     }
 }
 
+/// A message that is encoded already, passed on as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoded<'a>(pub &'a [u8]);
+
+impl Body for Encoded<'_> {
+    fn body_len(&self) -> usize {
+        self.0.len()
+    }
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0);
+    }
+}
+
 macro_rules! view {
     ($(#[$meta:meta])* $name:ident { $($number:literal $field:ident: $type:ty,)* }) => {
         $(#[$meta])*

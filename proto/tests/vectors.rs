@@ -12,7 +12,7 @@ mod vector_file;
 use moorgate_proto::codec::{Assembler, FrameError, LENGTH_BYTES, put_bare_frame, put_frame};
 use moorgate_proto::envelope::{Envelope, member};
 use moorgate_proto::limits::{FRAME_BYTES_MAIN_LINK, FRAME_BYTES_OPENING};
-use moorgate_proto::proof::{LinkFacts, LinkKey, Prover, application_proof_input};
+use moorgate_proto::proof::{ApplicationFacts, ApplicationKey, LinkFacts, LinkKey, Prover};
 use moorgate_proto::v1;
 use moorgate_proto::view::{Body, CallView, PushView, ReplyView, RequestView, ResponseView};
 use prost::Message;
@@ -262,7 +262,11 @@ fn the_proof_of_an_application_holds() {
     let frame = body(&vector);
     let hello = v1::Hello::decode(Envelope::decode(&frame).unwrap().member.unwrap().1).unwrap();
     let proof = hello.application_proof.unwrap();
-    let input = application_proof_input(&hello.application, &hello.device_id, proof.time_ms, &proof.nonce);
-    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &vector.bytes("key"));
-    assert!(ring::hmac::verify(&key, &input, &proof.mac).is_ok());
+    let facts = ApplicationFacts {
+        application: &hello.application,
+        device_id: &hello.device_id,
+        time_ms: proof.time_ms,
+        nonce: &proof.nonce,
+    };
+    assert!(facts.verify(&ApplicationKey::new(&vector.bytes("key")).unwrap(), &proof.mac));
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 /// Most roles of one token.
-const ROLES_MAX: usize = 32;
+pub(super) const ROLES_MAX: usize = 32;
 
 /// What a good token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Claims {
     pub device: Option<String>,
     /// Until when, in seconds since the Unix epoch.
     pub expires_unix_s: u64,
+    /// When it was issued, in seconds since the Unix epoch; 0: it does not say.
+    pub issued_unix_s: u64,
     /// Names the token, for revocation.
     pub token_id: Option<String>,
 }
@@ -126,6 +128,7 @@ impl Payload<'_> {
             roles: self.roles,
             device: self.device,
             expires_unix_s: self.exp,
+            issued_unix_s: self.iat.unwrap_or(0),
             token_id: self.jti,
         })
     }

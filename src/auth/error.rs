@@ -28,6 +28,8 @@ pub enum TokenError {
     WrongAudience,
     /// A claim out of its bounds, by name.
     BadClaim(&'static str),
+    /// It was good once.
+    Revoked,
 }
 
 impl TokenError {
@@ -36,6 +38,7 @@ impl TokenError {
         let reason = match self {
             TokenError::Expired => Reason::TokenExpired,
             TokenError::NotYetValid => Reason::TokenNotYetValid,
+            TokenError::Revoked => Reason::TokenRevoked,
             TokenError::Malformed
             | TokenError::TooLong
             | TokenError::WrongAlgorithm
@@ -63,6 +66,7 @@ impl std::fmt::Display for TokenError {
             TokenError::NotYetValid => "the access token is from the future",
             TokenError::WrongIssuer => "the access token comes from another issuer",
             TokenError::WrongAudience => "the access token is meant for another audience",
+            TokenError::Revoked => "the access token was revoked",
             TokenError::BadClaim(claim) => {
                 return write!(f, "claim `{claim}` of the access token is out of bounds");
             }

@@ -8,7 +8,7 @@ use ring::hmac;
 use serde::Deserialize;
 
 /// Longer tokens are refused unread; a Hello has 4 KiB for everything.
-const TOKEN_BYTES_MAX: usize = 3 * 1024;
+pub(super) const TOKEN_BYTES_MAX: usize = 3 * 1024;
 
 #[derive(Deserialize)]
 struct Header<'a> {

@@ -52,6 +52,23 @@ impl Flag for AtomicBool {
     }
 }
 
+/// Whoever sleeps by a bell, whatever wakes them.
+pub trait Ring: Send + Sync {
+    /// After a push: wakes the sleeper if it may not see the push by itself.
+    fn ring(&self);
+}
+
+/// Nobody sleeps: a thread that does everything itself.
+impl Ring for () {
+    fn ring(&self) {}
+}
+
+impl<W: Wake, F: Flag + Send + Sync> Ring for Bell<W, F> {
+    fn ring(&self) {
+        Bell::ring(self);
+    }
+}
+
 /// One per sleeping thread, shared with all who send to it.
 #[derive(Debug)]
 pub struct Bell<W, F = AtomicBool> {

@@ -50,6 +50,9 @@ pub enum TicketTag {}
 /// Marks the keys of a worker's calls.
 #[derive(Debug)]
 pub enum CallTag {}
+/// Marks the keys of a worker's questions about sessions.
+#[derive(Debug)]
+pub enum CheckTag {}
 /// Marks the keys of a worker's links to endpoints.
 #[derive(Debug)]
 pub enum LinkTag {}
@@ -62,6 +65,8 @@ pub type SessionKey = Key<SessionTag>;
 pub type Ticket = Key<TicketTag>;
 /// A call in a worker's in-flight table.
 pub type CallKey = Key<CallTag>;
+/// A question of a worker about a session that is to open.
+pub type CheckKey = Key<CheckTag>;
 /// A worker's connection to an endpoint.
 pub type LinkKey = Key<LinkTag>;
 

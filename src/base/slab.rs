@@ -86,6 +86,13 @@ impl<Tag, T> GenSlab<Tag, T> {
         Key::new(index as u32, generation)
     }
 
+    /// The key that the next [`GenSlab::insert`] will give.
+    #[expect(clippy::cast_possible_truncation, reason = "callers bound the number of entries")]
+    pub fn next_key(&self) -> Key<Tag> {
+        let index = self.entries.vacant_key();
+        Key::new(index as u32, self.generations.get(index).copied().unwrap_or(1))
+    }
+
     fn is_current(&self, key: Key<Tag>) -> bool {
         self.generations.get(key.index()) == Some(&key.generation)
     }
@@ -152,7 +159,9 @@ mod tests {
         let old = slab.insert("old");
         assert_eq!(slab.get(Key::from_u64(0)), None, "0 is no key");
         assert_eq!(slab.remove(old), Some("old"));
+        let next = slab.next_key();
         let new = slab.insert("new");
+        assert_eq!(next, new);
         assert_eq!(old.index(), new.index());
         assert_eq!(slab.get(old), None);
         assert_eq!(slab.remove(old), None);

@@ -36,7 +36,7 @@ fn summary(path: &Path, settings: &Settings) -> String {
         Some(address) => line("operator", format!("http://{address}")),
         None => line("operator", "no pages".to_owned()),
     }
-    let keys: Vec<&str> = settings.keys.ids().collect();
+    let keys: Vec<&str> = settings.authority.keys.ids().collect();
     match keys.as_slice() {
         [] => line("keys", "none: only anonymous sessions are let in".to_owned()),
         keys => line("keys", keys.join(", ")),

@@ -105,7 +105,7 @@ fn serve(settings: Settings, started: impl FnOnce(&Gateway)) -> Result<(), Failu
     init_diagnostics(settings.log_level);
     // Before the threads: none of them is to die of a signal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
-    if settings.keys.ids().next().is_none() {
+    if settings.authority.keys.ids().next().is_none() {
         log::warn!("there is no key for access tokens: only anonymous sessions are let in");
     }
     let gateway = Gateway::start(settings).map_err(failed)?;

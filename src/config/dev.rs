@@ -1,10 +1,12 @@
 //! `serve --dev`: a gateway without a file, for one machine and nobody else.
 
 use super::Settings;
-use crate::auth::{KeyRing, LEEWAY_DEFAULT, SigningKey};
+use crate::auth::{
+    ACCESS_TTL_DEFAULT, ACCESS_TTL_MAX_DEFAULT, Authority, Issuer, KeyRing, LEEWAY_DEFAULT, SigningKey,
+};
 use crate::base::ids::ServiceId;
 use crate::reactor::{self, ListenerSettings};
-use crate::routing::{RouteSettings, RouteTable, ServiceSettings, Span};
+use crate::routing::{Grants, RouteSettings, RouteTable, ServiceSettings, Span};
 use crate::telemetry::AccessTarget;
 use crate::{forward, session, shard};
 use std::net::SocketAddr;
@@ -40,6 +42,13 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         }
     }
     let key = SigningKey::new(options.key_id, options.secret).map_err(|error| error.to_string())?;
+    let issuer = Issuer {
+        key: key.clone(),
+        issuer: None,
+        audience: None,
+        ttl: ACCESS_TTL_DEFAULT,
+        ttl_max: ACCESS_TTL_MAX_DEFAULT,
+    };
     let keys =
         KeyRing::new(vec![key], None, None, LEEWAY_DEFAULT.as_secs()).map_err(|error| error.to_string())?;
     let echo = RouteSettings {
@@ -52,6 +61,7 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         name: "echo".to_owned(),
         endpoints: vec![options.echo],
         balance: crate::routing::Balance::default(),
+        grants: Grants::NONE,
         key: None,
     };
     let listener = ListenerSettings { address: options.listen, accept: reactor::AcceptMode::default() };
@@ -72,9 +82,10 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
             waiting_bytes_max: 512 * 1024 * 1024,
             ..forward::Settings::default()
         },
-        keys: Arc::new(keys),
+        authority: Arc::new(Authority { issuer: Some(issuer), ..Authority::of_keys(keys) }),
         routes: Arc::new(routes),
         services: vec![echo],
+        check_service: None,
         admin: Some(options.admin),
         access_log: AccessTarget::Off,
         log_level: log::LevelFilter::Info,

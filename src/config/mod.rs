@@ -2,6 +2,7 @@
 
 mod dev;
 mod file;
+mod identity;
 mod report;
 mod secrets;
 mod section;
@@ -13,7 +14,8 @@ pub use dev::{DevOptions, dev};
 pub use file::{load, parse};
 pub use report::ConfigError;
 
-use crate::auth::KeyRing;
+use crate::auth::Authority;
+use crate::base::ids::ServiceId;
 use crate::reactor;
 use crate::routing::{RouteTable, ServiceSettings};
 use crate::telemetry::AccessTarget;
@@ -32,12 +34,14 @@ pub struct Settings {
     pub session: session::Settings,
     /// Each worker.
     pub forward: forward::Settings,
-    /// Signing keys of access tokens.
-    pub keys: Arc<KeyRing>,
+    /// Who is let in.
+    pub authority: Arc<Authority>,
     /// Who owns which command.
     pub routes: Arc<RouteTable>,
     /// The services, by their ids.
     pub services: Vec<ServiceSettings>,
+    /// Which of them confirms new sessions.
+    pub check_service: Option<ServiceId>,
     /// The operator's address.
     pub admin: Option<SocketAddr>,
     /// The access log.

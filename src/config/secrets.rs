@@ -1,18 +1,14 @@
 //! Secrets: from files and from the environment, never from the configuration itself. What they say appears in no
 //! error and in no log.
 
-use super::report::Report;
 use super::section::Section;
-use crate::auth::{KeyRing, LEEWAY_DEFAULT, SigningKey};
+use crate::auth::SigningKey;
 use moorgate_proto::limits::NAME_BYTES;
-use moorgate_proto::proof::LinkKey;
+use moorgate_proto::proof::{ApplicationKey, LinkKey};
 use std::path::Path;
-use std::time::Duration;
 
 /// How to make a secret.
 const MAKE: &str = "head -c 32 /dev/urandom | base64 > ";
-/// The most that clocks may differ.
-const LEEWAY_MAX: Duration = Duration::from_secs(3600);
 
 /// Where secrets come from.
 pub(super) struct Secrets<'a> {
@@ -96,6 +92,18 @@ impl Secrets<'_> {
         Some(Found { key, secret: secret?, remedy: format!("set {name} to a longer one") })
     }
 
+    /// The key of an application.
+    pub(super) fn application_key(&self, application: &mut Section<'_>) -> Option<ApplicationKey> {
+        let found = self.find(application, LINK, Some(""))?;
+        let key = ApplicationKey::new(&found.secret);
+        if key.is_none() {
+            let (bytes, remedy) = (found.secret.len(), &found.remedy);
+            application
+                .wrong(found.key, format!("the key has {bytes} bytes and needs at least 16; {remedy}"));
+        }
+        key
+    }
+
     /// The proof key of a service.
     pub(super) fn link_key(&self, service: &mut Section<'_>) -> Option<LinkKey> {
         const WITHOUT: &str = "without_proofs";
@@ -114,26 +122,8 @@ impl Secrets<'_> {
         key
     }
 
-    /// `[auth]`: everything that is asked of access tokens.
-    pub(super) fn key_ring(&self, mut auth: Section<'_>, report: &mut Report<'_>) -> KeyRing {
-        let (issuer, audience) = (auth.text("issuer"), auth.text("audience"));
-        let leeway = auth.time("leeway", Duration::ZERO..=LEEWAY_MAX, LEEWAY_DEFAULT);
-        let mut keys: Vec<SigningKey> = Vec::new();
-        for mut table in auth.tables("key") {
-            if let Some(key) = self.signing_key(&mut table) {
-                if keys.iter().any(|other| other.id() == key.id()) {
-                    table.wrong("id", format!("another key is called `{}` too; choose another id", key.id()));
-                } else {
-                    keys.push(key);
-                }
-            }
-            table.close(report);
-        }
-        auth.close(report);
-        KeyRing::new(keys, issuer, audience, leeway.as_secs()).unwrap_or_default()
-    }
-
-    fn signing_key(&self, table: &mut Section<'_>) -> Option<SigningKey> {
+    /// A key that signs access tokens.
+    pub(super) fn signing_key(&self, table: &mut Section<'_>) -> Option<SigningKey> {
         let read = |value: &_| super::section::string(value, "a text in quotes").map(str::to_owned);
         let id = table.required("id", "\"2026-01\"", read);
         if id.as_ref().is_some_and(|id| !(1..=NAME_BYTES).contains(&id.len())) {

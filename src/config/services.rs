@@ -5,7 +5,9 @@ use super::secrets::Secrets;
 use super::section::{Section, list, plain, string};
 use super::text;
 use crate::base::ids::ServiceId;
-use crate::routing::{Balance, Order, RouteSettings, RouteTable, RoutingError, ServiceSettings, Span};
+use crate::routing::{
+    Balance, Grants, Order, Right, RouteSettings, RouteTable, RoutingError, ServiceSettings, Span,
+};
 use moorgate_proto::limits::{FRAME_BYTES_CEILING, NAME_BYTES};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -89,9 +91,21 @@ fn service<'a>(mut section: Section<'a>, others: &[Declared<'a>], secrets: &Secr
     let balances = [("least_outstanding", Balance::LeastOutstanding), ("round_robin", Balance::RoundRobin)];
     let balance = section.choice("balance", &balances, Balance::default());
     let key = secrets.link_key(&mut section);
+    let grants = section.read("grants", grants).unwrap_or_default();
     let commands = section.read("commands", numbers);
-    let settings = name.clone().map(|name| ServiceSettings { name, endpoints, balance, key });
+    let settings = name.clone().map(|name| ServiceSettings { name, endpoints, balance, grants, key });
     Declared { section, name, commands, settings }
+}
+
+fn grants(value: &toml::de::DeValue<'_>) -> Result<Grants, String> {
+    let names: Vec<String> = Right::ALL.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    let right = format!("a list of {}", names.join(", "));
+    let read = |name: &str| {
+        let found = Right::ALL.iter().find(|(known, _)| *known == name);
+        found.map(|(_, right)| *right).ok_or_else(|| format!("`{name}` is not known; write {right}"))
+    };
+    let rights = list(value, &right, read)?;
+    Ok(rights.into_iter().fold(Grants::NONE, Grants::with))
 }
 
 fn check_endpoints(section: &mut Section<'_>, endpoints: &[SocketAddr]) {

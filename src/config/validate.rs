@@ -4,7 +4,7 @@ use super::report::{ConfigError, Report};
 use super::secrets::Secrets;
 use super::section::{Section, string};
 use super::services::services_and_routes;
-use super::{Settings, text};
+use super::{Settings, identity, text};
 use crate::reactor::{AcceptMode, ListenerSettings};
 use crate::telemetry::AccessTarget;
 use crate::{forward, reactor, session, shard};
@@ -24,6 +24,8 @@ const THREADS_MAX: u16 = 1024;
 const LINKS_MAX: u16 = 256;
 /// Requests in flight and unacknowledged frames of one session.
 const WINDOW_MAX: u32 = 65_536;
+/// Groups of one session.
+const GROUPS_MAX: usize = 65_536;
 const FRAMES: RangeInclusive<usize> = FRAME_BYTES_OPENING..=FRAME_BYTES_CEILING;
 /// Memory for one purpose; above the largest frame, below what any machine has.
 const MEMORY: RangeInclusive<usize> = FRAME_BYTES_OPENING..=1 << 40;
@@ -53,16 +55,32 @@ pub(super) fn validate(
     };
     let (listeners, admin) = addresses(&mut root, &mut report);
     let (access_log, log_level) = log(root.table("log"), secrets.directory, &mut report);
-    let keys = secrets.key_ring(root.table("auth"), &mut report);
+    let mistakes = report.count();
+    let authority = identity::authority(&mut root, secrets, &mut report);
     let (services, routes) = services_and_routes(&mut root, secrets, &mut report);
+    if report.count() == mistakes {
+        identity::check_logins(&authority, &services, &mut report);
+    }
+    let check = identity::session_check(&mut root, &services, &mut report);
+    let session = session_settings(&mut tables.session);
+    let forward = forward::Settings {
+        client_frame_bytes_max: session.frame_bytes_max,
+        ..forward_settings(&mut tables)
+    };
     let settings = Settings {
         reactor: reactor_settings(&mut tables, listeners),
-        shard: shard_settings(&mut tables),
-        session: session_settings(&mut tables.session),
-        forward: forward_settings(&mut tables),
-        keys: Arc::new(keys),
+        shard: shard::Settings {
+            check: check.as_ref().map(|(_, settings)| settings.clone()),
+            // What waits for clients that are slow is let go before new pushes are refused.
+            push_bytes_soft: forward.push_bytes_max / 2,
+            ..shard_settings(&mut tables)
+        },
+        forward,
+        session,
+        authority: Arc::new(authority),
         routes: Arc::new(routes),
         services,
+        check_service: check.map(|(service, _)| service),
         admin,
         access_log,
         log_level,
@@ -173,6 +191,7 @@ fn shard_settings(tables: &mut Tables<'_>) -> shard::Settings {
         linger: session.time("linger", TIMES, default.linger),
         expiry_grace: session.time("expiry_grace", TIMES, default.expiry_grace),
         reconnect_spread: gateway.time("reconnect_spread", TIMES, default.reconnect_spread),
+        ..default
     }
 }
 
@@ -182,6 +201,9 @@ fn session_settings(session: &mut Section<'_>) -> session::Settings {
         in_flight_max: session.number("in_flight", 1..=WINDOW_MAX, default.in_flight_max),
         window_max: session.number("window", 1..=WINDOW_MAX, default.window_max),
         frame_bytes_max: session.size("frame", FRAMES, default.frame_bytes_max),
+        pushes_max: session.number("pushes", 1..=WINDOW_MAX as usize, default.pushes_max),
+        push_bytes_max: session.size("push_bytes", MEMORY, default.push_bytes_max),
+        groups_max: session.number("groups", 0..=GROUPS_MAX, default.groups_max),
         heartbeat: session.time("heartbeat", TIMES, default.heartbeat),
         heartbeat_min: session.time("heartbeat_min", TIMES, default.heartbeat_min),
         heartbeat_max: session.time("heartbeat_max", TIMES, default.heartbeat_max),
@@ -190,7 +212,7 @@ fn session_settings(session: &mut Section<'_>) -> session::Settings {
 
 fn forward_settings(tables: &mut Tables<'_>) -> forward::Settings {
     let default = forward::Settings::default();
-    let Tables { gateway, links, .. } = tables;
+    let Tables { gateway, limits, links, .. } = tables;
     let id = gateway.text("id").unwrap_or(default.gateway_id);
     if !(1..=NAME_BYTES).contains(&id.len()) {
         gateway.wrong("id", format!("it has {} bytes; write 1 to {NAME_BYTES}", id.len()));
@@ -207,6 +229,10 @@ fn forward_settings(tables: &mut Tables<'_>) -> forward::Settings {
         output_bytes_max: links.size("unsent_output", OUTPUT, default.output_bytes_max),
         waiting_bytes_max: links.size("waiting_bytes", MEMORY, default.waiting_bytes_max),
         waiting_max: links.number("waiting", 1..=u32::MAX as usize, default.waiting_max),
+        pushes_max: links.number("pushes", 1..=u32::MAX, default.pushes_max),
+        deliveries_max: limits.number("push_deliveries", 1..=u32::MAX as usize, default.deliveries_max),
+        push_bytes_max: limits.size("push_memory", MEMORY, default.push_bytes_max),
+        client_frame_bytes_max: default.client_frame_bytes_max,
     }
 }
 

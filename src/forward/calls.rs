@@ -7,7 +7,7 @@ use super::{Call, CallState, Forwarder, Timer};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId, SessionId, ShardId, Ticket};
 use crate::base::wheel::Alarm;
-use crate::relay::{Forward, ForwardBatch, Outcome, Settled};
+use crate::relay::{Delivery, Directive, Forward, ForwardBatch, Outcome, Settled};
 use crate::routing::{Candidate, Order};
 use moorgate_proto::codec::{LENGTH_BYTES, frame_len, put_frame};
 use moorgate_proto::envelope::Numbers;
@@ -21,7 +21,7 @@ use moorgate_proto::view::{Body, CallView, RequestView};
 const LINE_SLACK: usize = 64;
 
 /// Why a call cannot be sent now.
-enum Unsendable {
+pub(super) enum Unsendable {
     /// No link is ready.
     NoLink,
     /// Every ready link is at its bound.
@@ -43,6 +43,9 @@ impl Forwarder {
         }
         for ticket in &batch.cancels {
             self.cancel(now, batch.shard, *ticket);
+        }
+        for check in &batch.checks {
+            self.check(now, batch.shard, check, batch.arena.read(&check.caller));
         }
         self.check_invariants();
     }
@@ -162,7 +165,7 @@ impl Forwarder {
         Ok(())
     }
 
-    fn choose(&mut self, service: ServiceId, line: Option<Line>) -> Result<LinkKey, Unsendable> {
+    pub(super) fn choose(&mut self, service: ServiceId, line: Option<Line>) -> Result<LinkKey, Unsendable> {
         let Some(entry) = self.services.get_mut(service.index()) else { return Err(Unsendable::NoLink) };
         let output_max = self.settings.output_bytes_max;
         let pinned = line
@@ -294,11 +297,23 @@ impl Forwarder {
 
     /// Hands a call's one outcome to its shard.
     pub(super) fn settle(&mut self, key: CallKey, outcome: Outcome, reply: &[u8], endpoint: u32) {
+        self.settle_directed(key, outcome, (reply, endpoint), None);
+    }
+
+    /// The same, with what the service asks beside.
+    pub(super) fn settle_directed(
+        &mut self,
+        key: CallKey,
+        outcome: Outcome,
+        (reply, endpoint): (&[u8], u32),
+        directives: Option<Box<[Directive]>>,
+    ) {
         let Some(call) = self.calls.get(key) else { return };
         let (shard, ticket) = (call.shard, call.ticket);
-        if let Some(batch) = self.settled.get_mut(shard.index()) {
+        if let Some(batch) = self.outbound.get_mut(shard.index()) {
             let reply = batch.arena.put(reply);
-            batch.settled.push(Settled { ticket, outcome, reply, endpoint });
+            let settled = Settled { ticket, outcome, reply, endpoint, directives };
+            batch.deliveries.push(Delivery::Settled(settled));
         }
         self.remember(shard, ticket, None);
     }

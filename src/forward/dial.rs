@@ -1,6 +1,6 @@
 //! Links come and go: dialled, dialled again after a delay, lost with what was on them.
 
-use super::link::{Link, LinkIdentity, State};
+use super::link::{Link, State};
 use super::{CallState, Forwarder, LinkCommand, Place, Timer};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId};
@@ -49,13 +49,7 @@ impl Forwarder {
         let deadline = now + self.settings.connect_timeout;
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(service) = self.services.get(link.place.service.index()) else { return };
-        let identity = LinkIdentity {
-            gateway_id: &self.settings.gateway_id,
-            boot_id: self.boot_id,
-            service: &service.settings.name,
-            key: service.settings.key.as_ref(),
-            frame_bytes_max: self.settings.frame_bytes_max,
-        };
+        let identity = service.identity(&self.settings, self.boot_id);
         link.hello(now, deadline, identity, nonce);
         self.list(key);
         self.arm_link(key, deadline);
@@ -83,6 +77,7 @@ impl Forwarder {
         self.say_lost(place, was_open, why);
         let number = self.endpoint(place).map_or(0, |endpoint| endpoint.number);
         self.settle_link(now, key, number);
+        self.unanswered_checks(key);
         self.settle_stranded(now, place.service);
         // What kept to this link is free to take another.
         self.send_waiting(now, place.service);

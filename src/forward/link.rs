@@ -16,7 +16,7 @@ use moorgate_proto::limits::FRAME_BYTES_CEILING;
 use moorgate_proto::proof::{LinkFacts, LinkKey, NONCE_BYTES, Prover};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, service_view};
-use moorgate_proto::view::Body;
+use moorgate_proto::view::{Body, Encoded};
 use std::time::Duration;
 
 /// Who dials: what the gateway says of itself on every link.
@@ -32,7 +32,13 @@ pub struct LinkIdentity<'a> {
     pub key: Option<&'a LinkKey>,
     /// The largest frame that is taken, in bytes.
     pub frame_bytes_max: usize,
+    /// Pushes that the service may have unanswered; 0: none is granted.
+    pub pushes_max: u32,
 }
+
+/// Answers to pings and pushes that may wait on a link, in bytes, above what calls may hold. A service has more than
+/// them to read only if it does not read.
+pub(super) const ANSWERS_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a HelloAck is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +110,11 @@ impl Link {
         self.state == State::Ready && self.is_up
     }
 
+    /// Whether its opening is over, and it is not yet lost.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Ready | State::Draining)
+    }
+
     /// Whether it can take one more now.
     pub(super) fn has_room(&self, output_bytes_max: usize) -> bool {
         self.is_ready()
@@ -113,6 +124,11 @@ impl Link {
 
     pub(super) fn put(&mut self, member: u32, body: &impl Body) {
         put_frame(&mut self.output.bytes, Numbers::NONE, member, body);
+    }
+
+    /// The same for a message that is encoded already.
+    pub(super) fn put_encoded(&mut self, member: u32, message: &[u8]) {
+        put_frame(&mut self.output.bytes, Numbers::NONE, member, &Encoded(message));
     }
 
     /// The connection stands: says Hello.
@@ -134,7 +150,7 @@ impl Link {
             nonce: nonce.to_vec().into(),
             purpose: v1::LinkPurpose::Main.into(),
             frame_bytes_max: u32::try_from(identity.frame_bytes_max).unwrap_or(u32::MAX),
-            pushes_max: 0,
+            pushes_max: identity.pushes_max,
         };
         self.put(to_service::HELLO, &hello);
     }

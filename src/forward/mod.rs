@@ -2,7 +2,7 @@
 //!
 //! | in | out |
 //! | --- | --- |
-//! | [`Forwarder::forward`]: a shard's batch | [`Forwarder::settled`]: settlements for a shard |
+//! | [`Forwarder::forward`]: a shard's batch; [`Forwarder::receipts`] | [`Forwarder::deliveries`]: settlements, pushes and more for a shard |
 //! | [`Forwarder::connected`], [`Forwarder::received`], [`Forwarder::link_lost`] | [`Forwarder::next_command`]: links to dial or close |
 //! | [`Forwarder::sent`], [`Forwarder::writable`] | [`Forwarder::next_flush`], [`Forwarder::unsent`]: what to write |
 //! | [`Forwarder::timers`] | [`Forwarder::next_deadline`] |
@@ -20,9 +20,12 @@
 //! call whose deadline has passed is never sent; a settlement says whether the service may have seen the call.
 
 mod calls;
+mod checks;
 mod dial;
+mod directives;
 mod link;
 mod order;
+mod pushes;
 mod replies;
 mod settings;
 #[cfg(test)]
@@ -32,14 +35,17 @@ mod timers;
 pub use link::LinkIdentity;
 pub use settings::Settings;
 
+use crate::auth::{Authority, KeyRing};
 use crate::base::counters::Cells;
 use crate::base::ids::{
-    CallKey, CallTag, LinkKey, LinkTag, RouteId, ServiceId, SessionId, SessionKey, ShardId, Ticket,
+    CallKey, CallTag, CheckKey, CheckTag, LinkKey, LinkTag, RouteId, ServiceId, SessionId, SessionKey,
+    ShardId, Ticket, WorkerId,
 };
 use crate::base::rng::Rng;
 use crate::base::slab::GenSlab;
 use crate::base::wheel::{Alarm, Wheel};
-use crate::relay::SettledBatch;
+use crate::directory::{Directory, RecentPushes};
+use crate::relay::{DeliveryBatch, PushGauge};
 use crate::routing::{Balancer, RouteTable, ServiceSettings};
 use link::Link;
 use moorgate_proto::time::Mono;
@@ -52,6 +58,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// What a worker is built from.
 #[derive(Debug, Clone)]
 pub struct Parts {
+    /// Which worker.
+    pub id: WorkerId,
     /// Its limits and times.
     pub settings: Settings,
     /// A number of its own for each start of the gateway.
@@ -60,14 +68,46 @@ pub struct Parts {
     pub services: Vec<ServiceSettings>,
     /// The routes of the configuration.
     pub routes: Arc<RouteTable>,
-    /// Number of shards that it serves may send to it, by their ids.
+    /// Number of shards: to each of them it may have something to say.
     pub shards: u16,
+    /// Which tokens are revoked.
+    pub authority: Arc<Authority>,
+    /// Who is here.
+    pub directory: Arc<Directory>,
+    /// Pushes of each service that were carried lately, by any worker.
+    pub recent: Arc<Vec<RecentPushes>>,
+    /// Bytes of all pushes that live.
+    pub pushes: PushGauge,
+    /// Who confirms new sessions.
+    pub check_service: Option<ServiceId>,
     /// Where it counts.
     pub cells: Arc<Cells>,
     /// What it tells the operator.
     pub readiness: Arc<Readiness>,
     /// For jitter.
     pub seed: u64,
+}
+
+impl Parts {
+    /// A worker by itself, with the defaults and one shard: for tests, benchmarks and simulations.
+    pub fn alone(services: Vec<ServiceSettings>, routes: RouteTable) -> Parts {
+        Parts {
+            id: WorkerId(0),
+            settings: Settings::default(),
+            boot_id: 1,
+            routes: Arc::new(routes),
+            shards: 1,
+            authority: Arc::new(Authority::of_keys(KeyRing::default())),
+            directory: Arc::new(Directory::unrung(1, 1)),
+            recent: Arc::new(services.iter().map(|_| RecentPushes::default()).collect()),
+            pushes: PushGauge::default(),
+            check_service: None,
+            cells: Arc::default(),
+            readiness: Arc::new(Readiness::new(services.len())),
+            seed: 1,
+            services,
+        }
+    }
 }
 
 /// How many links to each service are ready: written by one worker, read by the operator's page.
@@ -111,6 +151,8 @@ enum Timer {
     Call(u32),
     Link(LinkKey),
     Redial(Place),
+    /// Nobody waits for its answer any more.
+    Check(CheckKey),
 }
 
 /// Where a link belongs.
@@ -129,6 +171,20 @@ struct Service {
     /// Unsent calls of unordered routes, in the order of their arrival. Settled ones are skipped.
     waiting: VecDeque<CallKey>,
     orders: Orders,
+}
+
+impl Service {
+    /// What the gateway says of itself on a link to it.
+    fn identity<'a>(&'a self, settings: &'a Settings, boot_id: u64) -> LinkIdentity<'a> {
+        LinkIdentity {
+            gateway_id: &settings.gateway_id,
+            boot_id,
+            service: &self.settings.name,
+            key: self.settings.key.as_ref(),
+            frame_bytes_max: settings.frame_bytes_max,
+            pushes_max: if self.settings.grants.may_push() { settings.pushes_max } else { 0 },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -182,11 +238,17 @@ impl CallState {
 /// One worker's calls and links. See the module's page.
 #[derive(Debug)]
 pub struct Forwarder {
+    worker: WorkerId,
     settings: Settings,
     boot_id: u64,
     routes: Arc<RouteTable>,
     cells: Arc<Cells>,
     readiness: Arc<Readiness>,
+    authority: Arc<Authority>,
+    directory: Arc<Directory>,
+    recent: Arc<Vec<RecentPushes>>,
+    pushes: PushGauge,
+    check_service: Option<ServiceId>,
     rng: Rng,
     services: Vec<Service>,
     links: GenSlab<LinkTag, Link>,
@@ -200,7 +262,9 @@ pub struct Forwarder {
     /// For each shard, for each index of its tickets: the call.
     tickets: Vec<Vec<Option<CallKey>>>,
     wheel: Wheel<Timer>,
-    settled: Vec<SettledBatch>,
+    checks: GenSlab<CheckTag, checks::Asked>,
+    /// By shard.
+    outbound: Vec<DeliveryBatch>,
     flushes: Vec<LinkKey>,
     commands: VecDeque<LinkCommand>,
     /// Within `send_waiting`.
@@ -216,11 +280,17 @@ impl Forwarder {
         let services =
             parts.services.into_iter().map(|settings| service(settings, slots, &mut number)).collect();
         Forwarder {
+            worker: parts.id,
             settings: parts.settings,
             boot_id: parts.boot_id,
             routes: parts.routes,
             cells: parts.cells,
             readiness: parts.readiness,
+            authority: parts.authority,
+            directory: parts.directory,
+            recent: parts.recent,
+            pushes: parts.pushes,
+            check_service: parts.check_service,
             rng: Rng::new(parts.seed),
             services,
             links: GenSlab::default(),
@@ -230,7 +300,8 @@ impl Forwarder {
             alarms: Vec::new(),
             tickets: (0..parts.shards).map(|_| Vec::new()).collect(),
             wheel: Wheel::default(),
-            settled: (0..parts.shards).map(|_| SettledBatch::default()).collect(),
+            checks: GenSlab::default(),
+            outbound: (0..parts.shards).map(|_| DeliveryBatch::default()).collect(),
             flushes: Vec::new(),
             commands: VecDeque::new(),
             sending: false,
@@ -238,15 +309,20 @@ impl Forwarder {
         }
     }
 
-    /// The settlements for a shard since the last call; the reactor takes them when there is room in the mailbox.
-    pub fn settled(&mut self, shard: ShardId) -> Option<SettledBatch> {
-        let batch = self.settled.get_mut(shard.index())?;
-        (!batch.settled.is_empty()).then(|| batch.take())
+    /// What there is to tell a shard since the last call; the reactor takes it when there is room in the mailbox.
+    pub fn deliveries(&mut self, shard: ShardId) -> Option<DeliveryBatch> {
+        let batch = self.outbound.get_mut(shard.index())?;
+        (!batch.deliveries.is_empty()).then(|| batch.take())
     }
 
     /// Calls that are not settled, or whose late reply is still awaited.
     pub fn calls(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Questions about sessions that were asked and not answered.
+    pub fn checks(&self) -> usize {
+        self.checks.len()
     }
 
     /// Links at the moment, ready or not.

@@ -1,7 +1,8 @@
 //! What services say on their links.
 
-use super::link::{LinkIdentity, State};
+use super::link::{ANSWERS_BYTES_MAX, State};
 use super::{CallState, Forwarder};
+use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey};
 use crate::relay::Outcome;
@@ -17,10 +18,6 @@ use prost::Message;
 
 /// Why a link is closed after its service has said Drain, and its calls have their replies.
 pub(super) const DRAINED: &str = "the service drains";
-
-/// Answers to pings and pushes that may wait on a link, in bytes, above what calls may hold. A service has more than
-/// them to read only if it does not read.
-const ANSWERS_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a link is of no use any more.
 #[derive(Debug)]
@@ -64,7 +61,7 @@ impl From<EnvelopeError> for LinkFault {
 
 impl Forwarder {
     /// Bytes from a link's socket.
-    pub fn received(&mut self, now: Mono, key: LinkKey, bytes: &[u8]) {
+    pub fn received(&mut self, now: Now, key: LinkKey, bytes: &[u8]) {
         let Some(link) = self.links.get_mut(key) else { return };
         let mut assembler = std::mem::take(&mut link.assembler);
         let result = self.frames(now, key, &mut assembler, bytes);
@@ -77,14 +74,14 @@ impl Forwarder {
                 LinkFault::Told(_) => {}
                 _ => self.cells.count(Count::LinkGarbage),
             }
-            self.link_lost(now, key, &fault);
+            self.link_lost(now.mono, key, &fault);
         }
         self.check_invariants();
     }
 
     fn frames(
         &mut self,
-        now: Mono,
+        now: Now,
         key: LinkKey,
         assembler: &mut Assembler,
         mut bytes: &[u8],
@@ -96,7 +93,7 @@ impl Forwarder {
                 State::Ready | State::Draining => self.settings.frame_bytes_max,
             };
             let Some(frame) = assembler.next(&mut bytes, max)? else { return Ok(()) };
-            link.heard = now;
+            link.heard = now.mono;
             link.pinged = false;
             let state = link.state;
             let Some((member, body)) = Envelope::decode(frame)?.member else { continue };
@@ -106,7 +103,7 @@ impl Forwarder {
                     return Err(LinkFault::Told(error.message.chars().take(256).collect()));
                 }
                 (State::Opening { nonce, .. }, to_gateway::HELLO_ACK) => {
-                    self.hello_ack(now, key, &nonce, body)?
+                    self.hello_ack(now.mono, key, &nonce, body)?
                 }
                 (State::Ready | State::Draining, to_gateway::REPLY) => self.reply(now, key, body)?,
                 (State::Ready | State::Draining, _) => self.other(now, key, member, body)?,
@@ -122,13 +119,7 @@ impl Forwarder {
         let Some(link) = self.links.get_mut(key) else { return Ok(()) };
         let place = link.place;
         let Some(service) = self.services.get(place.service.index()) else { return Ok(()) };
-        let identity = LinkIdentity {
-            gateway_id: &self.settings.gateway_id,
-            boot_id: self.boot_id,
-            service: &service.settings.name,
-            key: service.settings.key.as_ref(),
-            frame_bytes_max: self.settings.frame_bytes_max,
-        };
+        let identity = service.identity(&self.settings, self.boot_id);
         link.acknowledged(&ack, identity, nonce).map_err(LinkFault::Refused)?;
         let heartbeat_due = link.deadline(self.settings.heartbeat);
         log::info!(
@@ -147,27 +138,32 @@ impl Forwarder {
         Ok(())
     }
 
-    fn reply(&mut self, now: Mono, link: LinkKey, body: &[u8]) -> Result<(), LinkFault> {
+    fn reply(&mut self, now: Now, link: LinkKey, body: &[u8]) -> Result<(), LinkFault> {
         let reply = ReplyView::decode(body).map_err(|_| LinkFault::Malformed(to_gateway::REPLY))?;
         let call = CallKey::from_u64(reply.call_id);
-        match self.calls.get(call).map(|call| &call.state) {
-            Some(CallState::Sent(sent_on)) if *sent_on == link => {
+        match self.calls.get(call).map(|call| (&call.state, call.service, call.shard)) {
+            Some((CallState::Sent(sent_on), service, shard)) if *sent_on == link => {
                 self.cells.count(Count::RepliesReceived);
-                self.cells.add(Count::DirectivesRefused, u64::from(reply.directives.0));
                 let endpoint = self.number_of(link);
-                self.settle(call, outcome(&reply), body, endpoint);
-                self.finish(now, call);
+                let directives = match reply.directives.0 {
+                    0 => None,
+                    _ => self.direct(now, service, shard, body),
+                };
+                self.settle_directed(call, outcome(&reply), (body, endpoint), directives);
+                self.finish(now.mono, call);
             }
-            Some(CallState::Abandoned(sent_on, _)) if *sent_on == link => {
+            Some((CallState::Abandoned(sent_on, _), ..)) if *sent_on == link => {
                 self.cells.count(Count::RepliesLate);
-                self.finish(now, call);
+                // The call was settled without them.
+                self.cells.add(Count::DirectivesStale, u64::from(reply.directives.0));
+                self.finish(now.mono, call);
             }
             _ => self.cells.count(Count::RepliesUnknown),
         }
         Ok(())
     }
 
-    fn other(&mut self, now: Mono, key: LinkKey, member: u32, body: &[u8]) -> Result<(), LinkFault> {
+    fn other(&mut self, now: Now, key: LinkKey, member: u32, body: &[u8]) -> Result<(), LinkFault> {
         let malformed = |_| LinkFault::Malformed(member);
         let Some(link) = self.links.get_mut(key) else { return Ok(()) };
         let was_ready = link.is_ready();
@@ -191,33 +187,31 @@ impl Forwarder {
                 link.state = State::Draining;
                 if link.outstanding == 0 {
                     self.ready_changed(key, was_ready);
-                    self.link_lost(now, key, &DRAINED);
+                    self.link_lost(now.mono, key, &DRAINED);
                     return Ok(());
                 }
             }
             to_gateway::PUSH => {
                 let push = v1::ServicePush::decode(body).map_err(malformed)?;
-                let result = v1::PushResult {
-                    push_id: push.push_id,
-                    status: Code::Unimplemented.to_wire(),
-                    reason: Reason::NotSupported.into(),
-                    message: "this gateway does not carry pushes".to_owned(),
-                    targets: Vec::new(),
-                };
-                link.put(to_service::PUSH_RESULT, &result);
-                self.cells.count(Count::PushesRefused);
+                self.pushed(now, key, push);
+                return Ok(());
+            }
+            to_gateway::SESSION_VERDICT => {
+                let verdict = v1::SessionVerdict::decode(body).map_err(malformed)?;
+                self.verdict(now, key, &verdict);
+                return Ok(());
             }
             to_gateway::HELLO_ACK => return Err(LinkFault::Unexpected(member)),
-            // Session verdicts and presence subscriptions ask for nothing; newer members are unknown.
+            // Presence subscriptions ask for nothing yet; newer members are unknown.
             _ => {}
         }
         self.list(key);
         self.ready_changed(key, was_ready);
         if was_ready {
-            self.settle_stranded(now, service);
+            self.settle_stranded(now.mono, service);
         }
         // It may have come up, or grant more than before.
-        self.send_waiting(now, service);
+        self.send_waiting(now.mono, service);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! What a deployment chooses for the links to its services.
 
+use moorgate_proto::limits::FRAME_BYTES_MAIN_LINK;
 use std::time::Duration;
 
 /// Limits and times of one worker.
@@ -27,6 +28,14 @@ pub struct Settings {
     pub waiting_max: usize,
     /// Bytes that these calls may hold, at one worker.
     pub waiting_bytes_max: usize,
+    /// Pushes that a service may have unanswered on one link.
+    pub pushes_max: u32,
+    /// Deliveries of pushes that may wait at one shard.
+    pub deliveries_max: usize,
+    /// Bytes of all pushes that live; above it pushes are refused.
+    pub push_bytes_max: usize,
+    /// The largest frame towards clients, in bytes: no push is larger.
+    pub client_frame_bytes_max: usize,
 }
 
 impl Default for Settings {
@@ -43,6 +52,10 @@ impl Default for Settings {
             output_bytes_max: 8 * 1024 * 1024,
             waiting_max: 16 * 1024,
             waiting_bytes_max: 64 * 1024 * 1024,
+            pushes_max: 1024,
+            deliveries_max: 1024 * 1024,
+            push_bytes_max: 256 * 1024 * 1024,
+            client_frame_bytes_max: FRAME_BYTES_MAIN_LINK,
         }
     }
 }

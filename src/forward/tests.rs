@@ -7,10 +7,11 @@ mod order;
 mod sizes;
 
 use super::{Forwarder, LinkCommand, Parts, Readiness, Settings};
+use crate::base::clock::Now;
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{LinkKey, RouteId, ServiceId, SessionId, SessionKey, ShardId, Ticket};
 use crate::relay::{Forward, ForwardBatch, Outcome};
-use crate::routing::{Balance, Order, RouteSettings, RouteTable, ServiceSettings, Span};
+use crate::routing::{Balance, Grants, Order, RouteSettings, RouteTable, ServiceSettings, Span};
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::proof::NONCE_BYTES;
 use moorgate_proto::status::Code;
@@ -28,6 +29,7 @@ const PLAIN: u32 = 1;
 const ORDERED: u32 = 2;
 const NONCE: [u8; NONCE_BYTES] = [7; NONCE_BYTES];
 const SHARD: ShardId = ShardId(0);
+const UNIX_MS: u64 = 1_800_000_000_000;
 
 /// A worker, its time, and what was heard on its links.
 struct World {
@@ -58,18 +60,11 @@ impl World {
             name: "chat".to_owned(),
             endpoints: (1..=endpoints).map(|at| SocketAddr::from(([192, 0, 2, at], 7100))).collect(),
             balance: Balance::LeastOutstanding,
+            grants: Grants::NONE,
             key: None,
         };
-        let mut parts = Parts {
-            settings: Settings::default(),
-            boot_id: 9,
-            services: vec![service],
-            routes: Arc::new(RouteTable::build(&routes).unwrap()),
-            shards: 1,
-            cells: cells.clone(),
-            readiness: readiness.clone(),
-            seed: 1,
-        };
+        let parts = Parts::alone(vec![service], RouteTable::build(&routes).unwrap());
+        let mut parts = Parts { boot_id: 9, cells: cells.clone(), readiness: readiness.clone(), ..parts };
         change(&mut parts);
         let mut world = World {
             forwarder: Forwarder::new(parts),
@@ -124,7 +119,12 @@ impl World {
 
     /// The service sends a frame.
     fn say(&mut self, link: LinkKey, member: to_gateway::Member) {
-        self.forwarder.received(self.now, link, &frame(member));
+        self.hear(link, &frame(member));
+    }
+
+    fn hear(&mut self, link: LinkKey, bytes: &[u8]) {
+        let now = Now { mono: self.now, unix_ms: UNIX_MS };
+        self.forwarder.received(now, link, bytes);
     }
 
     fn reply(&mut self, link: LinkKey, call: &v1::Call, payload: &'static [u8]) {
@@ -220,8 +220,8 @@ impl World {
 
     /// What was settled since the last look.
     fn settled(&mut self) -> Vec<(Ticket, Outcome)> {
-        let batch = self.forwarder.settled(SHARD).unwrap_or_default();
-        batch.settled.iter().map(|settled| (settled.ticket, settled.outcome)).collect()
+        let batch = self.forwarder.deliveries(SHARD).unwrap_or_default();
+        batch.settled().map(|settled| (settled.ticket, settled.outcome)).collect()
     }
 
     /// Time passes, and every deadline in it is looked at when it comes.

@@ -31,6 +31,9 @@ impl Forwarder {
                         self.link_deadline(now, key);
                     }
                 }
+                Timer::Check(key) => {
+                    self.checks.remove(key);
+                }
                 Timer::Redial(place) => {
                     if self.slot_mut(place).is_some_and(|slot| slot.alarm.rings(due)) {
                         self.dial(now, place);

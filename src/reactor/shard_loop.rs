@@ -10,7 +10,7 @@ use crate::base::counters::{Cells, Count};
 use crate::base::ids::ConnectionKey;
 use crate::base::pulse::Pulse;
 use crate::limit::AddressTable;
-use crate::relay::{AccessRecord, ForwardBatch, SettledBatch};
+use crate::relay::{AccessRecord, DeliveryBatch, ForwardBatch, Receipt};
 use crate::session::Fault;
 use crate::shard::{End, Shard, farewell};
 use mio::Interest;
@@ -64,8 +64,10 @@ pub struct ShardParts {
     pub options: SocketOptions,
     /// To its worker.
     pub forwards: Outbox<ForwardBatch>,
-    /// From its worker.
-    pub settled: Inbox<SettledBatch>,
+    /// From all workers.
+    pub deliveries: Inbox<DeliveryBatch>,
+    /// To all workers, by their ids: what became of their pushes.
+    pub receipts: Vec<Outbox<Vec<Receipt>>>,
     /// From the gateway.
     pub commands: Inbox<ShardCommand>,
     /// Connections for every shard, in their order: of shared listeners.
@@ -104,6 +106,8 @@ pub struct ShardLoop {
     buffer: Box<[u8]>,
     /// A batch that did not fit into the worker's mailbox.
     held: Option<ForwardBatch>,
+    /// Receipts likewise, by worker.
+    held_receipts: Vec<Option<Vec<Receipt>>>,
     /// Given up for a moment when there are no others, to refuse a client politely.
     spare: Option<File>,
     next_shard: usize,
@@ -121,6 +125,7 @@ impl ShardLoop {
             parts.poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
         }
         Ok(ShardLoop {
+            held_receipts: parts.receipts.iter().map(|_| None).collect(),
             parts,
             sockets: Vec::new(),
             backlog: VecDeque::new(),
@@ -151,10 +156,12 @@ impl ShardLoop {
             self.parts.listeners.iter().any(|listener| listener.is_ready && listener.paused_until.is_none());
         let paused = self.parts.listeners.iter().filter_map(|listener| listener.paused_until);
         let deadline = self.parts.shard.next_deadline().into_iter().chain(paused).min();
-        let is_busy = !self.backlog.is_empty() || accepting;
-        let timeout = sleep_time(now, deadline, is_busy, self.held.is_some());
-        let ShardParts { poll, bell, settled, commands, handed, .. } = &mut self.parts;
-        let idle = || settled.is_empty() && commands.is_empty() && handed.is_empty();
+        let is_busy = !self.backlog.is_empty() || accepting || self.parts.shard.is_fanning_out();
+        let is_held = self.held.is_some() || self.held_receipts.iter().any(Option::is_some);
+        let timeout = sleep_time(now, deadline, is_busy, is_held);
+        let ShardParts { shard, poll, bell, deliveries, commands, handed, .. } = &mut self.parts;
+        let idle =
+            || deliveries.is_empty() && commands.is_empty() && handed.is_empty() && !shard.has_orders();
         bell.sleep(idle, |may_wait| wait(poll, events, if may_wait { timeout } else { Duration::ZERO }));
     }
 
@@ -175,6 +182,7 @@ impl ShardLoop {
         self.mail(now);
         self.parts.shard.timers(now);
         self.hand_over();
+        self.hand_receipts_over();
         self.flush(now);
         self.end();
         if let (Some(sender), Some(records)) = (&self.parts.access, self.parts.shard.take_access()) {
@@ -240,9 +248,11 @@ impl ShardLoop {
     }
 
     fn mail(&mut self, now: Now) {
-        while let Some(batch) = self.parts.settled.take() {
-            self.parts.shard.settled(now, &batch);
+        self.parts.shard.orders(now);
+        while let Some(batch) = self.parts.deliveries.take() {
+            self.parts.shard.delivered(now, batch);
         }
+        self.parts.shard.fan_out(now);
         while let Some(Handed { stream, peer }) = self.parts.handed.take() {
             self.adopt(now, stream, peer);
         }
@@ -264,6 +274,18 @@ impl ShardLoop {
                 return;
             }
             self.parts.forwards.ring();
+        }
+    }
+
+    fn hand_receipts_over(&mut self) {
+        let outboxes = self.parts.receipts.iter().zip(&mut self.held_receipts);
+        for (worker, (outbox, held)) in outboxes.enumerate() {
+            if let Some(receipts) = held.take().or_else(|| self.parts.shard.take_receipts(worker)) {
+                match outbox.post(receipts) {
+                    Ok(()) => outbox.ring(),
+                    Err(receipts) => *held = Some(receipts),
+                }
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use crate::base::counters::{Cells, Count};
 use crate::base::ids::{LinkKey, ShardId};
 use crate::base::pulse::Pulse;
 use crate::forward::{Forwarder, LinkCommand};
-use crate::relay::{ForwardBatch, SettledBatch};
+use crate::relay::{DeliveryBatch, ForwardBatch, Receipt};
 use mio::Interest;
 use mio::net::TcpStream;
 use moorgate_proto::proof::NONCE_BYTES;
@@ -39,8 +39,10 @@ pub struct WorkerParts {
     pub options: SocketOptions,
     /// From its shards.
     pub forwards: Inbox<ForwardBatch>,
-    /// To its shards.
-    pub settled: Vec<(ShardId, Outbox<SettledBatch>)>,
+    /// To all shards.
+    pub deliveries: Vec<(ShardId, Outbox<DeliveryBatch>)>,
+    /// From all shards: what became of pushes that were heard here.
+    pub receipts: Inbox<Vec<Receipt>>,
     /// From the gateway.
     pub commands: Inbox<WorkerCommand>,
     /// Where it counts.
@@ -64,8 +66,8 @@ pub struct WorkerLoop {
     sockets: Vec<Option<Socket>>,
     backlog: VecDeque<LinkKey>,
     buffer: Box<[u8]>,
-    /// Batches that did not fit into their shards' mailboxes, in the order of `settled`.
-    held: Vec<Option<SettledBatch>>,
+    /// Batches that did not fit into their shards' mailboxes, in the order of `deliveries`.
+    held: Vec<Option<DeliveryBatch>>,
     random: SystemRandom,
     stopped: bool,
 }
@@ -74,7 +76,7 @@ impl WorkerLoop {
     /// A loop that is ready to run.
     pub fn new(parts: WorkerParts) -> WorkerLoop {
         WorkerLoop {
-            held: parts.settled.iter().map(|_| None).collect(),
+            held: parts.deliveries.iter().map(|_| None).collect(),
             parts,
             sockets: Vec::new(),
             backlog: VecDeque::new(),
@@ -106,8 +108,8 @@ impl WorkerLoop {
         let deadline = self.parts.forwarder.next_deadline();
         let is_held = self.held.iter().any(Option::is_some);
         let timeout = sleep_time(now, deadline, !self.backlog.is_empty(), is_held);
-        let WorkerParts { poll, bell, forwards, commands, .. } = &mut self.parts;
-        let idle = || forwards.is_empty() && commands.is_empty();
+        let WorkerParts { poll, bell, forwards, receipts, commands, .. } = &mut self.parts;
+        let idle = || forwards.is_empty() && receipts.is_empty() && commands.is_empty();
         bell.sleep(idle, |may_wait| wait(poll, events, if may_wait { timeout } else { Duration::ZERO }));
     }
 
@@ -125,6 +127,9 @@ impl WorkerLoop {
         }
         while let Some(batch) = self.parts.forwards.take() {
             self.parts.forwarder.forward(now.mono, &batch);
+        }
+        while let Some(receipts) = self.parts.receipts.take() {
+            self.parts.forwarder.receipts(receipts);
         }
         while let Some(WorkerCommand::Stop) = self.parts.commands.take() {
             self.stopped = true;
@@ -188,7 +193,7 @@ impl WorkerLoop {
             match socket::read(&mut socket.stream, &mut self.buffer, socket.closing) {
                 Got::Bytes(count, more) => {
                     let bytes = self.buffer.get(..count).unwrap_or_default();
-                    self.parts.forwarder.received(now.mono, key, bytes);
+                    self.parts.forwarder.received(now, key, bytes);
                     if !more {
                         return;
                     }
@@ -205,8 +210,8 @@ impl WorkerLoop {
     }
 
     fn hand_over(&mut self) {
-        for ((shard, outbox), held) in self.parts.settled.iter().zip(&mut self.held) {
-            while let Some(batch) = held.take().or_else(|| self.parts.forwarder.settled(*shard)) {
+        for ((shard, outbox), held) in self.parts.deliveries.iter().zip(&mut self.held) {
+            while let Some(batch) = held.take().or_else(|| self.parts.forwarder.deliveries(*shard)) {
                 if let Err(batch) = outbox.post(batch) {
                     *held = Some(batch);
                     break;

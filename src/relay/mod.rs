@@ -2,17 +2,26 @@
 //!
 //! A batch owns one arena, into which every request or reply is copied once; its entries are small and refer
 //! into it. A shard never has more calls outstanding at its worker than its credit, so a worker always has
-//! room to hand the settlement back: exactly one [`Settled`] for every [`Forward`].
+//! room to hand the settlement back: exactly one [`Settled`] for every [`Forward`]. For pushes room is reserved in the
+//! directory before they are sent; what has none is refused there and then.
 
 mod access;
 mod arena;
 mod caller;
+mod check;
+mod directive;
+mod gauge;
 mod outcome;
+mod push;
 
 pub use access::AccessRecord;
 pub use arena::{Arena, Body};
 pub use caller::Caller;
+pub use check::{Check, Checked, Verdict};
+pub use directive::{Directive, MemberOrder, Membership};
+pub use gauge::Gauge;
 pub use outcome::Outcome;
+pub use push::{Audience, Push, PushGauge, PushOrder, PushRoom, Receipt, ReceiptTo};
 
 use crate::base::ids::{RouteId, SessionId, SessionKey, ShardId, Ticket};
 use moorgate_proto::time::Mono;
@@ -47,6 +56,8 @@ pub struct ForwardBatch {
     pub forwards: Vec<Forward>,
     /// Calls that their clients no longer want; they came before or are among `forwards`.
     pub cancels: Vec<Ticket>,
+    /// Sessions to be confirmed.
+    pub checks: Vec<Check>,
 }
 
 /// A batch begins with as much room as the last one took, up to this many bytes of bodies and as many entries as
@@ -62,13 +73,14 @@ impl ForwardBatch {
             arena: Arena::with_capacity(self.arena.len().min(ARENA_BYTES_AHEAD)),
             forwards: Vec::with_capacity(self.forwards.len().min(ENTRIES_AHEAD)),
             cancels: Vec::new(),
+            checks: Vec::new(),
         };
         std::mem::replace(self, next)
     }
 
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
-        self.forwards.is_empty() && self.cancels.is_empty()
+        self.forwards.is_empty() && self.cancels.is_empty() && self.checks.is_empty()
     }
 }
 
@@ -83,23 +95,54 @@ pub struct Settled {
     pub reply: Body,
     /// The endpoint that had it, as the access log names it; 0: none.
     pub endpoint: u32,
+    /// What the service asks about the session that called; to be done before the answer is delivered.
+    pub directives: Option<Box<[Directive]>>,
 }
 
-/// What a worker tells a shard in one turn.
+impl Settled {
+    /// An outcome without a reply.
+    pub fn bare(ticket: Ticket, outcome: Outcome) -> Settled {
+        Settled { ticket, outcome, reply: Body::EMPTY, endpoint: 0, directives: None }
+    }
+}
+
+/// One thing that a worker tells a shard.
+#[derive(Debug)]
+pub enum Delivery {
+    /// A call has ended.
+    Settled(Settled),
+    /// A push.
+    Push(PushOrder),
+    /// A group has one member more or less.
+    Member(MemberOrder),
+    /// A session is confirmed, or not.
+    Checked(Checked),
+}
+
+/// What a worker tells a shard in one turn, in the order in which the services said it: who joins a group gets what is
+/// pushed to it afterwards on the same link.
 #[derive(Debug, Default)]
-pub struct SettledBatch {
+pub struct DeliveryBatch {
     /// Holds the bodies.
     pub arena: Arena,
-    /// Settled calls.
-    pub settled: Vec<Settled>,
+    /// What there is to do.
+    pub deliveries: Vec<Delivery>,
 }
 
-impl SettledBatch {
+impl DeliveryBatch {
+    /// Calls that have ended.
+    pub fn settled(&self) -> impl Iterator<Item = &Settled> {
+        self.deliveries.iter().filter_map(|delivery| match delivery {
+            Delivery::Settled(settled) => Some(settled),
+            Delivery::Push(_) | Delivery::Member(_) | Delivery::Checked(_) => None,
+        })
+    }
+
     /// Takes what there is, and leaves a batch with room for about as much.
-    pub fn take(&mut self) -> SettledBatch {
-        let next = SettledBatch {
+    pub fn take(&mut self) -> DeliveryBatch {
+        let next = DeliveryBatch {
             arena: Arena::with_capacity(self.arena.len().min(ARENA_BYTES_AHEAD)),
-            settled: Vec::with_capacity(self.settled.len().min(ENTRIES_AHEAD)),
+            deliveries: Vec::with_capacity(self.deliveries.len().min(ENTRIES_AHEAD)),
         };
         std::mem::replace(self, next)
     }

@@ -1,6 +1,6 @@
 //! What is configured of a route and of a service.
 
-use super::{Balance, RoleMask};
+use super::{Balance, Grants, RoleMask};
 use crate::base::ids::{RouteId, ServiceId};
 use moorgate_proto::proof::LinkKey;
 use std::net::SocketAddr;
@@ -129,6 +129,8 @@ pub struct ServiceSettings {
     pub endpoints: Vec<SocketAddr>,
     /// How one of them is chosen.
     pub balance: Balance,
+    /// What it may ask of the gateway.
+    pub grants: Grants,
     /// Proves both ends of a link to each other; `None` only where the deployment says so.
     pub key: Option<LinkKey>,
 }

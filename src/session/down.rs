@@ -2,26 +2,37 @@
 //! client has acknowledged it.
 //!
 //! ```text
-//!   answer ─► waiting (no number; the output is full) ─┐
-//!      └────────────────────────────────────────────────┴─► output, as down_seq n ─► window ─► acknowledged: gone
+//!   answer ─► waiting (no number; the output or the window is full) ─┐
+//!      └──────────────────────────────────────────────────────────────┼─► output, as down_seq n ─► window ─► acknowledged: gone
+//!   push ───► push queue (no number; likewise, or another is before) ─┘
 //! ```
 //!
 //! A Response is never dropped: its slot was reserved when its request was admitted. Over the byte bound only the
-//! kept copy's payload goes, or that of a Response that waits, and it says so.
+//! kept copy's payload goes, or that of a Response that waits, and it says so. A Response may overtake pushes; pushes
+//! keep their order among themselves, and what is given up of them is a Gap in its place.
 
 use super::Fault;
+use super::push_queue::{Lost, Next, PushLimits, PushQueue};
+use super::window::{Kind, Window};
+use crate::relay::{Push, ReceiptTo};
 use moorgate_proto::codec::put_frame;
-use moorgate_proto::envelope::{Numbers, member::gateway::RESPONSE};
-use moorgate_proto::view::{Body, ResponseView};
+use moorgate_proto::envelope::Numbers;
+use moorgate_proto::envelope::member::gateway::{GAP, PUSH, RESPONSE};
+use moorgate_proto::time::Mono;
+use moorgate_proto::v1;
+use moorgate_proto::view::{Body, Encoded, ResponseView};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Bytes of sent frames kept for one session; of those beyond it the payloads are not kept.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of Responses that wait for room in the output: the default limits' requests in flight, each with the largest
 /// payload. Beyond it payloads go.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a frame needs beside its body: length, numbers, and the member's tag and length.
+const FRAME_HEAD_BYTES: usize = 64;
 
-/// Whether a Response may be held with its payload, as far as all sessions together go.
+/// Whether a frame may be held with its payload, as far as all sessions together go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
     /// It may.
@@ -41,34 +52,58 @@ pub enum Responded {
     WaitingBare,
 }
 
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// Numbered and written.
+    Written,
+    /// It waits for its turn.
+    Waiting,
+    /// It was given up: a Gap waits in its place.
+    GivenUp,
+}
+
+/// How a frame is sent.
+#[derive(Debug)]
+pub struct Sending<'a> {
+    /// The highest `up_seq` admitted: every frame acknowledges it.
+    pub admitted: u64,
+    /// Numbered frames that may be unacknowledged.
+    pub window_max: usize,
+    /// The connection's output; `None`: it is full.
+    pub out: Option<&'a mut Vec<u8>>,
+    /// Whether what is sent may be kept whole.
+    pub room: Room,
+}
+
 #[derive(Debug, Default)]
 struct Queues {
     /// Encoded Responses without a number, in the order of their answers.
     waiting: VecDeque<Box<[u8]>>,
     waiting_bytes: usize,
-    /// Lengths of the frames that are numbered and unacknowledged; the first has the number `acked + 1`.
-    window: VecDeque<u32>,
-    /// Those frames as they were written, one after the other: a ring, so that none needs an allocation.
-    frames: VecDeque<u8>,
+    pushes: PushQueue,
+    window: Window,
 }
 
 impl Queues {
     fn bytes(&self) -> usize {
-        self.waiting_bytes.saturating_add(self.frames.len())
+        self.waiting_bytes.saturating_add(self.window.bytes())
     }
 
-    /// Keeps a frame that was written, within the bound.
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.pushes.is_empty() && self.window.is_empty()
+    }
+
+    /// Keeps a Response that was written, within the bound.
     fn keep(&mut self, numbers: Numbers, frame: &[u8], response: &ResponseView<'_>, room: Room) {
-        let mut bare = Vec::new();
-        let over = self.frames.len().saturating_add(frame.len()) > KEPT_BYTES_MAX;
-        let kept = if over || room == Room::Bare {
+        let over = self.window.bytes().saturating_add(frame.len()) > KEPT_BYTES_MAX;
+        if over || room == Room::Bare {
+            let mut bare = Vec::new();
             put_frame(&mut bare, numbers, RESPONSE, &without_payload(response));
-            &bare
+            self.window.keep(Kind::Response, &bare);
         } else {
-            frame
-        };
-        self.window.push_back(u32::try_from(kept.len()).unwrap_or(u32::MAX));
-        self.frames.extend(kept);
+            self.window.keep(Kind::Response, frame);
+        }
     }
 }
 
@@ -81,18 +116,6 @@ pub struct Down {
     queues: Option<Box<Queues>>,
 }
 
-/// An encoded message, passed on as it is.
-struct Encoded<'a>(&'a [u8]);
-
-impl Body for Encoded<'_> {
-    fn body_len(&self) -> usize {
-        self.0.len()
-    }
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.0);
-    }
-}
-
 impl Down {
     /// The highest number given.
     pub fn sent(&self) -> u64 {
@@ -101,49 +124,49 @@ impl Down {
 
     /// Responses that the client has not acknowledged, sent or not.
     pub fn responses(&self) -> usize {
-        self.queues.as_ref().map_or(0, |queues| queues.waiting.len().saturating_add(queues.window.len()))
+        self.queues.as_ref().map_or(0, |it| it.waiting.len().saturating_add(it.window.responses()))
     }
 
-    /// Whether Responses wait for room in the output.
+    /// Numbered frames that the client has not acknowledged.
+    pub fn in_window(&self) -> usize {
+        self.queues.as_ref().map_or(0, |queues| queues.window.len())
+    }
+
+    /// Whether something waits for its number.
     pub fn is_waiting(&self) -> bool {
-        self.queues.as_ref().is_some_and(|queues| !queues.waiting.is_empty())
+        self.queues.as_ref().is_some_and(|queues| !queues.waiting.is_empty() || !queues.pushes.is_empty())
     }
 
-    /// Bytes kept.
+    /// Bytes kept, but for those of pushes, which are shared.
     pub fn kept_bytes(&self) -> usize {
         self.queues.as_ref().map_or(0, |queues| queues.bytes())
     }
 
-    /// Applies a cumulative acknowledgement; lower ones change nothing.
+    /// Applies a cumulative acknowledgement; lower ones change nothing. `taken` is told who wants to know of a push that
+    /// the client has taken.
     ///
     /// # Errors
     /// [`Fault::AckBeyondSent`] for a number that was never given.
-    pub fn acknowledge(&mut self, ack: u64) -> Result<(), Fault> {
+    pub fn acknowledge(&mut self, ack: u64, mut taken: impl FnMut(Arc<ReceiptTo>)) -> Result<(), Fault> {
         if ack > self.sent {
             return Err(Fault::AckBeyondSent { sent: self.sent, got: ack });
         }
         if let Some(queues) = &mut self.queues {
             while self.acked < ack {
                 self.acked = self.acked.saturating_add(1);
-                if let Some(len) = queues.window.pop_front() {
-                    queues.frames.drain(..queues.frames.len().min(len as usize));
-                }
+                queues.window.pop().into_iter().for_each(&mut taken);
             }
         }
         Ok(())
     }
 
-    /// Takes a Response. With `out` it is numbered, written and kept; without (the output is full) it waits.
-    pub fn respond(
-        &mut self,
-        response: &ResponseView<'_>,
-        admitted: u64,
-        out: Option<&mut Vec<u8>>,
-        room: Room,
-    ) -> Responded {
+    /// Takes a Response. It is numbered, written and kept, or it waits.
+    pub fn respond(&mut self, response: &ResponseView<'_>, sending: Sending<'_>) -> Responded {
+        let Sending { admitted, window_max, out, room } = sending;
         let queues = self.queues.get_or_insert_default();
         if let Some(out) = out
             && queues.waiting.is_empty()
+            && queues.window.len() < window_max
         {
             self.sent = self.sent.saturating_add(1);
             let numbers = Numbers { seq: self.sent, ack: admitted };
@@ -163,31 +186,88 @@ impl Down {
         if dropped { Responded::WaitingBare } else { Responded::Waiting }
     }
 
-    /// Numbers and writes what waits, until `out` holds `high` bytes; how many frames were written.
-    pub fn pump(&mut self, admitted: u64, out: &mut Vec<u8>, high: usize) -> usize {
+    /// Takes a push, for a client that takes frames of `frame_bytes_max`. It is numbered, written and kept, or waits,
+    /// or is given up; what was given up for it is noted in `lost`.
+    pub fn push(
+        &mut self,
+        push: &Arc<Push>,
+        sending: Sending<'_>,
+        (limits, frame_bytes_max): (PushLimits, usize),
+        lost: &mut Lost,
+    ) -> Pushed {
+        let Sending { admitted, window_max, out, room } = sending;
+        let queues = self.queues.get_or_insert_default();
+        if push.body.len().saturating_add(FRAME_HEAD_BYTES) > frame_bytes_max {
+            queues.pushes.skip(push, lost);
+            return Pushed::GivenUp;
+        }
+        if let Some(out) = out
+            && queues.waiting.is_empty()
+            && queues.pushes.is_empty()
+            && queues.window.len() < window_max
+        {
+            self.sent = self.sent.saturating_add(1);
+            put_frame(out, Numbers { seq: self.sent, ack: admitted }, PUSH, &Encoded(&push.body));
+            queues.window.keep_push(push, room == Room::Whole);
+            return Pushed::Written;
+        }
+        if room == Room::Bare {
+            queues.pushes.skip(push, lost);
+            return Pushed::GivenUp;
+        }
+        let overflowed = lost.overflowed;
+        queues.pushes.offer(push, limits, lost);
+        if lost.overflowed > overflowed { Pushed::GivenUp } else { Pushed::Waiting }
+    }
+
+    /// Numbers and writes what waits, until the output holds `high` bytes or the window is full; how many frames were
+    /// written. Responses go first.
+    pub fn pump(&mut self, now: Mono, sending: Sending<'_>, high: usize, lost: &mut Lost) -> usize {
+        let Sending { admitted, window_max, out: Some(out), room } = sending else { return 0 };
         let Some(queues) = &mut self.queues else { return 0 };
         let mut written = 0usize;
-        while out.len() < high {
-            let Some(body) = queues.waiting.pop_front() else {
-                break;
-            };
-            self.sent = self.sent.saturating_add(1);
-            let numbers = Numbers { seq: self.sent, ack: admitted };
+        while out.len() < high && queues.window.len() < window_max {
+            let numbers = Numbers { seq: self.sent.saturating_add(1), ack: admitted };
             let start = out.len();
-            put_frame(out, numbers, RESPONSE, &Encoded(&body));
-            queues.waiting_bytes = queues.waiting_bytes.saturating_sub(body.len());
-            // It was encoded here: it can be read.
-            let response = ResponseView::decode(&body).unwrap_or_default();
-            // Its bytes are held already: kept or waiting, they are the same.
-            queues.keep(numbers, out.get(start..).unwrap_or_default(), &response, Room::Whole);
+            if let Some(body) = queues.waiting.pop_front() {
+                put_frame(out, numbers, RESPONSE, &Encoded(&body));
+                queues.waiting_bytes = queues.waiting_bytes.saturating_sub(body.len());
+                // It was encoded here: it can be read.
+                let response = ResponseView::decode(&body).unwrap_or_default();
+                // Its bytes are held already: kept or waiting, they are the same.
+                queues.keep(numbers, out.get(start..).unwrap_or_default(), &response, Room::Whole);
+            } else {
+                match queues.pushes.next(now, lost) {
+                    Some(Next::Push(push)) => {
+                        put_frame(out, numbers, PUSH, &Encoded(&push.body));
+                        queues.window.keep_push(&push, room == Room::Whole);
+                    }
+                    Some(Next::Gap { count, reason }) => {
+                        let gap = v1::Gap { count, reason: reason.into(), ..v1::Gap::default() };
+                        put_frame(out, numbers, GAP, &gap);
+                        queues.window.keep(Kind::Gap, out.get(start..).unwrap_or_default());
+                    }
+                    None => break,
+                }
+            }
+            self.sent = numbers.seq;
             written = written.saturating_add(1);
         }
         written
     }
 
+    /// The session ends: `lost` is told who wants to know of a push that the client has not acknowledged.
+    pub fn end(&mut self, mut lost: impl FnMut(Arc<ReceiptTo>)) {
+        let Some(mut queues) = self.queues.take() else { return };
+        while !queues.window.is_empty() {
+            queues.window.pop().into_iter().for_each(&mut lost);
+        }
+        queues.pushes.clear().for_each(lost);
+    }
+
     /// Gives back the memory of empty queues.
     pub fn shrink(&mut self) {
-        if self.queues.as_ref().is_some_and(|queues| queues.waiting.is_empty() && queues.window.is_empty()) {
+        if self.queues.as_ref().is_some_and(|queues| queues.is_empty()) {
             self.queues = None;
         }
     }
@@ -206,11 +286,21 @@ fn without_payload<'a>(response: &ResponseView<'a>) -> ResponseView<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::test_push::{PushDraft, push};
     use moorgate_proto::codec::Assembler;
     use moorgate_proto::envelope::Envelope;
+    use moorgate_proto::v1::gateway_frame::Member;
+    use prost::Message;
+    use std::time::Duration;
+
+    const LIMITS: PushLimits = PushLimits { count_max: 4, bytes_max: 1 << 20 };
 
     fn response(up_seq: u64, payload: &[u8]) -> ResponseView<'_> {
         ResponseView { up_seq, payload, ..Default::default() }
+    }
+
+    fn sending(out: Option<&mut Vec<u8>>) -> Sending<'_> {
+        Sending { admitted: 9, window_max: 256, out, room: Room::Whole }
     }
 
     fn frames(mut bytes: &[u8]) -> Vec<(u64, u64)> {
@@ -224,27 +314,58 @@ mod tests {
         found
     }
 
+    /// What came, in words, with its number.
+    fn words(mut bytes: &[u8]) -> Vec<String> {
+        let mut assembler = Assembler::default();
+        let mut found = Vec::new();
+        while let Some(frame) = assembler.next(&mut bytes, 1 << 24).unwrap() {
+            let frame = v1::GatewayFrame::decode(frame).unwrap();
+            let what = match frame.member.unwrap() {
+                Member::Response(response) => format!("response {}", response.up_seq),
+                Member::Push(push) => format!("push {}", push.command),
+                Member::Gap(gap) => format!("gap of {} for {}", gap.count, gap.reason().as_str_name()),
+                other => panic!("{other:?}"),
+            };
+            found.push(format!("{}: {what}", frame.down_seq));
+        }
+        found
+    }
+
+    fn numbered(command: u32) -> Arc<Push> {
+        push(&v1::Push { command, ..v1::Push::default() }.encode_to_vec())
+    }
+
+    fn give(down: &mut Down, push: &Arc<Push>, out: Option<&mut Vec<u8>>) -> Pushed {
+        down.push(push, sending(out), (LIMITS, 65_536), &mut Lost::default())
+    }
+
+    /// To a client that may have two frames unacknowledged.
+    fn narrow(out: &mut Vec<u8>) -> Sending<'_> {
+        Sending { window_max: 2, ..sending(Some(out)) }
+    }
+
+    fn pump_narrow(down: &mut Down, out: &mut Vec<u8>) -> usize {
+        down.pump(Mono::ZERO, narrow(out), usize::MAX, &mut Lost::default())
+    }
+
     // spec: D-1, D-4, W-5, W-6
     #[test]
     fn numbers_are_given_at_the_output_and_kept_until_acknowledged() {
         let mut down = Down::default();
         let mut out = Vec::new();
-        assert_eq!(down.respond(&response(7, b"a"), 7, Some(&mut out), Room::Whole), Responded::Written);
-        assert_eq!(
-            down.respond(&response(8, b"b"), 8, None, Room::Whole),
-            Responded::Waiting,
-            "the output is full"
-        );
-        let became = down.respond(&response(9, b"c"), 9, Some(&mut out), Room::Whole);
+        assert_eq!(down.respond(&response(7, b"a"), sending(Some(&mut out))), Responded::Written);
+        assert_eq!(down.respond(&response(8, b"b"), sending(None)), Responded::Waiting, "the output is full");
+        let became = down.respond(&response(9, b"c"), sending(Some(&mut out)));
         assert_eq!(became, Responded::Waiting, "it must not overtake");
         assert_eq!((down.sent(), down.responses()), (1, 3));
-        assert_eq!(down.acknowledge(2), Err(Fault::AckBeyondSent { sent: 1, got: 2 }));
-        assert_eq!(down.pump(9, &mut out, usize::MAX), 2);
+        assert_eq!(down.acknowledge(2, |_| ()), Err(Fault::AckBeyondSent { sent: 1, got: 2 }));
+        let pumped = down.pump(Mono::ZERO, sending(Some(&mut out)), usize::MAX, &mut Lost::default());
+        assert_eq!(pumped, 2);
         assert_eq!(frames(&out), [(1, 7), (2, 8), (3, 9)]);
-        assert_eq!(down.acknowledge(2), Ok(()));
-        assert_eq!(down.acknowledge(1), Ok(()), "lower ones change nothing");
+        assert_eq!(down.acknowledge(2, |_| ()), Ok(()));
+        assert_eq!(down.acknowledge(1, |_| ()), Ok(()), "lower ones change nothing");
         assert_eq!(down.responses(), 1);
-        assert_eq!(down.acknowledge(3), Ok(()));
+        assert_eq!(down.acknowledge(3, |_| ()), Ok(()));
         assert_eq!((down.responses(), down.kept_bytes()), (0, 0));
         down.shrink();
         assert!(down.queues.is_none());
@@ -255,9 +376,9 @@ mod tests {
         let mut down = Down::default();
         let mut out = Vec::new();
         for up_seq in 1..=3 {
-            down.respond(&response(up_seq, &[0; 100]), up_seq, None, Room::Whole);
+            down.respond(&response(up_seq, &[0; 100]), sending(None));
         }
-        assert_eq!(down.pump(3, &mut out, 150), 2);
+        assert_eq!(down.pump(Mono::ZERO, sending(Some(&mut out)), 150, &mut Lost::default()), 2);
         assert!(down.is_waiting());
     }
 
@@ -268,23 +389,93 @@ mod tests {
         let payload = vec![1; KEPT_BYTES_MAX / 2];
         let mut out = Vec::new();
         for up_seq in 1..=4 {
-            assert_eq!(
-                down.respond(&response(up_seq, &payload), up_seq, Some(&mut out), Room::Whole),
-                Responded::Written
-            );
+            let became = down.respond(&response(up_seq, &payload), sending(Some(&mut out)));
+            assert_eq!(became, Responded::Written);
         }
         assert_eq!(frames(&out).len(), 4, "this connection gets them whole");
         assert!(down.kept_bytes() <= KEPT_BYTES_MAX);
         assert_eq!(down.responses(), 4);
         for up_seq in 5..=12 {
-            let became = down.respond(&response(up_seq, &payload), up_seq, None, Room::Whole);
+            let became = down.respond(&response(up_seq, &payload), sending(None));
             let fits = up_seq <= 11;
             assert_eq!(became, if fits { Responded::Waiting } else { Responded::WaitingBare }, "{up_seq}");
         }
         let last = down.queues.as_ref().unwrap().waiting.back().unwrap();
         assert!(ResponseView::decode(last).unwrap().payload_dropped);
         out.clear();
-        assert_eq!(down.pump(12, &mut out, usize::MAX), 8);
+        assert_eq!(down.pump(Mono::ZERO, sending(Some(&mut out)), usize::MAX, &mut Lost::default()), 8);
         assert!(down.kept_bytes() <= KEPT_BYTES_MAX, "what is pumped is kept within the bound too");
+    }
+
+    // spec: D-10, D-11, D-16
+    #[test]
+    fn a_response_may_overtake_pushes_and_nothing_exceeds_the_window() {
+        let mut down = Down::default();
+        let mut out = Vec::new();
+        assert_eq!(
+            down.push(&numbered(1), narrow(&mut out), (LIMITS, 4096), &mut Lost::default()),
+            Pushed::Written
+        );
+        assert_eq!(give(&mut down, &numbered(2), None), Pushed::Waiting);
+        assert_eq!(
+            down.push(&numbered(3), narrow(&mut out), (LIMITS, 4096), &mut Lost::default()),
+            Pushed::Waiting
+        );
+        assert_eq!(down.respond(&response(7, b""), narrow(&mut out)), Responded::Written);
+        assert_eq!(
+            down.respond(&response(8, b""), narrow(&mut out)),
+            Responded::Waiting,
+            "the window is full"
+        );
+        assert_eq!(pump_narrow(&mut down, &mut out), 0);
+        assert_eq!((down.in_window(), down.responses()), (2, 2));
+        let mut taken = Vec::new();
+        down.acknowledge(2, |receipt| taken.push(receipt)).unwrap();
+        assert_eq!(taken.len(), 1, "of the push");
+        assert_eq!(pump_narrow(&mut down, &mut out), 2);
+        down.acknowledge(4, |_| ()).unwrap();
+        assert_eq!(pump_narrow(&mut down, &mut out), 1);
+        assert_eq!(words(&out), ["1: push 1", "2: response 7", "3: response 8", "4: push 2", "5: push 3"]);
+    }
+
+    // spec: D-11, D-12
+    #[test]
+    fn what_is_given_up_is_told_by_a_numbered_gap() {
+        let mut down = Down::default();
+        let mut out = Vec::new();
+        for command in 1..=5 {
+            give(&mut down, &numbered(command), None);
+        }
+        let expired = PushDraft { expires: Mono::ZERO + Duration::from_secs(1), ..PushDraft::of(b"") }.push();
+        let mut lost = Lost::default();
+        let roomy = PushLimits { count_max: 99, ..LIMITS };
+        down.push(&expired, sending(None), (roomy, 4096), &mut lost);
+        assert_eq!(down.push(&push(&[0; 5000]), sending(None), (roomy, 4096), &mut lost), Pushed::GivenUp);
+        let bare = Sending { room: Room::Bare, ..sending(None) };
+        assert_eq!(down.push(&numbered(9), bare, (roomy, 4096), &mut lost), Pushed::GivenUp);
+        down.pump(Mono::ZERO + Duration::from_secs(2), sending(Some(&mut out)), usize::MAX, &mut lost);
+        let gap = |count, why| format!("gap of {count} for REASON_PUSH_{why}");
+        let expected = [
+            format!("1: {}", gap(1, "OVERFLOW")),
+            "2: push 2".to_owned(),
+            "3: push 3".to_owned(),
+            "4: push 4".to_owned(),
+            "5: push 5".to_owned(),
+            format!("6: {}", gap(1, "EXPIRED")),
+            format!("7: {}", gap(2, "OVERFLOW")),
+        ];
+        assert_eq!(words(&out), expected);
+        assert_eq!((lost.overflowed, lost.expired), (2, 1));
+    }
+
+    #[test]
+    fn the_end_tells_who_wanted_to_know() {
+        let mut down = Down::default();
+        let mut out = Vec::new();
+        give(&mut down, &numbered(1), Some(&mut out));
+        give(&mut down, &numbered(2), None);
+        let mut lost = 0;
+        down.end(|_| lost += 1);
+        assert_eq!((lost, down.kept_bytes()), (2, 0));
     }
 }

@@ -1,11 +1,12 @@
 //! Why a connection must end, and the one place that says so to the client.
 
-use crate::auth::TokenError;
+use crate::auth::{ApplicationError, TokenError};
 use crate::base::counters::Count;
 use moorgate_proto::codec::FrameError;
 use moorgate_proto::envelope::EnvelopeError;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Reason};
+use std::sync::Arc;
 
 /// What a client did, or what happened to it, that ends its connection with a final Error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,25 @@ pub enum Fault {
     Overloaded,
     /// Too many connections.
     ConnectionLimit,
+    /// The application is not let in.
+    Application(ApplicationError),
+    /// A service does not admit the session.
+    SessionRefused {
+        /// Why, as the service says.
+        reason: Reason,
+        /// For people who debug.
+        message: Box<str>,
+    },
+    /// No service could say whether the session is admitted.
+    SessionUnconfirmed,
+    /// A newer session of the same user, application and device.
+    Superseded,
+    /// A service or an operator has ended the session; what it says of it.
+    Kicked(Arc<str>),
+    /// The user has logged out.
+    LoggedOut,
+    /// The access token was revoked.
+    TokenRevoked,
     /// The gateway goes away.
     Shutdown,
 }
@@ -113,6 +133,20 @@ impl Fault {
             Fault::ConnectionLimit => {
                 Wire { after_ms: RETRY_MS, ..failed(Code::ResourceExhausted, Reason::ConnectionLimit) }
             }
+            Fault::Application(_) => {
+                Wire { code: Code::PermissionDenied, ..broken(Reason::ApplicationRefused) }
+            }
+            Fault::SessionRefused { reason: Reason::Unspecified, .. } => {
+                Wire { code: Code::PermissionDenied, ..broken(Reason::SessionRefused) }
+            }
+            Fault::SessionRefused { reason, .. } => Wire { code: Code::PermissionDenied, ..broken(*reason) },
+            Fault::SessionUnconfirmed => {
+                Wire { after_ms: RETRY_MS, ..failed(Code::Unavailable, Reason::NoEndpoint) }
+            }
+            Fault::Superseded => Wire { code: Code::Aborted, ..broken(Reason::Superseded) },
+            Fault::Kicked(_) => Wire { code: Code::PermissionDenied, ..broken(Reason::Kicked) },
+            Fault::LoggedOut => Wire { code: Code::Unauthenticated, ..broken(Reason::LoggedOut) },
+            Fault::TokenRevoked => Wire { code: Code::Unauthenticated, ..broken(Reason::TokenRevoked) },
             Fault::Shutdown => failed(Code::Unavailable, Reason::Shutdown),
         }
     }
@@ -146,9 +180,16 @@ impl Fault {
             | Fault::SequenceGap { .. }
             | Fault::AckBeyondSent { .. }
             | Fault::InFlightExceeded(_) => Count::CloseProtocol,
-            Fault::VersionUnsupported { .. } | Fault::HelloInvalid(_) | Fault::Token(_) => {
-                Count::CloseOpening
-            }
+            Fault::VersionUnsupported { .. }
+            | Fault::HelloInvalid(_)
+            | Fault::Token(_)
+            | Fault::Application(_)
+            | Fault::SessionRefused { .. }
+            | Fault::SessionUnconfirmed => Count::CloseOpening,
+            Fault::Superseded => Count::CloseSuperseded,
+            Fault::Kicked(_) => Count::CloseKicked,
+            Fault::LoggedOut => Count::CloseLoggedOut,
+            Fault::TokenRevoked => Count::CloseTokenRevoked,
             Fault::TokenExpired => Count::CloseTokenExpired,
             Fault::HandshakeTimeout => Count::CloseHandshakeTimeout,
             Fault::FrameTimeout => Count::CloseFrameTimeout,
@@ -192,6 +233,17 @@ impl std::fmt::Display for Fault {
             Fault::WriteStalled => f.write_str("the client does not read"),
             Fault::Overloaded => f.write_str("unfinished frames hold too much memory"),
             Fault::ConnectionLimit => f.write_str("too many connections"),
+            Fault::Application(error) => error.fmt(f),
+            Fault::SessionRefused { message, .. } if message.is_empty() => {
+                f.write_str("a service does not admit the session")
+            }
+            Fault::SessionRefused { message, .. } => f.write_str(message),
+            Fault::SessionUnconfirmed => f.write_str("no service can say whether the session is admitted"),
+            Fault::Superseded => f.write_str("a newer session has taken this one's place"),
+            Fault::Kicked(message) if message.is_empty() => f.write_str("the session was ended"),
+            Fault::Kicked(message) => f.write_str(message),
+            Fault::LoggedOut => f.write_str("the user has logged out"),
+            Fault::TokenRevoked => f.write_str("the access token was revoked"),
             Fault::Shutdown => f.write_str("the gateway goes away"),
         }
     }
@@ -215,12 +267,15 @@ impl From<EnvelopeError> for Fault {
 mod tests {
     use super::*;
 
-    // spec
+    // spec
     #[test]
     fn a_broken_contract_is_no_reason_to_reconnect_and_a_lost_race_is() {
         let allowed = |fault: Fault| fault.error(3, None).reconnect.unwrap().allowed;
         assert!(!allowed(Fault::NumberMissing));
-        assert!(!allowed(Fault::TokenExpired));
+        for ended in [Fault::TokenExpired, Fault::Superseded, Fault::LoggedOut, Fault::TokenRevoked] {
+            assert!(!allowed(ended));
+        }
+        assert!(!allowed(Fault::Kicked("enough".into())) && allowed(Fault::SessionUnconfirmed));
         assert!(allowed(Fault::HeartbeatTimeout));
         assert!(allowed(Fault::Shutdown));
         assert_eq!(Fault::Shutdown.error(3, Some(70)).reconnect.unwrap().after_ms, 70);

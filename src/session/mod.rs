@@ -6,7 +6,8 @@
 //!      │ open(): Opened
 //!      ▼
 //!   Session ── up: Request n ──► admitted = n, pending until its one Response
-//!      │      down: Response ──► waiting ─► numbered as it enters the output ─► window ─► acknowledged
+//!      │      down: Response, push ──► waiting ─► numbered as it enters the output ─► window ─► acknowledged
+//!      │      login: from anonymous to a user, once
 //!      │ a Fault poisons the connection: one final Error, then it closes
 //!      ▼
 //!    ended
@@ -19,19 +20,27 @@
 mod down;
 mod fault;
 mod opening;
+mod push_queue;
+mod refresh;
 mod settings;
+#[cfg(test)]
+pub(crate) mod test_push;
 #[cfg(test)]
 mod tests;
 mod up;
+mod window;
 
-pub use down::{Down, Responded, Room};
+pub use down::{Down, Pushed, Responded, Room, Sending};
 pub use fault::Fault;
-pub use opening::{Opened, OpeningContext, welcome};
+pub use opening::{Opened, OpeningContext, expiry_of, welcome};
+pub use push_queue::{Lost, PushLimits};
+pub use refresh::{NoRefresh, Refreshed, refresh};
 pub use settings::Settings;
 pub use up::{Arrival, CancelTarget, Up};
 
 pub use opening::open;
 
+use crate::auth::TokenHash;
 use crate::base::ids::ConnectionKey;
 use crate::relay::Caller;
 use crate::routing::RoleMask;
@@ -48,6 +57,28 @@ pub enum Expiry {
     At(Mono),
     /// Expired, and the client was warned; the connection closes then.
     Grace(Mono),
+}
+
+/// What is kept of an access token: whether it was revoked can be asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TokenMark {
+    /// When it was issued, in seconds since the Unix epoch; 0: nobody knows.
+    pub issued_unix_s: u64,
+    /// Stands for its id.
+    pub token: TokenHash,
+}
+
+/// The groups that a session is in, in no order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Groups(pub Vec<Membership>);
+
+/// A session's place in a group of its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Membership {
+    /// Which group, as the shard numbers them.
+    pub group: u32,
+    /// Its place among the members.
+    pub at: u32,
 }
 
 /// A session that is open.
@@ -67,6 +98,10 @@ pub struct Session {
     frame_bytes_max: u32,
     /// Of the access token.
     pub expiry: Expiry,
+    /// The access token that it lives by.
+    pub token: TokenMark,
+    /// The groups that it is in; made on use.
+    pub groups: Option<Box<Groups>>,
     /// Requests.
     pub up: Up,
     /// Responses and pushes.
@@ -85,9 +120,19 @@ impl Session {
             heartbeat_ms: u32::try_from(opened.heartbeat.as_millis()).unwrap_or(u32::MAX),
             frame_bytes_max: u32::try_from(opened.frame_bytes_max).unwrap_or(u32::MAX),
             expiry: opened.expiry,
+            token: opened.token,
+            groups: None,
             up: Up::default(),
             down: Down::default(),
         }
+    }
+
+    /// Somebody has logged in, or shown a new access token.
+    pub fn identify(&mut self, caller: Arc<Caller>, roles: RoleMask, (expiry, token): (Expiry, TokenMark)) {
+        self.caller = caller;
+        self.roles = roles;
+        self.expiry = expiry;
+        self.token = token;
     }
 
     /// Interval of the heartbeat; silence for twice this long ends the connection.
@@ -118,6 +163,9 @@ impl Session {
     pub fn shrink(&mut self) {
         self.up.shrink();
         self.down.shrink();
+        if self.groups.as_ref().is_some_and(|groups| groups.0.is_empty()) {
+            self.groups = None;
+        }
     }
 
     /// Whether it holds no memory but its own.

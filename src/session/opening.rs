@@ -1,7 +1,7 @@
 //! The opening: a Hello becomes a session, or a [`Fault`].
 
-use super::{Expiry, Fault, Settings};
-use crate::auth::KeyRing;
+use super::{Expiry, Fault, Settings, TokenMark};
+use crate::auth::{Authority, Claims};
 use crate::base::clock::Now;
 use crate::base::ids::SessionId;
 use crate::relay::Caller;
@@ -13,14 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Bits of the features that the gateway serves.
-const FEATURES_SERVED: u64 =
-    1 << Feature::Trace as u32 | 1 << Feature::Priority as u32 | 1 << Feature::ContentEncoding as u32;
+const FEATURES_SERVED: u64 = 1 << Feature::Trace as u32
+    | 1 << Feature::Priority as u32
+    | 1 << Feature::ContentEncoding as u32
+    | 1 << Feature::PushExpiry as u32;
 
 /// What an opening is judged by.
 #[derive(Debug, Clone, Copy)]
 pub struct OpeningContext<'a> {
-    /// Signing keys of access tokens.
-    pub keys: &'a KeyRing,
+    /// Who is let in.
+    pub authority: &'a Authority,
     /// What the deployment allows.
     pub settings: &'a Settings,
     /// Where the client comes from.
@@ -42,6 +44,8 @@ pub struct Opened {
     pub expiry: Expiry,
     /// When access ends, as the client is told: Unix time in milliseconds, 0: never.
     pub expires_unix_ms: u64,
+    /// The access token.
+    pub token: TokenMark,
     /// The client's roles, from its token.
     pub roles: Vec<String>,
     /// Why the session is fresh.
@@ -51,7 +55,27 @@ pub struct Opened {
     peer: SocketAddr,
 }
 
+/// When access ends, by a good token: for the session, and as the client is told.
+pub fn expiry_of(now: Now, expires_unix_s: u64, authority: &Authority) -> (Expiry, u64) {
+    let expires_unix_ms = expires_unix_s.saturating_mul(1000);
+    // As in the opening: a token within the leeway opens a session that can be used.
+    let until = Duration::from_millis(expires_unix_ms).saturating_add(authority.keys.leeway());
+    let left = until.saturating_sub(Duration::from_millis(now.unix_ms));
+    (Expiry::At(now.mono + left), expires_unix_ms)
+}
+
+/// What is kept of a good token.
+pub(super) fn mark_of(claims: &Claims, authority: &Authority) -> TokenMark {
+    let token = authority.revocations.hash_of(claims.token_id.as_deref());
+    TokenMark { issued_unix_s: claims.issued_unix_s, token }
+}
+
 impl Opened {
+    /// What services learn of the client, but for its session's id.
+    pub fn who(&self) -> &v1::Caller {
+        &self.caller
+    }
+
     /// The identity of the session, once it has an id.
     pub fn caller(&self, session_id: SessionId) -> Arc<Caller> {
         let caller = v1::Caller { session_id: session_id.0.to_vec().into(), ..self.caller.clone() };
@@ -68,6 +92,7 @@ pub fn open(now: Now, hello: v1::Hello, context: OpeningContext<'_>) -> Result<O
         return Err(Fault::VersionUnsupported { min: hello.version_min, max: hello.version_max });
     }
     check_bounds(&hello)?;
+    context.authority.applications.check(now.unix_ms, &hello).map_err(Fault::Application)?;
     let heartbeat = heartbeat(&hello, context.settings);
     let mut opened = Opened {
         version: VERSION,
@@ -76,6 +101,7 @@ pub fn open(now: Now, hello: v1::Hello, context: OpeningContext<'_>) -> Result<O
         frame_bytes_max: frame_bytes_max(&hello, context.settings),
         expiry: Expiry::Never,
         expires_unix_ms: 0,
+        token: TokenMark::default(),
         roles: Vec::new(),
         resume_result: match hello.resume {
             None => ResumeResult::None,
@@ -93,11 +119,10 @@ pub fn open(now: Now, hello: v1::Hello, context: OpeningContext<'_>) -> Result<O
         peer: context.peer,
     };
     if !hello.access_token.is_empty() {
-        let claims = context.keys.verify(&hello.access_token, now.unix_s()).map_err(Fault::Token)?;
-        opened.expires_unix_ms = claims.expires_unix_s.saturating_mul(1000);
-        // As in the opening: a token within the leeway opens a session that can be used.
-        let until = Duration::from_millis(opened.expires_unix_ms).saturating_add(context.keys.leeway());
-        opened.expiry = Expiry::At(now.mono + until.saturating_sub(Duration::from_millis(now.unix_ms)));
+        let authority = context.authority;
+        let claims = authority.verify(&hello.access_token, now.unix_s()).map_err(Fault::Token)?;
+        (opened.expiry, opened.expires_unix_ms) = expiry_of(now, claims.expires_unix_s, authority);
+        opened.token = mark_of(&claims, authority);
         opened.caller.user_id = claims.user_id;
         opened.caller.roles.clone_from(&claims.roles);
         opened.roles = claims.roles;

@@ -12,6 +12,12 @@ pub struct Settings {
     pub window_max: u32,
     /// The largest frame, in bytes.
     pub frame_bytes_max: usize,
+    /// Pushes that may wait for one client.
+    pub pushes_max: usize,
+    /// Bytes of these pushes.
+    pub push_bytes_max: usize,
+    /// Groups of one session.
+    pub groups_max: usize,
     /// The heartbeat interval when the client wishes none.
     pub heartbeat: Duration,
     /// The shortest interval that a client gets.
@@ -26,6 +32,9 @@ impl Default for Settings {
             in_flight_max: 64,
             window_max: 256,
             frame_bytes_max: FRAME_BYTES_MAIN_LINK,
+            pushes_max: 256,
+            push_bytes_max: 1024 * 1024,
+            groups_max: 256,
             heartbeat: Duration::from_secs(30),
             heartbeat_min: Duration::from_secs(5),
             heartbeat_max: Duration::from_secs(600),

@@ -1,7 +1,7 @@
 //! A session through its public interface: its opening, its limits, and both streams together.
 
 use super::*;
-use crate::auth::{KeyRing, SigningKey, mint};
+use crate::auth::{Authority, KeyRing, SigningKey, mint};
 use crate::base::clock::Now;
 use crate::base::ids::{SessionId, Ticket};
 use moorgate_proto::codec::Assembler;
@@ -29,9 +29,10 @@ fn with_token(claims: &serde_json::Value) -> v1::Hello {
 
 fn opened(hello: v1::Hello) -> Result<Opened, Fault> {
     let keys = KeyRing::new(vec![SigningKey::new("k", SECRET).unwrap()], None, None, 0).unwrap();
+    let authority = Authority::of_keys(keys);
     let settings = Settings::default();
     let peer = std::net::SocketAddr::from(([192, 0, 2, 9], 999));
-    open(now(), hello, OpeningContext { keys: &keys, settings: &settings, peer })
+    open(now(), hello, OpeningContext { authority: &authority, settings: &settings, peer })
 }
 
 fn session(hello: v1::Hello) -> Session {
@@ -117,6 +118,10 @@ fn a_welcome_tells_the_limits_and_why_the_session_is_fresh() {
     assert!(welcome.resume_token.is_empty() && caller.is_anonymous());
 }
 
+fn sending(out: Option<&mut Vec<u8>>) -> Sending<'_> {
+    Sending { admitted: 3, window_max: 256, out, room: Room::Whole }
+}
+
 #[test]
 fn in_flight_is_what_is_unanswered_or_unacknowledged() {
     let mut session = session(hello());
@@ -130,14 +135,18 @@ fn in_flight_is_what_is_unanswered_or_unacknowledged() {
         assert!(session.up.answered(up_seq));
         let response = ResponseView { up_seq, ..ResponseView::default() };
         let full = up_seq == 1;
-        session.down.respond(&response, 3, (!full).then_some(&mut out), Room::Whole);
+        session.down.respond(&response, sending((!full).then_some(&mut out)));
     }
     assert_eq!(session.in_flight(), 3, "answered, sent or waiting, is not acknowledged");
-    assert_eq!(session.down.acknowledge(1), Ok(()));
+    assert_eq!(session.down.acknowledge(1, |_| ()), Ok(()));
     assert_eq!(session.in_flight(), 2);
-    assert_eq!(session.down.acknowledge(2), Err(Fault::AckBeyondSent { sent: 1, got: 2 }), "it waits");
-    session.down.pump(3, &mut out, usize::MAX);
-    assert_eq!(session.down.acknowledge(2), Ok(()));
+    assert_eq!(
+        session.down.acknowledge(2, |_| ()),
+        Err(Fault::AckBeyondSent { sent: 1, got: 2 }),
+        "it waits"
+    );
+    session.down.pump(Mono::ZERO, sending(Some(&mut out)), usize::MAX, &mut Lost::default());
+    assert_eq!(session.down.acknowledge(2, |_| ()), Ok(()));
     assert_eq!(session.in_flight(), 1);
     session.shrink();
     assert!(!session.is_bare(), "a request is under way");
@@ -200,18 +209,18 @@ proptest! {
                     let up_seq = pending.remove(at % pending.len());
                     prop_assert!(session.up.answered(up_seq));
                     let response = ResponseView { up_seq, ..ResponseView::default() };
-                    session.down.respond(&response, session.up.admitted(), room.then_some(&mut out), Room::Whole);
+                    session.down.respond(&response, sending(room.then_some(&mut out)));
                     answered.push_back(up_seq);
                 }
                 Step::Room(now) => {
                     room = now;
                     if room {
-                        session.down.pump(session.up.admitted(), &mut out, usize::MAX);
+                        session.down.pump(Mono::ZERO, sending(Some(&mut out)), usize::MAX, &mut Lost::default());
                     }
                 }
                 Step::Ack(more) => {
                     acked = (acked + more).min(session.down.sent());
-                    prop_assert_eq!(session.down.acknowledge(acked), Ok(()));
+                    prop_assert_eq!(session.down.acknowledge(acked, |_| ()), Ok(()));
                 }
             }
             for (seq, up_seq) in responses(&std::mem::take(&mut out)) {

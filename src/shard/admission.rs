@@ -1,49 +1,20 @@
-//! From a request to its answer: admitted, routed, handed to the worker, settled.
+//! A request: admitted, routed, and handed to the worker, or refused.
 
+use super::asked::Asked;
 use super::{Outstanding, Shard};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
-use crate::base::ids::{RouteId, ServiceId, SessionKey};
-use crate::relay::{AccessRecord, Arena, Caller, Forward, Outcome, Settled, SettledBatch};
+use crate::base::ids::SessionKey;
+use crate::relay::{Forward, Outcome};
 use crate::routing::{Route, RouteMiss};
-use crate::session::{Arrival, Fault, Responded, Room, Session};
+use crate::session::{Arrival, Fault, Session};
 use moorgate_proto::envelope::member::client::REQUEST;
-use moorgate_proto::limits::{FRAME_OVERHEAD, IDEMPOTENCY_KEY_BYTES, MESSAGE_BYTES, NAME_BYTES};
+use moorgate_proto::limits::IDEMPOTENCY_KEY_BYTES;
 use moorgate_proto::status::Code;
-use moorgate_proto::v1::{self, Execution, Reason};
-use moorgate_proto::view::{ReplyView, RequestView, ResponseView};
+use moorgate_proto::v1::{self, Reason};
+use moorgate_proto::view::{ReplyView, RequestView};
 use prost::Message;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// Access records kept within one turn; beyond it lines are lost, and counted.
-const ACCESS_RECORDS_MAX: usize = 16 * 1024;
-
-/// A request and its outcome, as its answer and the access log need them.
-struct Asked {
-    outcome: Outcome,
-    up_seq: u64,
-    command: u32,
-    route: Option<(RouteId, ServiceId)>,
-    endpoint: u32,
-    latency: Duration,
-    request_bytes: u32,
-}
-
-impl Asked {
-    /// A request that no worker gets to see.
-    fn refused(up_seq: u64, command: u32, outcome: Outcome) -> Asked {
-        Asked {
-            outcome,
-            up_seq,
-            command,
-            route: None,
-            endpoint: 0,
-            latency: Duration::ZERO,
-            request_bytes: 0,
-        }
-    }
-}
 
 impl Shard {
     /// A frame with a Request.
@@ -93,8 +64,9 @@ impl Shard {
                 self.forward(outstanding, timeout, body);
             }
             Err(outcome) => {
-                let asked = Asked { request_bytes, ..Asked::refused(up_seq, view.command, outcome) };
-                self.answer(now, session_key, &asked, &ReplyView::default());
+                let caller = session.caller.clone();
+                let asked = Asked { request_bytes, ..Asked::refused(up_seq, view.command, outcome, caller) };
+                self.answer(now, session_key, &asked, (&ReplyView::default(), &[]));
             }
         }
         Ok(())
@@ -174,113 +146,8 @@ impl Shard {
         };
         let up_seq = session.up.admit();
         self.cells.count(Count::RequestsAdmitted);
-        self.answer(now, session_key, &Asked::refused(up_seq, 0, outcome), &ReplyView::default());
-    }
-
-    /// Answers from the worker.
-    pub fn settled(&mut self, now: Now, batch: &SettledBatch) {
-        for settled in &batch.settled {
-            self.settle(now, settled, &batch.arena);
-        }
-        self.check_invariants();
-    }
-
-    fn settle(&mut self, now: Now, settled: &Settled, arena: &Arena) {
-        let Some(outstanding) = self.outstanding.remove(settled.ticket) else {
-            debug_assert!(false, "a call was settled twice");
-            return;
-        };
-        let asked = Asked {
-            outcome: settled.outcome,
-            up_seq: outstanding.up_seq,
-            command: outstanding.command,
-            route: Some((outstanding.route, outstanding.service)),
-            endpoint: settled.endpoint,
-            latency: now.mono.since(outstanding.received),
-            request_bytes: outstanding.request_bytes,
-        };
-        // The worker has looked at it before: a reply that cannot be read is settled as one of the gateway's own.
-        let reply = ReplyView::decode(arena.read(&settled.reply)).unwrap_or_default();
-        match self.sessions.get_mut(outstanding.session) {
-            None => {
-                self.cells.count(Count::RepliesOrphaned);
-                self.note(now, outstanding.caller, &asked, 0);
-            }
-            Some(session) => {
-                session.up.answered(asked.up_seq);
-                self.answer(now, outstanding.session, &asked, &reply);
-            }
-        }
-    }
-
-    /// Queues the one Response of a request.
-    fn answer(&mut self, now: Now, session_key: SessionKey, asked: &Asked, reply: &ReplyView<'_>) {
-        let Some(session) = self.sessions.get(session_key) else {
-            return;
-        };
-        let (key, caller) = (session.connection, session.caller.clone());
-        let frame_bytes_max = session.frame_bytes_max();
-        let mut response = response(asked.up_seq, asked.outcome, reply);
-        if response.payload.len().saturating_add(FRAME_OVERHEAD) > frame_bytes_max {
-            self.cells.count(Count::PayloadsDropped);
-            response.payload = &[];
-            response.payload_dropped = true;
-            response.reason = Reason::ReplyTooLarge.into();
-        }
-        let mut response_bytes = u32::try_from(response.payload.len()).unwrap_or(u32::MAX);
-        if self.respond(key, session_key, &response) == Some(Responded::WaitingBare) {
-            self.cells.count(Count::PayloadsDropped);
-            response_bytes = 0;
-        }
-        self.note(now, caller, asked, response_bytes);
-    }
-
-    fn respond(
-        &mut self,
-        key: crate::base::ids::ConnectionKey,
-        session_key: SessionKey,
-        response: &ResponseView<'_>,
-    ) -> Option<Responded> {
-        self.buffer(key);
-        let connection = self.connections.get_mut(key)?;
-        let session = self.sessions.get_mut(session_key)?;
-        let full = connection.output.is_above(self.settings.output_bytes_high);
-        let out = (!full).then_some(&mut connection.output.bytes);
-        let held = session.down.kept_bytes();
-        let room = match self.owed_bytes < self.settings.owed_bytes_max {
-            true => Room::Whole,
-            false => Room::Bare,
-        };
-        let became = session.down.respond(response, session.up.admitted(), out, room);
-        self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
-        if became == Responded::Written {
-            self.cells.count(Count::FramesSent);
-            self.list(key);
-        }
-        Some(became)
-    }
-
-    fn note(&mut self, now: Now, caller: Arc<Caller>, asked: &Asked, response_bytes: u32) {
-        self.cells.outcome(asked.outcome.code, asked.latency);
-        if !self.access_log {
-            return;
-        }
-        if self.access.len() >= ACCESS_RECORDS_MAX {
-            self.cells.count(Count::AccessLogDropped);
-            return;
-        }
-        self.access.push(AccessRecord {
-            unix_ms: now.unix_ms,
-            caller,
-            up_seq: asked.up_seq,
-            command: asked.command,
-            route: asked.route,
-            endpoint: asked.endpoint,
-            outcome: asked.outcome,
-            latency: asked.latency,
-            request_bytes: asked.request_bytes,
-            response_bytes,
-        });
+        let asked = Asked::refused(up_seq, 0, outcome, session.caller.clone());
+        self.answer(now, session_key, &asked, (&ReplyView::default(), &[]));
     }
 }
 
@@ -322,25 +189,4 @@ fn admit<'r>(
         return refused(Code::Unimplemented, Reason::FeatureNotNegotiated);
     }
     Ok(route)
-}
-
-fn response<'a>(up_seq: u64, outcome: Outcome, reply: &ReplyView<'a>) -> ResponseView<'a> {
-    debug_assert_ne!(outcome.execution, Execution::Unspecified);
-    ResponseView {
-        up_seq,
-        status: outcome.code.to_wire(),
-        reason: outcome.reason.into(),
-        source: outcome.source.into(),
-        execution: outcome.execution.into(),
-        retry_after_ms: outcome.retry_after_ms,
-        message: cut(reply.message, MESSAGE_BYTES),
-        content_encoding: cut(reply.content_encoding, NAME_BYTES),
-        payload: reply.payload,
-        ..ResponseView::default()
-    }
-}
-
-/// The longest start of `text` within `bytes_max` bytes that is whole characters.
-fn cut(text: &str, bytes_max: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
 }

@@ -4,8 +4,8 @@ use super::Shard;
 use super::connection::State;
 use crate::base::clock::Now;
 use crate::base::counters::Count;
-use crate::base::ids::ConnectionKey;
-use crate::session::Fault;
+use crate::base::ids::{ConnectionKey, SessionKey};
+use crate::session::{Fault, Session};
 use moorgate_proto::envelope::member::gateway::{BYE_ACK, ERROR};
 use moorgate_proto::v1;
 
@@ -51,7 +51,7 @@ impl Shard {
             return;
         };
         let closed_before = match state {
-            State::Opening(_) | State::Open(_) => {
+            State::Opening(_) | State::Confirming(_) | State::Open(_) => {
                 self.cells.count(reason.count());
                 false
             }
@@ -61,9 +61,11 @@ impl Shard {
         if let State::Open(session_key) = state
             && let Some(session) = self.sessions.remove(session_key)
         {
-            self.cells.count(Count::SessionsEnded);
-            self.owed_bytes = self.owed_bytes.saturating_sub(session.down.kept_bytes());
             admitted = session.up.admitted();
+            self.end_session(session_key, session);
+        }
+        if let State::Confirming(_) = state {
+            self.confirmations.forget(key);
         }
         self.drop_partial(key);
         let stalled = self.connections.get(key).is_some_and(|connection| connection.output.is_stalled());
@@ -85,6 +87,18 @@ impl Shard {
                 self.put(key, BYE_ACK, &v1::ByeAck {});
             }
         }
+    }
+
+    /// A session is gone: nobody finds it any more.
+    fn end_session(&mut self, key: SessionKey, mut session: Session) {
+        self.cells.count(Count::SessionsEnded);
+        self.owed_bytes = self.owed_bytes.saturating_sub(session.down.kept_bytes());
+        self.leave_all(&mut session);
+        self.lose_all(&mut session);
+        if !session.caller.is_anonymous() {
+            self.directory.release(&session.caller.user_id, self.session_ref(key));
+        }
+        self.directory.set_sessions(self.batch.shard, self.sessions.len());
     }
 
     fn linger(&mut self, now: Now, key: ConnectionKey) {

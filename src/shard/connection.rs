@@ -10,13 +10,17 @@ use std::time::Duration;
 
 /// ```text
 /// Opening ── good Hello ──► Open ── Fault, Bye, drain ──► Closing ── all sent ──► HalfClosed ── peer's end ──► gone
-///    └─────────── Fault ──────────────────────────────────────▲          └── linger over ──► gone ◄── linger over ─┘
+///    │   └─► Confirming ──────▲                             ▲          └── linger over ──► gone ◄── linger over ─┘
+///    └────────────┴─── Fault ───────────────────────────────┘
 /// ```
+/// A service that has to confirm the session comes between Hello and Open.
 /// The end of the peer's stream, or an error of the socket, leads from anywhere to gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// Waits for a Hello until then.
     Opening(Mono),
+    /// Has said Hello, and a service has to confirm the session until then.
+    Confirming(Mono),
     /// Has a session.
     Open(SessionKey),
     /// The last frame is in the output; what comes in is ignored. Gone then at the latest.

@@ -52,7 +52,7 @@ impl Shard {
                 return Ok(());
             };
             let (session, max) = match connection.state {
-                State::Opening(_) => (None, FRAME_BYTES_OPENING),
+                State::Opening(_) | State::Confirming(_) => (None, FRAME_BYTES_OPENING),
                 State::Open(session) => (Some(session), self.session_settings.frame_bytes_max),
                 State::Closing(_) | State::HalfClosed(_) => return Ok(()),
             };
@@ -98,8 +98,16 @@ impl Shard {
         let key = session.connection;
         // Before anything else: the freeing acknowledgement must not be stuck behind a request.
         let held = session.down.kept_bytes();
-        session.down.acknowledge(envelope.numbers.ack)?;
+        let mut taken = Vec::new();
+        session.down.acknowledge(envelope.numbers.ack, |to| taken.push(to))?;
         self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
+        if session.down.is_waiting() {
+            // The window may have been what they waited for.
+            self.pump(now, key);
+        }
+        if !taken.is_empty() {
+            self.taken(session_key, taken);
+        }
         let up_seq = envelope.numbers.seq;
         let Some((member, body)) = envelope.member else {
             return if up_seq == 0 { Ok(()) } else { Err(Fault::UnexpectedFrame(0)) };
@@ -140,15 +148,8 @@ impl Shard {
             }
             client::PONG => v1::Pong::decode(body).map(|_| ()).map_err(malformed),
             client::AUTHENTICATE => {
-                v1::Authenticate::decode(body).map_err(malformed)?;
-                let answer = v1::Authenticated {
-                    status: Code::Unimplemented.to_wire(),
-                    reason: Reason::NotSupported.into(),
-                    message: "this gateway does not refresh access on a live connection".to_owned(),
-                    ..v1::Authenticated::default()
-                };
-                self.put_optional(key, gateway::AUTHENTICATED, &answer);
-                Ok(())
+                let authenticate = v1::Authenticate::decode(body).map_err(malformed)?;
+                self.authenticate(now, key, session_key, &authenticate)
             }
             client::BYE => {
                 v1::Bye::decode(body).map_err(malformed)?;

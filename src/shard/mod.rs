@@ -7,44 +7,57 @@
 //! | --- | --- |
 //! | [`Shard::accepted`], [`Shard::received`], [`Shard::peer_closed`] | [`Shard::next_flush`], [`Shard::unsent`]: what to write |
 //! | [`Shard::sent`], [`Shard::writable`] | [`Shard::next_ended`]: what to shut down or close |
-//! | [`Shard::settled`]: answers from the worker | [`Shard::forwards`]: requests for the worker |
+//! | [`Shard::delivered`]: answers and pushes from workers | [`Shard::forwards`]: requests for the worker |
+//! | [`Shard::orders`]: kicks; [`Shard::fan_out`]: pushes | [`Shard::take_receipts`]: what became of pushes |
 //! | [`Shard::timers`], [`Shard::drain`] | [`Shard::next_deadline`], [`Shard::take_access`] |
 //!
 //! Guarantees: every admitted request is answered once, or its session is gone; a connection is closed at one
 //! place, for one [`CloseReason`]; every table, buffer and list is bounded by [`Settings`] or a constant.
 
 mod admission;
+mod asked;
 mod closing;
+mod confirm;
 mod connection;
 mod frames;
 mod greeting;
+mod groups;
+mod identity;
+mod membership;
 mod opening;
 mod output;
+mod pushes;
 mod settings;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod timers;
 
 pub use closing::{CloseReason, End};
-pub use settings::Settings;
+pub use settings::{CheckSettings, Settings};
 
-use crate::auth::KeyRing;
+use crate::auth::Authority;
 use crate::base::clock::Now;
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{
-    ConnectionKey, ConnectionTag, RouteId, ServiceId, SessionId, SessionKey, SessionTag, ShardId, TicketTag,
+    ConnectionKey, ConnectionTag, RouteId, ServiceId, SessionKey, SessionTag, ShardId, TicketTag,
 };
 use crate::base::rng::Rng;
 use crate::base::slab::GenSlab;
 use crate::base::wheel::Wheel;
-use crate::relay::{AccessRecord, Caller, ForwardBatch};
+use crate::directory::Directory;
+use crate::relay::{AccessRecord, Caller, ForwardBatch, PushGauge, Receipt};
 use crate::routing::RouteTable;
 use crate::session::{self, Fault, Session};
+use confirm::Confirmations;
 use connection::{Connection, State};
 use greeting::Greetings;
+use groups::GroupTable;
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::{Numbers, member::gateway::ERROR};
 use moorgate_proto::time::Mono;
+use pushes::Fanout;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -59,14 +72,36 @@ pub struct Parts {
     pub session: session::Settings,
     /// Which service owns a command.
     pub routes: Arc<RouteTable>,
-    /// Signing keys of access tokens.
-    pub keys: Arc<KeyRing>,
+    /// Who is let in.
+    pub authority: Arc<Authority>,
+    /// Who is here, on all shards.
+    pub directory: Arc<Directory>,
+    /// Bytes of all pushes that live.
+    pub pushes: PushGauge,
     /// Where it counts.
     pub cells: Arc<Cells>,
-    /// Random and its own: session ids start with it.
+    /// For jitter and names.
     pub seed: u64,
     /// Whether answered requests leave an [`AccessRecord`].
     pub access_log: bool,
+}
+
+impl Parts {
+    /// A shard by itself, with the defaults: for tests, benchmarks and simulations.
+    pub fn alone(routes: RouteTable, authority: Authority) -> Parts {
+        Parts {
+            id: ShardId(0),
+            settings: Settings::default(),
+            session: session::Settings::default(),
+            routes: Arc::new(routes),
+            authority: Arc::new(authority),
+            directory: Arc::new(Directory::unrung(1, 1)),
+            pushes: PushGauge::default(),
+            cells: Arc::default(),
+            seed: 1,
+            access_log: false,
+        }
+    }
 }
 
 /// A call that the worker has: what is needed when its settlement comes.
@@ -102,12 +137,11 @@ pub struct Shard {
     settings: Settings,
     session_settings: session::Settings,
     routes: Arc<RouteTable>,
-    keys: Arc<KeyRing>,
+    authority: Arc<Authority>,
+    directory: Arc<Directory>,
+    pushes: PushGauge,
     cells: Arc<Cells>,
     rng: Rng,
-    /// First half of every session id of this shard.
-    id_prefix: u64,
-    sessions_ever: u64,
     connections: GenSlab<ConnectionTag, Connection>,
     sessions: GenSlab<SessionTag, Session>,
     outstanding: GenSlab<TicketTag, Outstanding>,
@@ -123,6 +157,11 @@ pub struct Shard {
     /// Bytes of Responses that sessions hold: unacknowledged, or waiting for room in an output.
     owed_bytes: usize,
     greetings: Greetings,
+    groups: GroupTable,
+    fanouts: VecDeque<Fanout>,
+    /// By worker.
+    receipts: Vec<Vec<Receipt>>,
+    confirmations: Confirmations,
     drain: Drain,
     /// Connections that were turned away and may still be there.
     turned_away: Vec<ConnectionKey>,
@@ -131,16 +170,15 @@ pub struct Shard {
 impl Shard {
     /// An empty shard.
     pub fn new(parts: Parts) -> Shard {
-        let mut rng = Rng::new(parts.seed);
         Shard {
-            id_prefix: rng.next_u64(),
-            rng,
+            rng: Rng::new(parts.seed),
             settings: parts.settings,
             session_settings: parts.session,
             routes: parts.routes,
-            keys: parts.keys,
+            authority: parts.authority,
+            directory: parts.directory,
+            pushes: parts.pushes,
             cells: parts.cells,
-            sessions_ever: 0,
             connections: GenSlab::default(),
             sessions: GenSlab::default(),
             outstanding: GenSlab::default(),
@@ -154,6 +192,10 @@ impl Shard {
             partial_bytes: 0,
             owed_bytes: 0,
             greetings: Greetings::default(),
+            groups: GroupTable::default(),
+            fanouts: VecDeque::new(),
+            receipts: Vec::new(),
+            confirmations: Confirmations::default(),
             drain: Drain::No,
             turned_away: Vec::new(),
         }
@@ -256,6 +298,11 @@ impl Shard {
         self.owed_bytes
     }
 
+    /// Groups with members here, and memberships.
+    pub fn groups(&self) -> (usize, usize) {
+        (self.groups.len(), self.groups.members())
+    }
+
     /// What the worker is to be told; the reactor takes it when there is room in the mailbox.
     pub fn forwards(&mut self) -> Option<ForwardBatch> {
         if self.batch.is_empty() {
@@ -287,17 +334,8 @@ impl Shard {
     fn session_of(&self, key: ConnectionKey) -> Option<SessionKey> {
         match self.connections.get(key)?.state {
             State::Open(session) => Some(session),
-            State::Opening(_) | State::Closing(_) | State::HalfClosed(_) => None,
+            State::Opening(_) | State::Confirming(_) | State::Closing(_) | State::HalfClosed(_) => None,
         }
-    }
-
-    /// 128 bits that no other session of any shard or start of the gateway has: a random half for the shard,
-    /// and a bijection of a counter.
-    fn next_session_id(&mut self) -> SessionId {
-        self.sessions_ever = self.sessions_ever.wrapping_add(1);
-        let counter = Rng::new(self.sessions_ever.wrapping_mul(0x9e37_79b9_7f4a_7c15)).next_u64();
-        let number = u128::from(self.id_prefix) << 64 | u128::from(counter);
-        SessionId(number.to_be_bytes())
     }
 
     /// Panics in tests and checked builds when the tables contradict each other.
@@ -313,6 +351,13 @@ impl Shard {
             debug_assert_eq!(held, self.partial_bytes, "the budget counts what is held");
             let owed: usize = self.sessions.values().map(|session| session.down.kept_bytes()).sum();
             debug_assert_eq!(owed, self.owed_bytes, "and so does that of Responses");
+            let groups =
+                self.sessions.values().map(|session| session.groups.as_ref().map_or(0, |it| it.0.len()));
+            debug_assert_eq!(groups.sum::<usize>(), self.groups.members(), "members know their groups");
+            let confirming =
+                |key| matches!(self.connections.get(key).map(|c| c.state), Some(State::Confirming(_)));
+            let waiting = self.connections.keys().filter(|key| confirming(*key)).count();
+            debug_assert_eq!(waiting, self.confirmations.waiting(), "whoever is to be confirmed waits");
         }
         debug_assert!(self.outstanding.len() <= self.settings.outstanding_max);
     }

@@ -5,7 +5,7 @@ use super::{CloseReason, Drain, Shard};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::ConnectionKey;
-use crate::session::{self, Fault, OpeningContext, Session};
+use crate::session::{self, Fault, Opened, OpeningContext, Session};
 use moorgate_proto::envelope::Envelope;
 use moorgate_proto::envelope::member::{client, gateway};
 use moorgate_proto::v1;
@@ -19,6 +19,10 @@ impl Shard {
         key: ConnectionKey,
         envelope: Envelope<'_>,
     ) -> Result<(), Fault> {
+        if self.confirmations.waits(key) {
+            // Nothing may come between Hello and Welcome.
+            return Err(Fault::UnexpectedFrame(envelope.member.map_or(0, |(member, _)| member)));
+        }
         let hello = match envelope.member {
             Some((client::HELLO, body)) => {
                 v1::Hello::decode(body).map_err(|_| Fault::Malformed(client::HELLO))?
@@ -35,26 +39,36 @@ impl Shard {
         if self.drain != Drain::No {
             return Err(Fault::Shutdown);
         }
-        self.open(now, key, hello)
-    }
-
-    fn open(&mut self, now: Now, key: ConnectionKey, hello: v1::Hello) -> Result<(), Fault> {
         let Some(peer) = self.connections.get(key).map(|connection| connection.peer) else {
             return Ok(());
         };
-        let context = OpeningContext { keys: &self.keys, settings: &self.session_settings, peer };
+        let context = OpeningContext { authority: &self.authority, settings: &self.session_settings, peer };
         let opened = session::open(now, hello, context)?;
-        let id = self.next_session_id();
-        let caller = opened.caller(id);
-        let roles = self.routes.role_mask(opened.roles.iter().map(String::as_str));
-        let welcome = session::welcome(now, &opened, &caller, &self.session_settings);
-        self.cells.count(Count::SessionsOpened);
-        if caller.is_anonymous() {
-            self.cells.count(Count::SessionsAnonymous);
+        if self.settings.check.is_some() && !opened.who().user_id.is_empty() {
+            return self.confirm(now, key, opened);
         }
-        let session = self.sessions.insert(Session::new(key, &opened, roles, caller));
+        self.welcome(now, key, &opened)
+    }
+
+    /// Opens the session that was agreed.
+    pub(super) fn welcome(&mut self, now: Now, key: ConnectionKey, opened: &Opened) -> Result<(), Fault> {
+        let session_key = self.sessions.next_key();
+        let id = self.directory.id_of(self.session_ref(session_key));
+        let caller = opened.caller(id);
+        let is_anonymous = caller.is_anonymous();
+        let roles = self.routes.role_mask(opened.roles.iter().map(String::as_str));
+        let welcome = session::welcome(now, opened, &caller, &self.session_settings);
+        self.cells.count(Count::SessionsOpened);
+        let session = self.sessions.insert(Session::new(key, opened, roles, caller));
+        debug_assert_eq!(session, session_key, "the id names this session");
+        self.directory.set_sessions(self.batch.shard, self.sessions.len());
         if let Some(connection) = self.connections.get_mut(key) {
             connection.state = State::Open(session);
+        }
+        if is_anonymous {
+            self.cells.count(Count::SessionsAnonymous);
+        } else {
+            self.claim(session)?;
         }
         self.put(key, gateway::WELCOME, &welcome);
         self.arm_session(key);

@@ -6,6 +6,7 @@ use super::{End, Shard};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::ConnectionKey;
+use crate::session::{Lost, Sending};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::view::Body;
@@ -48,7 +49,7 @@ impl Shard {
             let due = connection.write_deadline(self.settings.write_timeout);
             self.arm(key, due);
         }
-        self.pump(key);
+        self.pump(now, key);
     }
 
     /// The socket takes bytes again.
@@ -61,29 +62,32 @@ impl Shard {
         }
     }
 
-    /// Numbers and writes Responses that wait for room.
-    fn pump(&mut self, key: ConnectionKey) {
-        let Some(session) = self.session_of(key) else {
-            return;
-        };
-        let Some(session) = self.sessions.get_mut(session) else {
-            return;
-        };
-        if !session.down.is_waiting() {
+    /// Numbers and writes what waits for room.
+    pub(super) fn pump(&mut self, now: Now, key: ConnectionKey) {
+        let Some(session_key) = self.session_of(key) else { return };
+        if !self.sessions.get(session_key).is_some_and(|session| session.down.is_waiting()) {
             return;
         }
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
+        self.buffer(key);
+        let room = self.push_room();
         let high = self.settings.output_bytes_high;
+        let Some(session) = self.sessions.get_mut(session_key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.output.is_above(high) {
             return;
         }
-        let out = &mut connection.output.bytes;
+        let sending = Sending {
+            admitted: session.up.admitted(),
+            window_max: self.session_settings.window_max as usize,
+            out: Some(&mut connection.output.bytes),
+            room,
+        };
         let held = session.down.kept_bytes();
-        let frames = session.down.pump(session.up.admitted(), out, high);
+        let mut lost = Lost::default();
+        let frames = session.down.pump(now.mono, sending, high, &mut lost);
         self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
         self.cells.add(Count::FramesSent, frames as u64);
+        self.lose(session_key, lost);
         self.list(key);
     }
 

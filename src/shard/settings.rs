@@ -26,6 +26,10 @@ pub struct Settings {
     pub linger: Duration,
     /// From a token's expiry on a live connection to its close.
     pub expiry_grace: Duration,
+    /// Bytes of all pushes that live, above which sessions keep none: what cannot be sent at once becomes a Gap.
+    pub push_bytes_soft: usize,
+    /// Whether a service confirms new sessions.
+    pub check: Option<CheckSettings>,
     /// Clients come back after a drain within this time, each at a moment of its own.
     pub reconnect_spread: Duration,
 }
@@ -43,7 +47,24 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(20),
             linger: Duration::from_secs(2),
             expiry_grace: Duration::from_secs(60),
+            push_bytes_soft: 128 * 1024 * 1024,
+            check: None,
             reconnect_spread: Duration::from_secs(10),
         }
+    }
+}
+
+/// How new sessions of users are confirmed by a service, which the worker knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckSettings {
+    /// For its answer.
+    pub timeout: Duration,
+    /// What happens when there is none: the session opens, or it is refused for the moment.
+    pub fail_open: bool,
+}
+
+impl Default for CheckSettings {
+    fn default() -> Self {
+        CheckSettings { timeout: Duration::from_millis(500), fail_open: false }
     }
 }

@@ -8,11 +8,11 @@ mod sizes;
 mod timers;
 
 use super::{End, Parts, Settings, Shard};
-use crate::auth::{KeyRing, SigningKey, mint};
+use crate::auth::{Authority, KeyRing, SigningKey, mint};
 use crate::base::clock::Now;
 use crate::base::counters::{Cells, Count};
-use crate::base::ids::{ConnectionKey, ServiceId, ShardId, Ticket};
-use crate::relay::{Forward, ForwardBatch, Outcome, Settled, SettledBatch};
+use crate::base::ids::{ConnectionKey, ServiceId, Ticket};
+use crate::relay::{Delivery, DeliveryBatch, Forward, ForwardBatch, Outcome, Settled};
 use crate::routing::{RouteSettings, RouteTable, Span};
 use crate::session;
 use moorgate_proto::codec::Assembler;
@@ -60,16 +60,9 @@ impl World {
             RouteSettings { payload_bytes_max: 4, ..route(SMALL) },
         ];
         let key = SigningKey::new("k", SECRET).unwrap();
-        let mut parts = Parts {
-            id: ShardId(0),
-            settings: Settings::default(),
-            session: session::Settings::default(),
-            routes: Arc::new(RouteTable::build(&routes).unwrap()),
-            keys: Arc::new(KeyRing::new(vec![key], None, None, 0).unwrap()),
-            cells: cells.clone(),
-            seed: 1,
-            access_log: true,
-        };
+        let authority = Authority::of_keys(KeyRing::new(vec![key], None, None, 0).unwrap());
+        let parts = Parts::alone(RouteTable::build(&routes).unwrap(), authority);
+        let mut parts = Parts { cells: cells.clone(), access_log: true, ..parts };
         change(&mut parts);
         let now = Now { mono: Mono::ZERO + SECOND, unix_ms: BEGIN_UNIX_MS };
         World { shard: Shard::new(parts), now, cells, written: HashMap::new(), stuck: Vec::new() }
@@ -176,11 +169,12 @@ impl World {
     /// The worker settles a call with a reply of its service.
     fn settle(&mut self, ticket: Ticket, payload: &[u8]) {
         let reply = v1::Reply { payload: payload.to_vec().into(), ..v1::Reply::default() };
-        let mut batch = SettledBatch::default();
+        let mut batch = DeliveryBatch::default();
         let reply = batch.arena.put(&reply.encode_to_vec());
         let outcome = Outcome { source: Source::Service, execution: Execution::Executed, ..ok() };
-        batch.settled.push(Settled { ticket, outcome, reply, endpoint: 1 });
-        self.shard.settled(self.now, &batch);
+        let settled = Settled { reply, endpoint: 1, ..Settled::bare(ticket, outcome) };
+        batch.deliveries.push(Delivery::Settled(settled));
+        self.shard.delivered(self.now, batch);
     }
 
     /// Time passes, and every deadline in it is looked at when it comes.

@@ -1,6 +1,6 @@
 //! What happens when nothing happens: deadlines of connections, and the drain.
 
-use super::connection::State;
+use super::connection::{Connection, State};
 use super::{CloseReason, Drain, Shard};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionKey, SessionKey};
@@ -44,9 +44,10 @@ impl Shard {
         let write_due = connection.write_deadline(self.settings.write_timeout);
         let next = match connection.state {
             State::Opening(due) if due <= now.mono => return self.fault(now, key, Fault::HandshakeTimeout),
+            State::Confirming(due) if due <= now.mono => return self.unconfirmed(now, key),
             State::Closing(due) | State::HalfClosed(due) if due <= now.mono => return self.forget(key),
             State::Opening(due) => due.min(frame_due),
-            State::Closing(due) | State::HalfClosed(due) => due,
+            State::Confirming(due) | State::Closing(due) | State::HalfClosed(due) => due,
             State::Open(session) => {
                 if write_due <= now.mono {
                     return self.close(now, key, CloseReason::Fault(Fault::WriteStalled));
@@ -108,7 +109,8 @@ impl Shard {
         for key in keys {
             if self.session_of(key).is_none() {
                 // Whoever has not said Hello yet says it elsewhere; the drain does not wait for it.
-                if self.connections.get(key).is_some_and(|it| matches!(it.state, State::Opening(_))) {
+                let is_new = |it: &Connection| matches!(it.state, State::Opening(_) | State::Confirming(_));
+                if self.connections.get(key).is_some_and(is_new) {
                     self.close(now, key, CloseReason::Fault(Fault::Shutdown));
                 }
                 continue;

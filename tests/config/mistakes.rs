@@ -63,13 +63,13 @@ const KEYS: Cases = &[
     (
         Session("heartbeet = \"30s\""),
         &[
-            "16: session.heartbeet: there is no such key here; there are: expiry_grace, frame, frame_timeout, handshake_timeout, heartbeat, heartbeat_max, heartbeat_min, in_flight, keepalive, linger, user_timeout, window, write_timeout",
+            "16: session.heartbeet: there is no such key here; there are: expiry_grace, frame, frame_timeout, groups, handshake_timeout, heartbeat, heartbeat_max, heartbeat_min, in_flight, keepalive, linger, push_bytes, pushes, user_timeout, window, write_timeout",
         ],
     ),
     (
         End("[sesion]\nheartbeat = \"30s\""),
         &[
-            "15: sesion: there is no such table; there are: admin, auth, gateway, limits, links, listener, log, route, service, session",
+            "15: sesion: there is no such table; there are: admin, application, auth, gateway, limits, links, listener, log, route, service, session, session_check",
         ],
     ),
     (End("[[session]]\nheartbeat = \"30s\""), &["15: session: this is a list; write [session]"]),

@@ -12,13 +12,32 @@ fn key_of<'a>(line: &'a str, mark: &str) -> Option<&'a str> {
     key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then_some(key)
 }
 
+/// The sample without the tables that not every deployment has, and these tables.
+fn parts() -> (String, Vec<String>) {
+    let (mut always, mut optional, mut within) = (String::new(), Vec::new(), false);
+    for line in SAMPLE.lines() {
+        if line.starts_with("#? [") {
+            optional.push(String::new());
+            within = true;
+        }
+        within &= !line.is_empty();
+        let part = match optional.last_mut() {
+            Some(table) if within => table,
+            _ => &mut always,
+        };
+        part.push_str(line);
+        part.push('\n');
+    }
+    (always, optional)
+}
+
 /// The sample with each line that has the mark without it.
 fn without_mark(mark: &str) -> String {
     let line = |line: &str| match key_of(line, mark) {
         Some(_) => line.replacen(mark, "", 1),
         None => line.to_owned(),
     };
-    SAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
+    parts().0.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn shown(settings: &Settings) -> String {
@@ -46,14 +65,15 @@ fn the_defaults_that_it_tells_are_the_real_ones() {
 fn a_change_of_any_default_changes_something() {
     let directory = Directory::new("changed");
     let before = shown(&directory.parse(SAMPLE).unwrap());
-    let defaults: Vec<&str> = SAMPLE.lines().filter(|line| key_of(line, "# ").is_some()).collect();
+    let sample = parts().0;
+    let defaults: Vec<&str> = sample.lines().filter(|line| key_of(line, "# ").is_some()).collect();
     for line in defaults {
         let key = key_of(line, "# ").unwrap();
         let other = other_value(key, line.split_once(" = ").unwrap().1);
         let changed = SAMPLE.replacen(line, &format!("{key} = {other}"), 1);
         // A key without proofs beside a file with the key is a mistake of its own.
         let changed =
-            if key == "without_proofs" { changed.replacen("key_file", "# key_file", 1) } else { changed };
+            if key == "without_proofs" { changed.replacen("\nkey_file", "\n# key_file", 1) } else { changed };
         let settings = directory.parse(&changed).unwrap_or_else(|error| panic!("{key} = {other}: {error}"));
         assert_ne!(shown(&settings), before, "{key} = {other} changes nothing");
     }
@@ -78,6 +98,8 @@ fn other_value(key: &str, default: &str) -> String {
         "unfinished_frames" => "\"1 MiB\"",
         "reconnect_max" => "\"1m\"",
         "heartbeat_max" => "\"20m\"",
+        "access_ttl_max" => "\"2h\"",
+        "grants" => "[\"push\"]",
         _ => "",
     };
     if !special.is_empty() {
@@ -95,7 +117,8 @@ fn other_value(key: &str, default: &str) -> String {
 #[test]
 fn its_examples_are_good_too() {
     let directory = Directory::new("examples");
-    let examples: Vec<&str> = SAMPLE.lines().filter(|line| key_of(line, "#? ").is_some()).collect();
+    let sample = parts().0;
+    let examples: Vec<&str> = sample.lines().filter(|line| key_of(line, "#? ").is_some()).collect();
     assert!(examples.len() >= 5, "{examples:?}");
     for line in examples {
         let example = line.strip_prefix("#? ").unwrap();
@@ -107,6 +130,23 @@ fn its_examples_are_good_too() {
         let text = SAMPLE.replacen(line, example, 1).replacen(replaced, "", 1);
         assert!(text.contains(example));
         directory.parse(&text).unwrap_or_else(|error| panic!("{example}: {error}"));
+    }
+}
+
+#[test]
+fn the_tables_that_not_everybody_has_are_good_too() {
+    let directory = Directory::new("optional");
+    let before = shown(&directory.parse(SAMPLE).unwrap());
+    let tables = parts().1;
+    assert!(tables.len() >= 2);
+    for table in tables {
+        // Of two ways to name a key only one can be written; the rest names what this directory has.
+        let lines = table.lines().filter_map(|line| line.strip_prefix("#? "));
+        let lines: Vec<&str> = lines.filter(|line| !line.starts_with("key_env")).collect();
+        let written =
+            lines.join("\n").replace("im-android.key", "echo.key").replace("\"accounts\"", "\"echo\"");
+        let settings = directory.parse(&format!("{SAMPLE}\n{written}")).unwrap();
+        assert_ne!(shown(&settings), before, "{written}");
     }
 }
 
@@ -133,6 +173,8 @@ fn it_has_every_key_that_is_known_and_no_other() {
         "[[auth.key]]",
         "[[service]]",
         "[[route]]",
+        "[[application]]",
+        "[session_check]",
     ];
     let mut top = BTreeSet::new();
     for table in tables {
@@ -148,8 +190,10 @@ fn it_has_every_key_that_is_known_and_no_other() {
 
 /// The keys, set or not, that the sample has below a header.
 fn keys_below(header: &str) -> BTreeSet<String> {
-    let below = SAMPLE.lines().skip_while(|line| *line != header).skip(1);
-    let table = below.take_while(|line| !line.starts_with('['));
+    // A table that not every deployment has is written behind a mark.
+    let is_it = |line: &str| line == header || line.strip_prefix("#? ") == Some(header);
+    let below = SAMPLE.lines().skip_while(|line| !is_it(line)).skip(1);
+    let table = below.take_while(|line| !line.starts_with('[') && !line.starts_with("#? ["));
     table
         .filter_map(|line| key_of(line, "#? ").or_else(|| key_of(line, "# ")).or_else(|| key_of(line, "")))
         .map(str::to_owned)

@@ -1,11 +1,13 @@
 //! A service by hand: it takes the gateway's link, and answers as it likes.
 
-use crate::site::{LINK_SECRET, Site, any_port, until};
+use crate::site::{LINK_SECRET, Site, any_port, settings, until};
 use crate::wire::PATIENCE;
+use moorgate::routing::{Grants, Right};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::to_gateway;
 use moorgate_proto::proof::{LinkFacts, LinkKey, Prover};
+use moorgate_proto::v1::directive::Action;
 use moorgate_proto::v1::{self, to_service::Member};
 use moorgate_proto::view::Body;
 use prost::Message;
@@ -56,6 +58,23 @@ pub(crate) fn site_and_link(tables: &str) -> (Site, RawLink) {
     let link = RawLink::open(&listener);
     site.ready();
     (site, link)
+}
+
+/// The same, for a service that may ask for everything.
+pub(crate) fn site_and_granted_link(tables: &str) -> (Site, RawLink) {
+    let listener = listener();
+    let site = granted_site(&listener, tables);
+    let link = RawLink::open(&listener);
+    site.ready();
+    (site, link)
+}
+
+/// A gateway whose service may ask for everything.
+pub(crate) fn granted_site(listener: &TcpListener, tables: &str) -> Site {
+    let mut settings = settings(listener.local_addr().unwrap(), tables);
+    let all = Right::ALL.iter().fold(Grants::NONE, |grants, (_, right)| grants.with(*right));
+    settings.services.iter_mut().for_each(|service| service.grants = all);
+    Site::of(settings)
 }
 
 impl RawLink {
@@ -152,6 +171,44 @@ impl RawLink {
             Member::Cancel(cancel) => cancel,
             other => panic!("no CancelCall: {other:?}"),
         }
+    }
+
+    /// The next frame must be a PushResult.
+    pub(crate) fn push_result(&mut self) -> v1::PushResult {
+        match self.member() {
+            Member::PushResult(result) => result,
+            other => panic!("no PushResult: {other:?}"),
+        }
+    }
+
+    /// The next frame must be a PushReceipt.
+    pub(crate) fn push_receipt(&mut self) -> v1::PushReceipt {
+        match self.member() {
+            Member::PushReceipt(receipt) => receipt,
+            other => panic!("no PushReceipt: {other:?}"),
+        }
+    }
+
+    /// The next frame must be a SessionCheck.
+    pub(crate) fn session_check(&mut self) -> v1::SessionCheck {
+        match self.member() {
+            Member::SessionCheck(check) => check,
+            other => panic!("no SessionCheck: {other:?}"),
+        }
+    }
+
+    /// Answers a call with OK, and asks for this.
+    pub(crate) fn direct(&mut self, call_id: u64, actions: impl IntoIterator<Item = Action>) {
+        let directives = actions.into_iter().map(|action| v1::Directive { action: Some(action) }).collect();
+        self.send(to_gateway::REPLY, &v1::Reply { call_id, directives, ..v1::Reply::default() });
+    }
+
+    /// Pushes, and takes the result.
+    pub(crate) fn push(&mut self, push: &v1::ServicePush) -> v1::PushResult {
+        self.send(to_gateway::PUSH, push);
+        let result = self.push_result();
+        assert_eq!(result.push_id, push.push_id);
+        result
     }
 
     /// Answers a call with OK.

@@ -15,11 +15,15 @@ mod token;
 mod wire;
 
 #[cfg(test)]
+mod confirming;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod exhaustion;
 #[cfg(test)]
 mod framing;
+#[cfg(test)]
+mod identity;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
@@ -32,6 +36,8 @@ mod opening;
 mod operator;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod pushes;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]

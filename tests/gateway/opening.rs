@@ -253,12 +253,13 @@ fn a_token_that_expires_on_a_live_connection_warns_then_closes() {
 }
 
 #[test]
-fn two_connections_of_one_device_are_two_sessions() {
+fn two_devices_of_one_user_are_two_sessions() {
     let site = Site::start("");
-    let hello = v1::Hello { access_token: token("alice", &[]), device_id: "phone".to_owned(), ..hello() };
     let mut clients: Vec<RawClient> = Vec::new();
     let mut ids = Vec::new();
-    for _ in 0..2 {
+    for device in ["phone", "laptop"] {
+        let access_token = token("alice", &[]);
+        let hello = v1::Hello { access_token, device_id: device.to_owned(), ..hello() };
         let mut client = site.connect();
         client.send(&hello_frame(&hello));
         ids.push(client.welcome().session_id);

@@ -189,7 +189,7 @@ fn a_reply_above_the_clients_frame_comes_without_its_payload() {
 
 // spec: L-36
 #[test]
-fn directives_are_refused_and_counted_and_the_reply_is_delivered() {
+fn directives_without_a_grant_are_refused_and_counted_and_the_reply_is_delivered() {
     let (site, mut link) = site_and_link("");
     let mut client = site.open();
     client.send(&request(1, command::OPEN, b"x"));
@@ -202,26 +202,27 @@ fn directives_are_refused_and_counted_and_the_reply_is_delivered() {
     link.send(to_gateway::REPLY, &reply);
     let response = client.response();
     assert_eq!((&response.payload[..], response.login), (&b"delivered"[..], None));
-    assert_eq!(site.metric("moorgate_directives_refused_total"), 2);
+    assert_eq!(site.metric("moorgate_directives_total{result=\"refused\"}"), 2);
     let response = client.ask(2, command::ADMIN, b"x");
     assert_eq!(response.reason(), Reason::LoginRequired, "nobody was logged in");
     drop(client);
     site.end();
 }
 
-// spec: L-49
+// spec: L-49, L-59
 #[test]
-fn a_push_is_answered_that_it_is_not_carried() {
+fn a_push_without_a_grant_is_refused() {
     let (site, mut link) = site_and_link("");
-    let push = v1::ServicePush { push_id: vec![7; 8].into(), ..v1::ServicePush::default() };
+    let target = Some(v1::service_push::Target::Everyone(v1::Everyone {}));
+    let push = v1::ServicePush { push_id: vec![7; 8].into(), target, ..v1::ServicePush::default() };
     link.send(to_gateway::PUSH, &push);
     match link.member() {
         Member::PushResult(result) => {
-            assert_eq!((&result.push_id, result.reason()), (&push.push_id, Reason::NotSupported));
-            assert_eq!(result.status, Code::Unimplemented.to_wire());
+            assert_eq!((&result.push_id, result.reason()), (&push.push_id, Reason::GrantMissing));
+            assert_eq!(result.status, Code::PermissionDenied.to_wire());
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(site.metric("moorgate_pushes_refused_total"), 1);
+    assert_eq!(site.metric("moorgate_pushes_total{result=\"refused\"}"), 1);
     site.end();
 }

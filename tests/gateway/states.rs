@@ -112,9 +112,10 @@ fn came(client: &mut RawClient, is_open: bool) -> Gets {
         Member::Pong(pong) if pong.nonce == 0xe0f => Nothing,
         Member::Pong(_) => Pong,
         Member::Authenticated(answer) => {
+            // An empty token is none.
             assert_eq!(
                 (answer.status, answer.reason()),
-                (Code::Unimplemented.to_wire(), Reason::NotSupported)
+                (Code::Unauthenticated.to_wire(), Reason::TokenInvalid)
             );
             Authenticated
         }

@@ -12,6 +12,11 @@ pub(crate) fn unix_s() -> u64 {
     Clock::start().read().unix_s()
 }
 
+/// Milliseconds since the Unix epoch.
+pub(crate) fn unix_ms() -> u64 {
+    Clock::start().read().unix_ms
+}
+
 /// The key that the gateways of these tests know.
 pub(crate) fn current_key() -> SigningKey {
     SigningKey::new("current", ACCESS_SECRET.as_bytes()).unwrap()

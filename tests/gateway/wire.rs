@@ -99,6 +99,15 @@ impl RawClient {
         client
     }
 
+    /// A connection with a session of this access token, from this device.
+    pub(crate) fn log_in(address: SocketAddr, access_token: String, device_id: &str) -> RawClient {
+        let mut client = RawClient::connect(address);
+        let device_id = device_id.to_owned();
+        client.send(&hello_frame(&v1::Hello { access_token, device_id, ..hello() }));
+        client.welcome();
+        client
+    }
+
     /// Sends bytes.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
@@ -156,6 +165,24 @@ impl RawClient {
         match self.member() {
             Member::Response(response) => response,
             other => panic!("no Response: {other:?}"),
+        }
+    }
+
+    /// The next frame must be a Push; its number.
+    pub(crate) fn push(&mut self) -> (u64, v1::Push) {
+        let frame = self.frame();
+        match frame.member {
+            Some(Member::Push(push)) => (frame.down_seq, push),
+            other => panic!("no Push: {other:?}"),
+        }
+    }
+
+    /// The next frame must be a Gap; its number.
+    pub(crate) fn gap(&mut self) -> (u64, v1::Gap) {
+        let frame = self.frame();
+        match frame.member {
+            Some(Member::Gap(gap)) => (frame.down_seq, gap),
+            other => panic!("no Gap: {other:?}"),
         }
     }
 

@@ -5,9 +5,10 @@ use crate::network::{ConnId, Side};
 use crate::scenario::Scenario;
 use crate::world::{Event, Owner, Phase, Plant, World};
 use moorgate::base::counters::{Cells, Count, Totals};
-use moorgate::base::ids::{ConnectionKey, LinkKey, ShardId};
+use moorgate::base::ids::{ConnectionKey, LinkKey, ShardId, WorkerId};
+use moorgate::directory::RecentPushes;
 use moorgate::forward::{self, Forwarder, LinkCommand, Readiness};
-use moorgate::relay::{ForwardBatch, SettledBatch};
+use moorgate::relay::{Delivery, DeliveryBatch, ForwardBatch};
 use moorgate::shard::{self, End, Shard};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::Execution;
@@ -22,7 +23,7 @@ pub struct ShardHost {
     pub shard: Shard,
     pub cells: Arc<Cells>,
     pub sockets: BTreeMap<usize, (ConnectionKey, ConnId)>,
-    pub inbox: VecDeque<SettledBatch>,
+    pub inbox: VecDeque<DeliveryBatch>,
     held: Option<ForwardBatch>,
 }
 
@@ -34,7 +35,9 @@ impl ShardHost {
             settings: scenario.shard.clone(),
             session: scenario.session.clone(),
             routes: scenario.routes.clone(),
-            keys: scenario.keys.clone(),
+            authority: scenario.authority.clone(),
+            directory: scenario.directory.clone(),
+            pushes: scenario.pushes.clone(),
             cells: cells.clone(),
             seed: dice.next(),
             access_log: false,
@@ -63,18 +66,24 @@ pub struct WorkerHost {
     pub sockets: BTreeMap<usize, (LinkKey, ConnId)>,
     pub dialling: Vec<LinkKey>,
     inbox: VecDeque<ForwardBatch>,
-    held: Vec<Option<SettledBatch>>,
+    held: Vec<Option<DeliveryBatch>>,
 }
 
 impl WorkerHost {
     pub fn new(scenario: &Scenario, dice: &mut Dice) -> WorkerHost {
         let cells = Arc::new(Cells::default());
         let forwarder = Forwarder::new(forward::Parts {
+            id: WorkerId(0),
             settings: scenario.forward.clone(),
             boot_id: dice.next(),
             services: scenario.services.clone(),
             routes: scenario.routes.clone(),
             shards: scenario.shards,
+            authority: scenario.authority.clone(),
+            directory: scenario.directory.clone(),
+            recent: Arc::new(scenario.services.iter().map(|_| RecentPushes::default()).collect()),
+            pushes: scenario.pushes.clone(),
+            check_service: scenario.check_service,
             cells: cells.clone(),
             readiness: Arc::new(Readiness::new(scenario.services.len())),
             seed: dice.next(),
@@ -143,7 +152,7 @@ impl World {
         let now = self.clock();
         while let Some(mut batch) = self.shards[at].inbox.pop_front() {
             self.spoil(&mut batch);
-            self.shards[at].shard.settled(now, &batch);
+            self.shards[at].shard.delivered(now, batch);
         }
         self.shards[at].shard.timers(now);
         while let Some(batch) = self.shards[at].held.take().or_else(|| self.shards[at].shard.forwards()) {
@@ -194,14 +203,16 @@ impl World {
     }
 
     /// The planted bugs of settlements.
-    fn spoil(&mut self, batch: &mut SettledBatch) {
+    fn spoil(&mut self, batch: &mut DeliveryBatch) {
         match self.plant {
             Some(Plant::LostSettlement) if self.dice.chance(2) => {
-                batch.settled.pop();
+                batch.deliveries.pop();
             }
             Some(Plant::FalseWord) => {
-                for settled in &mut batch.settled {
-                    if settled.outcome.execution == Execution::Unknown {
+                for delivery in &mut batch.deliveries {
+                    if let Delivery::Settled(settled) = delivery
+                        && settled.outcome.execution == Execution::Unknown
+                    {
                         settled.outcome.execution = Execution::NotExecuted;
                     }
                 }
@@ -250,7 +261,7 @@ impl World {
         for at in 0..self.shards.len() {
             let shard = ShardId(at as u16);
             while let Some(batch) =
-                self.worker.held[at].take().or_else(|| self.worker.forwarder.settled(shard))
+                self.worker.held[at].take().or_else(|| self.worker.forwarder.deliveries(shard))
             {
                 if self.shards[at].inbox.len() >= self.scenario.mailbox {
                     self.worker.held[at] = Some(batch);

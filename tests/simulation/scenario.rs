@@ -2,9 +2,11 @@
 
 use crate::dice::Dice;
 use crate::world::Plant;
-use moorgate::auth::{KeyRing, SigningKey};
+use moorgate::auth::{Authority, KeyRing, SigningKey};
 use moorgate::base::ids::ServiceId;
-use moorgate::routing::{Balance, Order, RouteSettings, RouteTable, ServiceSettings, Span};
+use moorgate::directory::Directory;
+use moorgate::relay::PushGauge;
+use moorgate::routing::{Balance, Grants, Order, RouteSettings, RouteTable, ServiceSettings, Span};
 use moorgate::{forward, session, shard};
 use moorgate_proto::proof::LinkKey;
 use std::net::SocketAddr;
@@ -36,7 +38,10 @@ pub struct Scenario {
     pub link_key: LinkKey,
     pub outstanding_max: u32,
     pub signing_key: SigningKey,
-    pub keys: Arc<KeyRing>,
+    pub authority: Arc<Authority>,
+    pub directory: Arc<Directory>,
+    pub pushes: PushGauge,
+    pub check_service: Option<ServiceId>,
 }
 
 fn address(port: u16) -> SocketAddr {
@@ -54,11 +59,13 @@ impl Scenario {
             name: name.to_owned(),
             endpoints,
             balance,
+            grants: Grants::NONE,
             key: Some(link_key.clone()),
         };
         let clients = dice.between(1, 4) as usize;
+        let shards = dice.between(1, 2) as u16;
         Scenario {
-            shards: dice.between(1, 2) as u16,
+            shards,
             clients,
             latency_ms: dice.between(1, 40),
             room: if dice.chance(50) { dice.between(100, 1_000) } else { dice.between(1_000, 20_000) }
@@ -72,10 +79,17 @@ impl Scenario {
             addresses,
             link_key: link_key.clone(),
             outstanding_max: if dice.chance(50) { 0 } else { dice.between(1, 6) as u32 },
-            keys: Arc::new(KeyRing::new(vec![SigningKey::new("k", SECRET).unwrap()], None, None, 0).unwrap()),
+            authority: Arc::new(authority()),
+            directory: Arc::new(Directory::unrung(shards, dice.next())),
+            pushes: PushGauge::default(),
+            check_service: None,
             signing_key,
         }
     }
+}
+
+fn authority() -> Authority {
+    Authority::of_keys(KeyRing::new(vec![SigningKey::new("k", SECRET).unwrap()], None, None, 0).unwrap())
 }
 
 fn routes(dice: &mut Dice, plant: Option<Plant>) -> Vec<RouteSettings> {
@@ -109,6 +123,8 @@ fn shard_settings(dice: &mut Dice, clients: usize) -> shard::Settings {
         linger: dice.millis(100, 1_000),
         expiry_grace: dice.millis(100, 2_000),
         reconnect_spread: dice.millis(0, 500),
+        push_bytes_soft: dice.between(500, 20_000) as usize,
+        check: None,
     }
 }
 
@@ -118,6 +134,9 @@ fn session_settings(dice: &mut Dice) -> session::Settings {
         in_flight_max,
         window_max: in_flight_max + dice.between(0, 8) as u32,
         frame_bytes_max: dice.between(4_096, 20_000) as usize,
+        pushes_max: dice.between(1, 10) as usize,
+        push_bytes_max: dice.between(200, 5_000) as usize,
+        groups_max: dice.between(1, 4) as usize,
         heartbeat: dice.millis(1_000, 4_000),
         heartbeat_min: Duration::from_millis(500),
         heartbeat_max: Duration::from_secs(10),
@@ -137,5 +156,9 @@ fn forward_settings(dice: &mut Dice) -> forward::Settings {
         output_bytes_max: dice.between(300, 20_000) as usize,
         waiting_max: dice.between(1, 10) as usize,
         waiting_bytes_max: dice.between(2_000, 20_000) as usize,
+        pushes_max: dice.between(1, 20) as u32,
+        deliveries_max: dice.between(5, 50) as usize,
+        push_bytes_max: dice.between(5_000, 50_000) as usize,
+        client_frame_bytes_max: 20_000,
     }
 }

@@ -91,7 +91,7 @@ impl World {
                 payload: view.payload.to_vec(),
             }),
             Input::Cancel(call_id) => cancelled.push(call_id),
-            Input::Ready | Input::Drain => {}
+            _ => {}
         });
         for run in runs {
             self.run_call(at, link, run);

@@ -347,7 +347,7 @@ impl World {
                 self.wake_shard(shard);
             }
             Owner::Link(key) => {
-                self.worker.forwarder.received(now.mono, key, bytes);
+                self.worker.forwarder.received(now, key, bytes);
                 self.wake_worker();
             }
             Owner::Service(endpoint, link) => self.service_received(endpoint, link, bytes),

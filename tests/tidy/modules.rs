@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub(crate) const LAYERS: [&[&str]; 9] = [
     &["base"],
     &["auth", "limit", "routing", "relay"],
-    &["session", "forward"],
     &["directory"],
+    &["session", "forward"],
     &["shard"],
     // Their settings are their own, so what reads the configuration stands above them.
     &["reactor", "control", "telemetry", "admin"],

@@ -2,18 +2,17 @@
 
 use super::vector_file::read;
 use super::{NOW, bytes, route};
-use moorgate::auth::{KeyRing, SigningKey, TokenError, mint};
+use moorgate::auth::{Authority, KeyRing, SigningKey, TokenError, mint};
 use moorgate::base::clock::Now;
-use moorgate::base::ids::{ConnectionKey, ShardId};
-use moorgate::relay::{Arena, Outcome, Settled, SettledBatch};
+use moorgate::base::ids::ConnectionKey;
+use moorgate::relay::{Delivery, DeliveryBatch, Outcome, Settled};
 use moorgate::routing::{RouteSettings, RouteTable};
-use moorgate::shard::{End, Parts, Settings, Shard};
+use moorgate::shard::{End, Parts, Shard};
 use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::{Numbers, member};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason, Source, gateway_frame};
 use prost::Message;
-use std::sync::Arc;
 use std::time::Duration;
 
 fn key() -> SigningKey {
@@ -34,16 +33,9 @@ impl Site {
 
     /// Before Hello, with other settings.
     fn with(session: moorgate::session::Settings, route: RouteSettings) -> Site {
-        let mut shard = Shard::new(Parts {
-            id: ShardId(0),
-            settings: Settings::default(),
-            session,
-            routes: Arc::new(RouteTable::build(&[route]).unwrap()),
-            keys: Arc::new(KeyRing::new(vec![key()], None, None, 30).unwrap()),
-            cells: Arc::default(),
-            seed: 1,
-            access_log: false,
-        });
+        let keys = KeyRing::new(vec![key()], None, None, 30).unwrap();
+        let parts = Parts::alone(RouteTable::build(&[route]).unwrap(), Authority::of_keys(keys));
+        let mut shard = Shard::new(Parts { session, ..parts });
         let key = shard.accepted(NOW, "192.0.2.1:40000".parse().unwrap()).unwrap();
         Site { shard, key }
     }
@@ -62,7 +54,7 @@ impl Site {
     /// Settles the one call that is out with a reply of the service.
     fn settle(&mut self, now: Now, reply: &v1::Reply) {
         let batch = self.shard.forwards().unwrap();
-        let mut arena = Arena::default();
+        let mut delivered = DeliveryBatch::default();
         let outcome = Outcome {
             code: Code::from_wire(reply.status),
             reason: Reason::Unspecified,
@@ -70,9 +62,10 @@ impl Site {
             execution: Execution::Executed,
             retry_after_ms: 0,
         };
-        let reply = arena.put(&reply.encode_to_vec());
-        let settled = vec![Settled { ticket: batch.forwards[0].ticket, outcome, reply, endpoint: 1 }];
-        self.shard.settled(now, &SettledBatch { arena, settled });
+        let reply = delivered.arena.put(&reply.encode_to_vec());
+        let settled = Settled { reply, endpoint: 1, ..Settled::bare(batch.forwards[0].ticket, outcome) };
+        delivered.deliveries.push(Delivery::Settled(settled));
+        self.shard.delivered(now, delivered);
     }
 
     /// What the gateway answers, as bytes.
@@ -174,7 +167,7 @@ fn acknowledging(frame: &[u8], ack: u64) -> Vec<v1::GatewayFrame> {
 fn unnumbered_frames_get_their_answers() {
     for (asked, answered) in [
         ("ping", "gateway-pong"),
-        ("authenticate", "authenticated-not-supported"),
+        ("authenticate", "authenticated-mismatch"),
         ("unknown-member-unnumbered", "notice-unsupported-frame"),
     ] {
         let answer = Site::open().answer(asked);
@@ -233,7 +226,7 @@ fn only_features_that_are_served_are_in_force() {
     put_frame(&mut frame, Numbers::NONE, member::client::HELLO, &hello);
     let said = site.say(&frame);
     let Some(gateway_frame::Member::Welcome(welcome)) = &said[0].member else { panic!("{said:?}") };
-    assert_eq!(welcome.features, 0b111, "TRACE, PRIORITY, CONTENT_ENCODING");
+    assert_eq!(welcome.features, 0b1_0111, "TRACE, PRIORITY, CONTENT_ENCODING, PUSH_EXPIRY");
     let mut site = Site::open();
     let request = v1::Request {
         command: 1,

@@ -3,34 +3,30 @@
 use super::vector_file::read;
 use super::{NOW, bytes, route, vector};
 use moorgate::base::ids::{RouteId, SessionId, SessionKey, ShardId, Ticket};
-use moorgate::forward::{self, Forwarder, LinkCommand, Readiness};
+use moorgate::forward::{self, Forwarder, LinkCommand};
 use moorgate::relay::{Forward, ForwardBatch, Outcome};
-use moorgate::routing::{Balance, RouteTable, ServiceSettings};
+use moorgate::routing::{Balance, Grants, RouteTable, ServiceSettings};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::{Numbers, member};
 use moorgate_proto::proof::LinkKey;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason, Source, to_service};
 use prost::Message;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A worker of the gateway `gw-1` with one link to a service, connected.
 fn dialled(service: &str, key: Option<LinkKey>) -> (Forwarder, moorgate::base::ids::LinkKey) {
+    let service = ServiceSettings {
+        name: service.to_owned(),
+        endpoints: vec!["192.0.2.2:7100".parse().unwrap()],
+        balance: Balance::RoundRobin,
+        grants: Grants::NONE,
+        key,
+    };
     let mut forwarder = Forwarder::new(forward::Parts {
         settings: forward::Settings { gateway_id: "gw-1".to_owned(), ..forward::Settings::default() },
         boot_id: 7,
-        services: vec![ServiceSettings {
-            name: service.to_owned(),
-            endpoints: vec!["192.0.2.2:7100".parse().unwrap()],
-            balance: Balance::RoundRobin,
-            key,
-        }],
-        routes: Arc::new(RouteTable::build(&[route()]).unwrap()),
-        shards: 1,
-        cells: Arc::default(),
-        readiness: Arc::new(Readiness::new(1)),
-        seed: 1,
+        ..forward::Parts::alone(vec![service], RouteTable::build(&[route()]).unwrap())
     });
     forwarder.start(NOW.mono);
     let Some(LinkCommand::Dial(link, _)) = forwarder.next_command() else { panic!("no link to dial") };
@@ -54,20 +50,20 @@ fn a_link_is_opened_as_the_vectors_have_it() {
     let key = LinkKey::new(&vector("link-hello-ack").bytes("key")).unwrap();
     let (mut forwarder, link) = dialled("chat", Some(key));
     assert_eq!(told(&mut forwarder), bytes("link-hello"));
-    forwarder.received(NOW.mono, link, &bytes("link-hello-ack"));
+    forwarder.received(NOW, link, &bytes("link-hello-ack"));
     assert_eq!(told(&mut forwarder), bytes("link-auth"));
     for (asked, answered) in
-        [("link-ping-service", "link-pong-gateway"), ("service-push-users", "push-result-unimplemented")]
+        [("link-ping-service", "link-pong-gateway"), ("service-push-users", "push-result-not-granted")]
     {
-        forwarder.received(NOW.mono, link, &bytes(asked));
+        forwarder.received(NOW, link, &bytes(asked));
         assert_eq!(told(&mut forwarder), bytes(answered), "{asked}");
     }
     for ignored in ["link-unknown-member", "session-verdict", "presence-subscribe"] {
-        forwarder.received(NOW.mono, link, &bytes(ignored));
+        forwarder.received(NOW, link, &bytes(ignored));
         assert!(told(&mut forwarder).is_empty(), "{ignored}");
         assert_eq!(forwarder.next_command(), None, "{ignored}");
     }
-    forwarder.received(NOW.mono, link, &bytes("link-error-service"));
+    forwarder.received(NOW, link, &bytes("link-error-service"));
     assert_eq!(forwarder.next_command(), Some(LinkCommand::Close(link)));
 }
 
@@ -76,8 +72,8 @@ fn a_link_is_opened_as_the_vectors_have_it() {
 fn a_drained_link_without_calls_is_closed() {
     let (mut forwarder, link) =
         dialled("chat", Some(LinkKey::new(&vector("link-hello-ack").bytes("key")).unwrap()));
-    forwarder.received(NOW.mono, link, &bytes("link-hello-ack"));
-    forwarder.received(NOW.mono, link, &bytes("link-drain-service"));
+    forwarder.received(NOW, link, &bytes("link-hello-ack"));
+    forwarder.received(NOW, link, &bytes("link-drain-service"));
     assert_eq!(forwarder.next_command(), Some(LinkCommand::Close(link)));
 }
 
@@ -111,13 +107,14 @@ fn a_call_fits_into_the_services_frames_or_is_refused() {
         };
         let mut hello_ack = Vec::new();
         put_frame(&mut hello_ack, Numbers::NONE, member::to_gateway::HELLO_ACK, &ack);
-        forwarder.received(NOW.mono, link, &hello_ack);
+        forwarder.received(NOW, link, &hello_ack);
         told(&mut forwarder);
         let trace = v1::Trace { parent: String::new(), state: "s".repeat(state_bytes) };
         let request = v1::Request { command: 1, trace: Some(trace), ..v1::Request::default() };
         forwarder.forward(NOW.mono, &forwards(&request));
         assert_eq!(told(&mut forwarder).is_empty(), !fits, "{state_bytes} bytes beside the payload");
-        let refused = forwarder.settled(ShardId(0)).map(|batch| batch.settled[0].outcome);
+        let refused =
+            forwarder.deliveries(ShardId(0)).and_then(|batch| batch.settled().next().map(|it| it.outcome));
         let too_large = Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge);
         assert_eq!(refused, (!fits).then_some(too_large));
     }
@@ -127,7 +124,7 @@ fn a_call_fits_into_the_services_frames_or_is_refused() {
 #[test]
 fn a_reply_of_a_newer_service_is_passed_on_as_far_as_it_is_understood() {
     let (mut forwarder, link) = dialled("echo", None);
-    forwarder.received(NOW.mono, link, &bytes("link-hello-ack-without-key"));
+    forwarder.received(NOW, link, &bytes("link-hello-ack-without-key"));
     told(&mut forwarder);
     forwarder.forward(NOW.mono, &forwards(&v1::Request { command: 1, ..v1::Request::default() }));
     let sent = told(&mut forwarder);
@@ -138,9 +135,9 @@ fn a_reply_of_a_newer_service_is_passed_on_as_far_as_it_is_understood() {
     let mut say = |reply: &v1::Reply| {
         let mut frame = Vec::new();
         put_frame(&mut frame, Numbers::NONE, member::to_gateway::REPLY, reply);
-        forwarder.received(NOW.mono, link, &frame);
-        let settled = forwarder.settled(ShardId(0));
-        settled.map(|batch| batch.settled.iter().map(|settled| settled.outcome).collect::<Vec<_>>())
+        forwarder.received(NOW, link, &frame);
+        let settled = forwarder.deliveries(ShardId(0));
+        settled.map(|batch| batch.settled().map(|settled| settled.outcome).collect::<Vec<_>>())
     };
     let reply = v1::Reply {
         call_id: call.call_id,
@@ -169,9 +166,9 @@ fn a_service_that_breaks_the_contract_loses_its_link() {
     for vector in read("malformed.txt").iter().filter(|vector| vector.frame() == "ToGateway") {
         let (mut forwarder, link) = dialled("echo", None);
         if vector.text("state") == "ready" {
-            forwarder.received(NOW.mono, link, &bytes("link-hello-ack-without-key"));
+            forwarder.received(NOW, link, &bytes("link-hello-ack-without-key"));
         }
-        forwarder.received(NOW.mono, link, &vector.bytes("hex"));
+        forwarder.received(NOW, link, &vector.bytes("hex"));
         assert_eq!(forwarder.next_command(), Some(LinkCommand::Close(link)), "{}", vector.name());
         seen += 1;
     }
@@ -179,7 +176,7 @@ fn a_service_that_breaks_the_contract_loses_its_link() {
     let key = LinkKey::new(b"another key, of 16 bytes").unwrap();
     for (service, key) in [("chat", Some(key)), ("mail", None)] {
         let (mut forwarder, link) = dialled(service, key);
-        forwarder.received(NOW.mono, link, &bytes("link-hello-ack"));
+        forwarder.received(NOW, link, &bytes("link-hello-ack"));
         assert_eq!(forwarder.next_command(), Some(LinkCommand::Close(link)), "{service}");
     }
 }

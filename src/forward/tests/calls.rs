@@ -23,8 +23,8 @@ fn there_and_back() {
     assert_eq!(call.caller.as_ref().map(|caller| caller.user_id.as_str()), Some("alice"));
     assert!(call.ordering_key.is_empty());
     world.reply(link, &call, b"pong");
-    let batch = world.forwarder.settled(SHARD).unwrap();
-    let settled = &batch.settled[0];
+    let batch = world.forwarder.deliveries(SHARD).unwrap();
+    let settled = batch.settled().next().unwrap();
     assert_eq!((settled.ticket, settled.outcome, settled.endpoint), (ticket, done(), 1));
     let reply = v1::Reply::decode(batch.arena.read(&settled.reply)).unwrap();
     assert_eq!(&reply.payload[..], b"pong");
@@ -37,12 +37,13 @@ fn there_and_back() {
 fn a_service_s_own_outcome_is_passed_on() {
     let (mut world, link) = World::ready(0);
     let ticket = world.ask(b"");
+    let logout = v1::Directive { action: Some(v1::directive::Action::Logout(v1::Logout {})) };
     let reply = v1::Reply {
         call_id: world.call(link).call_id,
         status: Code::NotFound.to_wire(),
         execution: Execution::NotExecuted.into(),
         retry_after_ms: 70,
-        directives: vec![v1::Directive::default(); 2],
+        directives: vec![v1::Directive::default(), logout.clone(), logout],
         ..v1::Reply::default()
     };
     world.say(link, to_gateway::Member::Reply(reply));
@@ -50,6 +51,7 @@ fn a_service_s_own_outcome_is_passed_on() {
         Outcome { code: Code::NotFound, execution: Execution::NotExecuted, retry_after_ms: 70, ..done() };
     assert_eq!(world.settled(), [(ticket, expected)]);
     assert_eq!(world.count(Count::DirectivesRefused), 2, "the outcome is delivered all the same");
+    assert_eq!(world.count(Count::DirectivesInvalid), 1);
 }
 
 // spec: L-27, S-10

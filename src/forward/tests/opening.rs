@@ -98,7 +98,7 @@ fn opening_frames_are_small() {
     let mut world = World::new(1);
     let link = world.dialled();
     world.forwarder.connected(world.now, link, NONCE);
-    world.forwarder.received(world.now, link, &4097u32.to_be_bytes());
+    world.hear(link, &4097u32.to_be_bytes());
     assert!(world.closes(link));
 }
 
@@ -109,14 +109,14 @@ fn frames_may_come_in_pieces() {
     let link = world.dialled();
     world.forwarder.connected(world.now, link, NONCE);
     for byte in frame(to_gateway::Member::HelloAck(hello_ack())) {
-        world.forwarder.received(world.now, link, &[byte]);
+        world.hear(link, &[byte]);
     }
     let ticket = world.ask(b"");
     let call = world.call(link);
     let reply = v1::Reply { call_id: call.call_id, payload: vec![1; 300].into(), ..v1::Reply::default() };
     for piece in frame(to_gateway::Member::Reply(reply)).chunks(7) {
         assert!(world.settled().is_empty());
-        world.forwarder.received(world.now, link, piece);
+        world.hear(link, piece);
     }
     assert_eq!(world.settled(), [(ticket, done())]);
 }

@@ -106,13 +106,10 @@ fn frames_of_a_newer_contract_are_answered() {
     assert_eq!(world.tickets().len(), 1);
 }
 
-// spec: A-19, K-3
+// spec: K-3
 #[test]
 fn what_is_not_served_yet_says_so() {
     let (mut world, client) = World::joined();
-    world.say(client, 0, client_frame::Member::Authenticate(v1::Authenticate::default()));
-    let gateway_frame::Member::Authenticated(answer) = world.member(client) else { panic!("an answer") };
-    assert_eq!((answer.status, answer.reason()), (Code::Unimplemented.to_wire(), Reason::NotSupported));
     world.say(client, 0, client_frame::Member::ClientState(v1::ClientState::default()));
     assert!(matches!(world.member(client), gateway_frame::Member::Notice(_)));
     let other = world.accept();

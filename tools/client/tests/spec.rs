@@ -87,7 +87,7 @@ fn frames_of_a_gateway_are_taken() {
     for (name, begins) in [
         ("response-ok", "Response(RequestId(1), "),
         ("notice-unsupported-frame", "Notice("),
-        ("authenticated-not-supported", "Authenticated("),
+        ("authenticated-mismatch", "Authenticated("),
         ("go-away", "GoingAway("),
         ("error-shutdown", "Unanswered(RequestId(1), Unknown)"),
         ("error-version", "Unanswered(RequestId(1), NotExecuted)"),

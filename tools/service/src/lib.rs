@@ -1,4 +1,4 @@
-//! The kit that backend services embed: listen for gateways, handle commands, reply.
+//! The kit that backend services embed: listen for gateways, handle commands, reply, push.
 //!
 //! ```no_run
 //! use moorgate_service::{Reply, Service};
@@ -12,19 +12,53 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! [`Service`] is the driver: one thread, any number of links from any number of gateways. What decides is
-//! [`core`], which has no I/O and can be driven by any loop.
+//! | for | there is |
+//! | --- | --- |
+//! | calls, now, later, or on a thread | [`Service::handle`], [`Responder::later`], [`Service::handle_blocking`] |
+//! | requests that must not run twice | [`Service::deduplicate`] |
+//! | login, logout, groups, kicks, revocation | [`Reply::with_login`], [`Reply::with_logout`], [`Directive`] |
+//! | pushes to users, sessions, groups, everyone | [`Service::pusher`], [`Push`], [`PushReport`], [`Service::on_receipt`] |
+//! | letting sessions in or not | [`Service::check_sessions`] |
+//! | state, load, bounds at run time | [`Service::health`] |
+//! | the end | [`Handle::drain`], [`Handle::stop`] |
+//!
+//! Directives and pushes need grants in the gateways' configuration.
+//!
+//! [`Listening`] is the driver: one thread with a loop, any number of links from any number of gateways, and a pool of
+//! threads if handlers block. What decides has no I/O and can be driven by any loop: [`core`] for one link, and
+//! [`push::Pushes`] for the pushes over all of them.
 //!
 //! Guarantees: exactly one Reply for each call, whatever the handler does (one that forgets, or panics, answers
-//! INTERNAL); no call is run before the gateway has proved itself, if a key is set; calls beyond the announced bound
-//! are answered RESOURCE_EXHAUSTED and never run.
+//! INTERNAL); no call is run before the gateway has proved itself, if a key is set; calls beyond a bound are answered
+//! RESOURCE_EXHAUSTED and never run; each push has one report; every queue is bounded.
 
+mod call;
+mod clock;
 pub mod core;
-mod handler;
-mod server;
+mod dedup;
+mod directive;
+mod dispatch;
+mod driver;
+mod handle;
+mod health;
+mod pool;
+mod post;
+pub mod push;
+mod queue;
+mod reply;
+mod service;
+mod verdict;
 
-pub use handler::{Call, Later, Reply, Responder};
+pub use call::{Call, Later, Responder};
+pub use dedup::DedupSettings;
+pub use directive::Directive;
+pub use driver::Listening;
+pub use handle::Handle;
+pub use health::Health;
 pub use moorgate_proto::proof::LinkKey;
 pub use moorgate_proto::status::Code;
-pub use moorgate_proto::v1::{Execution, Reason};
-pub use server::{Handle, Listening, Service};
+pub use moorgate_proto::v1::{Caller, Execution, Priority, Reason, ServiceView, service_view::State};
+pub use push::{PendingPush, Push, PushError, PushId, PushReport, Pusher, Receipt, TargetState};
+pub use reply::Reply;
+pub use service::Service;
+pub use verdict::Verdict;

@@ -100,7 +100,7 @@ fn calls_come_as_the_vectors_have_them() {
             }
         }
         Input::Cancel(call_id) => seen.push((call_id, 0, "cancelled".to_owned())),
-        Input::Ready | Input::Drain => panic!("{input:?}"),
+        input => panic!("{input:?}"),
     };
     core.received(NOW, &stream, &mut handle).unwrap();
     let id = 4_294_967_297;

@@ -1,8 +1,14 @@
-//! The service's driver on real sockets: links that vanish, stall, break the contract, and drain.
+//! The service's driver on real sockets: links that vanish, stall, break the contract, and drain; and what the kit does
+//! for handlers.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+mod blocking;
+mod deduplication;
 mod gateway;
+mod health;
+mod pushing;
+mod vectors;
 
 use gateway::{Gateway, PATIENCE, auth, call, hello};
 use moorgate_proto::v1::to_gateway::Member;

@@ -1,0 +1,233 @@
+//! What others may ask of one shard at any time: its orders, its room for pushes, and the ids of its sessions.
+
+use crate::auth::TokenHash;
+use crate::base::bell::Ring;
+use crate::base::ids::{SessionId, SessionKey};
+use crate::base::rng::Rng;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Orders that wait for one shard; more can only be for sessions that do not exist.
+const ORDERS_MAX: usize = 1 << 20;
+/// Tokens for which a shard is to look through all its sessions.
+const SWEEPS_MAX: usize = 1024;
+
+/// Why a session has to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kick {
+    /// A newer session of the same user, application and device.
+    Superseded,
+    /// A service or an operator said so, and what to tell the client.
+    Kicked(Arc<str>),
+    /// The tokens of its user were revoked.
+    Revoked,
+    /// One token was revoked: it has to end if it lives by this one.
+    TokenRevoked(TokenHash),
+}
+
+/// What a shard has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// End this session, if it still lives.
+    Kick(SessionKey, Kick),
+    /// End every session that lives by this token.
+    Sweep(TokenHash),
+}
+
+/// One for each session: the first order stands, unless a later one is sure where the first has a condition.
+#[derive(Debug, Default)]
+struct Orders {
+    kicks: HashMap<SessionKey, Kick, foldhash::fast::FixedState>,
+    sweeps: Vec<TokenHash>,
+}
+
+pub(super) struct Door {
+    bell: Arc<dyn Ring>,
+    orders: Mutex<Orders>,
+    has_orders: AtomicBool,
+    reserved: AtomicUsize,
+    sessions: AtomicUsize,
+    /// First half of every id of a session here.
+    id_prefix: u64,
+    /// Makes the second half unlike the key that it stands for.
+    id_mask: u64,
+}
+
+impl Door {
+    pub(super) fn new(bell: Arc<dyn Ring>, seed: u64) -> Door {
+        let mut rng = Rng::new(seed);
+        Door {
+            bell,
+            orders: Mutex::default(),
+            has_orders: AtomicBool::new(false),
+            reserved: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
+            id_prefix: rng.next_u64(),
+            id_mask: rng.next_u64(),
+        }
+    }
+
+    pub(super) fn id_of(&self, key: SessionKey) -> SessionId {
+        let number = u128::from(self.id_prefix) << 64 | u128::from(mix(key.to_u64() ^ self.id_mask));
+        SessionId(number.to_be_bytes())
+    }
+
+    pub(super) fn key_of(&self, id: SessionId) -> Option<SessionKey> {
+        let number = u128::from_be_bytes(id.0);
+        let prefix = u64::try_from(number >> 64).unwrap_or_default();
+        let rest = u64::try_from(number & u128::from(u64::MAX)).unwrap_or_default();
+        (prefix == self.id_prefix).then(|| SessionKey::from_u64(unmix(rest) ^ self.id_mask))
+    }
+
+    /// Whether there was room for it.
+    pub(super) fn order(&self, key: SessionKey, kick: Kick) -> bool {
+        let mut orders = self.orders.lock();
+        if orders.kicks.len() >= ORDERS_MAX && !orders.kicks.contains_key(&key) {
+            return false;
+        }
+        let standing = orders.kicks.entry(key).or_insert_with(|| kick.clone());
+        if matches!(standing, Kick::TokenRevoked(_)) {
+            *standing = kick;
+        }
+        self.has_orders.store(true, Ordering::Release);
+        drop(orders);
+        self.bell.ring();
+        true
+    }
+
+    pub(super) fn sweep(&self, token: TokenHash) {
+        let mut orders = self.orders.lock();
+        if orders.sweeps.len() < SWEEPS_MAX && !orders.sweeps.contains(&token) {
+            orders.sweeps.push(token);
+        }
+        self.has_orders.store(true, Ordering::Release);
+        drop(orders);
+        self.bell.ring();
+    }
+
+    pub(super) fn has_orders(&self) -> bool {
+        self.has_orders.load(Ordering::Acquire)
+    }
+
+    /// All of them.
+    pub(super) fn take(&self) -> Vec<Order> {
+        if !self.has_orders() {
+            return Vec::new();
+        }
+        let mut orders = self.orders.lock();
+        let Orders { kicks, sweeps } = std::mem::take(&mut *orders);
+        self.has_orders.store(false, Ordering::Release);
+        drop(orders);
+        let kicks = kicks.into_iter().map(|(key, kick)| Order::Kick(key, kick));
+        kicks.chain(sweeps.into_iter().map(Order::Sweep)).collect()
+    }
+
+    pub(super) fn reserve(&self, targets: usize, max: usize) -> bool {
+        let take = |taken: usize| taken.checked_add(targets).filter(|sum| *sum <= max);
+        self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    pub(super) fn unreserve(&self, targets: usize) {
+        let before = self.reserved.fetch_sub(targets, Ordering::Relaxed);
+        debug_assert!(before >= targets, "only what was reserved is given back");
+    }
+
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_sessions(&self, sessions: usize) {
+        self.sessions.store(sessions, Ordering::Relaxed);
+    }
+
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+}
+
+const MIX: [u64; 2] = [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb];
+
+/// The finalizer of `SplitMix64`: a bijection, after which near numbers are far from each other.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(MIX[0]);
+    z = (z ^ (z >> 27)).wrapping_mul(MIX[1]);
+    z ^ (z >> 31)
+}
+
+/// [`mix`] undone.
+fn unmix(mut z: u64) -> u64 {
+    z = unshift(z, 31).wrapping_mul(inverse(MIX[1]));
+    z = unshift(z, 27).wrapping_mul(inverse(MIX[0]));
+    unshift(z, 30)
+}
+
+/// What `z ^ (z >> by)` was made of.
+fn unshift(z: u64, by: u32) -> u64 {
+    let mut undone = z;
+    let mut shift = by;
+    while shift < u64::BITS {
+        undone ^= z >> shift;
+        shift = shift.saturating_add(by);
+    }
+    undone
+}
+
+/// The number that multiplies an odd one to 1, by Newton's iteration: each step doubles the bits that are right.
+fn inverse(odd: u64) -> u64 {
+    let mut found = odd;
+    for _ in 0..5 {
+        found = found.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(found)));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Deaf;
+    impl Ring for Deaf {
+        fn ring(&self) {}
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_leads_back_to_its_key(seed: u64, number: u64) {
+            let door = Door::new(Arc::new(Deaf), seed);
+            let key = SessionKey::from_u64(number);
+            let id = door.id_of(key);
+            prop_assert_eq!(door.key_of(id), Some(key));
+            let other = Door::new(Arc::new(Deaf), seed ^ 1);
+            prop_assert_eq!(other.key_of(id), None);
+        }
+    }
+
+    #[test]
+    fn one_order_for_each_session_the_sure_one() {
+        let door = Door::new(Arc::new(Deaf), 1);
+        let key = SessionKey::new(3, 1);
+        assert!(!door.has_orders());
+        assert!(door.order(key, Kick::TokenRevoked(TokenHash::NONE)));
+        assert!(door.order(key, Kick::Kicked("why".into())));
+        assert!(door.order(key, Kick::Superseded));
+        door.sweep(TokenHash::NONE);
+        door.sweep(TokenHash::NONE);
+        assert!(door.has_orders());
+        assert_eq!(
+            door.take(),
+            [Order::Kick(key, Kick::Kicked("why".into())), Order::Sweep(TokenHash::NONE)]
+        );
+        assert!(!door.has_orders() && door.take().is_empty());
+    }
+
+    #[test]
+    fn room_is_bounded() {
+        let door = Door::new(Arc::new(Deaf), 1);
+        assert!(door.reserve(3, 5) && !door.reserve(3, 5) && door.reserve(2, 5));
+        door.unreserve(3);
+        assert_eq!(door.reserved(), 2);
+    }
+}

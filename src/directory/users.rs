@@ -1,0 +1,120 @@
+//! Users and their sessions.
+
+use super::{Place, SessionRef};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+/// Locks; each guards the users that hash to it. Many, so that their tables do not all grow at once.
+const STRIPES: usize = 256;
+
+/// A session, and where it says that its user is; 0: it does not say.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    session: SessionRef,
+    place: u64,
+}
+
+/// Most users have one session.
+#[derive(Debug)]
+enum Sessions {
+    One(Held),
+    Several(Box<[Held]>),
+}
+
+impl Sessions {
+    fn as_slice(&self) -> &[Held] {
+        match self {
+            Sessions::One(held) => std::slice::from_ref(held),
+            Sessions::Several(several) => several,
+        }
+    }
+
+    /// Those that `keep` wants, and `new`; `None`: nobody is left.
+    fn rebuilt(&self, keep: impl Fn(&Held) -> bool, new: Option<Held>) -> Option<Sessions> {
+        let mut left: Vec<Held> = self.as_slice().iter().copied().filter(keep).collect();
+        left.extend(new);
+        match left.as_slice() {
+            [] => None,
+            [one] => Some(Sessions::One(*one)),
+            _ => Some(Sessions::Several(left.into_boxed_slice())),
+        }
+    }
+}
+
+type Stripe = HashMap<Arc<str>, Sessions, foldhash::fast::RandomState>;
+
+pub(super) struct Users {
+    stripes: Vec<Mutex<Stripe>>,
+    hash: foldhash::quality::RandomState,
+}
+
+impl Default for Users {
+    fn default() -> Self {
+        Users { stripes: (0..STRIPES).map(|_| Mutex::default()).collect(), hash: Default::default() }
+    }
+}
+
+impl Users {
+    fn stripe(&self, user_id: &str) -> Option<&Mutex<Stripe>> {
+        let hash = self.hash.hash_one(user_id);
+        self.stripes.get(usize::try_from(hash % STRIPES as u64).unwrap_or_default())
+    }
+
+    fn place_of(&self, place: Place<'_>) -> u64 {
+        if place.device_id.is_empty() {
+            return 0;
+        }
+        self.hash.hash_one((place.application, place.device_id)).max(1)
+    }
+
+    /// Adds a session; those that have to go for it.
+    pub(super) fn claim(&self, user_id: &Arc<str>, session: SessionRef, place: Place<'_>) -> Vec<SessionRef> {
+        let place = self.place_of(place);
+        let new = Held { session, place };
+        let Some(stripe) = self.stripe(user_id) else { return Vec::new() };
+        match stripe.lock().entry(user_id.clone()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Sessions::One(new));
+                Vec::new()
+            }
+            Entry::Occupied(mut occupied) => {
+                let sessions = occupied.get();
+                let goes = |held: &Held| place != 0 && held.place == place;
+                let displaced = sessions.as_slice().iter().filter(|held| goes(held));
+                let displaced = displaced.map(|held| held.session).collect();
+                if let Some(rebuilt) = sessions.rebuilt(|held| !goes(held), Some(new)) {
+                    occupied.insert(rebuilt);
+                }
+                displaced
+            }
+        }
+    }
+
+    /// Takes a session out, if it is there.
+    pub(super) fn release(&self, user_id: &str, session: SessionRef) {
+        let Some(stripe) = self.stripe(user_id) else { return };
+        let mut stripe = stripe.lock();
+        let Some(sessions) = stripe.get_mut(user_id) else { return };
+        match sessions.rebuilt(|held| held.session != session, None) {
+            Some(rebuilt) => *sessions = rebuilt,
+            None => {
+                stripe.remove(user_id);
+            }
+        }
+    }
+
+    pub(super) fn sessions_of(&self, user_id: &str, mut with: impl FnMut(SessionRef)) -> usize {
+        let Some(stripe) = self.stripe(user_id) else { return 0 };
+        let stripe = stripe.lock();
+        let sessions = stripe.get(user_id).map(Sessions::as_slice).unwrap_or_default();
+        sessions.iter().for_each(|held| with(held.session));
+        sessions.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.stripes.iter().map(|stripe| stripe.lock().len()).sum()
+    }
+}

@@ -1,0 +1,85 @@
+//! Sessions that a service has to confirm before they open. A question that finds no link, loses its link, or is
+//! answered by nobody, is answered as such; the shard that asked keeps the time.
+
+use super::{Forwarder, Timer};
+use crate::base::clock::Now;
+use crate::base::ids::{CheckKey, ConnectionKey, LinkKey, ShardId};
+use crate::base::wheel::Alarm;
+use crate::relay::{Check, Checked, Delivery, Verdict};
+use moorgate_proto::envelope::member::to_service;
+use moorgate_proto::limits::MESSAGE_BYTES;
+use moorgate_proto::time::Mono;
+use moorgate_proto::v1;
+use prost::Message;
+use std::time::Duration;
+
+/// Questions without an answer at one worker; beyond it they are answered at once, by nobody.
+const CHECKS_MAX: usize = 64 * 1024;
+
+/// A question that was asked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    shard: ShardId,
+    connection: ConnectionKey,
+    link: LinkKey,
+}
+
+impl Forwarder {
+    /// A shard asks about a session that is to open.
+    pub(super) fn check(&mut self, now: Mono, shard: ShardId, check: &Check, caller: &[u8]) {
+        let link = match self.check_service {
+            Some(service) if check.deadline > now && self.checks.len() < CHECKS_MAX => {
+                self.choose(service, None).ok()
+            }
+            _ => None,
+        };
+        let Some(link_key) = link else {
+            return self.checked(shard, check.connection, Verdict::Unavailable);
+        };
+        let key = self.checks.insert(Asked { shard, connection: check.connection, link: link_key });
+        let question = v1::SessionCheck {
+            check_id: key.to_u64(),
+            // It was encoded by the shard: it can be read.
+            caller: Some(v1::Caller::decode(caller).unwrap_or_default()),
+        };
+        if let Some(link) = self.links.get_mut(link_key) {
+            link.put(to_service::SESSION_CHECK, &question);
+        }
+        self.list(link_key);
+        // Nothing is kept but this entry, and nobody moves its deadline: an alarm of its own would be never used again.
+        self.wheel.arm(&mut Alarm::default(), Timer::Check(key), check.deadline);
+    }
+
+    /// A service has answered.
+    pub(super) fn verdict(&mut self, _now: Now, link: LinkKey, said: &v1::SessionVerdict) {
+        let key = CheckKey::from_u64(said.check_id);
+        // One that is not known, or was asked elsewhere, is late or made up.
+        if self.checks.get(key).is_none_or(|asked| asked.link != link) {
+            return;
+        }
+        let Some(asked) = self.checks.remove(key) else { return };
+        let cache = Duration::from_millis(u64::from(said.cache_ms));
+        let verdict = if said.admitted {
+            Verdict::Admitted(cache)
+        } else {
+            let message = said.message.get(..said.message.floor_char_boundary(MESSAGE_BYTES));
+            Verdict::Refused { reason: said.reason(), message: message.unwrap_or_default().into(), cache }
+        };
+        self.checked(asked.shard, asked.connection, verdict);
+    }
+
+    /// A link is lost: nobody will answer what was asked on it.
+    pub(super) fn unanswered_checks(&mut self, link: LinkKey) {
+        let on_it = |key: &CheckKey| self.checks.get(*key).is_some_and(|asked| asked.link == link);
+        let lost: Vec<CheckKey> = self.checks.keys().filter(on_it).collect();
+        for key in lost {
+            if let Some(asked) = self.checks.remove(key) {
+                self.checked(asked.shard, asked.connection, Verdict::Unavailable);
+            }
+        }
+    }
+
+    fn checked(&mut self, shard: ShardId, connection: ConnectionKey, verdict: Verdict) {
+        self.deliver(shard, Delivery::Checked(Checked { connection, verdict }));
+    }
+}

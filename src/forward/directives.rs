@@ -1,0 +1,207 @@
+//! What services ask about users and sessions, beside answering: each needs a right.
+//!
+//! What concerns one session's state travels to its shard, in the order of the link. Kicks and revocations are orders
+//! in the directory: at once, for all shards.
+
+use super::Forwarder;
+use crate::base::clock::Now;
+use crate::base::counters::Count;
+use crate::base::ids::{ServiceId, SessionId, ShardId};
+use crate::directory::{Kick, SessionRef};
+use crate::relay::{Delivery, Directive, MemberOrder, Membership};
+use crate::routing::Right;
+use moorgate_proto::limits::{DIRECTIVES, MESSAGE_BYTES, NAME_BYTES, USER_ID_BYTES};
+use moorgate_proto::v1;
+use moorgate_proto::v1::directive::Action;
+use prost::Message;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a directive is not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undirected {
+    /// The service has no right to it.
+    NotGranted,
+    /// It says nothing that can be done.
+    Invalid,
+    /// It names a session that is gone, or one of another gateway.
+    Stale,
+}
+
+/// The right that a directive needs; `None`: it is one that nobody knows.
+fn right_of(action: &Action) -> Right {
+    match action {
+        Action::Login(_) | Action::Logout(_) => Right::Login,
+        Action::KickUser(_) | Action::KickSession(_) | Action::Revoke(_) => Right::Kick,
+        Action::JoinGroup(_) | Action::LeaveGroup(_) => Right::Groups,
+    }
+}
+
+/// A session's id, as it stands in a message.
+pub(super) fn session_id(bytes: &[u8]) -> Option<SessionId> {
+    bytes.try_into().ok().map(SessionId)
+}
+
+fn kicked(message: &str) -> Kick {
+    Kick::Kicked(message.get(..message.floor_char_boundary(MESSAGE_BYTES)).unwrap_or_default().into())
+}
+
+impl Forwarder {
+    /// Whether a service may ask for all of this.
+    pub(super) fn may_direct(&self, service: ServiceId, directives: &[v1::Directive]) -> bool {
+        let Some(service) = self.service(service) else { return false };
+        let actions = directives.iter().filter_map(|directive| directive.action.as_ref());
+        actions.into_iter().all(|action| service.settings.grants.has(right_of(action)))
+    }
+
+    /// Carries out the directives of a Reply to a call from `shard`; what that shard has to do is returned.
+    pub(super) fn direct(
+        &mut self,
+        now: Now,
+        service: ServiceId,
+        shard: ShardId,
+        body: &[u8],
+    ) -> Option<Box<[Directive]>> {
+        let directives = v1::Reply::decode(body).map(|reply| reply.directives).unwrap_or_default();
+        if directives.len() > DIRECTIVES {
+            self.cells.add(Count::DirectivesInvalid, directives.len() as u64);
+            return None;
+        }
+        let mut own = Vec::new();
+        for directive in directives {
+            let done = match directive.action {
+                Some(action) if self.is_granted(service, &action) => self.act(now, Some(shard), action),
+                Some(_) => Err(Undirected::NotGranted),
+                None => Err(Undirected::Invalid),
+            };
+            match done {
+                Ok(directive) => own.extend(directive),
+                Err(why) => self.undirected(service, why),
+            }
+        }
+        (!own.is_empty()).then(|| own.into_boxed_slice())
+    }
+
+    /// Carries out the directives of a push, all of which are granted; there is no session that has called.
+    pub(super) fn direct_push(&mut self, now: Now, service: ServiceId, directives: Vec<v1::Directive>) {
+        for directive in directives {
+            let done = directive.action.ok_or(Undirected::Invalid).and_then(|it| self.act(now, None, it));
+            if let Err(why) = done {
+                self.undirected(service, why);
+            }
+        }
+    }
+
+    fn is_granted(&self, service: ServiceId, action: &Action) -> bool {
+        self.service(service).is_some_and(|service| service.settings.grants.has(right_of(action)))
+    }
+
+    fn undirected(&mut self, service: ServiceId, why: Undirected) {
+        self.cells.count(match why {
+            Undirected::NotGranted => Count::DirectivesRefused,
+            Undirected::Invalid => Count::DirectivesInvalid,
+            Undirected::Stale => Count::DirectivesStale,
+        });
+        if why == Undirected::NotGranted {
+            let name = self.service(service).map_or("", |service| &service.settings.name);
+            log::debug!("service {name}: a directive for which it has no grant");
+        }
+    }
+
+    /// Carries one out; `shard` is the caller's, who has the rest to do.
+    fn act(
+        &mut self,
+        now: Now,
+        shard: Option<ShardId>,
+        action: Action,
+    ) -> Result<Option<Directive>, Undirected> {
+        let revocations = &self.authority.revocations;
+        match action {
+            Action::Login(login) if shard.is_some() => {
+                return Ok(Some(Directive::Login {
+                    user_id: login.user_id.into(),
+                    roles: login.roles.into(),
+                    ttl: Duration::from_millis(u64::from(login.access_ttl_ms)),
+                }));
+            }
+            Action::Logout(_) if shard.is_some() => return Ok(Some(Directive::Logout)),
+            Action::Login(_) | Action::Logout(_) => return Err(Undirected::Invalid),
+            Action::KickUser(kick) => {
+                self.directory.kick_user(&kick.user_id, &kicked(&kick.message));
+            }
+            Action::KickSession(kick) => {
+                let id = session_id(&kick.session_id).ok_or(Undirected::Invalid)?;
+                if !self.directory.kick_session(id, kicked(&kick.message)) {
+                    return Err(Undirected::Stale);
+                }
+            }
+            Action::Revoke(revoke) if revoke.token_id.len() > NAME_BYTES => return Err(Undirected::Invalid),
+            Action::Revoke(revoke) if !revoke.token_id.is_empty() => {
+                let token = revocations.hash_of(Some(&revoke.token_id));
+                revocations.revoke_token(now.unix_s(), token).map_err(|_| Undirected::Invalid)?;
+                match revoke.user_id.is_empty() {
+                    true => self.directory.revoke_token(token),
+                    false => {
+                        self.directory.kick_user(&revoke.user_id, &Kick::TokenRevoked(token));
+                    }
+                }
+            }
+            Action::Revoke(revoke) if is_name(&revoke.user_id) => {
+                revocations.revoke_user(now.unix_s(), &revoke.user_id).map_err(|_| Undirected::Invalid)?;
+                self.directory.kick_user(&revoke.user_id, &Kick::Revoked);
+            }
+            Action::Revoke(_) => return Err(Undirected::Invalid),
+            Action::JoinGroup(join) => {
+                return self.member(shard, (join.group, join.session_id), Membership::Join);
+            }
+            Action::LeaveGroup(leave) => {
+                return self.member(shard, (leave.group, leave.session_id), Membership::Leave);
+            }
+        }
+        self.cells.count(Count::DirectivesDone);
+        Ok(None)
+    }
+
+    /// A change of a group: of the caller, whose shard does it, or of a session that is named.
+    fn member(
+        &mut self,
+        caller: Option<ShardId>,
+        (group, named): (String, bytes::Bytes),
+        membership: fn(Arc<str>) -> Membership,
+    ) -> Result<Option<Directive>, Undirected> {
+        if !is_name(&group) {
+            return Err(Undirected::Invalid);
+        }
+        let membership = membership(group.into());
+        if named.is_empty() {
+            let shard = caller.ok_or(Undirected::Invalid)?;
+            self.register(shard, &membership);
+            self.cells.count(Count::DirectivesDone);
+            return Ok(Some(Directive::Membership(membership)));
+        }
+        let id = session_id(&named).ok_or(Undirected::Invalid)?;
+        let SessionRef { shard, key } = self.directory.session_of(id).ok_or(Undirected::Stale)?;
+        self.register(shard, &membership);
+        self.deliver(shard, Delivery::Member(MemberOrder { session: key, membership }));
+        self.cells.count(Count::DirectivesDone);
+        Ok(None)
+    }
+
+    /// From now on pushes to the group go to that shard too.
+    fn register(&self, shard: ShardId, membership: &Membership) {
+        if let Membership::Join(group) = membership {
+            self.directory.join(group, shard);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, shard: ShardId, delivery: Delivery) {
+        if let Some(batch) = self.outbound.get_mut(shard.index()) {
+            batch.deliveries.push(delivery);
+        }
+    }
+}
+
+/// Whether a text can be the name of a user or a group.
+pub(super) fn is_name(text: &str) -> bool {
+    (1..=USER_ID_BYTES).contains(&text.len())
+}

@@ -1,0 +1,247 @@
+//! Who a session belongs to: refreshed, bound by a login, ended by a logout, a kick or a revocation.
+
+use super::asked::{Asked, Effect};
+use super::{CloseReason, Shard};
+use crate::auth::{Bearer, Issued};
+use crate::base::clock::Now;
+use crate::base::counters::Count;
+use crate::base::ids::{ConnectionKey, SessionKey};
+use crate::directory::{Kick, Order, Place, SessionRef};
+use crate::relay::{Caller, Directive, Outcome};
+use crate::session::{Fault, TokenMark, expiry_of, refresh};
+
+use moorgate_proto::envelope::member::gateway;
+use moorgate_proto::status::Code;
+use moorgate_proto::v1::{self, Execution, Reason, Source};
+use prost::Message;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is known of a session's user and device.
+pub(super) fn who(caller: &Caller) -> v1::Caller {
+    // It was encoded by this gateway: it can be read.
+    v1::Caller::decode(&*caller.encoded).unwrap_or_default()
+}
+
+/// An outcome of the gateway's own for a call that the service has run.
+fn spoilt(code: Code, reason: Reason) -> Outcome {
+    Outcome { source: Source::Gateway, execution: Execution::Executed, ..Outcome::refused(code, reason) }
+}
+
+impl Shard {
+    pub(super) fn session_ref(&self, key: SessionKey) -> SessionRef {
+        SessionRef { shard: self.batch.shard, key }
+    }
+
+    /// A session with a user is there: others find it. Whether its token is still good, now that they can.
+    pub(super) fn claim(&mut self, session_key: SessionKey) -> Result<(), Fault> {
+        let Some(session) = self.sessions.get(session_key) else { return Ok(()) };
+        let who = who(&session.caller);
+        let place = Place { application: &who.application, device_id: &who.device_id };
+        self.directory.claim(&session.caller.user_id, self.session_ref(session_key), place);
+        let TokenMark { issued_unix_s, token } = session.token;
+        if self.authority.revocations.is_revoked(&who.user_id, issued_unix_s, token) {
+            return Err(Fault::TokenRevoked);
+        }
+        Ok(())
+    }
+
+    /// A new access token on a live session.
+    pub(super) fn authenticate(
+        &mut self,
+        now: Now,
+        key: ConnectionKey,
+        session_key: SessionKey,
+        authenticate: &v1::Authenticate,
+    ) -> Result<(), Fault> {
+        let Some(session) = self.sessions.get_mut(session_key) else { return Ok(()) };
+        let answer = match refresh(now, &authenticate.access_token, &session.caller, &self.authority) {
+            Ok(refreshed) => {
+                let caller = Caller::new(session.caller.session_id, session.caller.peer, &refreshed.caller);
+                // The same user: one name for all who hold it.
+                let caller = Caller { user_id: session.caller.user_id.clone(), ..caller };
+                let roles = self.routes.role_mask(refreshed.caller.roles.iter().map(String::as_str));
+                session.identify(Arc::new(caller), roles, (refreshed.expiry, refreshed.token));
+                self.cells.count(Count::RefreshesDone);
+                v1::Authenticated {
+                    access_expires_ms: refreshed.expires_unix_ms,
+                    ..v1::Authenticated::default()
+                }
+            }
+            Err(refusal) => {
+                self.cells.count(Count::RefreshesRefused);
+                let (code, reason) = refusal.wire();
+                v1::Authenticated {
+                    status: code.to_wire(),
+                    reason: reason.into(),
+                    message: refusal.to_string(),
+                    ..v1::Authenticated::default()
+                }
+            }
+        };
+        self.arm_session(key);
+        self.put_optional(key, gateway::AUTHENTICATED, &answer);
+        Ok(())
+    }
+
+    /// Does what a service asks about the session that called, before it gets its answer.
+    pub(super) fn directed(
+        &mut self,
+        now: Now,
+        session_key: SessionKey,
+        asked: &Asked,
+        directives: &[Directive],
+    ) -> Effect {
+        let mut effect = Effect::default();
+        for directive in directives {
+            let user = self.sessions.get(session_key).map(|session| &session.caller.user_id);
+            // Somebody has logged in since this was asked: it was not asked by them. (A login then finds them.)
+            let is_stale = user.is_none_or(|user| *user != asked.caller.user_id);
+            match directive {
+                Directive::Login { user_id, roles, ttl } if asked.outcome.code == Code::Ok => {
+                    match self.login(now, session_key, (user_id, roles), *ttl) {
+                        Ok(login) => effect.login = login.encode_to_vec(),
+                        Err(outcome) => {
+                            self.cells.count(Count::LoginsRefused);
+                            effect.refused = Some(outcome);
+                        }
+                    }
+                }
+                // The service says that it went wrong: its answer says how.
+                Directive::Login { .. } => self.cells.count(Count::DirectivesInvalid),
+                _ if is_stale => self.discard(std::slice::from_ref(directive)),
+                Directive::Logout => {
+                    effect.logout = true;
+                    self.forget_token(now, session_key);
+                    self.cells.count(Count::DirectivesDone);
+                }
+                Directive::Membership(membership) => self.change(session_key, membership),
+            }
+        }
+        effect
+    }
+
+    /// Directives for a session that is gone, or another's now.
+    pub(super) fn discard(&mut self, directives: &[Directive]) {
+        for directive in directives {
+            self.cells.count(Count::DirectivesStale);
+            if let Directive::Membership(membership) = directive {
+                self.unregister(membership);
+            }
+        }
+    }
+
+    /// Binds an anonymous session to a user, for whom a token is minted.
+    fn login(
+        &mut self,
+        now: Now,
+        session_key: SessionKey,
+        (user_id, roles): (&str, &[String]),
+        ttl: Duration,
+    ) -> Result<v1::LoginResult, Outcome> {
+        let Some(session) = self.sessions.get(session_key) else {
+            return Err(spoilt(Code::Internal, Reason::Internal));
+        };
+        if !session.caller.is_anonymous() {
+            return Err(spoilt(Code::FailedPrecondition, Reason::AlreadyAuthenticated));
+        }
+        let who = v1::Caller { user_id: user_id.to_owned(), roles: roles.to_vec(), ..who(&session.caller) };
+        // Not a secret, only unlike any other.
+        let token_id = format!("{:016x}{:016x}", self.rng.next_u64(), session_key.to_u64());
+        let bearer = Bearer { user_id, roles, device_id: &who.device_id, ttl, token_id: &token_id };
+        match self.authority.issue(now.unix_s(), &bearer) {
+            Some(Ok(issued)) => {
+                let mark = TokenMark {
+                    issued_unix_s: issued.issued_unix_s,
+                    token: self.authority.revocations.hash_of(Some(&token_id)),
+                };
+                Ok(self.bind(now, session_key, &who, (issued, mark)))
+            }
+            Some(Err(error)) => {
+                log::warn!("user {} cannot be logged in: {error}", user_id.escape_debug());
+                Err(spoilt(Code::Internal, Reason::ReplyInvalid))
+            }
+            // The configuration grants logins only where tokens can be minted.
+            None => Err(spoilt(Code::Internal, Reason::ReplyInvalid)),
+        }
+    }
+
+    fn bind(
+        &mut self,
+        now: Now,
+        session_key: SessionKey,
+        who: &v1::Caller,
+        (issued, mark): (Issued, TokenMark),
+    ) -> v1::LoginResult {
+        let (expiry, access_expires_ms) = expiry_of(now, issued.expires_unix_s, &self.authority);
+        let roles = self.routes.role_mask(who.roles.iter().map(String::as_str));
+        let mut connection = None;
+        if let Some(session) = self.sessions.get_mut(session_key) {
+            let caller = Caller::new(session.caller.session_id, session.caller.peer, who);
+            session.identify(Arc::new(caller), roles, (expiry, mark));
+            connection = Some(session.connection);
+        }
+        self.cells.count(Count::LoginsDone);
+        self.cells.count(Count::DirectivesDone);
+        if let (Err(fault), Some(key)) = (self.claim(session_key), connection) {
+            self.fault(now, key, fault);
+        } else if let Some(key) = connection {
+            self.arm_session(key);
+        }
+        v1::LoginResult {
+            user_id: who.user_id.clone(),
+            access_token: issued.token,
+            access_expires_ms,
+            resume_token: bytes::Bytes::new(),
+        }
+    }
+
+    /// The token of a session that logs out is good no more.
+    fn forget_token(&mut self, now: Now, session_key: SessionKey) {
+        let Some(token) = self.sessions.get(session_key).map(|session| session.token.token) else { return };
+        let revoked = self.authority.revocations.revoke_token(now.unix_s(), token).is_ok();
+        if !revoked {
+            log::warn!("too many revoked tokens: the one of a user who has logged out stays good");
+        }
+    }
+
+    /// Carries out what others have ordered.
+    pub fn orders(&mut self, now: Now) {
+        for order in self.directory.take_orders(self.batch.shard) {
+            match order {
+                Order::Kick(session, kick) => self.kick(now, session, kick),
+                Order::Sweep(token) => {
+                    let sessions = self.sessions.keys();
+                    let lives_by = |key: &SessionKey| {
+                        self.sessions.get(*key).is_some_and(|session| session.token.token == token)
+                    };
+                    let found: Vec<SessionKey> = sessions.filter(lives_by).collect();
+                    found.into_iter().for_each(|key| self.kick(now, key, Kick::TokenRevoked(token)));
+                }
+            }
+        }
+    }
+
+    /// Whether [`Shard::orders`] has something to do.
+    pub fn has_orders(&self) -> bool {
+        self.directory.has_orders(self.batch.shard)
+    }
+
+    fn kick(&mut self, now: Now, session_key: SessionKey, kick: Kick) {
+        let Some(session) = self.sessions.get(session_key) else { return };
+        let TokenMark { issued_unix_s, token } = session.token;
+        let revocations = &self.authority.revocations;
+        let fault = match kick {
+            Kick::Superseded => Fault::Superseded,
+            Kick::Kicked(message) => Fault::Kicked(message),
+            Kick::TokenRevoked(revoked) if token == revoked => Fault::TokenRevoked,
+            // A session that was opened by a newer token stays.
+            Kick::Revoked if revocations.is_revoked(&session.caller.user_id, issued_unix_s, token) => {
+                Fault::TokenRevoked
+            }
+            Kick::TokenRevoked(_) | Kick::Revoked => return,
+        };
+        let key = session.connection;
+        self.close(now, key, CloseReason::Fault(fault));
+    }
+}
