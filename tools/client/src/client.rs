@@ -27,7 +27,6 @@ use crate::session::{Ending, Outcome, State, Ticket, TokenError};
 use moorgate_proto::v1::{Execution, Reason};
 use shared::Shared;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
@@ -259,18 +258,4 @@ impl Client {
             ending => Err(ClientError::Ended(ending)),
         }
     }
-}
-
-/// An idempotency key that nobody else has: a service that is asked twice with the same key does it once.
-pub fn fresh_key() -> [u8; 16] {
-    let mut key = [0; 16];
-    for half in key.chunks_exact_mut(8) {
-        half.copy_from_slice(&random_u64().to_be_bytes());
-    }
-    key
-}
-
-/// From the seeds that the system gives to hash tables.
-fn random_u64() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

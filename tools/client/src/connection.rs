@@ -1,5 +1,6 @@
 //! The simplest driver: one session over one connection, no thread of its own, simple calls.
 
+use crate::ambient::{application_proof, origin};
 use crate::answer::{Answer, Push};
 use crate::core::{ClientCore, End, Event, Options, Refused, RequestId, RequestOptions};
 use moorgate_proto::time::Mono;
@@ -94,11 +95,6 @@ pub struct Connection {
     welcome: v1::Welcome,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the kit's one clock")]
-fn origin() -> Instant {
-    Instant::now()
-}
-
 impl Connection {
     /// Connects and opens a session; an empty token opens an anonymous one.
     ///
@@ -113,6 +109,7 @@ impl Connection {
         let stream = TcpStream::connect_timeout(&address, timeout)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        let proof = application_proof(&options);
         let waiting_max = options.waiting_max;
         let mut client = Connection {
             stream,
@@ -122,7 +119,7 @@ impl Connection {
             seen: Seen::default(),
             welcome: v1::Welcome::default(),
         };
-        client.core.connected(client.now(), access_token);
+        client.core.connected_with_proof(client.now(), access_token, proof);
         let until = client.now() + timeout;
         client.wait(until, &mut |seen| seen.welcomed.take())?.map_or(
             Err(ConnectionError::TimedOut),

@@ -103,11 +103,22 @@ impl ClientCore {
 
     /// The connection stands: says Hello. An empty token opens an anonymous session.
     pub fn connected(&mut self, now: Mono, access_token: &str) {
+        self.connected_with_proof(now, access_token, None);
+    }
+
+    /// As [`ClientCore::connected`], with the [application's proof](Options::application_proof).
+    pub fn connected_with_proof(
+        &mut self,
+        now: Mono,
+        access_token: &str,
+        application_proof: Option<v1::ApplicationProof>,
+    ) {
         let options = &self.options;
         let hello = v1::Hello {
             version_min: VERSION,
             version_max: VERSION,
             application: options.application.clone(),
+            application_proof,
             app_version: options.app_version.clone(),
             platform: options.platform.clone(),
             device_id: options.device_id.clone(),

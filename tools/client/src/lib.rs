@@ -39,6 +39,7 @@
 //! Resuming a session is not there yet: a new connection is a new session, and says [`Missed::Session`].
 
 mod action;
+mod ambient;
 mod answer;
 mod client;
 mod connection;
@@ -46,10 +47,12 @@ pub mod core;
 pub mod session;
 
 pub use action::{Action, action};
+pub use ambient::fresh_key;
 pub use answer::{Answer, Login, Push};
-pub use client::{Builder, Client, ClientError, EVENTS_MAX, Events, Pending, fresh_key};
+pub use client::{Builder, Client, ClientError, EVENTS_MAX, Events, Pending};
 pub use connection::{Connection, ConnectionError};
 pub use core::{Options, RequestOptions};
+pub use moorgate_proto::proof::ApplicationKey;
 pub use moorgate_proto::status::Code;
 pub use moorgate_proto::v1::{Execution, Reason, Source};
 pub use session::{

@@ -53,6 +53,7 @@ use addresses::Addresses;
 use fastrand::Rng;
 use link::{Link, Over};
 use moorgate_proto::time::Mono;
+use moorgate_proto::v1;
 use recent::RecentPushes;
 use requests::{Cancelled, Requests};
 use std::collections::VecDeque;
@@ -300,11 +301,12 @@ impl ClientSession {
         }
     }
 
-    /// The attempt has a connection. Whether it is wanted; if not, the driver closes it.
-    pub fn connected(&mut self, now: Mono, attempt: Attempt) -> bool {
+    /// The attempt has a connection. Whether it is wanted; if not, the driver closes it. The proof is
+    /// [that of the options](Options::application_proof).
+    pub fn connected(&mut self, now: Mono, attempt: Attempt, proof: Option<v1::ApplicationProof>) -> bool {
         match std::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Connecting { attempt: awaited, address, token, .. } if awaited == attempt => {
-                let link = Link::new(now, &self.book.options, (attempt, address), &token);
+                let link = Link::new(now, &self.book.options, (attempt, address), &token, proof);
                 self.phase = Phase::Linked(Box::new(link));
                 true
             }

@@ -5,10 +5,12 @@
 mod peer;
 
 use moorgate_client::{
-    Action, Backoff, Builder, Client, ClientError, Ending, Event, Events, Execution, Missed, Options, Policy,
-    Reason, RequestOptions, Setback, State, TokenError, TokenNeed, fresh_key,
+    Action, ApplicationKey, Backoff, Builder, Client, ClientError, Connection, Ending, Event, Events,
+    Execution, Missed, Options, Policy, Reason, RequestOptions, Setback, State, TokenError, TokenNeed,
+    fresh_key,
 };
 use moorgate_proto::envelope::member::gateway;
+use moorgate_proto::proof::ApplicationFacts;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, client_frame::Member};
 use peer::{Listener, PATIENCE, Peer};
@@ -314,6 +316,38 @@ fn a_token_is_renewed_in_band_while_requests_go_on() {
     find(&events, |event| (event == Event::TokenRenewed).then_some(()));
     drop(peer);
     assert_eq!(listener.accept().hello().access_token, "second");
+}
+
+// spec: O-25, O-26
+#[test]
+fn an_application_proves_that_it_holds_its_key() {
+    let listener = Listener::new();
+    let key = ApplicationKey::new(&[7; 32]);
+    let options = Options {
+        application: "im".to_owned(),
+        device_id: "phone".to_owned(),
+        application_key: key.clone(),
+        ..Options::default()
+    };
+    let _client = builder(&listener.address()).options(options.clone()).start().unwrap();
+    let mut nonces = Vec::new();
+    for connect in [false, true] {
+        let address = listener.address().parse().unwrap();
+        let options = options.clone();
+        let thread = connect.then(|| std::thread::spawn(move || Connection::connect(address, options, "")));
+        let mut peer = listener.accept();
+        let proof = peer.hello().application_proof.unwrap();
+        let (application, device_id, nonce) = ("im", "phone", &proof.nonce[..]);
+        let facts = ApplicationFacts { application, device_id, time_ms: proof.time_ms, nonce };
+        assert!(facts.verify(key.as_ref().unwrap(), &proof.mac));
+        assert!(proof.time_ms > 1_700_000_000_000 && nonce.len() >= 16);
+        nonces.push(proof.nonce.clone());
+        peer.welcome_user("", HEARTBEAT_MS, 0);
+        if let Some(thread) = thread {
+            thread.join().unwrap().unwrap();
+        }
+    }
+    assert_ne!(nonces[0], nonces[1]);
 }
 
 #[test]

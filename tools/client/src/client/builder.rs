@@ -4,7 +4,8 @@ use super::driver::Driver;
 use super::errand::{Resolver, TokenSource};
 use super::events::{Events, Inbox};
 use super::shared::Shared;
-use super::{Client, Handle, random_u64};
+use super::{Client, Handle};
+use crate::ambient::random_u64;
 use crate::core::Options;
 use crate::session::{Backoff, ClientSession, Credentials, Event, Policy, Settings, TokenError, TokenNeed};
 use std::fmt;
@@ -164,10 +165,10 @@ impl Builder {
             Tokens::One(token) => (Credentials::Token(token.into()), None),
             Tokens::Asked(source) => (Credentials::Asked, Some(source)),
         };
-        let connect_timeout = self.settings.options.opening_timeout;
+        let options = self.settings.options.clone();
         let session = ClientSession::new(self.settings, credentials, random_u64());
         let inbox = Inbox::new(with_events);
-        let (driver, shared) = Driver::new(session, inbox, connect_timeout)?;
+        let (driver, shared) = Driver::new(session, inbox, options)?;
         driver.spawn(self.addresses, source, self.on_event)?;
         let handle = Arc::new(Handle { shared: Arc::clone(&shared) });
         Ok((Client { handle }, shared))

@@ -4,6 +4,8 @@ use super::builder::{Addresses, OnEvent};
 use super::errand::{Brought, Errands, TokenSource};
 use super::events::Inbox;
 use super::shared::Shared;
+use crate::ambient::application_proof;
+use crate::core::Options;
 use crate::session::{Attempt, ClientSession, Delivery, Event, Output, State, TokenError};
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Token, Waker};
@@ -38,7 +40,7 @@ pub(super) struct Driver {
     events: mio::Events,
     errands: Errands,
     brought: Receiver<Brought>,
-    connect_timeout: Duration,
+    options: Options,
     stream: Option<Stream>,
     buffer: Box<[u8]>,
 }
@@ -76,7 +78,7 @@ impl Driver {
     pub(super) fn new(
         session: ClientSession,
         inbox: Inbox,
-        connect_timeout: Duration,
+        options: Options,
     ) -> io::Result<(Driver, Arc<Shared>)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
@@ -88,7 +90,7 @@ impl Driver {
             poll,
             events: mio::Events::with_capacity(8),
             brought,
-            connect_timeout,
+            options,
             stream: None,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
         };
@@ -154,7 +156,8 @@ impl Driver {
         if let Err(error) = self.poll.registry().register(&mut socket, STREAM, interest) {
             return self.failed(attempt, &error);
         }
-        if self.act(|session, now| session.connected(now, attempt)) {
+        let proof = application_proof(&self.options);
+        if self.act(|session, now| session.connected(now, attempt, proof)) {
             self.stream = Some(Stream { socket, is_readable: true, blocked: Mono::NEVER });
         }
     }
@@ -177,7 +180,7 @@ impl Driver {
                     }
                 },
                 Some(Output::Connect(attempt, address)) => {
-                    self.errands.connect(attempt, address, self.connect_timeout);
+                    self.errands.connect(attempt, address, self.options.opening_timeout);
                 }
                 Some(Output::Disconnect) => self.stream = None,
                 Some(Output::Settled(ticket, outcome)) => {

@@ -2,6 +2,7 @@
 
 use super::ClientError;
 use super::events::Inbox;
+use crate::ambient::origin;
 use crate::session::{ClientSession, Ending, Outcome, State, Ticket};
 use moorgate_proto::time::Mono;
 use std::collections::HashMap;
@@ -41,11 +42,6 @@ impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("session", self.lock().session.state()).finish_non_exhaustive()
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the driver's one clock")]
-fn origin() -> Instant {
-    Instant::now()
 }
 
 impl Shared {

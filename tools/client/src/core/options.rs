@@ -1,5 +1,7 @@
 //! What a client says of itself, and of one request.
 
+use moorgate_proto::proof::{ApplicationFacts, ApplicationKey};
+use moorgate_proto::v1;
 use std::time::Duration;
 
 /// What a client says of itself; shared by all its connections.
@@ -7,6 +9,8 @@ use std::time::Duration;
 pub struct Options {
     /// Which application this is.
     pub application: String,
+    /// The key by which it proves that, where a deployment asks for it.
+    pub application_key: Option<ApplicationKey>,
     /// Its version.
     pub app_version: String,
     /// For example `ios`, `linux`.
@@ -27,6 +31,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             application: String::new(),
+            application_key: None,
             app_version: env!("CARGO_PKG_VERSION").to_owned(),
             platform: std::env::consts::OS.to_owned(),
             device_id: String::new(),
@@ -35,6 +40,17 @@ impl Default for Options {
             opening_timeout: Duration::from_secs(10),
             waiting_max: 1024,
         }
+    }
+}
+
+impl Options {
+    /// The proof for one Hello, at this Unix time in milliseconds, with a nonce of at least 16 random bytes; `None`:
+    /// there is no key.
+    pub fn application_proof(&self, time_ms: u64, nonce: &[u8]) -> Option<v1::ApplicationProof> {
+        let key = self.application_key.as_ref()?;
+        let (application, device_id) = (&self.application, &self.device_id);
+        let mac = ApplicationFacts { application, device_id, time_ms, nonce }.prove(key);
+        Some(v1::ApplicationProof { time_ms, nonce: nonce.to_vec().into(), mac: mac.to_vec().into() })
     }
 }
 

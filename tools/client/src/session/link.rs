@@ -68,9 +68,10 @@ impl Link {
         options: &Arc<Options>,
         (attempt, address): (Attempt, String),
         token: &AccessToken,
+        proof: Option<v1::ApplicationProof>,
     ) -> Link {
         let mut core = ClientCore::new(Arc::clone(options));
-        core.connected(now, token.as_str());
+        core.connected_with_proof(now, token.as_str(), proof);
         let talk = Talk {
             attempt,
             address,

@@ -14,7 +14,7 @@ use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::{Numbers, member::gateway};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::client_frame::Member;
-use moorgate_proto::v1::{self, Execution, Reason};
+use moorgate_proto::v1::{Execution, Reason};
 use moorgate_proto::view::Body;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -113,7 +113,7 @@ impl Desk {
     fn accept(&mut self, address: &str) -> v1::Hello {
         let attempt = self.attempt(address);
         self.numbered = 0;
-        assert!(self.act(|session, now| session.connected(now, attempt)));
+        assert!(self.act(|session, now| session.connected(now, attempt, None)));
         match self.heard().remove(0).member {
             Some(Member::Hello(hello)) => hello,
             other => panic!("no Hello but {other:?}"),

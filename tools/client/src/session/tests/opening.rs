@@ -59,9 +59,9 @@ fn attempts_that_take_too_long_are_given_up_and_what_comes_of_them_is_not_wanted
     let first = desk.attempt("a");
     assert_eq!(desk.wait(), Duration::from_secs(10));
     assert_eq!(desk.asked(), [Output::Disconnect]);
-    assert!(!desk.act(|session, now| session.connected(now, first)));
+    assert!(!desk.act(|session, now| session.connected(now, first, None)));
     desk.wait();
-    assert!(!desk.act(|session, now| session.connected(now, first)));
+    assert!(!desk.act(|session, now| session.connected(now, first, None)));
     desk.act(|session, now| session.connect_failed(now, first, String::new()));
     desk.accept("b");
     assert_eq!(desk.wait(), Duration::from_secs(10));

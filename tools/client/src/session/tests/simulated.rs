@@ -232,7 +232,7 @@ impl World {
         if self.chance(20) {
             return self.session.connect_failed(self.now, attempt, "refused".to_owned());
         }
-        if self.session.connected(self.now, attempt) {
+        if self.session.connected(self.now, attempt, None) {
             self.conn = Some(Conn {
                 attempt,
                 assembler: Assembler::default(),
