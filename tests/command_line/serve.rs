@@ -2,7 +2,7 @@
 
 use crate::running::{PATIENCE, Running, page, page_until, ready};
 use crate::{Directory, done, refused, run};
-use moorgate_client::{Client, ClientError, Options};
+use moorgate_client::{Connection, ConnectionError, Options};
 use moorgate_demo::wire::{self, accounts, chat};
 use moorgate_service::{LinkKey, Reply, Service};
 use prost::Message;
@@ -11,8 +11,8 @@ use std::net::{SocketAddr, TcpStream};
 
 const SECRET: &str = "correct-horse-battery-staple-and-some-more";
 
-fn echo(address: SocketAddr, token: &str) -> Result<(), ClientError> {
-    let mut client = Client::connect(address, Options::default(), token)?;
+fn echo(address: SocketAddr, token: &str) -> Result<(), ConnectionError> {
+    let mut client = Connection::connect(address, Options::default(), token)?;
     let answer = client.request(0x0001, b"hello", PATIENCE)?;
     assert_eq!((answer.code.name(), answer.payload.as_slice()), ("OK", &b"hello"[..]));
     client.bye()
@@ -32,7 +32,7 @@ fn dev_says_where_it_listens_serves_and_ends_on_sigterm() {
     ready(operator);
     echo(clients, "").unwrap();
     echo(clients, done(&["token", "issue", "--dev", "--user", "alice"]).trim()).unwrap();
-    assert!(matches!(echo(clients, "a.b.c"), Err(ClientError::Refused(_))));
+    assert!(matches!(echo(clients, "a.b.c"), Err(ConnectionError::Refused(_))));
     assert!(page(operator, "/metrics").contains("moorgate_"));
     gateway.signal("-TERM");
     let ended = gateway.ended();
@@ -43,20 +43,20 @@ fn dev_says_where_it_listens_serves_and_ends_on_sigterm() {
 }
 
 /// Registers, and is logged in; a session without a token.
-fn registered(address: SocketAddr, user: &str) -> Client {
-    let mut client = Client::connect(address, Options::default(), "").unwrap();
+fn registered(address: SocketAddr, user: &str) -> Connection {
+    let mut client = Connection::connect(address, Options::default(), "").unwrap();
     let credentials = wire::Credentials { user: user.to_owned(), password: "correct horse".to_owned() };
     ask(&mut client, accounts::REGISTER, &credentials);
     client
 }
 
-fn ask(client: &mut Client, command: u32, payload: &impl Message) -> Vec<u8> {
+fn ask(client: &mut Connection, command: u32, payload: &impl Message) -> Vec<u8> {
     let answer = client.request(command, &payload.encode_to_vec(), PATIENCE).unwrap();
     assert_eq!(answer.code.name(), "OK", "{answer}");
     answer.payload
 }
 
-fn push(client: &mut Client) -> (u32, Vec<u8>) {
+fn push(client: &mut Connection) -> (u32, Vec<u8>) {
     let push = client.push(PATIENCE).unwrap().expect("a push");
     (push.command, push.payload.to_vec())
 }
@@ -117,7 +117,7 @@ fn a_second_signal_ends_it_at_once() {
     let mut gateway = Running::dev();
     let (clients, operator) = gateway.addresses();
     ready(operator);
-    let _stays = Client::connect(clients, Options::default(), "").unwrap();
+    let _stays = Connection::connect(clients, Options::default(), "").unwrap();
     gateway.signal("-TERM");
     gateway.err_until("draining; a second signal ends at once");
     gateway.signal("-TERM");

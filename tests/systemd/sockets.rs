@@ -1,7 +1,7 @@
 //! Sockets that the service manager hands over.
 
 use crate::unit::{Site, any_port, client, echo, echo_service, page};
-use moorgate_client::{Client, Options};
+use moorgate_client::{Connection, Options};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn sockets_are_found_by_their_names_and_served_by_all_shards() {
     let mut unit = site.start_with("operator:clients", vec![operator.into(), clients.into()]);
     site.notice_with("STATUS=ready");
     assert_eq!(unit.address(), address);
-    let mut served: Vec<Client> = (0..4).map(|_| client(address)).collect();
+    let mut served: Vec<Connection> = (0..4).map(|_| client(address)).collect();
     served.iter_mut().for_each(echo);
     assert!(page(admin, "/readyz").ends_with("\r\n\r\nready\n"));
     served.into_iter().for_each(|client| client.bye().unwrap());
@@ -72,7 +72,7 @@ fn a_connection_during_a_restart_is_served_by_the_next_process() {
     while stays.going_away().is_none() {
         stays.push(Duration::from_millis(10)).unwrap();
     }
-    let waiting = std::thread::spawn(move || Client::connect(address, Options::default(), "").unwrap());
+    let waiting = std::thread::spawn(move || Connection::connect(address, Options::default(), "").unwrap());
     stays.bye().unwrap();
     let (code, log) = first.ended();
     assert_eq!(code, Some(0), "{log}");

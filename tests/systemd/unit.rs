@@ -1,6 +1,6 @@
 //! One `moorgate serve`, started as a service manager starts it.
 
-use moorgate_client::{Client, Options};
+use moorgate_client::{Connection, Options};
 use moorgate_service::{Handle, LinkKey, Reply, Service};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -176,12 +176,12 @@ pub(crate) fn echo_service() -> Handle {
 }
 
 /// An anonymous client.
-pub(crate) fn client(address: SocketAddr) -> Client {
-    Client::connect(address, Options::default(), "").unwrap()
+pub(crate) fn client(address: SocketAddr) -> Connection {
+    Connection::connect(address, Options::default(), "").unwrap()
 }
 
 /// It is served.
-pub(crate) fn echo(client: &mut Client) {
+pub(crate) fn echo(client: &mut Connection) {
     let answer = client.request(7, b"hello", PATIENCE).unwrap();
     assert_eq!((answer.code.name(), answer.payload.as_slice()), ("OK", &b"hello"[..]));
 }
