@@ -4,7 +4,6 @@ use super::*;
 use crate::auth::{Revocations, TokenHash};
 use crate::base::sync::modelled::Loom;
 use loom::sync::Arc as Shared;
-use loom::thread;
 use std::time::Duration;
 
 type Modelled = Directory<Loom>;
@@ -39,7 +38,7 @@ fn of_two_claims_of_one_place_exactly_one_stays() {
             let directory = directory.clone();
             move || directory.claim(&"alice".into(), session(shard), PHONE)
         };
-        let other = thread::spawn(claim(1));
+        let other = loom::thread::spawn(claim(1));
         claim(0)();
         other.join().unwrap();
         let gone = [0, 1].map(|shard| is_superseded(&directory, session(shard)));
@@ -55,7 +54,7 @@ fn a_session_that_ends_while_another_takes_its_place_leaves_the_other() {
         let directory = directory();
         directory.claim(&"alice".into(), session(0), PHONE);
         let ending = directory.clone();
-        let other = thread::spawn(move || ending.release("alice", session(0)));
+        let other = loom::thread::spawn(move || ending.release("alice", session(0)));
         directory.claim(&"alice".into(), session(1), PHONE);
         other.join().unwrap();
         assert_eq!(sessions_of(&directory), [session(1)]);
@@ -70,7 +69,7 @@ fn a_push_finds_one_session_of_a_device_whoever_comes_or_goes() {
         let directory = directory();
         directory.claim(&"alice".into(), session(0), PHONE);
         let pushing = directory.clone();
-        let other = thread::spawn(move || sessions_of(&pushing));
+        let other = loom::thread::spawn(move || sessions_of(&pushing));
         directory.claim(&"alice".into(), session(1), PHONE);
         directory.release("alice", session(0));
         let found = other.join().unwrap();
@@ -86,7 +85,7 @@ fn no_session_of_a_revoked_token_slips_in() {
             (directory(), Shared::new(Revocations::<Loom>::with_primitives(Duration::MAX)));
         let shard = {
             let (directory, revocations) = (directory.clone(), revocations.clone());
-            thread::spawn(move || {
+            loom::thread::spawn(move || {
                 directory.claim(&"alice".into(), session(0), PHONE);
                 revocations.is_revoked("alice", 5, TokenHash::NONE)
             })
@@ -105,7 +104,7 @@ fn an_order_is_seen_or_still_there() {
         let directory = directory();
         let kicking = directory.clone();
         let id = directory.id_of(session(0));
-        let other = thread::spawn(move || kicking.kick_session(id, Kick::Superseded));
+        let other = loom::thread::spawn(move || kicking.kick_session(id, Kick::Superseded));
         let mut seen = directory.take_orders(ShardId(0));
         assert!(other.join().unwrap());
         // What was not seen raises the flag that keeps a shard from sleeping.
@@ -124,7 +123,7 @@ fn whoever_asks_before_it_claims_is_found_out() {
             (directory(), Shared::new(Revocations::<Loom>::with_primitives(Duration::MAX)));
         let shard = {
             let (directory, revocations) = (directory.clone(), revocations.clone());
-            thread::spawn(move || {
+            loom::thread::spawn(move || {
                 let refused = revocations.is_revoked("alice", 5, TokenHash::NONE);
                 directory.claim(&"alice".into(), session(0), PHONE);
                 refused
