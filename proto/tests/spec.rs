@@ -108,8 +108,7 @@ fn the_limits_are_the_constants() {
 }
 
 /// What they ask of other people's clients and services, and of later versions, no test here can show.
-const OF_OTHERS: [&str; 11] =
-    ["F-13", "S-6", "S-7", "S-14", "S-16", "N-4", "N-5", "V-1", "V-2", "V-3", "V-4"];
+const OF_OTHERS: [&str; 7] = ["F-13", "S-6", "S-14", "V-1", "V-2", "V-3", "V-4"];
 
 /// The numbers that the comments of one file name.
 fn citations(file: &Path, cited: &mut Vec<(String, String)>) {

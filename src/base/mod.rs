@@ -13,4 +13,5 @@ pub mod route_counts;
 #[cfg(test)]
 pub(crate) mod sizes;
 pub mod slab;
+pub mod sync;
 pub mod wheel;

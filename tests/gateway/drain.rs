@@ -4,7 +4,7 @@ use crate::child::http;
 use crate::link::{RawLink, listener, site_and_link};
 use crate::site::{Site, command, settings, until};
 use crate::wire::{RawClient, frame, hello, hello_frame, request};
-use moorgate_client::{ClientError, RequestOptions};
+use moorgate_client::{ConnectionError, RequestOptions};
 use moorgate_proto::envelope::member::client;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Reason, gateway_frame::Member};
@@ -140,7 +140,7 @@ fn the_client_kit_takes_its_answer_and_no_new_request() {
     link.reply(call.call_id, b"last");
     assert_eq!(client.answer(id, crate::wire::PATIENCE).unwrap().payload, b"last");
     let refused = client.start(&RequestOptions::command(command::OPEN), b"y");
-    assert!(matches!(refused, Err(ClientError::NotTaken(_))), "{refused:?}");
+    assert!(matches!(refused, Err(ConnectionError::NotTaken(_))), "{refused:?}");
     client.bye().unwrap();
     drop(witness);
     assert!(site.join().is_clean);

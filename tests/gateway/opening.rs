@@ -4,7 +4,7 @@ use crate::site::{Site, command};
 use crate::token::{claims, current_key, token, token_with, unix_s, unsigned};
 use crate::wire::{RawClient, frame, hello, hello_frame, ping, request};
 use moorgate::auth::{SigningKey, mint};
-use moorgate_client::{Client, ClientError, Options};
+use moorgate_client::{Connection, ConnectionError, Options};
 use moorgate_proto::envelope::member::client;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Reason, ResumeResult, gateway_frame::Member};
@@ -227,8 +227,8 @@ fn a_hello_whose_token_fits_into_no_opening_frame_is_too_large() {
 fn the_client_kit_is_told_why_it_is_refused() {
     let site = Site::start(STRICT);
     let expired = token_with("alice", "exp", json!(1));
-    match Client::connect(site.address(), Options::default(), &expired) {
-        Err(ClientError::Refused(error)) => assert_eq!(error.reason(), Reason::TokenExpired),
+    match Connection::connect(site.address(), Options::default(), &expired) {
+        Err(ConnectionError::Refused(error)) => assert_eq!(error.reason(), Reason::TokenExpired),
         other => panic!("{other:?}"),
     }
     site.end();

@@ -4,12 +4,12 @@ use crate::link::site_and_link;
 use crate::site::{Site, command};
 use crate::token::token;
 use crate::wire::{PATIENCE, frame, request};
-use moorgate_client::{Answer, Client, Options};
+use moorgate_client::{Answer, Connection, Options};
 use moorgate_proto::envelope::member::client;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason, Source};
 
-fn ask(client: &mut Client, command: u32, payload: &[u8]) -> Answer {
+fn ask(client: &mut Connection, command: u32, payload: &[u8]) -> Answer {
     client.request(command, payload, PATIENCE).unwrap()
 }
 

@@ -3,7 +3,7 @@
 use crate::wire::RawClient;
 use moorgate::config::{self, Settings};
 use moorgate::gateway::{Gateway, Summary};
-use moorgate_client::{Client, Options};
+use moorgate_client::{Connection, Options};
 use moorgate_service::{Handle, LinkKey, Reply, Service};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -195,13 +195,13 @@ impl Site {
     }
 
     /// The client kit with an anonymous session.
-    pub(crate) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Connection {
         self.client_with(Options::default(), "")
     }
 
     /// The client kit.
-    pub(crate) fn client_with(&self, options: Options, access_token: &str) -> Client {
-        Client::connect(self.address(), options, access_token).unwrap()
+    pub(crate) fn client_with(&self, options: Options, access_token: &str) -> Connection {
+        Connection::connect(self.address(), options, access_token).unwrap()
     }
 
     /// The gateway still serves: a new client gets its echo.

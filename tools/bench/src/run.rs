@@ -8,7 +8,7 @@ use crate::watch::{self, Usage};
 use crossbeam_channel::{Receiver, bounded};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use moorgate_client::{Client, Options};
+use moorgate_client::{Connection, Options};
 use moorgate_demo::token::Mint;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, Write};
@@ -270,7 +270,7 @@ fn start_newcomers(options: &Requests) -> Result<JoinHandle<Newcomers>, String> 
             let token = mint.as_ref().map(|mint| mint.token("newcomer", expires)).unwrap_or_default();
             let start = clock.now();
             let target = common.target.first().copied();
-            match target.map(|target| Client::connect(target, Options::default(), &token)) {
+            match target.map(|target| Connection::connect(target, Options::default(), &token)) {
                 Some(Ok(client)) => {
                     let us = u64::try_from(clock.now().since(start).as_micros()).unwrap_or(u64::MAX);
                     if let Some(latency) = &mut newcomers.latency {

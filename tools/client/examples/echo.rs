@@ -1,7 +1,7 @@
 //! Asks a gateway's echo service, with or without an access token:
 //! `cargo run -p moorgate-client --example echo -- 127.0.0.1:7000 [TOKEN]`.
 
-use moorgate_client::{Client, ClientError, Code, Options};
+use moorgate_client::{Code, Connection, ConnectionError, Options};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,8 +24,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn ask(address: SocketAddr, token: &str) -> Result<String, ClientError> {
-    let mut client = Client::connect(address, Options::default(), token)?;
+fn ask(address: SocketAddr, token: &str) -> Result<String, ConnectionError> {
+    let mut client = Connection::connect(address, Options::default(), token)?;
     let answer = client.request(0x0001, b"hello, gateway", Duration::from_secs(5))?;
     client.bye()?;
     Ok(match answer.code {

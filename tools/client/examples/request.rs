@@ -1,7 +1,7 @@
 //! Makes one request of any command and prints how it ended:
 //! `cargo run -p moorgate-client --example request -- 127.0.0.1:7000 0x0300 "good morning" [TOKEN]`.
 
-use moorgate_client::{Answer, Client, ClientError, Code, Options};
+use moorgate_client::{Answer, Code, Connection, ConnectionError, Options};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -33,8 +33,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn ask(address: SocketAddr, command: u32, text: &str, token: &str) -> Result<Answer, ClientError> {
-    let mut client = Client::connect(address, Options::default(), token)?;
+fn ask(address: SocketAddr, command: u32, text: &str, token: &str) -> Result<Answer, ConnectionError> {
+    let mut client = Connection::connect(address, Options::default(), token)?;
     let answer = client.request(command, text.as_bytes(), Duration::from_secs(5))?;
     client.bye()?;
     Ok(answer)

@@ -9,15 +9,27 @@
 //!
 //! The caller passes `now`, the bytes that arrived, and a visitor for the [`Event`]s; it writes out
 //! [`ClientCore::output`]. An event that was visited counts as taken by the application, and is acknowledged: with the
-//! next request for free, else within [`ACK_DELAY`].
+//! next request for free, else within [`ACK_DELAY`]. A visitor that hands a push on for later [holds](ClientCore::hold)
+//! it, and nothing from there on is acknowledged until it is [released](ClientCore::release).
 //!
 //! Requests are numbered as they are made and sent in that order, never more at once than the gateway allows; those
 //! that have to wait are kept, up to [`Options::waiting_max`].
 
+mod downward;
+mod event;
+mod options;
+#[cfg(test)]
+mod tests;
+
+pub use downward::{ACK_DELAY, Held};
+pub use event::{End, Event, Fault, Refused, RequestId};
+pub use options::{Options, RequestOptions};
+
+use downward::Downward;
 use moorgate_proto::VERSION;
-use moorgate_proto::codec::{Assembler, FrameError, put_bare_frame, put_frame};
+use moorgate_proto::codec::{Assembler, put_bare_frame, put_frame};
 use moorgate_proto::envelope::member::{client, gateway};
-use moorgate_proto::envelope::{Envelope, EnvelopeError, Numbers};
+use moorgate_proto::envelope::{Envelope, Numbers};
 use moorgate_proto::limits::{FRAME_BYTES_OPENING, FRAME_OVERHEAD};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Execution};
@@ -26,156 +38,6 @@ use prost::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What came is acknowledged after this time at the latest.
-pub const ACK_DELAY: Duration = Duration::from_millis(500);
-
-/// What a client says of itself; shared by all its connections.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Which application this is.
-    pub application: String,
-    /// Its version.
-    pub app_version: String,
-    /// For example `ios`, `linux`.
-    pub platform: String,
-    /// Stable for one installation.
-    pub device_id: String,
-    /// Wished heartbeat interval; zero: the gateway's.
-    pub heartbeat: Duration,
-    /// The largest frame that is taken, in bytes; 0: the gateway's.
-    pub frame_bytes_max: u32,
-    /// From the connection to Welcome.
-    pub opening_timeout: Duration,
-    /// Requests that may wait for a slot.
-    pub waiting_max: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            application: String::new(),
-            app_version: env!("CARGO_PKG_VERSION").to_owned(),
-            platform: std::env::consts::OS.to_owned(),
-            device_id: String::new(),
-            heartbeat: Duration::ZERO,
-            frame_bytes_max: 0,
-            opening_timeout: Duration::from_secs(10),
-            waiting_max: 1024,
-        }
-    }
-}
-
-/// One request.
-#[derive(Debug, Clone, Copy)]
-pub struct RequestOptions<'a> {
-    /// What is asked.
-    pub command: u32,
-    /// The command's version.
-    pub version: u32,
-    /// For the gateway to answer; zero: the route's own.
-    pub timeout: Duration,
-    /// Services deduplicate by it; at most 64 bytes.
-    pub idempotency_key: &'a [u8],
-}
-
-impl RequestOptions<'_> {
-    /// A request of this command, with the defaults.
-    pub fn command(command: u32) -> RequestOptions<'static> {
-        RequestOptions { command, version: 1, timeout: Duration::ZERO, idempotency_key: &[] }
-    }
-}
-
-/// Names a request within its session: its number in the upward stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// Why a request is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// There is no session (yet, or any more), or the gateway goes away.
-    NotOpen,
-    /// Too many requests wait for a slot.
-    Full,
-    /// The payload fits into no frame that the gateway takes.
-    TooLarge,
-}
-
-/// Why a session ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum End {
-    /// The gateway said why.
-    Error(v1::Error),
-    /// After [`ClientCore::bye`].
-    Bye,
-    /// The connection was lost.
-    Lost,
-    /// No Welcome in time.
-    OpeningTimeout,
-    /// The gateway was silent for twice the heartbeat interval.
-    Silence,
-    /// The gateway broke the contract.
-    Fault(Fault),
-}
-
-/// How a gateway broke the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// No frame can be cut from what it sends.
-    Frame(FrameError),
-    /// A frame that is no frame of ours.
-    Envelope(EnvelopeError),
-    /// A member that cannot be decoded, by its number.
-    Malformed(u32),
-    /// A member that is not legal now, by its number.
-    Unexpected(u32),
-    /// A number is missing in the downward stream.
-    SequenceGap {
-        /// The next number.
-        expected: u64,
-        /// The number that came.
-        got: u64,
-    },
-    /// It chose a version that was not offered.
-    Version(u32),
-    /// A Response to a request that is not open.
-    UnknownRequest(u64),
-}
-
-impl From<FrameError> for Fault {
-    fn from(error: FrameError) -> Fault {
-        Fault::Frame(error)
-    }
-}
-
-impl From<EnvelopeError> for Fault {
-    fn from(error: EnvelopeError) -> Fault {
-        Fault::Envelope(error)
-    }
-}
-
-/// What happens to a session, in order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event<'a> {
-    /// The session is open.
-    Welcomed(Box<v1::Welcome>),
-    /// The answer to a request.
-    Response(RequestId, ResponseView<'a>),
-    /// The session ended before the answer came.
-    Unanswered(RequestId, Execution),
-    /// A push.
-    Push(PushView<'a>),
-    /// Pushes that will not come.
-    Gap(v1::Gap),
-    /// No new requests; reconnect as it says once all is answered.
-    GoingAway(Box<v1::GoAway>),
-    /// For the log.
-    Notice(Box<v1::Notice>),
-    /// The answer to an in-band refresh.
-    Authenticated(Box<v1::Authenticated>),
-    /// The end; nothing comes after it.
-    Ended(End),
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -207,12 +69,8 @@ pub struct ClientCore {
     /// Sent and unanswered, by rising number.
     open: VecDeque<u64>,
     waiting: VecDeque<Waiting>,
-    /// The highest down_seq that came, and that was acknowledged.
-    taken: u64,
-    acknowledged: u64,
-    ack_due: Mono,
+    downward: Downward,
     in_flight_max: usize,
-    window_max: u64,
     frame_bytes_max: usize,
     heartbeat: Duration,
     heard: Mono,
@@ -233,11 +91,8 @@ impl ClientCore {
             numbered: 0,
             open: VecDeque::new(),
             waiting: VecDeque::new(),
-            taken: 0,
-            acknowledged: 0,
-            ack_due: Mono::NEVER,
+            downward: Downward::new(),
             in_flight_max: 0,
-            window_max: 0,
             frame_bytes_max: 0,
             heartbeat: Duration::ZERO,
             heard: Mono::ZERO,
@@ -248,11 +103,22 @@ impl ClientCore {
 
     /// The connection stands: says Hello. An empty token opens an anonymous session.
     pub fn connected(&mut self, now: Mono, access_token: &str) {
+        self.connected_with_proof(now, access_token, None);
+    }
+
+    /// As [`ClientCore::connected`], with the [application's proof](Options::application_proof).
+    pub fn connected_with_proof(
+        &mut self,
+        now: Mono,
+        access_token: &str,
+        application_proof: Option<v1::ApplicationProof>,
+    ) {
         let options = &self.options;
         let hello = v1::Hello {
             version_min: VERSION,
             version_max: VERSION,
             application: options.application.clone(),
+            application_proof,
             app_version: options.app_version.clone(),
             platform: options.platform.clone(),
             device_id: options.device_id.clone(),
@@ -291,7 +157,7 @@ impl ClientCore {
             ..RequestView::default()
         };
         let id = self.numbered.saturating_add(1);
-        if self.waiting.is_empty() && self.open.len() < self.in_flight_max {
+        if self.places() > 0 {
             self.numbered = id;
             self.send(now, id, &view);
         } else if self.waiting.len() < self.options.waiting_max {
@@ -305,6 +171,18 @@ impl ClientCore {
         Ok(RequestId(id))
     }
 
+    /// Requests that would be sent at once.
+    pub fn places(&self) -> usize {
+        if self.state == State::Open && self.waiting.is_empty() { self.free_places() } else { 0 }
+    }
+
+    /// A Response that is not acknowledged keeps its place, and only one behind a frame that is held still is not when
+    /// the next request has come.
+    fn free_places(&self) -> usize {
+        let in_flight = self.open.len().saturating_add(self.downward.kept_places());
+        self.in_flight_max.saturating_sub(in_flight)
+    }
+
     fn send(&mut self, now: Mono, id: u64, body: &impl Body) {
         self.open.push_back(id);
         self.put(now, id, client::REQUEST, body);
@@ -312,14 +190,36 @@ impl ClientCore {
 
     /// Writes a frame; every frame acknowledges what was taken.
     fn put(&mut self, now: Mono, up_seq: u64, member: u32, body: &impl Body) {
-        put_frame(&mut self.output, Numbers { seq: up_seq, ack: self.taken }, member, body);
+        put_frame(&mut self.output, Numbers { seq: up_seq, ack: self.downward.ack() }, member, body);
         self.spoken(now);
     }
 
     fn spoken(&mut self, now: Mono) {
         self.spoke = now;
-        self.acknowledged = self.taken;
-        self.ack_due = Mono::NEVER;
+        self.downward.acknowledged();
+    }
+
+    /// For a visitor of [`Event::Push`] and [`Event::Gap`]: the application has not taken it yet. `None`: it has no
+    /// number, so there is nothing to acknowledge.
+    pub fn hold(&mut self) -> Option<Held> {
+        self.downward.hold()
+    }
+
+    /// The application has taken what was held.
+    pub fn release(&mut self, now: Mono, held: Held) {
+        self.downward.release(now, held);
+        self.pump(now);
+    }
+
+    /// Shows another access token of the same user; the answer is [`Event::Authenticated`]. Whether it was sent: it is
+    /// while there is a session.
+    pub fn authenticate(&mut self, now: Mono, access_token: &str) -> bool {
+        let is_open = matches!(self.state, State::Open | State::GoingAway);
+        if is_open {
+            let authenticate = v1::Authenticate { access_token: access_token.to_owned() };
+            self.put(now, 0, client::AUTHENTICATE, &authenticate);
+        }
+        is_open
     }
 
     /// Asks for a request not to be run, or to be stopped; its one answer still comes.
@@ -379,19 +279,39 @@ impl ClientCore {
             let Some(frame) = assembler.next(bytes, max)? else { return Ok(()) };
             (self.heard, self.pinged) = (now, Mono::NEVER);
             let envelope = Envelope::decode(frame)?;
-            if envelope.numbers.seq != 0 {
-                let expected = self.taken.saturating_add(1);
-                match envelope.numbers.seq {
-                    seq if seq < expected => continue,
-                    seq if seq > expected => return Err(Fault::SequenceGap { expected, got: seq }),
-                    seq => self.taken = seq,
-                }
-                self.ack_due = self.ack_due.min(now + ACK_DELAY);
+            if !self.count(&envelope)? {
+                continue;
             }
             if let Some((member, body)) = envelope.member {
                 self.member(now, member, body, visit)?;
             }
+            self.downward.judge(now);
+            if self.downward.is_overrun() {
+                return Err(Fault::WindowExceeded);
+            }
         }
+    }
+
+    /// Counts a frame of the downward stream. Whether it is looked at: it was not had before.
+    fn count(&mut self, envelope: &Envelope<'_>) -> Result<bool, Fault> {
+        let (expected, got) = (self.downward.expected(), envelope.numbers.seq);
+        match got {
+            0 => self.downward.came_unnumbered(),
+            got if got < expected => return Ok(false),
+            got if got == expected => self.downward.came(got, got),
+            got => match envelope.member {
+                // Numbers that were given and will not come: the Gap's own is the last of them.
+                Some((gateway::GAP, body)) => {
+                    let gap = v1::Gap::decode(body).map_err(|_| Fault::Malformed(gateway::GAP))?;
+                    if gap.first == 0 || gap.first > expected || gap.last != got {
+                        return Err(Fault::SequenceGap { expected, got });
+                    }
+                    self.downward.came(expected, got);
+                }
+                _ => return Err(Fault::SequenceGap { expected, got }),
+            },
+        }
+        Ok(true)
     }
 
     fn member(
@@ -408,11 +328,15 @@ impl ClientCore {
         match member {
             gateway::RESPONSE => {
                 let response = ResponseView::decode(body).map_err(|_| Fault::Malformed(member))?;
+                if !response.login.is_empty() {
+                    v1::LoginResult::decode(response.login).map_err(malformed)?;
+                }
                 let at = self
                     .open
                     .binary_search(&response.up_seq)
                     .map_err(|_| Fault::UnknownRequest(response.up_seq))?;
                 self.open.remove(at);
+                self.downward.response_came();
                 visit(self, Event::Response(RequestId(response.up_seq), response));
             }
             gateway::WELCOME => {
@@ -464,7 +388,7 @@ impl ClientCore {
         }
         let limits = welcome.limits.unwrap_or_default();
         self.in_flight_max = limits.in_flight_max.max(1) as usize;
-        self.window_max = u64::from(limits.window_max.max(1));
+        self.downward.set_window(u64::from(limits.window_max.max(1)));
         self.frame_bytes_max = (limits.frame_bytes_max as usize).max(FRAME_BYTES_OPENING);
         self.heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_ms.max(1)));
         self.state = State::Open;
@@ -476,7 +400,7 @@ impl ClientCore {
         if !matches!(self.state, State::Open | State::GoingAway) {
             return;
         }
-        while self.open.len() < self.in_flight_max {
+        while self.free_places() > 0 {
             let id = self.numbered.saturating_sub(self.waiting.len() as u64).saturating_add(1);
             match self.waiting.pop_front() {
                 Some(Waiting::Request(body)) => self.send(now, id, &Encoded(&body)),
@@ -487,9 +411,8 @@ impl ClientCore {
                 None => break,
             }
         }
-        let behind = self.taken.saturating_sub(self.acknowledged);
-        if behind > 0 && (behind.saturating_mul(2) >= self.window_max || now >= self.ack_due) {
-            put_bare_frame(&mut self.output, Numbers { seq: 0, ack: self.taken });
+        if self.downward.is_ack_due(now) {
+            put_bare_frame(&mut self.output, Numbers { seq: 0, ack: self.downward.ack() });
             self.spoken(now);
         }
     }
@@ -524,7 +447,9 @@ impl ClientCore {
         match self.state {
             State::Idle | State::Ended => Mono::NEVER,
             State::Opening => self.spoke + self.options.opening_timeout,
-            State::Open | State::GoingAway => self.ack_due.min(self.silence_due()).min(self.ping_due()),
+            State::Open | State::GoingAway => {
+                self.downward.ack_due().min(self.silence_due()).min(self.ping_due())
+            }
             // Its Bye was its last frame that counts: nothing is acknowledged any more.
             State::Leaving => self.silence_due().min(self.ping_due()),
         }
@@ -598,6 +523,3 @@ impl Body for Encoded<'_> {
 fn millis(time: Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,27 +1,60 @@
-//! The client kit that applications embed: connect, ask, be answered once.
+//! The client kit that applications embed: log in, ask, be told, and stay connected.
 //!
 //! ```no_run
-//! use moorgate_client::{Client, Options};
+//! use moorgate_client::{Client, Event, State};
 //! use std::time::Duration;
-//! let mut client = Client::connect("127.0.0.1:7000".parse().unwrap(), Options::default(), "")?;
-//! let answer = client.request(0x0001, b"hello", Duration::from_secs(5))?;
-//! assert_eq!(answer.payload, b"hello");
-//! client.bye()?;
-//! # Ok::<(), moorgate_client::ClientError>(())
+//!
+//! let (client, events) = Client::builder("127.0.0.1:7000").start_with_events()?;
+//! let login = client.request(0x0201, br#"{"user": "alice", "password": "secret"}"#, Duration::from_secs(5))?;
+//! println!("login: {login}");
+//! for event in events {
+//!     match event {
+//!         Event::Push(push) => println!("{:#06x}: {} bytes", push.command, push.payload.len()),
+//!         Event::State(state) => println!("{state:?}"),
+//!         _ => {}
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Client`] is a blocking driver over one TCP connection. What decides is [`core`], which has no I/O: any event
-//! loop can drive it, and the simulator does.
+//! | layer | what it is | for whom |
+//! | --- | --- | --- |
+//! | [`Client`] | one session over many connections, on a thread of its own | applications |
+//! | [`session`] | what decides in it, without I/O | other event loops, other languages |
+//! | [`Connection`] | one session over one connection, simple calls | scripts, tests |
+//! | [`core`] | what decides in that, without I/O | load testers, simulators |
 //!
-//! Guarantees of the core: a request gets exactly one answer or one [`core::Event::Unanswered`] that says whether it
-//! may have run; the gateway's limits are never exceeded; what came is acknowledged within a second, mostly for free.
+//! # What a `Client` does by itself
+//!
+//! - It connects, and connects again: the addresses by a [`Policy`], the waits by a [`Backoff`] with a random part and
+//!   by what gateways ask for. It ends, with one clear [`Ending`], when the same again would give the same.
+//! - It keeps the access token of a login for the next connection, asks the application for a new one before the old
+//!   one expires, and shows none that was refused.
+//! - Each request comes to exactly one answer or error. What was not executed is sent again by itself, and what carries
+//!   an [idempotency key](fresh_key); never anything else.
+//! - Pushes come in order, each once, and are acknowledged when the application has taken them. Where something may be
+//!   missing there is an [`Event::Resync`].
+//! - It follows the documented [`Action`] of each [`Reason`].
+//!
+//! Resuming a session is not there yet: a new connection is a new session, and says [`Missed::Session`].
 
 mod action;
-mod blocking;
+mod ambient;
+mod answer;
+mod client;
+mod connection;
 pub mod core;
+pub mod session;
 
 pub use action::{Action, action};
-pub use blocking::{Answer, Client, ClientError};
+pub use ambient::fresh_key;
+pub use answer::{Answer, Login, Push};
+pub use client::{Builder, Client, ClientError, EVENTS_MAX, Events, Pending};
+pub use connection::{Connection, ConnectionError};
 pub use core::{Options, RequestOptions};
+pub use moorgate_proto::proof::ApplicationKey;
 pub use moorgate_proto::status::Code;
 pub use moorgate_proto::v1::{Execution, Reason, Source};
+pub use session::{
+    Backoff, Ending, Event, Missed, Policy, Setback, Settings, State, Ticket, TokenError, TokenNeed,
+};

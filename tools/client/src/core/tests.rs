@@ -98,6 +98,76 @@ fn what_came_is_acknowledged_at_half_a_window_or_after_a_while() {
     assert_eq!(said(&mut core), [(0, 5, 0)]);
 }
 
+// spec: W-1, W-4
+#[test]
+fn what_is_held_is_acknowledged_once_it_is_taken_and_keeps_places_until_then() {
+    let mut core = opened();
+    let push = |seq| frame(seq, gateway::PUSH, &PushView::default());
+    (0..2).for_each(|_| assert!(ask(&mut core).is_ok()));
+    core.output().clear();
+    let mut held = Vec::new();
+    let bytes = [push(1), response(2, 1), push(3), response(4, 2)].concat();
+    assert!(core.received(NOW, &bytes, &mut |core, event| {
+        if matches!(event, Event::Push(_)) {
+            held.extend(core.hold());
+        }
+    }));
+    assert_eq!((held.len(), core.unanswered(), core.places()), (2, 0, 0), "no Response may be acknowledged");
+    assert_eq!(ask(&mut core), Ok(RequestId(3)));
+    assert_eq!(said(&mut core), []);
+    assert_eq!(core.next_deadline(), NOW + Duration::from_secs(10), "there is nothing to acknowledge");
+    core.release(NOW, held[0]);
+    assert_eq!(said(&mut core), [(3, 2, client::REQUEST)], "the first place is free");
+    assert_eq!(core.places(), 0, "one request, and a Response behind the second push");
+    core.release(NOW, held[1]);
+    assert_eq!(core.places(), 1);
+    core.release(NOW, held[1]);
+    assert!(core.timers(NOW + ACK_DELAY, &mut |_, _| {}));
+    assert_eq!(said(&mut core), [(0, 4, 0)]);
+}
+
+#[test]
+fn a_gateway_that_sends_more_than_the_window_is_left() {
+    let mut core = opened();
+    let pushes: Vec<u8> = (1..=9).flat_map(|seq| frame(seq, gateway::PUSH, &PushView::default())).collect();
+    let mut seen = Vec::new();
+    core.received(NOW, &pushes, &mut |core, event| {
+        assert!(core.hold().is_some() || matches!(event, Event::Ended(_)));
+        seen.push(name(&event));
+    });
+    assert_eq!(seen.last().unwrap(), "WindowExceeded");
+}
+
+// spec: D-13
+#[test]
+fn a_gap_stands_for_the_numbers_that_will_not_come() {
+    let gap = |seq, first, last| frame(seq, gateway::GAP, &v1::Gap { first, last, ..Default::default() });
+    let mut core = opened();
+    assert_eq!(events(&mut core, &gap(3, 1, 3)).len(), 1);
+    assert_eq!(events(&mut core, &frame(4, gateway::PUSH, &PushView::default())), ["push"]);
+    assert_eq!(said(&mut core), [(0, 4, 0)]);
+    for (seq, first, last) in [(7, 6, 7), (7, 5, 6), (7, 0, 7)] {
+        let mut core = opened();
+        let pushes: Vec<u8> =
+            (1..=4).flat_map(|seq| frame(seq, gateway::PUSH, &PushView::default())).collect();
+        events(&mut core, &pushes);
+        assert_eq!(
+            events(&mut core, &gap(seq, first, last)),
+            ["SequenceGap { expected: 5, got: 7 }"],
+            "{first} to {last}"
+        );
+    }
+}
+
+#[test]
+fn a_token_is_shown_in_band_while_there_is_a_session() {
+    let mut core = opened();
+    assert!(core.authenticate(NOW, "new"));
+    assert_eq!(said(&mut core), [(0, 0, client::AUTHENTICATE)]);
+    core.disconnected(&mut |_, _| {});
+    assert!(!core.authenticate(NOW, "newer"));
+}
+
 // spec: D-2, D-3
 #[test]
 fn repeated_frames_are_dropped_and_missing_ones_end_the_session() {
@@ -168,12 +238,14 @@ fn go_away_takes_no_new_requests_and_finishes_the_old() {
 // spec: F-12, D-9, O-21
 #[test]
 fn a_gateway_that_breaks_the_contract_is_left() {
+    let unreadable = ResponseView { login: &[0xff], ..Default::default() };
     for (bytes, fault) in [
         (response(1, 9), "UnknownRequest(9)"),
         (welcome(), "Unexpected(8)"),
         (frame(0, gateway::BYE_ACK, &v1::ByeAck {}), "Unexpected(18)"),
         (vec![0, 0, 0, 0], "Frame(Empty)"),
         (vec![0, 0, 0, 4, 0x4a, 0, 0x52, 0], "Envelope(SeveralMembers)"),
+        (frame(1, gateway::RESPONSE, &unreadable), "Malformed(9)"),
     ] {
         assert_eq!(events(&mut opened(), &bytes), [fault]);
     }

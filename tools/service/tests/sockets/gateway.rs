@@ -7,7 +7,7 @@ use moorgate_proto::v1::{self, ToGateway, push_result::Target, to_gateway::Membe
 use moorgate_proto::view::{Body, CallView};
 use prost::Message;
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -134,10 +134,13 @@ impl Gateway {
     pub(crate) fn next_frame(&mut self) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 64 * 1024];
         while self.said.is_empty() {
-            let count = self.stream.read(&mut buffer).unwrap();
-            if count == 0 {
-                return None;
-            }
+            let count = match self.stream.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(count) => count,
+                // A read with a timeout is not taken up again after a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => panic!("{error}"),
+            };
             let mut bytes = &buffer[..count];
             while let Some(frame) = self.assembler.next(&mut bytes, usize::MAX).unwrap() {
                 self.said.push_back(frame.to_vec());

@@ -1,9 +1,10 @@
-//! The blocking driver: one connection, one thread, simple calls.
+//! The simplest driver: one session over one connection, no thread of its own, simple calls.
 
+use crate::ambient::{application_proof, origin};
+use crate::answer::{Answer, Push};
 use crate::core::{ClientCore, End, Event, Options, Refused, RequestId, RequestOptions};
-use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{self, Execution, Reason, Source};
+use moorgate_proto::v1::{self, Execution};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,43 +18,9 @@ const EVENTS_MAX: usize = 1024;
 /// A gateway that takes nothing for this long is lost.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// How it ended.
-    pub code: Code,
-    /// Why.
-    pub reason: Reason,
-    /// Who decided.
-    pub source: Source,
-    /// Whether the service may have run it.
-    pub execution: Execution,
-    /// Wait this long before another try.
-    pub retry_after: Duration,
-    /// For people who debug.
-    pub message: String,
-    /// The content.
-    pub payload: Vec<u8>,
-}
-
-/// How it ended, for logs; not the content.
-impl std::fmt::Display for Answer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.code.name())?;
-        if self.reason != Reason::Unspecified {
-            let reason = self.reason.as_str_name();
-            write!(f, ", {}", reason.strip_prefix("REASON_").unwrap_or(reason))?;
-        }
-        if !self.message.is_empty() {
-            write!(f, ": {}", self.message)?;
-        }
-        Ok(())
-    }
-}
-
 /// Why a call of the driver failed.
 #[derive(Debug)]
-pub enum ClientError {
+pub enum ConnectionError {
     /// The connection.
     Io(io::Error),
     /// The gateway ended the session, and said why.
@@ -68,35 +35,35 @@ pub enum ClientError {
     NotTaken(Refused),
 }
 
-impl std::fmt::Display for ClientError {
+impl std::fmt::Display for ConnectionError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            ClientError::Io(error) => write!(f, "connection: {error}"),
-            ClientError::Refused(error) => write!(f, "the gateway refused: {}", error.message),
-            ClientError::Ended(end) => write!(f, "the session has ended: {end:?}"),
-            ClientError::Unanswered(execution) => {
+            ConnectionError::Io(error) => write!(f, "connection: {error}"),
+            ConnectionError::Refused(error) => write!(f, "the gateway refused: {}", error.message),
+            ConnectionError::Ended(end) => write!(f, "the session has ended: {end}"),
+            ConnectionError::Unanswered(execution) => {
                 write!(f, "the session ended before the answer: {execution:?}")
             }
-            ClientError::TimedOut => f.write_str("no answer in time"),
-            ClientError::NotTaken(refused) => write!(f, "the request was not taken: {refused:?}"),
+            ConnectionError::TimedOut => f.write_str("no answer in time"),
+            ConnectionError::NotTaken(refused) => write!(f, "the request was not taken: {refused:?}"),
         }
     }
 }
 
-impl std::error::Error for ClientError {}
+impl std::error::Error for ConnectionError {}
 
-impl From<End> for ClientError {
-    fn from(end: End) -> ClientError {
+impl From<End> for ConnectionError {
+    fn from(end: End) -> ConnectionError {
         match end {
-            End::Error(error) => ClientError::Refused(Box::new(error)),
-            end => ClientError::Ended(end),
+            End::Error(error) => ConnectionError::Refused(Box::new(error)),
+            end => ConnectionError::Ended(end),
         }
     }
 }
 
-impl From<io::Error> for ClientError {
-    fn from(error: io::Error) -> ClientError {
-        ClientError::Io(error)
+impl From<io::Error> for ConnectionError {
+    fn from(error: io::Error) -> ConnectionError {
+        ConnectionError::Io(error)
     }
 }
 
@@ -105,19 +72,20 @@ impl From<io::Error> for ClientError {
 struct Seen {
     answers: VecDeque<(RequestId, Result<Answer, Execution>)>,
     answers_max: usize,
-    pushes: VecDeque<v1::Push>,
+    pushes: VecDeque<Push>,
     welcomed: Option<v1::Welcome>,
     going_away: Option<v1::GoAway>,
     ended: Option<End>,
 }
 
-/// A session over one connection.
+/// A session over one connection, for programs that want no more: what is lost stays lost. Applications that live
+/// longer than a connection use a [`Client`](crate::Client).
 ///
 /// It reads, and shows that it is there, only while one of its calls waits. A client that rests for longer than
-/// the heartbeat interval of its [`Client::welcome`] waits for a [`Client::push`] meanwhile. The end of a session is told
+/// the heartbeat interval of its [`Connection::welcome`] waits for a [`Connection::push`] meanwhile. The end of a session is told
 /// by every call after it.
 #[derive(Debug)]
-pub struct Client {
+pub struct Connection {
     stream: TcpStream,
     /// The connection takes nothing more; what the gateway has said before may still be read.
     broken: bool,
@@ -127,23 +95,23 @@ pub struct Client {
     welcome: v1::Welcome,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the kit's one clock")]
-fn origin() -> Instant {
-    Instant::now()
-}
-
-impl Client {
+impl Connection {
     /// Connects and opens a session; an empty token opens an anonymous one.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] when the gateway does not take the client.
-    pub fn connect(address: SocketAddr, options: Options, access_token: &str) -> Result<Client, ClientError> {
+    /// [`ConnectionError::Refused`] when the gateway does not take the client.
+    pub fn connect(
+        address: SocketAddr,
+        options: Options,
+        access_token: &str,
+    ) -> Result<Connection, ConnectionError> {
         let timeout = options.opening_timeout;
         let stream = TcpStream::connect_timeout(&address, timeout)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        let proof = application_proof(&options);
         let waiting_max = options.waiting_max;
-        let mut client = Client {
+        let mut client = Connection {
             stream,
             broken: false,
             core: ClientCore::new(Arc::new(options)),
@@ -151,14 +119,17 @@ impl Client {
             seen: Seen::default(),
             welcome: v1::Welcome::default(),
         };
-        client.core.connected(client.now(), access_token);
+        client.core.connected_with_proof(client.now(), access_token, proof);
         let until = client.now() + timeout;
-        client.wait(until, &mut |seen| seen.welcomed.take())?.map_or(Err(ClientError::TimedOut), |welcome| {
-            let in_flight = welcome.limits.unwrap_or_default().in_flight_max as usize;
-            client.seen.answers_max = waiting_max.saturating_add(in_flight).saturating_add(EVENTS_MAX);
-            client.welcome = welcome;
-            Ok(client)
-        })
+        client.wait(until, &mut |seen| seen.welcomed.take())?.map_or(
+            Err(ConnectionError::TimedOut),
+            |welcome| {
+                let in_flight = welcome.limits.unwrap_or_default().in_flight_max as usize;
+                client.seen.answers_max = waiting_max.saturating_add(in_flight).saturating_add(EVENTS_MAX);
+                client.welcome = welcome;
+                Ok(client)
+            },
+        )
     }
 
     /// What the gateway granted.
@@ -175,13 +146,13 @@ impl Client {
     /// Asks, and waits for the answer.
     ///
     /// # Errors
-    /// [`ClientError`] when no answer came; an answer that is no success is not an error here.
+    /// [`ConnectionError`] when no answer came; an answer that is no success is not an error here.
     pub fn request(
         &mut self,
         command: u32,
         payload: &[u8],
         timeout: Duration,
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<Answer, ConnectionError> {
         let id = self.start(&RequestOptions { timeout, ..RequestOptions::command(command) }, payload)?;
         self.answer(id, timeout)
     }
@@ -189,13 +160,17 @@ impl Client {
     /// Makes a request without waiting.
     ///
     /// # Errors
-    /// [`ClientError::NotTaken`], or how the session has ended.
-    pub fn start(&mut self, options: &RequestOptions<'_>, payload: &[u8]) -> Result<RequestId, ClientError> {
+    /// [`ConnectionError::NotTaken`], or how the session has ended.
+    pub fn start(
+        &mut self,
+        options: &RequestOptions<'_>,
+        payload: &[u8],
+    ) -> Result<RequestId, ConnectionError> {
         if let Some(end) = self.seen.ended.clone() {
             return Err(end.into());
         }
         let now = self.now();
-        let id = self.core.request(now, options, payload).map_err(ClientError::NotTaken)?;
+        let id = self.core.request(now, options, payload).map_err(ConnectionError::NotTaken)?;
         self.flush();
         Ok(id)
     }
@@ -203,8 +178,8 @@ impl Client {
     /// Waits for the answer to a request.
     ///
     /// # Errors
-    /// As [`Client::request`].
-    pub fn answer(&mut self, id: RequestId, timeout: Duration) -> Result<Answer, ClientError> {
+    /// As [`Connection::request`].
+    pub fn answer(&mut self, id: RequestId, timeout: Duration) -> Result<Answer, ConnectionError> {
         // The gateway answers by its own deadline; what it says is better than a guess of ours.
         let until = self.now() + timeout + GATEWAY_GRACE;
         let answer = self.wait(until, &mut |seen| {
@@ -213,10 +188,10 @@ impl Client {
         })?;
         match answer {
             Some((_, Ok(answer))) => Ok(answer),
-            Some((_, Err(execution))) => Err(ClientError::Unanswered(execution)),
+            Some((_, Err(execution))) => Err(ConnectionError::Unanswered(execution)),
             None => {
                 self.cancel(id);
-                Err(ClientError::TimedOut)
+                Err(ConnectionError::TimedOut)
             }
         }
     }
@@ -231,7 +206,7 @@ impl Client {
     ///
     /// # Errors
     /// When the session has ended.
-    pub fn push(&mut self, timeout: Duration) -> Result<Option<v1::Push>, ClientError> {
+    pub fn push(&mut self, timeout: Duration) -> Result<Option<Push>, ConnectionError> {
         let until = self.now() + timeout;
         self.wait(until, &mut |seen| seen.pushes.pop_front())
     }
@@ -240,13 +215,13 @@ impl Client {
     ///
     /// # Errors
     /// When the connection fails before it.
-    pub fn bye(mut self) -> Result<(), ClientError> {
+    pub fn bye(mut self) -> Result<(), ConnectionError> {
         self.core.bye(self.now(), Duration::ZERO);
         let until = self.now() + GATEWAY_GRACE;
         match self.wait(until, &mut |seen| seen.ended.clone()) {
             Ok(Some(End::Bye)) => Ok(()),
-            Ok(Some(end)) => Err(ClientError::Ended(end)),
-            Ok(None) => Err(ClientError::TimedOut),
+            Ok(Some(end)) => Err(ConnectionError::Ended(end)),
+            Ok(None) => Err(ConnectionError::TimedOut),
             Err(error) => Err(error),
         }
     }
@@ -266,7 +241,7 @@ impl Client {
         &mut self,
         until: Mono,
         found: &mut impl FnMut(&mut Seen) -> Option<T>,
-    ) -> Result<Option<T>, ClientError> {
+    ) -> Result<Option<T>, ConnectionError> {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             self.flush();
@@ -313,29 +288,9 @@ impl Seen {
     fn note(&mut self, event: Event<'_>) {
         match event {
             Event::Welcomed(welcome) => self.welcomed = Some(*welcome),
-            Event::Response(id, view) => {
-                let answer = Answer {
-                    code: Code::from_wire(view.status),
-                    reason: Reason::try_from(view.reason).unwrap_or_default(),
-                    source: Source::try_from(view.source).unwrap_or_default(),
-                    execution: Execution::try_from(view.execution).unwrap_or_default(),
-                    retry_after: Duration::from_millis(u64::from(view.retry_after_ms)),
-                    message: view.message.to_owned(),
-                    payload: view.payload.to_vec(),
-                };
-                self.answers.push_back((id, Ok(answer)));
-            }
+            Event::Response(id, view) => self.answers.push_back((id, Ok(view.into()))),
             Event::Unanswered(id, execution) => self.answers.push_back((id, Err(execution))),
-            Event::Push(view) => {
-                let push = v1::Push {
-                    command: view.command,
-                    push_id: view.push_id.to_vec().into(),
-                    group: view.group.to_owned(),
-                    payload: view.payload.to_vec().into(),
-                    ..v1::Push::default()
-                };
-                self.pushes.push_back(push);
-            }
+            Event::Push(view) => self.pushes.push_back(view.into()),
             Event::GoingAway(go_away) => self.going_away = Some(*go_away),
             Event::Ended(end) => self.ended = Some(end),
             Event::Gap(_) | Event::Notice(_) | Event::Authenticated(_) => {}

@@ -1,107 +1,35 @@
-//! The blocking driver against a gateway's end by hand.
+//! The driver of one connection against a gateway's end by hand.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+mod peer;
+
 use moorgate_client::core::{End, Fault, Refused};
-use moorgate_client::{Client, ClientError, Execution, Options, RequestOptions};
-use moorgate_proto::codec::{Assembler, put_frame};
-use moorgate_proto::envelope::{Numbers, member::gateway};
+use moorgate_client::{Connection, ConnectionError, Execution, Options, RequestOptions};
+use moorgate_proto::envelope::member::gateway;
 use moorgate_proto::v1::{self, client_frame::Member};
-use moorgate_proto::view::Body;
-use prost::Message;
-use std::collections::VecDeque;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use peer::{IN_FLIGHT, PATIENCE, Peer};
+use std::io::Write;
+use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// Far longer than anything here takes; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
-const IN_FLIGHT: u32 = 64;
-
-struct Peer {
-    stream: TcpStream,
-    assembler: Assembler,
-    heard: VecDeque<v1::ClientFrame>,
-    numbered: u64,
-}
-
-impl Peer {
-    fn say(&mut self, seq: u64, member: u32, body: &impl Body) {
-        let mut frame = Vec::new();
-        put_frame(&mut frame, Numbers { seq, ack: 0 }, member, body);
-        self.stream.write_all(&frame).unwrap();
-    }
-
-    /// What the client says next; `None`: its end of stream.
-    fn hear(&mut self) -> Option<v1::ClientFrame> {
-        let mut buffer = vec![0; 64 * 1024];
-        while self.heard.is_empty() {
-            let count = self.stream.read(&mut buffer).unwrap();
-            if count == 0 {
-                return None;
-            }
-            let mut bytes = &buffer[..count];
-            while let Some(frame) = self.assembler.next(&mut bytes, usize::MAX).unwrap() {
-                self.heard.push_back(v1::ClientFrame::decode(frame).unwrap());
-            }
-        }
-        self.heard.pop_front()
-    }
-
-    /// The number of the next request; acknowledgements are passed over.
-    fn request(&mut self) -> u64 {
-        loop {
-            match self.hear().unwrap() {
-                v1::ClientFrame { up_seq, member: Some(Member::Request(_)), .. } => return up_seq,
-                v1::ClientFrame { member: None, .. } => {}
-                other => panic!("no request but {other:?}"),
-            }
-        }
-    }
-
-    fn welcome(&mut self, heartbeat_ms: u32) {
-        assert!(matches!(self.hear().unwrap().member, Some(Member::Hello(_))));
-        let limits =
-            v1::Limits { frame_bytes_max: 65536, in_flight_max: IN_FLIGHT, window_max: 2 * IN_FLIGHT };
-        let welcome =
-            v1::Welcome { version: 1, heartbeat_ms, limits: Some(limits), ..v1::Welcome::default() };
-        self.say(0, gateway::WELCOME, &welcome);
-    }
-
-    fn answer(&mut self, up_seq: u64) {
-        self.numbered += 1;
-        let payload = up_seq.to_be_bytes().to_vec().into();
-        self.say(
-            self.numbered,
-            gateway::RESPONSE,
-            &v1::Response { up_seq, payload, ..v1::Response::default() },
-        );
-    }
-
-    fn refuse(&mut self, message: &str) {
-        let error = v1::Error { message: message.to_owned(), ..v1::Error::default() };
-        self.say(0, gateway::ERROR, &error);
-    }
-}
 
 /// A client, and the thread of a peer that does this.
 fn meet(
     options: Options,
     peer: impl FnOnce(&mut Peer) + Send + 'static,
-) -> (Result<Client, ClientError>, JoinHandle<()>) {
+) -> (Result<Connection, ConnectionError>, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let thread = std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        peer(&mut Peer { stream, assembler: Assembler::default(), heard: VecDeque::new(), numbered: 0 });
+        peer(&mut Peer::new(stream));
     });
-    (Client::connect(address, options, ""), thread)
+    (Connection::connect(address, options, ""), thread)
 }
 
-fn ask(client: &mut Client) -> Result<moorgate_client::core::RequestId, ClientError> {
+fn ask(client: &mut Connection) -> Result<moorgate_client::core::RequestId, ConnectionError> {
     client.start(&RequestOptions::command(1), b"hi")
 }
 
@@ -115,7 +43,7 @@ fn answers_are_found_in_any_order() {
             peer.answer(up_seq);
         }
         assert!(matches!(peer.hear().unwrap().member, Some(Member::Bye(_))));
-        peer.say(0, gateway::BYE_ACK, &v1::ByeAck::default());
+        peer.say(gateway::BYE_ACK, &v1::ByeAck::default());
     });
     let mut client = client.unwrap();
     for id in [(); 3].map(|()| ask(&mut client).unwrap()) {
@@ -138,7 +66,7 @@ fn no_answer_is_lost_to_many_others() {
     });
     let mut client = client.unwrap();
     let ids: Vec<_> = (0..all).map(|_| ask(&mut client).unwrap()).collect();
-    assert!(matches!(ask(&mut client), Err(ClientError::NotTaken(Refused::Full))));
+    assert!(matches!(ask(&mut client), Err(ConnectionError::NotTaken(Refused::Full))));
     for id in ids.into_iter().rev() {
         assert_eq!(client.answer(id, PATIENCE).unwrap().payload, id.0.to_be_bytes());
     }
@@ -162,10 +90,9 @@ fn the_last_word_is_heard_although_writing_fails_and_is_told_by_every_call() {
     let ids = [(); 3].map(|()| ask(&mut client).unwrap());
     for id in ids {
         let answer = client.answer(id, PATIENCE);
-        assert!(matches!(answer, Err(ClientError::Unanswered(Execution::NotExecuted))), "{answer:?}");
+        assert!(matches!(answer, Err(ConnectionError::Unanswered(Execution::NotExecuted))), "{answer:?}");
     }
-    let refused =
-        |error: ClientError| matches!(error, ClientError::Refused(error) if error.message == "enough");
+    let refused = |error: ConnectionError| matches!(error, ConnectionError::Refused(error) if error.message == "enough");
     assert!(refused(client.push(PATIENCE).unwrap_err()));
     assert!(refused(client.push(PATIENCE).unwrap_err()));
     assert!(refused(client.answer(ids[0], PATIENCE).unwrap_err()));
@@ -182,8 +109,8 @@ fn a_connection_lost_within_a_frame_leaves_the_request_unknown() {
     });
     let mut client = client.unwrap();
     let answer = client.request(1, b"hi", PATIENCE);
-    assert!(matches!(answer, Err(ClientError::Unanswered(Execution::Unknown))), "{answer:?}");
-    assert!(matches!(client.push(PATIENCE), Err(ClientError::Ended(End::Lost))));
+    assert!(matches!(answer, Err(ConnectionError::Unanswered(Execution::Unknown))), "{answer:?}");
+    assert!(matches!(client.push(PATIENCE), Err(ConnectionError::Ended(End::Lost))));
     peer.join().unwrap();
 }
 
@@ -196,7 +123,7 @@ fn a_gateway_that_answers_no_ping_is_lost() {
         while peer.hear().is_some() {}
     });
     let mut client = client.unwrap();
-    assert!(matches!(client.push(PATIENCE), Err(ClientError::Ended(End::Silence))));
+    assert!(matches!(client.push(PATIENCE), Err(ConnectionError::Ended(End::Silence))));
     drop(client);
     peer.join().unwrap();
 }
@@ -213,7 +140,7 @@ fn a_request_without_an_answer_is_cancelled_and_its_answer_is_still_taken() {
     });
     let mut client = client.unwrap();
     let id = ask(&mut client).unwrap();
-    assert!(matches!(client.answer(id, Duration::ZERO), Err(ClientError::TimedOut)));
+    assert!(matches!(client.answer(id, Duration::ZERO), Err(ConnectionError::TimedOut)));
     assert_eq!(client.answer(id, PATIENCE).unwrap().payload, id.0.to_be_bytes());
     peer.join().unwrap();
 }
@@ -225,16 +152,16 @@ fn a_gateway_that_goes_away_answers_what_is_open_and_says_when_to_come_back() {
         peer.welcome(60_000);
         let up_seq = peer.request();
         let go_away = v1::GoAway { reconnect_after_ms: 77, ..v1::GoAway::default() };
-        peer.say(0, gateway::GO_AWAY, &go_away);
+        peer.say(gateway::GO_AWAY, &go_away);
         peer.answer(up_seq);
         while !matches!(peer.hear().unwrap().member, Some(Member::Bye(_))) {}
-        peer.say(0, gateway::BYE_ACK, &v1::ByeAck::default());
+        peer.say(gateway::BYE_ACK, &v1::ByeAck::default());
     });
     let mut client = client.unwrap();
     assert!(client.going_away().is_none());
     assert!(client.request(1, b"hi", PATIENCE).is_ok());
     assert_eq!(client.going_away().unwrap().reconnect_after_ms, 77);
-    assert!(matches!(ask(&mut client), Err(ClientError::NotTaken(Refused::NotOpen))));
+    assert!(matches!(ask(&mut client), Err(ConnectionError::NotTaken(Refused::NotOpen))));
     client.bye().unwrap();
     peer.join().unwrap();
 }
@@ -244,15 +171,15 @@ fn a_gateway_that_goes_away_answers_what_is_open_and_says_when_to_come_back() {
 fn an_opening_that_fails_says_how() {
     let quick = Options { opening_timeout: Duration::from_millis(50), ..Options::default() };
     let (client, peer) = meet(Options::default(), |peer| peer.refuse("not you"));
-    assert!(matches!(client, Err(ClientError::Refused(error)) if error.message == "not you"));
+    assert!(matches!(client, Err(ConnectionError::Refused(error)) if error.message == "not you"));
     peer.join().unwrap();
     let (client, peer) = meet(Options::default(), |peer| {
         peer.stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         while peer.hear().is_some() {}
     });
-    assert!(matches!(client, Err(ClientError::Ended(End::Fault(Fault::Frame(_))))), "{client:?}");
+    assert!(matches!(client, Err(ConnectionError::Ended(End::Fault(Fault::Frame(_))))), "{client:?}");
     peer.join().unwrap();
     let (client, peer) = meet(quick, |peer| while peer.hear().is_some() {});
-    assert!(matches!(client, Err(ClientError::Ended(End::OpeningTimeout) | ClientError::TimedOut)));
+    assert!(matches!(client, Err(ConnectionError::Ended(End::OpeningTimeout) | ConnectionError::TimedOut)));
     peer.join().unwrap();
 }

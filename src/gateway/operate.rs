@@ -1,0 +1,82 @@
+//! What the operator asks for, done: orders in the directory, revocations, bans.
+
+use super::State;
+use crate::admin::{Ban, BanTarget, KickTarget, OperateError, Operation, Outcome, RevokeTarget};
+use crate::directory::{Directory, Kick};
+use crate::limit::Subject;
+use std::sync::Arc;
+
+/// Bans that one page shows; the others are counted.
+const BANS_SHOWN_MAX: usize = 1000;
+
+impl State {
+    fn directory(&self) -> Result<&Arc<Directory>, OperateError> {
+        // Before the threads run there is nobody.
+        self.directory.get().ok_or(OperateError::Busy)
+    }
+
+    pub(super) fn carry_out(&self, operation: Operation) -> Result<Outcome, OperateError> {
+        match operation {
+            Operation::Kick { target, message } => self.kick(&target, message.unwrap_or_default()),
+            Operation::Revoke(target) => self.revoke(&target),
+            Operation::Bans => Ok(self.bans()),
+            Operation::Ban { address, time } => {
+                let now = self.clock.read().mono;
+                match self.limits.bans.ban(now, &Subject::address(address), time) {
+                    true => Ok(Outcome::Changed(1)),
+                    false => Err(OperateError::Full),
+                }
+            }
+            Operation::Unban(target) => Ok(Outcome::Changed(u64::from(self.unban(&target)))),
+        }
+    }
+
+    fn kick(&self, target: &KickTarget, message: String) -> Result<Outcome, OperateError> {
+        let kick = Kick::Kicked(message.into());
+        let sessions = match target {
+            KickTarget::User(user_id) => self.directory()?.kick_user(user_id, &kick),
+            KickTarget::Session(id) => usize::from(self.directory()?.kick_session(*id, kick)),
+        };
+        Ok(Outcome::Sessions(sessions as u64))
+    }
+
+    fn bans(&self) -> Outcome {
+        let now = self.clock.read().mono;
+        let bans = self.limits.bans.list(now);
+        let shown = bans.iter().take(BANS_SHOWN_MAX).map(|ban| Ban {
+            target: match &ban.subject {
+                Subject::Address(address) => BanTarget::Address(*address),
+                Subject::User(user) => BanTarget::User(user.user_id.to_string()),
+            },
+            left: ban.until.since(now),
+            reason: if ban.by_hand { "operator" } else { "offences" },
+        });
+        Outcome::Bans { bans: shown.collect(), total: bans.len() as u64 }
+    }
+
+    fn unban(&self, target: &BanTarget) -> bool {
+        let now = self.clock.read().mono;
+        match target {
+            BanTarget::Address(address) => self.limits.bans.lift(now, &Subject::address(*address)),
+            BanTarget::User(user_id) => self.limits.bans.lift_user(now, user_id),
+        }
+    }
+
+    /// First the tokens are worthless, then their sessions are looked for: what opens meanwhile finds the first.
+    fn revoke(&self, target: &RevokeTarget) -> Result<Outcome, OperateError> {
+        let (revocations, unix_s) = (&self.authority.revocations, self.clock.read().unix_s());
+        match target {
+            RevokeTarget::User(user_id) => {
+                revocations.revoke_user(unix_s, user_id).map_err(|_| OperateError::Full)?;
+                Ok(Outcome::Sessions(self.directory()?.kick_user(user_id, &Kick::Revoked) as u64))
+            }
+            RevokeTarget::Token(token_id) => {
+                let token = revocations.hash_of(Some(token_id));
+                revocations.revoke_token(unix_s, token).map_err(|_| OperateError::Full)?;
+                // The shards look for its sessions; how many there are, the metrics tell.
+                self.directory()?.revoke_token(token);
+                Ok(Outcome::Changed(1))
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What happens to a session, and how it ends.
+
+use crate::answer::reason_name;
+use moorgate_proto::codec::FrameError;
+use moorgate_proto::envelope::EnvelopeError;
+use moorgate_proto::status::Code;
+use moorgate_proto::v1::{self, Execution};
+use moorgate_proto::view::{PushView, ResponseView};
+use std::fmt;
+
+/// Names a request within its session: its number in the upward stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Why a request is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no session (yet, or any more), or the gateway goes away.
+    NotOpen,
+    /// Too many requests wait for a slot.
+    Full,
+    /// The payload fits into no frame that the gateway takes.
+    TooLarge,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    /// The gateway said why.
+    Error(v1::Error),
+    /// After [`ClientCore::bye`](super::ClientCore::bye).
+    Bye,
+    /// The connection was lost.
+    Lost,
+    /// No Welcome in time.
+    OpeningTimeout,
+    /// The gateway was silent for twice the heartbeat interval.
+    Silence,
+    /// The gateway broke the contract.
+    Fault(Fault),
+}
+
+/// For logs.
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Error(error) => {
+                let code = Code::from_wire(error.status).name();
+                write!(f, "the gateway says {code}, {}", reason_name(error.reason()))?;
+                if error.message.is_empty() { Ok(()) } else { write!(f, ": {}", error.message) }
+            }
+            End::Bye => f.write_str("the client has left"),
+            End::Lost => f.write_str("the connection was lost"),
+            End::OpeningTimeout => f.write_str("the gateway did not answer"),
+            End::Silence => f.write_str("the gateway was silent"),
+            End::Fault(fault) => write!(f, "the gateway broke the contract: {fault:?}"),
+        }
+    }
+}
+
+/// How a gateway broke the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// No frame can be cut from what it sends.
+    Frame(FrameError),
+    /// A frame that is no frame of ours.
+    Envelope(EnvelopeError),
+    /// A member that cannot be decoded, by its number.
+    Malformed(u32),
+    /// A member that is not legal now, by its number.
+    Unexpected(u32),
+    /// A number is missing in the downward stream.
+    SequenceGap {
+        /// The next number.
+        expected: u64,
+        /// The number that came.
+        got: u64,
+    },
+    /// It chose a version that was not offered.
+    Version(u32),
+    /// A Response to a request that is not open.
+    UnknownRequest(u64),
+    /// More pushes than the window has room for, and none of them taken yet.
+    WindowExceeded,
+}
+
+impl From<FrameError> for Fault {
+    fn from(error: FrameError) -> Fault {
+        Fault::Frame(error)
+    }
+}
+
+impl From<EnvelopeError> for Fault {
+    fn from(error: EnvelopeError) -> Fault {
+        Fault::Envelope(error)
+    }
+}
+
+/// What happens to a session, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event<'a> {
+    /// The session is open.
+    Welcomed(Box<v1::Welcome>),
+    /// The answer to a request.
+    Response(RequestId, ResponseView<'a>),
+    /// The session ended before the answer came.
+    Unanswered(RequestId, Execution),
+    /// A push.
+    Push(PushView<'a>),
+    /// Pushes that will not come.
+    Gap(v1::Gap),
+    /// No new requests; reconnect as it says once all is answered.
+    GoingAway(Box<v1::GoAway>),
+    /// For the log.
+    Notice(Box<v1::Notice>),
+    /// The answer to an in-band refresh.
+    Authenticated(Box<v1::Authenticated>),
+    /// The end; nothing comes after it.
+    Ended(End),
+}

@@ -1,0 +1,344 @@
+//! One connection of a session: what comes from it, and what its end means.
+
+use super::Book;
+use super::access::AccessToken;
+use super::event::{Attempt, Delivery, Ending, Event, Missed, Output, Setback, State, TokenNeed};
+use super::requests::{Means, Next};
+use super::verdict::{Verdict, verdict};
+use crate::action::{Action, action};
+use crate::answer::{Answer, Push};
+use crate::core::{self, ClientCore, End, Options, RequestId};
+use moorgate_proto::status::Code;
+use moorgate_proto::time::Mono;
+use moorgate_proto::v1::{self, Execution, Reason};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// After its Bye a client waits so long for the gateway's word.
+const BYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A session that has stood for so long was no failure.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// A connection, and what is known of its session.
+#[derive(Debug)]
+pub(super) struct Link {
+    core: ClientCore,
+    talk: Talk,
+}
+
+/// What the gateway has said.
+#[derive(Debug)]
+struct Talk {
+    attempt: Attempt,
+    address: String,
+    /// Empty: anonymous.
+    user_id: String,
+    /// `NEVER`: there was no Welcome yet.
+    opened: Mono,
+    /// The gateway's time at `opened`, in milliseconds of Unix time; 0: it did not say.
+    server_time_ms: u64,
+    moving: Option<Moving>,
+    /// `NEVER`: there was no Bye yet.
+    bye_due: Mono,
+    end: Option<End>,
+}
+
+/// This session makes room for the next one: no new requests; Bye when all are answered.
+#[derive(Debug)]
+struct Moving {
+    /// The next one may begin then.
+    not_before: Mono,
+    addresses: Vec<String>,
+    why: Setback,
+}
+
+/// What comes after a session.
+#[derive(Debug)]
+pub(super) enum Over {
+    /// Another try, after this time.
+    Again(Duration, Setback),
+    /// Nothing.
+    Ended(Ending),
+}
+
+impl Link {
+    /// The connection stands: says Hello.
+    pub(super) fn new(
+        now: Mono,
+        options: &Arc<Options>,
+        (attempt, address): (Attempt, String),
+        token: &AccessToken,
+        proof: Option<v1::ApplicationProof>,
+    ) -> Link {
+        let mut core = ClientCore::new(Arc::clone(options));
+        core.connected_with_proof(now, token.as_str(), proof);
+        let talk = Talk {
+            attempt,
+            address,
+            user_id: String::new(),
+            opened: Mono::NEVER,
+            server_time_ms: 0,
+            moving: None,
+            bye_due: Mono::NEVER,
+            end: None,
+        };
+        Link { core, talk }
+    }
+
+    pub(super) fn output(&mut self) -> &mut Vec<u8> {
+        self.core.output()
+    }
+
+    /// Whether there was a Welcome.
+    pub(super) fn is_open(&self) -> bool {
+        self.talk.opened != Mono::NEVER
+    }
+
+    pub(super) fn received(&mut self, now: Mono, bytes: &[u8], book: &mut Book) {
+        let talk = &mut self.talk;
+        self.core.received(now, bytes, &mut |core, event| talk.note(now, book, core, event));
+    }
+
+    pub(super) fn disconnected(&mut self, now: Mono, book: &mut Book) {
+        let talk = &mut self.talk;
+        self.core.disconnected(&mut |core, event| talk.note(now, book, core, event));
+    }
+
+    pub(super) fn timers(&mut self, now: Mono, book: &mut Book) {
+        let talk = &mut self.talk;
+        self.core.timers(now, &mut |core, event| talk.note(now, book, core, event));
+        if self.talk.bye_due <= now {
+            self.disconnected(now, book);
+        }
+    }
+
+    pub(super) fn next_deadline(&self, book: &Book) -> Mono {
+        let mut next = self.core.next_deadline();
+        if self.is_open() && self.talk.bye_due == Mono::NEVER {
+            next = next.min(book.leaving.unwrap_or(Mono::NEVER)).min(book.access.next_deadline());
+        }
+        next.min(self.talk.bye_due)
+    }
+
+    pub(super) fn cancel(&mut self, now: Mono, id: RequestId) {
+        self.core.cancel(now, id);
+    }
+
+    pub(super) fn taken(&mut self, now: Mono, delivery: Delivery) {
+        if delivery.attempt == self.talk.attempt {
+            self.core.release(now, delivery.held);
+        }
+    }
+
+    /// The application has another access token. An anonymous session cannot take it: another session does.
+    pub(super) fn token_changed(&mut self, now: Mono) {
+        if self.is_open() && self.talk.user_id.is_empty() {
+            self.talk.move_on(now);
+        }
+    }
+
+    /// Does what can be done now; what comes after, if the session is over.
+    pub(super) fn turn(&mut self, now: Mono, book: &mut Book) -> Option<Over> {
+        if let Some(end) = self.talk.end.take() {
+            return Some(self.talk.over(now, book, end));
+        }
+        if !self.is_open() || self.talk.bye_due != Mono::NEVER {
+            return None;
+        }
+        if book.access.timers(now) {
+            book.ask_for_token(TokenNeed::Renew);
+        }
+        if self.talk.moving.is_none() {
+            if let Some(token) = book.access.show_fresh(now) {
+                self.core.authenticate(now, token.as_str());
+            }
+            let Book { requests, outputs, .. } = book;
+            requests.send(now, &mut self.core, &mut |ticket, outcome| {
+                outputs.push_back(Output::Settled(ticket, outcome));
+            });
+        }
+        let is_idle = self.core.unanswered() == 0;
+        let leaves = match (book.leaving, &self.talk.moving) {
+            (Some(until), _) if until <= now => true,
+            (_, Some(_)) => is_idle,
+            (Some(_), None) => is_idle && book.requests.open() == 0,
+            (None, None) => false,
+        };
+        if leaves {
+            self.core.bye(now, Duration::ZERO);
+            self.talk.bye_due = now + BYE_TIMEOUT;
+        }
+        None
+    }
+}
+
+impl Talk {
+    fn note(&mut self, now: Mono, book: &mut Book, core: &mut ClientCore, event: core::Event<'_>) {
+        match event {
+            core::Event::Welcomed(welcome) => self.welcomed(now, book, *welcome),
+            core::Event::Response(id, view) => self.answered(now, book, id, view.into()),
+            core::Event::Unanswered(id, execution) => {
+                if let Some((ticket, outcome)) = book.requests.unanswered(id, execution) {
+                    book.settle(ticket, outcome);
+                }
+            }
+            core::Event::Push(view) => {
+                if book.recent.is_new(view.push_id) {
+                    let delivery = core.hold().map(|held| Delivery { attempt: self.attempt, held });
+                    book.tell(Event::Push(Push::from(view)), delivery);
+                }
+            }
+            core::Event::Gap(gap) => {
+                let delivery = core.hold().map(|held| Delivery { attempt: self.attempt, held });
+                book.tell(Event::Resync(missed(&gap)), delivery);
+            }
+            core::Event::GoingAway(go_away) => {
+                let why = Setback::GoneAway(go_away.reason());
+                let not_before = now + Duration::from_millis(u64::from(go_away.reconnect_after_ms));
+                self.moving = Some(Moving { not_before, addresses: go_away.addresses, why });
+                book.set_state(State::GoingAway);
+            }
+            core::Event::Notice(notice) => {
+                let (code, reason) = (Code::from_wire(notice.status), notice.reason());
+                if reason == Reason::TokenExpired {
+                    book.access.is_expiring(now);
+                }
+                book.tell(Event::Notice { code, reason, message: notice.message }, None);
+            }
+            core::Event::Authenticated(answer) => self.authenticated(now, book, &answer),
+            core::Event::Ended(end) => self.end = Some(end),
+        }
+    }
+
+    fn welcomed(&mut self, now: Mono, book: &mut Book, welcome: v1::Welcome) {
+        (self.opened, self.server_time_ms, self.user_id) = (now, welcome.server_time_ms, welcome.user_id);
+        let life = self.life(now, welcome.access_expires_ms);
+        book.access.accepted(now, life, &mut book.random);
+        book.set_state(self.open_state());
+        if std::mem::replace(&mut book.was_open, true) {
+            book.tell(Event::Resync(Missed::Session), None);
+        }
+    }
+
+    fn open_state(&self) -> State {
+        State::Open { address: self.address.clone(), user_id: self.user_id.clone() }
+    }
+
+    /// How long a token lives that expires then by the gateway's clock; ours may be wrong. `None`: it does not say.
+    fn life(&self, now: Mono, expires_ms: u64) -> Option<Duration> {
+        if expires_ms == 0 || self.server_time_ms == 0 {
+            return None;
+        }
+        let at_opening = Duration::from_millis(expires_ms.saturating_sub(self.server_time_ms));
+        Some(at_opening.saturating_sub(now.since(self.opened)))
+    }
+
+    fn answered(&mut self, now: Mono, book: &mut Book, id: RequestId, answer: Answer) {
+        if let Some(login) = &answer.login {
+            self.user_id.clone_from(&login.user_id);
+            let life = self.life(now, login.access_expires_ms);
+            book.access.logged_in(&login.access_token);
+            book.access.accepted(now, life, &mut book.random);
+            if self.moving.is_none() {
+                book.set_state(self.open_state());
+            }
+        }
+        let can_renew = !self.user_id.is_empty() && (book.access.can_ask() || book.access.is_renewing());
+        match book.requests.answered(now, id, answer, Means { can_renew }) {
+            Next::Settled(ticket, outcome) => book.settle(ticket, outcome),
+            Next::NeedsToken => book.access.is_expiring(now),
+            Next::Again | Next::Nobody => {}
+        }
+    }
+
+    fn authenticated(&mut self, now: Mono, book: &mut Book, answer: &v1::Authenticated) {
+        let (code, reason) = (Code::from_wire(answer.status), answer.reason());
+        if code == Code::Ok {
+            book.access.authenticated();
+            let life = self.life(now, answer.access_expires_ms);
+            book.access.accepted(now, life, &mut book.random);
+            book.requests.token_renewed();
+            return book.tell(Event::TokenRenewed, None);
+        }
+        if code == Code::Unimplemented {
+            // This gateway takes a token only from a Hello.
+            book.access.unjudged();
+            return self.move_on(now);
+        }
+        let again = match action(reason, Execution::Unspecified) {
+            Action::RetryNow | Action::RetryAfter | Action::Reauthenticate => book.renewal_retry(now),
+            Action::Resync | Action::Update | Action::GiveUp => Mono::NEVER,
+        };
+        book.access.not_authenticated(reason, again);
+        book.token_not_renewed(
+            End::Error(v1::Error {
+                status: answer.status,
+                reason: answer.reason,
+                message: answer.message.clone(),
+                ..v1::Error::default()
+            })
+            .to_string(),
+        );
+    }
+
+    /// Another access token needs another session.
+    fn move_on(&mut self, now: Mono) {
+        if self.moving.is_none() {
+            self.moving = Some(Moving { not_before: now, addresses: Vec::new(), why: Setback::TokenChanged });
+        }
+    }
+
+    /// The session has ended: what comes next.
+    fn over(&mut self, now: Mono, book: &mut Book, end: End) -> Over {
+        book.access.unjudged();
+        book.requests.token_renewed();
+        book.addresses.end_round();
+        if self.opened != Mono::NEVER && self.opened + STEADY <= now {
+            book.failures = 0;
+        }
+        let moving = self.moving.take();
+        if let Some(moving) = &moving {
+            book.addresses.name(&moving.addresses);
+        }
+        let not_before = moving.as_ref().map_or(Duration::ZERO, |moving| moving.not_before.since(now));
+        let error = match end {
+            _ if book.leaving.is_some() => return Over::Ended(Ending::Left),
+            End::Error(error) => error,
+            end => {
+                let (wait, why) = match moving {
+                    // What it was told has its own random part.
+                    Some(moving) if moving.why == Setback::TokenChanged => (Duration::ZERO, moving.why),
+                    Some(moving) if !not_before.is_zero() => (not_before, moving.why),
+                    Some(moving) => (book.settings.backoff.wait(1, &mut book.random), moving.why),
+                    None => (failure(book), Setback::Ended(end)),
+                };
+                return Over::Again(wait, why);
+            }
+        };
+        let (at_once, after) = match verdict(&error, book.access.has_others()) {
+            Verdict::Again { at_once, after } => (at_once, after),
+            Verdict::Renew { after } if book.access.refused(error.reason()) => (true, after),
+            Verdict::Renew { .. } => {
+                return Over::Ended(Ending::Refused(Box::new(error), Action::Reauthenticate));
+            }
+            Verdict::End(action) => return Over::Ended(Ending::Refused(Box::new(error), action)),
+        };
+        if let Some(reconnect) = &error.reconnect {
+            book.addresses.name(&reconnect.addresses);
+        }
+        let backoff = failure(book);
+        let backoff = if at_once && book.failures == 1 { Duration::ZERO } else { backoff };
+        Over::Again(after.max(backoff).max(not_before), Setback::Ended(End::Error(error)))
+    }
+}
+
+/// Counts a session that was none, and says how long to wait.
+fn failure(book: &mut Book) -> Duration {
+    book.failures = book.failures.saturating_add(1);
+    book.settings.backoff.wait(book.failures, &mut book.random)
+}
+
+fn missed(gap: &v1::Gap) -> Missed {
+    let of_range = if gap.first == 0 { 0 } else { gap.last.saturating_sub(gap.first).saturating_add(1) };
+    Missed::Pushes(of_range.saturating_add(gap.count), gap.reason())
+}

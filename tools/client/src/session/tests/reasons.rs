@@ -1,0 +1,160 @@
+//! Each reason gets its documented action: in an answer, and as the end of a session.
+
+use super::*;
+use crate::action::{Action, action};
+
+/// What the kit does about an answer.
+#[derive(Debug, PartialEq, Eq)]
+enum Does {
+    /// The application has it.
+    HandsOver,
+    /// It is sent again at once.
+    Repeats,
+    /// It is sent again after a wait.
+    RepeatsLater,
+}
+
+fn does(reason: i32, execution: Execution, key: &[u8]) -> Does {
+    let mut desk = Desk::open(token("mine"), "alice");
+    let ticket = desk.ask_with(key, Duration::ZERO).unwrap();
+    desk.heard();
+    desk.answer(
+        1,
+        v1::Response {
+            status: Code::Internal.to_wire(),
+            reason,
+            execution: execution.into(),
+            ..v1::Response::default()
+        },
+    );
+    if let Some(outcome) = desk.outcomes.get(&ticket) {
+        let answer = answered(outcome);
+        assert_eq!(answer.execution, execution);
+        assert_eq!(answer.action(), action(answer.reason, execution), "the rest is the application's");
+        return Does::HandsOver;
+    }
+    let at_once = !desk.requests().is_empty();
+    while !at_once && desk.requests().is_empty() {
+        desk.wait();
+    }
+    if at_once { Does::Repeats } else { Does::RepeatsLater }
+}
+
+fn reasons() -> Vec<Reason> {
+    (0..200).filter_map(|number| Reason::try_from(number).ok()).collect()
+}
+
+fn repeats(action: Action) -> Does {
+    match action {
+        Action::RetryNow => Does::Repeats,
+        Action::RetryAfter => Does::RepeatsLater,
+        _ => Does::HandsOver,
+    }
+}
+
+// spec: N-1, N-2, S-5
+#[test]
+fn every_reason_of_an_answer_has_its_action() {
+    let reasons = reasons();
+    assert!(reasons.len() > 50);
+    for reason in reasons {
+        for execution in
+            [Execution::Unspecified, Execution::NotExecuted, Execution::Unknown, Execution::Executed]
+        {
+            let documented = action(reason, execution);
+            let may_have_run = matches!(execution, Execution::Unknown | Execution::Executed);
+            let plain = does(reason.into(), execution, b"");
+            assert_eq!(plain, repeats(documented), "{reason:?} {execution:?}");
+            let of_key = match documented {
+                // By its key the service recognises it.
+                Action::Resync => action(reason, Execution::NotExecuted),
+                documented => documented,
+            };
+            let keyed = does(reason.into(), execution, b"key");
+            assert_eq!(keyed, repeats(of_key), "{reason:?} {execution:?} with a key");
+            if documented == Action::Reauthenticate && !may_have_run {
+                renews_the_token_and_repeats(reason, execution);
+            }
+        }
+    }
+    assert_eq!(does(9_999, Execution::NotExecuted, b"key"), Does::HandsOver);
+}
+
+/// With an application that can be asked for tokens.
+fn renews_the_token_and_repeats(reason: Reason, execution: Execution) {
+    let mut desk = Desk::new(Credentials::Asked);
+    desk.listed(&["a"]);
+    assert_eq!(desk.asked(), [Output::FetchToken(TokenNeed::Open)]);
+    desk.act(|session, now| session.token(now, Ok("mine".to_owned())));
+    desk.accept("a");
+    desk.welcome("alice", 0);
+    let ticket = desk.ask();
+    desk.heard();
+    let response = v1::Response {
+        status: Code::Unauthenticated.to_wire(),
+        reason: reason.into(),
+        execution: execution.into(),
+        ..v1::Response::default()
+    };
+    desk.answer(1, response);
+    assert!(!desk.outcomes.contains_key(&ticket));
+    assert_eq!(desk.asked(), [Output::FetchToken(TokenNeed::Renew)]);
+    desk.act(|session, now| session.token(now, Ok("another".to_owned())));
+    assert!(matches!(
+        &desk.heard()[..],
+        [v1::ClientFrame { member: Some(Member::Authenticate(shown)), .. }] if shown.access_token == "another"
+    ));
+    desk.say(0, gateway::AUTHENTICATED, &v1::Authenticated::default());
+    assert_eq!(desk.requests().len(), 1, "{reason:?} {execution:?}");
+}
+
+// spec: N-1, N-4, N-5, X-5
+#[test]
+fn every_reason_of_an_error_has_its_action() {
+    for reason in reasons() {
+        let documented = action(reason, Execution::Unspecified);
+        for is_allowed in [true, false] {
+            let mut desk = Desk::open(token("mine"), "alice");
+            desk.error(reason, v1::Reconnect { allowed: is_allowed, ..v1::Reconnect::default() });
+            let comes_back =
+                is_allowed && matches!(documented, Action::RetryNow | Action::RetryAfter | Action::Resync);
+            if comes_back {
+                assert!(desk.reconnect("a") <= SECOND, "{reason:?}");
+                assert_eq!(desk.accept("a").access_token, "mine");
+                desk.welcome("alice", 0);
+                assert!(desk.events.iter().any(|(event, _)| *event == Event::Resync(Missed::Session)));
+                continue;
+            }
+            let ending = desk.ending().unwrap_or_else(|| panic!("{reason:?} does not end it"));
+            assert_eq!(ending.reason(), reason);
+            let left = match documented {
+                Action::RetryNow | Action::RetryAfter | Action::Resync => Action::GiveUp,
+                documented => documented,
+            };
+            assert_eq!(ending.action(), left, "{reason:?}");
+            assert_eq!(desk.session.next_deadline(), Mono::NEVER, "{reason:?}: nothing more is done");
+            assert_eq!(desk.asked(), [Output::Disconnect]);
+        }
+    }
+}
+
+// spec
+#[test]
+fn some_ends_are_for_good_also_with_other_tokens_at_hand() {
+    for reason in [Reason::Kicked, Reason::LoggedOut, Reason::Superseded, Reason::TokenRevoked] {
+        for allowed in [true, false] {
+            let mut desk = Desk::new(Credentials::Asked);
+            desk.listed(&["a"]);
+            desk.act(|session, now| session.token(now, Ok("mine".to_owned())));
+            desk.accept("a");
+            desk.welcome("alice", 0);
+            let ticket = desk.ask_with(b"key", Duration::ZERO).unwrap();
+            desk.error(reason, v1::Reconnect { allowed, ..v1::Reconnect::default() });
+            assert_eq!(desk.ending().unwrap().reason(), reason);
+            assert_eq!(desk.outcomes[&ticket], Outcome::Unanswered(Execution::NotExecuted));
+            assert_eq!(desk.ask_with(b"", Duration::ZERO), Err(Refused::NotOpen));
+            let is_ended = |event: &Event| matches!(event, Event::State(State::Ended(_)));
+            assert_eq!(desk.events.iter().filter(|(event, _)| is_ended(event)).count(), 1, "one clear event");
+        }
+    }
+}
