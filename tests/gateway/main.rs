@@ -29,6 +29,8 @@ mod identity;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod linking;
 #[cfg(test)]
 mod listeners;
