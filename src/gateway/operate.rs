@@ -6,7 +6,7 @@ use crate::directory::{Directory, Kick};
 use crate::limit::Subject;
 use std::sync::Arc;
 
-/// Bans that one page shows; the others are counted.
+/// Bans that one answer lists; the rest is counted.
 const BANS_SHOWN_MAX: usize = 1000;
 
 impl State {
@@ -19,15 +19,15 @@ impl State {
         match operation {
             Operation::Kick { target, message } => self.kick(&target, message.unwrap_or_default()),
             Operation::Revoke(target) => self.revoke(&target),
-            Operation::Bans => Ok(self.bans()),
+            Operation::Bans => Ok(self.list_bans()),
             Operation::Ban { address, time } => {
-                let now = self.clock.read().mono;
-                match self.limits.bans.ban(now, &Subject::address(address), time) {
+                let subject = Subject::address(address);
+                match self.limits.bans.ban(self.clock.read().mono, &subject, time) {
                     true => Ok(Outcome::Changed(1)),
                     false => Err(OperateError::Full),
                 }
             }
-            Operation::Unban(target) => Ok(Outcome::Changed(u64::from(self.unban(&target)))),
+            Operation::Unban(target) => Ok(Outcome::Changed(self.lift(&target))),
         }
     }
 
@@ -40,26 +40,34 @@ impl State {
         Ok(Outcome::Sessions(sessions as u64))
     }
 
-    fn bans(&self) -> Outcome {
+    fn list_bans(&self) -> Outcome {
         let now = self.clock.read().mono;
         let bans = self.limits.bans.list(now);
-        let shown = bans.iter().take(BANS_SHOWN_MAX).map(|ban| Ban {
-            target: match &ban.subject {
-                Subject::Address(address) => BanTarget::Address(*address),
+        let total = bans.len() as u64;
+        let shown = bans.into_iter().take(BANS_SHOWN_MAX).map(|ban| Ban {
+            target: match ban.subject {
+                Subject::Address(address) => BanTarget::Address(address),
                 Subject::User(user) => BanTarget::User(user.user_id.to_string()),
             },
             left: ban.until.since(now),
-            reason: if ban.by_hand { "operator" } else { "offences" },
+            reason: if ban.by_hand { "by hand" } else { "offences" },
         });
-        Outcome::Bans { bans: shown.collect(), total: bans.len() as u64 }
+        Outcome::Bans { bans: shown.collect(), total }
     }
 
-    fn unban(&self, target: &BanTarget) -> bool {
-        let now = self.clock.read().mono;
-        match target {
-            BanTarget::Address(address) => self.limits.bans.lift(now, &Subject::address(*address)),
-            BanTarget::User(user_id) => self.limits.bans.lift_user(now, user_id),
-        }
+    /// Lifts the ban of an address, or of a user in every application; how many there were.
+    fn lift(&self, target: &BanTarget) -> u64 {
+        let (bans, now) = (&self.limits.bans, self.clock.read().mono);
+        let subjects = match target {
+            BanTarget::Address(address) => vec![Subject::address(*address)],
+            BanTarget::User(user_id) => {
+                let listed = bans.list(now).into_iter().map(|ban| ban.subject);
+                let is_it =
+                    |subject: &Subject| matches!(subject, Subject::User(user) if *user.user_id == **user_id);
+                listed.filter(is_it).collect()
+            }
+        };
+        subjects.iter().filter(|subject| bans.lift(now, subject)).count() as u64
     }
 
     /// First the tokens are worthless, then their sessions are looked for: what opens meanwhile finds the first.

@@ -232,17 +232,6 @@ impl Bans {
         was_banned
     }
 
-    /// The same of a user, in whatever application.
-    pub fn lift_user(&self, now: Mono, user_id: &str) -> bool {
-        let is_theirs =
-            |subject: &Subject| matches!(subject, Subject::User(user) if &*user.user_id == user_id);
-        let subjects: Vec<Subject> = {
-            let records = self.records.lock();
-            records.iter().map(|(subject, _)| subject).filter(|subject| is_theirs(subject)).cloned().collect()
-        };
-        subjects.iter().filter(|subject| self.lift(now, subject)).count() > 0
-    }
-
     /// All bans in force, in the order of their subjects.
     pub fn list(&self, now: Mono) -> Vec<Ban> {
         let records = self.records.lock();

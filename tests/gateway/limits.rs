@@ -363,8 +363,7 @@ fn an_operator_bans_users_and_addresses_by_hand() {
     assert!(post("/ban?address=127.0.0.6&for=1h").contains("\"changed\":1"));
     let (status, page) = http::get(admin, "/bans");
     assert_eq!(status, 200);
-    for word in
-        ["\"total\":2", "\"address\":\"127.0.0.6\"", "\"user\":\"mallory\"", "\"reason\":\"operator\""]
+    for word in ["\"total\":2", "\"address\":\"127.0.0.6\"", "\"user\":\"mallory\"", "\"reason\":\"by hand\""]
     {
         assert!(page.contains(word), "{word} in {page}");
     }

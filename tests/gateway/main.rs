@@ -15,6 +15,8 @@ mod token;
 mod wire;
 
 #[cfg(test)]
+mod abuse;
+#[cfg(test)]
 mod confirming;
 #[cfg(test)]
 mod demo;

@@ -126,15 +126,15 @@ fn bans_by_hand_are_given_listed_and_lifted() {
 }
 
 #[test]
-fn a_user_is_lifted_in_every_application() {
+fn the_last_ban_says_whether_it_was_by_hand() {
     let bans = bans();
-    for subject in [user("im", "mallory"), user("games", "mallory"), user("im", "eve")] {
-        provoke(&bans, noon(), &subject);
-    }
-    assert!(bans.list(noon()).iter().all(|ban| !ban.by_hand));
-    assert!(bans.lift_user(noon(), "mallory") && !bans.lift_user(noon(), "mallory"));
-    assert_eq!(bans.list(noon()).len(), 1);
-    assert!(bans.is_banned(noon(), &user("im", "eve")).is_some());
+    provoke(&bans, noon(), &address(1));
+    let by_hand = || bans.list(noon())[0].by_hand;
+    assert!(!by_hand());
+    assert!(bans.ban(noon(), &address(1), MINUTE) && by_hand());
+    let later = noon() + 2 * MINUTE;
+    provoke(&bans, later, &address(1));
+    assert!(!bans.list(later)[0].by_hand);
 }
 
 #[test]
