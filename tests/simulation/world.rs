@@ -134,6 +134,8 @@ pub struct Report {
 const FAULTS: Duration = Duration::from_secs(25);
 const CALM: Duration = Duration::from_secs(45);
 const PROBE_AFTER: Duration = Duration::from_secs(30);
+/// From the first probe.
+const LAST_PUSH_AFTER: Duration = Duration::from_secs(7);
 const DRAIN: Duration = Duration::from_secs(20);
 
 impl World {
@@ -224,7 +226,8 @@ impl World {
         self.schedule(Duration::from_millis(700), Event::Stranger);
         self.schedule(Duration::from_millis(500), Event::Pushes);
         self.schedule(FAULTS, Event::Calm);
-        self.schedule(FAULTS + PROBE_AFTER, Event::LastPush);
+        // After all probes: a large push holds up the answers behind it, on a pipe with little room.
+        self.schedule(FAULTS + PROBE_AFTER + LAST_PUSH_AFTER, Event::LastPush);
         self.schedule(FAULTS + CALM, Event::Drain);
     }
 
