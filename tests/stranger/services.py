@@ -163,6 +163,8 @@ class Lab:
             push.users.user_ids.append(call.caller.user_id)
             for result in self.service.push(push).values():
                 expect("a push of the flood", (result.status, list(result.targets)), (OK, [1]))
+        # A Response may overtake pushes (D-10), and would take a place in the window from one of them.
+        wait_for("the receipts of what was given up", self.all_lost)
         return b""
 
     def strike(self, _call):
