@@ -1,6 +1,9 @@
 //! Assembles the parts, starts the threads, drains them, joins them.
 
-use crate::admin::{Admin, Pages};
+mod operate;
+
+use crate::admin::{Admin, OperateError, Operation, Outcome, Pages};
+use crate::auth::Authority;
 use crate::base::bell::Ring;
 use crate::base::clock::Clock;
 use crate::base::counters::{Cells, Count, Totals};
@@ -8,12 +11,13 @@ use crate::base::ids::{ServiceId, ShardId, WorkerId};
 use crate::base::mailbox::mailbox;
 use crate::base::pulse::Pulse;
 use crate::config::Settings;
+use crate::control::{InheritError, Inherited, Observed, Vitals};
 use crate::directory::{Directory, RecentPushes};
 use crate::forward::{self, Forwarder, Readiness};
 use crate::limit::AddressTable;
 use crate::reactor::{
-    BindError, Handed, Inbox, Listener, Outbox, ShardCommand, ShardLoop, ShardParts, SocketOptions,
-    WorkerCommand, WorkerLoop, WorkerParts, bind, poll_with_bell,
+    BindError, Handed, Inbox, ListenAt, Listener, Outbox, ShardCommand, ShardLoop, ShardParts, SocketOptions,
+    WorkerCommand, WorkerLoop, WorkerParts, adopt, bind, poll_with_bell,
 };
 use crate::relay::{DeliveryBatch, ForwardBatch, PushGauge, Receipt};
 use crate::shard::{self, Shard};
@@ -22,9 +26,9 @@ use moorgate_proto::status::Code;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 /// A loop that has not turned for this long is stuck.
@@ -39,6 +43,8 @@ pub enum GatewayError {
     Listen(BindError),
     /// The operator's address.
     Admin(SocketAddr, io::Error),
+    /// Sockets of the service manager.
+    Inherit(InheritError),
     /// The access log.
     AccessLog(AccessLogError),
     /// Threads, descriptors, random numbers.
@@ -58,6 +64,7 @@ impl fmt::Display for GatewayError {
             GatewayError::Admin(address, error) => {
                 write!(f, "cannot listen on {address} for the operator: {error}")
             }
+            GatewayError::Inherit(error) => error.fmt(f),
             GatewayError::AccessLog(error) => error.fmt(f),
             GatewayError::System(error) => write!(f, "the system refuses what is needed: {error}"),
         }
@@ -65,6 +72,12 @@ impl fmt::Display for GatewayError {
 }
 
 impl std::error::Error for GatewayError {}
+
+impl From<InheritError> for GatewayError {
+    fn from(error: InheritError) -> GatewayError {
+        GatewayError::Inherit(error)
+    }
+}
 
 impl From<io::Error> for GatewayError {
     fn from(error: io::Error) -> GatewayError {
@@ -107,11 +120,19 @@ struct State {
     clock: Clock,
     /// Of every shard, then of every worker, as `cells`.
     pulses: Vec<Arc<Pulse>>,
+    authority: Arc<Authority>,
+    /// Set once the threads can be told something.
+    directory: OnceLock<Arc<Directory>>,
 }
 
 impl State {
     fn totals(&self) -> Totals {
         Totals::of(self.cells.iter().map(Arc::as_ref))
+    }
+
+    /// Something that the directory knows.
+    fn here(&self, what: impl FnOnce(&Directory) -> usize) -> u64 {
+        self.directory.get().map_or(0, |directory| what(directory) as u64)
     }
 
     fn links(&self, service: usize) -> u64 {
@@ -122,6 +143,18 @@ impl State {
 
 fn service_id(at: usize) -> ServiceId {
     ServiceId(u16::try_from(at).unwrap_or(u16::MAX))
+}
+
+impl Vitals for State {
+    fn observe(&self) -> Observed {
+        let totals = self.totals();
+        let (accepted, closed) = (Count::ConnectionsAccepted, Count::ConnectionsClosed);
+        Observed {
+            is_live: self.is_live(),
+            connections: totals.value(accepted).saturating_sub(totals.value(closed)),
+            readiness: self.readiness(),
+        }
+    }
 }
 
 impl Pages for State {
@@ -162,6 +195,8 @@ impl Pages for State {
                 between(Count::ConnectionsAccepted, Count::ConnectionsClosed),
             ),
             gauge("moorgate_sessions", "Sessions now.", between(Count::SessionsOpened, Count::SessionsEnded)),
+            gauge("moorgate_users", "Users with a session now.", self.here(Directory::users)),
+            gauge("moorgate_groups", "Groups with members now.", self.here(Directory::groups)),
             gauge(
                 "moorgate_requests_outstanding",
                 "Requests admitted and not answered.",
@@ -176,6 +211,10 @@ impl Pages for State {
         }));
         render(&totals, &gauges)
     }
+
+    fn operate(&self, operation: Operation) -> Result<Outcome, OperateError> {
+        self.carry_out(operation)
+    }
 }
 
 /// A running gateway.
@@ -189,7 +228,6 @@ pub struct Gateway {
     drain_timeout: std::time::Duration,
     /// One for all links, so that a service knows which of them lead to the same gateway.
     boot_id: u64,
-    directory: Option<Arc<Directory>>,
 }
 
 /// Both ends of what joins the threads, before they are taken apart.
@@ -218,15 +256,31 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError`]; nothing is left running.
     pub fn start(settings: Settings) -> Result<Gateway, GatewayError> {
+        Gateway::start_with(settings, Inherited::default())
+    }
+
+    /// The same, with sockets of the service manager.
+    ///
+    /// # Errors
+    /// [`GatewayError`]; nothing is left running.
+    pub fn start_with(settings: Settings, mut inherited: Inherited) -> Result<Gateway, GatewayError> {
         let (shards, workers) = settings.threads();
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
         let mut client_addresses = Vec::new();
         for listener in &settings.reactor.listeners {
-            let (sockets, address) =
-                bind(listener, shards, settings.reactor.backlog).map_err(GatewayError::Listen)?;
+            let (sockets, addresses) = match &listener.at {
+                ListenAt::Inherited(name) => adopt(inherited.claim(name)?, shards)?,
+                ListenAt::Address(address) => {
+                    bind(*address, listener.accept, shards, settings.reactor.backlog)
+                        .map(|(sockets, address)| (sockets, vec![address]))
+                        .map_err(GatewayError::Listen)?
+                }
+            };
             listeners.iter_mut().zip(sockets).for_each(|(all, more)| all.extend(more));
-            client_addresses.push(address);
+            client_addresses.extend(addresses);
         }
+        let admin_socket = admin_socket(settings.admin.as_ref(), &mut inherited)?;
+        inherited.finish()?;
         let state = Arc::new(State {
             cells: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
             readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
@@ -234,19 +288,16 @@ impl Gateway {
             draining: AtomicBool::new(false),
             clock: Clock::start(),
             pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
+            authority: settings.authority.clone(),
+            directory: OnceLock::new(),
         });
         let names = Names {
             services: state.services.clone(),
             endpoints: settings.services.iter().flat_map(|service| service.endpoints.clone()).collect(),
         };
         let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
-        let admin = match settings.admin {
-            None => None,
-            Some(address) => {
-                let pages: Arc<dyn Pages> = state.clone();
-                Some(Admin::start(address, pages).map_err(|error| GatewayError::Admin(address, error))?)
-            }
-        };
+        let pages: Arc<dyn Pages> = state.clone();
+        let admin = admin_socket.map(|socket| Admin::start(socket, pages)).transpose()?;
         let mut gateway = Gateway {
             state,
             client_addresses,
@@ -256,7 +307,6 @@ impl Gateway {
             workers: Vec::new(),
             drain_timeout: settings.reactor.drain_timeout,
             boot_id: random_u64()?,
-            directory: None,
         };
         if let Err(error) = gateway.start_threads(&settings, listeners) {
             gateway.stop();
@@ -310,7 +360,8 @@ impl Gateway {
             recent: Arc::new(settings.services.iter().map(|_| RecentPushes::default()).collect()),
             pushes: PushGauge::default(),
         };
-        self.directory = Some(wiring.directory.clone());
+        // Threads are started once.
+        let _ = self.state.directory.set(wiring.directory.clone());
         let forwards: Vec<(Outbox<ForwardBatch>, Inbox<ForwardBatch>)> =
             worker_polls.iter().map(|(_, bell)| mailbox(MAILBOX, bell.clone())).collect();
         let shard_parts = shard_polls.into_iter().zip(listeners).zip(handed).zip(delivered);
@@ -444,6 +495,11 @@ impl Gateway {
         self.state.readiness()
     }
 
+    /// What the service manager is told about.
+    pub fn vitals(&self) -> Arc<dyn Vitals> {
+        self.state.clone()
+    }
+
     /// The metrics page.
     pub fn metrics(&self) -> String {
         self.state.metrics()
@@ -513,6 +569,20 @@ struct ShardEnds {
     handed: Inbox<Handed>,
     deliveries: Inbox<DeliveryBatch>,
     forwards: Outbox<ForwardBatch>,
+}
+
+/// The socket of the operator's pages.
+fn admin_socket(
+    at: Option<&ListenAt>,
+    inherited: &mut Inherited,
+) -> Result<Option<TcpListener>, GatewayError> {
+    match at {
+        None => Ok(None),
+        Some(ListenAt::Address(address)) => {
+            TcpListener::bind(address).map(Some).map_err(|error| GatewayError::Admin(*address, error))
+        }
+        Some(ListenAt::Inherited(name)) => Ok(Some(inherited.claim_one(name)?)),
+    }
 }
 
 fn send<T>(outbox: &Outbox<T>, command: T) {

@@ -16,6 +16,7 @@
 //! | [`shard`] | all connections and sessions of one thread |
 //! | [`telemetry`] | access log, diagnostics, metrics |
 //! | [`reactor`] | event loops: bytes between sockets and cores |
+//! | [`control`] | the service manager: what it is told, sockets that it hands over |
 //! | [`admin`] | the operator's HTTP |
 //! | [`config`] | TOML to valid settings |
 //! | [`gateway`] | assembles the parts, starts the threads, drains |
@@ -24,6 +25,7 @@ pub mod admin;
 pub mod auth;
 pub mod base;
 pub mod config;
+pub mod control;
 pub mod directory;
 pub mod forward;
 pub mod gateway;

@@ -4,10 +4,9 @@
 //! Shared by all threads, asked once for each token that a client shows, never for a request. In memory: a gateway
 //! that starts again has forgotten them, so whoever revokes keeps the lives of tokens short.
 
-use parking_lot::Mutex;
+use crate::base::sync::{Lock, Native, Primitives, Signal};
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Revocations that are remembered, of users and tokens each.
@@ -76,27 +75,32 @@ fn insert<K: std::hash::Hash + Eq>(
 }
 
 /// What is revoked. See the module's page.
-pub struct Revocations {
+pub struct Revocations<P: Primitives = Native> {
     keep: Duration,
-    tables: Mutex<Tables>,
+    tables: P::Mutex<Tables>,
     /// So that a gateway without any does not lock.
-    len: AtomicUsize,
+    has_any: P::Flag,
     hash: foldhash::quality::RandomState,
 }
 
-impl std::fmt::Debug for Revocations {
+impl<P: Primitives> std::fmt::Debug for Revocations<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Revocations")
-            .field("keep", &self.keep)
-            .field("len", &self.len)
-            .finish_non_exhaustive()
+        f.debug_struct("Revocations").field("keep", &self.keep).finish_non_exhaustive()
     }
 }
 
 impl Revocations {
     /// Nothing is revoked yet; each revocation is remembered for `keep`.
     pub fn new(keep: Duration) -> Revocations {
-        Revocations { keep, tables: Mutex::default(), len: AtomicUsize::new(0), hash: Default::default() }
+        Revocations::with_primitives(keep)
+    }
+}
+
+impl<P: Primitives> Revocations<P> {
+    /// The same with other locks.
+    pub fn with_primitives(keep: Duration) -> Revocations<P> {
+        let tables = P::Mutex::new(Tables::default());
+        Revocations { keep, tables, has_any: P::Flag::new(), hash: Default::default() }
     }
 
     /// What stands for the id of a token.
@@ -128,30 +132,33 @@ impl Revocations {
         unix_s: u64,
         note: impl FnOnce(&mut Tables, Entry) -> Result<(), TooManyRevocations>,
     ) -> Result<(), TooManyRevocations> {
-        let mut tables = self.tables.lock();
-        tables.sweep(unix_s);
         let forget_unix_s = unix_s.saturating_add(self.keep.as_secs());
-        let noted = note(&mut tables, Entry { forget_unix_s, issued_up_to_unix_s: unix_s });
-        self.len.store(tables.len(), Ordering::Release);
-        noted
+        self.tables.with(|tables| {
+            tables.sweep(unix_s);
+            let noted = note(tables, Entry { forget_unix_s, issued_up_to_unix_s: unix_s });
+            self.has_any.set(tables.len() > 0);
+            noted
+        })
     }
 
     /// Whether a token is revoked. `issued_unix_s` is 0 when it does not say.
     pub fn is_revoked(&self, user_id: &str, issued_unix_s: u64, token: TokenHash) -> bool {
-        if self.len.load(Ordering::Acquire) == 0 {
+        if !self.has_any.is_set() {
             return false;
         }
-        let tables = self.tables.lock();
-        let by_user = tables.users.get(user_id).is_some_and(|it| issued_unix_s <= it.issued_up_to_unix_s);
-        by_user || tables.tokens.contains_key(&token)
+        self.tables.with(|tables| {
+            let by_user = tables.users.get(user_id).is_some_and(|it| issued_unix_s <= it.issued_up_to_unix_s);
+            by_user || tables.tokens.contains_key(&token)
+        })
     }
 
     /// The first second at which a token for this user can be issued that is not revoked.
     pub fn issue_from(&self, unix_s: u64, user_id: &str) -> u64 {
-        if self.len.load(Ordering::Acquire) == 0 {
+        if !self.has_any.is_set() {
             return unix_s;
         }
-        let revoked = self.tables.lock().users.get(user_id).map(|entry| entry.issued_up_to_unix_s);
+        let issued_up_to = |tables: &mut Tables| tables.users.get(user_id).map(|it| it.issued_up_to_unix_s);
+        let revoked = self.tables.with(issued_up_to);
         revoked.map_or(unix_s, |last| unix_s.max(last.saturating_add(1)))
     }
 }
@@ -190,7 +197,10 @@ mod tests {
         for at in 0..4 * SWEEP_MIN as u64 {
             revocations.revoke_user(NOW + at, &format!("user-{at}")).unwrap();
         }
-        assert!(revocations.tables.lock().users.len() <= SWEEP_MIN + 100, "each is forgotten after its time");
+        assert!(
+            revocations.tables.with(|tables| tables.users.len()) <= SWEEP_MIN + 100,
+            "each is forgotten after its time"
+        );
         let last = 4 * SWEEP_MIN as u64 - 1;
         assert!(revocations.is_revoked(&format!("user-{last}"), NOW, NONE));
     }

@@ -12,4 +12,5 @@ pub mod rng;
 #[cfg(test)]
 pub(crate) mod sizes;
 pub mod slab;
+pub mod sync;
 pub mod wheel;

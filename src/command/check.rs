@@ -3,6 +3,7 @@
 use super::{Failure, help, print, usage};
 use lexopt::Arg;
 use moorgate::config::{self, Settings};
+use moorgate::reactor::ListenAt;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -30,10 +31,11 @@ fn summary(path: &Path, settings: &Settings) -> String {
         let _ = writeln!(text, "  {name:<10}{value}");
     };
     for listener in &settings.reactor.listeners {
-        line("clients", listener.address.to_string());
+        line("clients", listener.at.to_string());
     }
-    match settings.admin {
-        Some(address) => line("operator", format!("http://{address}")),
+    match &settings.admin {
+        Some(ListenAt::Address(address)) => line("operator", format!("http://{address}")),
+        Some(socket) => line("operator", socket.to_string()),
         None => line("operator", "no pages".to_owned()),
     }
     let keys: Vec<&str> = settings.authority.keys.ids().collect();

@@ -12,8 +12,9 @@ Usage:
   moorgate check moorgate.toml         find mistakes in a configuration
   moorgate token issue --dev --user U  make an access token
   moorgate token inspect TOKEN         look into one
+  moorgate operator kick --user U      end sessions, revoke tokens, see bans
 
-  moorgate COMMAND --help              more about serve, check or token
+  moorgate COMMAND --help              more about serve, check, token, operator
   moorgate --version
 
 Exit codes: 0 it is done, 1 it failed, 2 the command line is not understood.
@@ -35,6 +36,10 @@ Usage: moorgate serve (-c FILE | --dev) [--listen ADDR] [--admin-listen ADDR]
                         else; port 0 lets the system choose
       --admin-listen ADDR
                         answer the operator here: /livez, /readyz, /metrics
+
+Under systemd it tells the service manager when it is ready and how it is, feeds
+its watchdog, and takes the sockets and credentials that it is handed: see
+tools/systemd/README.md of the source tree.
 
 It says on standard error where it listens. The first signal drains: clients are
 told, requests in flight finish, then it ends with exit code 0. A second signal
@@ -79,4 +84,26 @@ times are good (exit code 1: they are not). TOKEN may be - for standard input.
 
 Example:
   moorgate token issue --dev --user alice | moorgate token inspect - --dev
+";
+
+pub(super) const OPERATOR: &str = "\
+moorgate operator - ask a running gateway
+
+Usage:
+  moorgate operator kick (--user U | --session HEX) [--message TEXT]
+  moorgate operator revoke (--user U | --token ID)
+  moorgate operator bans
+  moorgate operator ban --address A --for TIME
+  moorgate operator unban (--address A | --user U)
+
+kick ends sessions, revoke refuses access tokens from now on (all that a user has
+by now, or one by its id, the claim jti) and ends their sessions, ban keeps an IP
+address out for a TIME such as 90s, 10m or 2days.
+
+      --admin ADDR      the gateway's operator address, [admin] in its
+                        configuration (default 127.0.0.1:7001)
+
+It prints the gateway's answer, a line of JSON with what has changed. Exit code 1:
+nothing was done, and standard error says why. The same by HTTP, for scripts:
+  curl -X POST 'http://127.0.0.1:7001/kick?user=alice'
 ";

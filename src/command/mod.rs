@@ -2,12 +2,14 @@
 
 mod check;
 mod help;
+mod operator;
 mod serve;
 mod token;
 
 use lexopt::Arg;
 use std::fmt;
 use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
 
 /// Why a command did not do what was asked.
 pub(crate) enum Failure {
@@ -65,9 +67,9 @@ fn usage<T>(message: impl Into<String>) -> Result<T, Failure> {
 
 /// Runs the command that the words ask for.
 pub(crate) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
-    const COMMANDS: &str = "serve, check and token";
+    const COMMANDS: &str = "serve, check, token and operator";
     match words.next()? {
-        None => usage("say what to do: serve, check or token"),
+        None => usage("say what to do: serve, check, token or operator"),
         Some(Arg::Short('h') | Arg::Long("help")) => print(help::MAIN),
         Some(Arg::Short('V') | Arg::Long("version")) => {
             print(&format!("moorgate {}\n", env!("CARGO_PKG_VERSION")))
@@ -76,6 +78,7 @@ pub(crate) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
             Some("serve") => serve::run(words).map_err(|failure| failure.of("serve")),
             Some("check") => check::run(words).map_err(|failure| failure.of("check")),
             Some("token") => token::run(words).map_err(|failure| failure.of("token")),
+            Some("operator") => operator::run(words).map_err(|failure| failure.of("operator")),
             Some("help") => print(help::MAIN),
             _ => {
                 let command = command.to_string_lossy();
@@ -84,6 +87,13 @@ pub(crate) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
         },
         Some(other) => Err(other.unexpected().into()),
     }
+}
+
+/// The address behind a flag.
+fn address(words: &mut lexopt::Parser, flag: &str) -> Result<SocketAddr, Failure> {
+    let text = words.value()?.to_string_lossy().into_owned();
+    let wrong = format!("{flag}: `{text}` is no address; write an IP address and a port, as 127.0.0.1:7000");
+    text.parse().map_err(|_| Failure::Usage(wrong))
 }
 
 /// Prints to standard output; a reader that has gone is no error.

@@ -1,10 +1,11 @@
 //! `moorgate serve`.
 
-use super::{Failure, complain, failed, help, print, usage};
+use super::{Failure, address, complain, failed, help, print, usage};
 use lexopt::Arg;
 use moorgate::config::{self, Settings};
+use moorgate::control::{Inherited, Reports};
 use moorgate::gateway::Gateway;
-use moorgate::reactor::ListenerSettings;
+use moorgate::reactor::{ListenAt, ListenerSettings};
 use moorgate::telemetry::init_diagnostics;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -33,6 +34,8 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
             other => return Err(other.unexpected().into()),
         }
     }
+    // Before any thread, and before any other descriptor.
+    let inherited = Inherited::take(&environment).map_err(failed)?;
     match (&options.config, options.dev) {
         (Some(_), true) => usage("--dev needs no file: leave -c or --dev out"),
         (None, false) => usage("say what to serve: -c FILE, or --dev to try it out without one"),
@@ -41,41 +44,50 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
             if let Some(address) = options.listen {
                 let accept =
                     settings.reactor.listeners.first().map(|listener| listener.accept).unwrap_or_default();
-                settings.reactor.listeners = vec![ListenerSettings { address, accept }];
+                settings.reactor.listeners =
+                    vec![ListenerSettings { at: ListenAt::Address(address), accept }];
             }
-            settings.admin = options.admin.or(settings.admin);
-            serve(settings, |_| {})
+            settings.admin = options.admin.map(ListenAt::Address).or(settings.admin);
+            serve(settings, inherited, |_| {})
         }
-        (None, true) => serve_dev(&options),
+        (None, true) => serve_dev(&options, inherited),
     }
 }
 
-fn address(words: &mut lexopt::Parser, flag: &str) -> Result<SocketAddr, Failure> {
-    let text = words.value()?.to_string_lossy().into_owned();
-    let wrong = format!("{flag}: `{text}` is no address; write an IP address and a port, as 127.0.0.1:7000");
-    text.parse().map_err(|_| Failure::Usage(wrong))
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 #[cfg(feature = "dev")]
-fn serve_dev(options: &Options) -> Result<(), Failure> {
-    use moorgate_demo::{echo, token};
-    let echo = echo::listen(SocketAddr::from(([127, 0, 0, 1], 0))).map_err(failed)?;
+fn serve_dev(options: &Options, inherited: Inherited) -> Result<(), Failure> {
+    use moorgate_demo::{accounts, chat, echo, token};
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    let echo = echo::listen(any_port).map_err(failed)?;
+    let accounts = accounts::listen(any_port, None).map_err(failed)?;
+    let chat = chat::listen(any_port, None).map_err(failed)?;
     let settings = config::dev(&config::DevOptions {
         listen: options.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7000))),
         admin: options.admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7001))),
-        echo: echo.address(),
+        services: config::DevServices {
+            echo: echo.address(),
+            accounts: accounts.address(),
+            chat: chat.address(),
+        },
         key_id: token::DEV_KEY_ID,
         secret: token::DEV_SECRET,
     })
     .map_err(failed)?;
-    let echo = echo.spawn().map_err(failed)?;
-    let result = serve(settings, print_what_next);
-    echo.stop();
+    let mut services = Vec::new();
+    for listening in [echo, accounts, chat] {
+        services.push(listening.spawn().map_err(failed)?);
+    }
+    let result = serve(settings, inherited, print_what_next);
+    services.iter().for_each(|service| service.stop());
     result
 }
 
 #[cfg(not(feature = "dev"))]
-fn serve_dev(_options: &Options) -> Result<(), Failure> {
+fn serve_dev(_options: &Options, _inherited: Inherited) -> Result<(), Failure> {
     Err(Failure::Failed("moorgate: this binary was built without the feature `dev`".to_owned()))
 }
 
@@ -86,9 +98,12 @@ fn print_what_next(gateway: &Gateway) {
     say(&format!(
         "moorgate --dev: for trying out, on this machine only\n\
          \n\
-         clients    {client}   commands 0x0001-0x00ff go to the echo service inside\n\
+         clients    {client}\n\
+         services   echo       0x0001-0x00ff   answers what it is sent\n\
+         \x20          accounts   0x0200-0x0202   register, log in, log out; in memory\n\
+         \x20          chat       0x0210-0x0214   send to users and groups, join, leave, who is there\n\
          operator   http://{admin}/readyz  /livez  /metrics\n\
-         access     anonymous sessions, and tokens of the development secret\n\
+         access     anonymous sessions, users who register, and tokens of the development secret\n\
          limits     none per client address\n\
          \n\
          From another terminal:\n\
@@ -101,14 +116,15 @@ fn print_what_next(gateway: &Gateway) {
     ));
 }
 
-fn serve(settings: Settings, started: impl FnOnce(&Gateway)) -> Result<(), Failure> {
+fn serve(settings: Settings, inherited: Inherited, started: impl FnOnce(&Gateway)) -> Result<(), Failure> {
     init_diagnostics(settings.log_level);
     // Before the threads: none of them is to die of a signal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
     if settings.authority.keys.ids().next().is_none() {
         log::warn!("there is no key for access tokens: only anonymous sessions are let in");
     }
-    let gateway = Gateway::start(settings).map_err(failed)?;
+    let drain_timeout = settings.reactor.drain_timeout;
+    let gateway = Gateway::start_with(settings, inherited).map_err(failed)?;
     for address in gateway.client_addresses() {
         log::info!("clients connect to {address}");
     }
@@ -116,8 +132,12 @@ fn serve(settings: Settings, started: impl FnOnce(&Gateway)) -> Result<(), Failu
         log::info!("operator's pages on http://{address}");
     }
     started(&gateway);
+    // Without a service manager the gateway runs all the same.
+    let reports = Reports::start(&environment, gateway.vitals());
+    let reports = reports.inspect_err(|error| log::error!("{error}")).unwrap_or_default();
     signals.forever().next();
     log::info!("draining; a second signal ends at once");
+    reports.drain(drain_timeout);
     gateway.drain();
     let second = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if signals.forever().next().is_some() {
@@ -127,6 +147,7 @@ fn serve(settings: Settings, started: impl FnOnce(&Gateway)) -> Result<(), Failu
     });
     second.map_err(failed)?;
     let summary = gateway.join();
+    reports.end();
     say(&format!("{summary}\n"));
     Ok(())
 }

@@ -5,8 +5,8 @@ use crate::auth::{
     ACCESS_TTL_DEFAULT, ACCESS_TTL_MAX_DEFAULT, Authority, Issuer, KeyRing, LEEWAY_DEFAULT, SigningKey,
 };
 use crate::base::ids::ServiceId;
-use crate::reactor::{self, ListenerSettings};
-use crate::routing::{Grants, RouteSettings, RouteTable, ServiceSettings, Span};
+use crate::reactor::{self, ListenAt, ListenerSettings};
+use crate::routing::{Grants, Order, Right, RouteSettings, RouteTable, ServiceSettings, Span};
 use crate::telemetry::AccessTarget;
 use crate::{forward, session, shard};
 use std::net::SocketAddr;
@@ -20,12 +20,23 @@ pub struct DevOptions {
     pub listen: SocketAddr,
     /// For the operator.
     pub admin: SocketAddr,
-    /// Where the embedded echo service listens.
-    pub echo: SocketAddr,
+    /// Where the embedded services listen.
+    pub services: DevServices,
     /// Id of the development key.
     pub key_id: &'static str,
     /// The development secret.
     pub secret: &'static [u8],
+}
+
+/// Where the services that a development gateway comes with listen.
+#[derive(Debug, Clone, Copy)]
+pub struct DevServices {
+    /// Answers what it is sent.
+    pub echo: SocketAddr,
+    /// Registers users, and logs them in and out.
+    pub accounts: SocketAddr,
+    /// Messages to users and groups.
+    pub chat: SocketAddr,
 }
 
 /// The settings of a development gateway.
@@ -51,20 +62,10 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
     };
     let keys =
         KeyRing::new(vec![key], None, None, LEEWAY_DEFAULT.as_secs()).map_err(|error| error.to_string())?;
-    let echo = RouteSettings {
-        anonymous: true,
-        idempotent: true,
-        ..RouteSettings::new(Span { first: 0x0001, last: 0x00ff }, ServiceId(0))
-    };
-    let routes = RouteTable::build(&[echo]).map_err(|_| "the routes of --dev overlap".to_owned())?;
-    let echo = ServiceSettings {
-        name: "echo".to_owned(),
-        endpoints: vec![options.echo],
-        balance: crate::routing::Balance::default(),
-        grants: Grants::NONE,
-        key: None,
-    };
-    let listener = ListenerSettings { address: options.listen, accept: reactor::AcceptMode::default() };
+    let (services, routes) = services(&options.services);
+    let routes = RouteTable::build(&routes).map_err(|_| "the routes of --dev overlap".to_owned())?;
+    let at = ListenAt::Address(options.listen);
+    let listener = ListenerSettings { at, accept: reactor::AcceptMode::default() };
     Ok(Settings {
         reactor: reactor::Settings {
             listeners: vec![listener],
@@ -84,12 +85,40 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         },
         authority: Arc::new(Authority { issuer: Some(issuer), ..Authority::of_keys(keys) }),
         routes: Arc::new(routes),
-        services: vec![echo],
+        services,
         check_service: None,
-        admin: Some(options.admin),
+        admin: Some(ListenAt::Address(options.admin)),
         access_log: AccessTarget::Off,
         log_level: log::LevelFilter::Info,
     })
+}
+
+/// The services inside, with what they may ask for, and the ways to them.
+fn services(at: &DevServices) -> (Vec<ServiceSettings>, Vec<RouteSettings>) {
+    let login = Grants::NONE.with(Right::Login);
+    let groups_and_push = Grants::NONE.with(Right::Groups).with(Right::Push);
+    let services = [
+        ("echo", at.echo, Grants::NONE),
+        ("accounts", at.accounts, login),
+        ("chat", at.chat, groups_and_push),
+    ];
+    let services = services.map(|(name, address, grants)| ServiceSettings {
+        name: name.to_owned(),
+        endpoints: vec![address],
+        balance: crate::routing::Balance::default(),
+        grants,
+        key: None,
+    });
+    let route = |first, last, service| RouteSettings::new(Span { first, last }, ServiceId(service));
+    let routes = vec![
+        RouteSettings { anonymous: true, idempotent: true, ..route(0x0001, 0x00ff, 0) },
+        // To register, and to log in.
+        RouteSettings { anonymous: true, ..route(0x0200, 0x0201, 1) },
+        // To log out.
+        route(0x0202, 0x0202, 1),
+        RouteSettings { order: Order::Session, ..route(0x0210, 0x0214, 2) },
+    ];
+    (services.into(), routes)
 }
 
 #[cfg(test)]
@@ -98,10 +127,11 @@ mod tests {
 
     #[test]
     fn dev_stays_on_loopback() {
+        let nobody = "127.0.0.1:1".parse().unwrap();
         let options = |listen: &str| DevOptions {
             listen: listen.parse().unwrap(),
             admin: "127.0.0.1:0".parse().unwrap(),
-            echo: "127.0.0.1:1".parse().unwrap(),
+            services: DevServices { echo: nobody, accounts: nobody, chat: nobody },
             key_id: "dev",
             secret: &[7; 32],
         };

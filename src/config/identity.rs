@@ -86,7 +86,7 @@ fn applications(root: &mut Section<'_>, secrets: &Secrets<'_>, report: &mut Repo
         let application = match revoked {
             // Its key is of no use any more; one that is still written is read, so that it is known.
             true => {
-                ["key_file", "key_env"].iter().for_each(|key| drop(table.text(key)));
+                ["key_file", "key_env", "key_credential"].iter().for_each(|key| drop(table.text(key)));
                 Some(Application::Revoked)
             }
             false => secrets.application_key(&mut table).map(Application::Known),

@@ -3,6 +3,7 @@
 mod dev;
 mod file;
 mod identity;
+mod listeners;
 mod report;
 mod secrets;
 mod section;
@@ -10,17 +11,16 @@ mod services;
 mod text;
 mod validate;
 
-pub use dev::{DevOptions, dev};
+pub use dev::{DevOptions, DevServices, dev};
 pub use file::{load, parse};
 pub use report::ConfigError;
 
 use crate::auth::Authority;
 use crate::base::ids::ServiceId;
-use crate::reactor;
+use crate::reactor::{self, ListenAt};
 use crate::routing::{RouteTable, ServiceSettings};
 use crate::telemetry::AccessTarget;
 use crate::{forward, session, shard};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Everything that a gateway is started with.
@@ -42,8 +42,8 @@ pub struct Settings {
     pub services: Vec<ServiceSettings>,
     /// Which of them confirms new sessions.
     pub check_service: Option<ServiceId>,
-    /// The operator's address.
-    pub admin: Option<SocketAddr>,
+    /// Where the operator's pages are.
+    pub admin: Option<ListenAt>,
     /// The access log.
     pub access_log: AccessTarget,
     /// Diagnostics.

@@ -1,12 +1,20 @@
-//! Secrets: from files and from the environment, never from the configuration itself. What they say appears in no
-//! error and in no log.
+//! Secrets: from files, from the environment, from credentials of the service manager; never from the configuration
+//! itself. What they say appears in no error and in no log.
+//!
+//! A credential is a file with a name of its own in the directory `CREDENTIALS_DIRECTORY`, which the service manager
+//! makes for this process alone: see `LoadCredential=` in systemd.exec(5).
 
 use super::section::Section;
 use crate::auth::SigningKey;
 use moorgate_proto::limits::NAME_BYTES;
 use moorgate_proto::proof::{ApplicationKey, LinkKey};
+use std::io::ErrorKind;
 use std::path::Path;
 
+/// Where the service manager's credentials are.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+/// No more of them are named.
+const NAMES_MAX: usize = 32;
 /// How to make a secret.
 const MAKE: &str = "head -c 32 /dev/urandom | base64 > ";
 
@@ -24,10 +32,25 @@ struct Names {
     inline: &'static str,
     file: &'static str,
     variable: &'static str,
+    credential: &'static str,
 }
 
-const SIGNING: Names = Names { inline: "secret", file: "secret_file", variable: "secret_env" };
-const LINK: Names = Names { inline: "key", file: "key_file", variable: "key_env" };
+const SIGNING: Names =
+    Names { inline: "secret", file: "secret_file", variable: "secret_env", credential: "secret_credential" };
+const LINK: Names =
+    Names { inline: "key", file: "key_file", variable: "key_env", credential: "key_credential" };
+
+impl Names {
+    /// The keys that say where a secret is.
+    fn sources(self) -> [&'static str; 3] {
+        [self.file, self.variable, self.credential]
+    }
+
+    fn right(self) -> String {
+        let Names { file, variable, credential, .. } = self;
+        format!("write {file} = \"PATH\", {variable} = \"NAME\" or {credential} = \"NAME\"")
+    }
+}
 
 /// A secret, with the key that led to it.
 struct Found {
@@ -40,24 +63,26 @@ struct Found {
 impl Secrets<'_> {
     /// Without `otherwise` there need not be one; it is what else could be written.
     fn find(&self, table: &mut Section<'_>, names: Names, otherwise: Option<&str>) -> Option<Found> {
-        let Names { inline, file, variable } = names;
-        let right = format!("write {file} = \"PATH\" or {variable} = \"NAME\"");
+        let Names { inline, file, variable, credential } = names;
         if table.has(inline) {
             table.read(inline, |_| Ok(()));
-            table.wrong(inline, format!("a secret does not stand in this file; {right}"));
+            table.wrong(inline, format!("a secret does not stand in this file; {}", names.right()));
         }
-        let (path, name) = (table.text(file), table.text(variable));
-        match (path, name) {
-            (Some(_), Some(_)) => {
-                table.wrong(variable, format!("there is a {file} too; leave one of them out"));
-                None
-            }
-            (Some(path), None) => self.in_file(table, file, &path),
-            (None, Some(name)) => self.in_environment(table, variable, &name),
-            (None, None) => {
-                let is_told = table.has(inline) || table.has(file) || table.has(variable);
+        let mut written = names.sources().into_iter().filter(|source| table.has(source));
+        let (first, second) = (written.next(), written.next());
+        let (path, name, credential_name) = (table.text(file), table.text(variable), table.text(credential));
+        if let (Some(first), Some(second)) = (first, second) {
+            table.wrong(second, format!("there is a {first} too; leave one of them out"));
+            return None;
+        }
+        match (path, name, credential_name) {
+            (Some(path), ..) => self.in_file(table, file, &path),
+            (_, Some(name), _) => self.in_environment(table, variable, &name),
+            (.., Some(name)) => self.in_credential(table, credential, &name),
+            (None, None, None) => {
+                let is_told = table.has(inline) || first.is_some();
                 if let Some(otherwise) = otherwise.filter(|_| !is_told) {
-                    table.wrong(file, format!("it is missing; {right}{otherwise}"));
+                    table.wrong(file, format!("it is missing; {}{otherwise}", names.right()));
                 }
                 None
             }
@@ -92,6 +117,40 @@ impl Secrets<'_> {
         Some(Found { key, secret: secret?, remedy: format!("set {name} to a longer one") })
     }
 
+    fn in_credential(&self, table: &mut Section<'_>, key: &'static str, name: &str) -> Option<Found> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if !name.bytes().all(is_plain) || !(1..=NAME_BYTES).contains(&name.len()) || name.starts_with('.') {
+            // Not repeated: it may be the secret itself.
+            let right = format!("write one of 1 to {NAME_BYTES} letters, digits and -_.");
+            table.wrong(key, format!("this is no name of a credential; {right}"));
+            return None;
+        }
+        // Nor is a good name: a secret may look like one, and the line says which it is.
+        let load = "write LoadCredential=NAME:PATH into the unit, with this name";
+        let Some(directory) = (self.environment)(CREDENTIALS) else {
+            let unset = format!("there are no credentials, {CREDENTIALS} is not set");
+            table.wrong(key, format!("{unset}; {load}; or set it to a directory with a file of this name"));
+            return None;
+        };
+        let directory = Path::new(&directory);
+        match std::fs::read(directory.join(name)) {
+            Ok(secret) => {
+                let remedy =
+                    format!("make one: {MAKE}PATH, with the PATH of its LoadCredential= in the unit");
+                Some(Found { key, secret: secret.trim_ascii_end().to_vec(), remedy })
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let names = file_names(directory);
+                table.wrong(key, format!("there is no credential of this name; there are: {names}; {load}"));
+                None
+            }
+            Err(error) => {
+                table.wrong(key, format!("the credential cannot be read: {error}; {load}"));
+                None
+            }
+        }
+    }
+
     /// The key of an application.
     pub(super) fn application_key(&self, application: &mut Section<'_>) -> Option<ApplicationKey> {
         let found = self.find(application, LINK, Some(""))?;
@@ -109,7 +168,7 @@ impl Secrets<'_> {
         const WITHOUT: &str = "without_proofs";
         let without = service.flag(WITHOUT);
         let otherwise = ", or without_proofs = true where nobody else can reach its endpoints";
-        let has_key = [LINK.inline, LINK.file, LINK.variable].iter().any(|key| service.has(key));
+        let has_key = service.has(LINK.inline) || LINK.sources().into_iter().any(|key| service.has(key));
         if without && has_key {
             service.wrong(WITHOUT, "there is a key; leave one of them out");
         }
@@ -138,4 +197,13 @@ impl Secrets<'_> {
             }
         }
     }
+}
+
+/// The names in a directory, in order.
+fn file_names(directory: &Path) -> String {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.take(NAMES_MAX).map(|entry| entry.file_name().display().to_string()).collect();
+    names.sort_unstable();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

@@ -1,15 +1,15 @@
 //! What the file says, within bounds and held against itself.
 
+use super::listeners::listeners;
 use super::report::{ConfigError, Report};
 use super::secrets::Secrets;
-use super::section::{Section, string};
+use super::section::Section;
 use super::services::services_and_routes;
 use super::{Settings, identity, text};
-use crate::reactor::{AcceptMode, ListenerSettings};
+use crate::reactor::ListenerSettings;
 use crate::telemetry::AccessTarget;
 use crate::{forward, reactor, session, shard};
 use moorgate_proto::limits::{FRAME_BYTES_CEILING, FRAME_BYTES_OPENING, NAME_BYTES};
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,6 @@ const MEMORY: RangeInclusive<usize> = FRAME_BYTES_OPENING..=1 << 40;
 /// Unsent output of one socket: with the frame that is above the bound it stays far below 4 GiB, as
 /// [`Output`](crate::base::output::Output) counts it.
 const OUTPUT: RangeInclusive<usize> = FRAME_BYTES_OPENING..=1 << 30;
-const ADDRESS: &str = "an address such as \"0.0.0.0:7000\"";
 
 /// The tables from which several settings are read.
 struct Tables<'a> {
@@ -53,7 +52,7 @@ pub(super) fn validate(
         session: root.table("session"),
         links: root.table("links"),
     };
-    let (listeners, admin) = addresses(&mut root, &mut report);
+    let (listeners, admin) = listeners(&mut root, &mut report);
     let (access_log, log_level) = log(root.table("log"), secrets.directory, &mut report);
     let mistakes = report.count();
     let authority = identity::authority(&mut root, secrets, &mut report);
@@ -90,50 +89,6 @@ pub(super) fn validate(
         section.close(&mut report);
     }
     report.finish(settings)
-}
-
-/// Where clients and the operator connect.
-fn addresses(root: &mut Section<'_>, report: &mut Report<'_>) -> (Vec<ListenerSettings>, Option<SocketAddr>) {
-    let read = |value: &_| text::parse_address(string(value, ADDRESS)?);
-    let mut listeners: Vec<ListenerSettings> = Vec::new();
-    let sections = root.tables("listener");
-    if sections.is_empty() && !root.has("listener") {
-        report.whole(
-            "no [[listener]]: clients cannot connect; write\n  [[listener]]\n  address = \"0.0.0.0:7000\"",
-        );
-    }
-    for mut section in sections {
-        let address = section.required("address", "\"0.0.0.0:7000\"", read);
-        let modes = [("reuse_port", AcceptMode::ReusePort), ("shared", AcceptMode::Shared)];
-        let accept = section.choice("accept", &modes, AcceptMode::default());
-        if let Some(address) = address {
-            if let Some(other) = listeners.iter().find(|other| is_same(other.address, address)) {
-                section.wrong("address", twice(address, other.address, "another listener"));
-            }
-            listeners.push(ListenerSettings { address, accept });
-        }
-        section.close(report);
-    }
-    let mut section = root.table("admin");
-    let admin = root.has("admin").then(|| section.required("address", "\"127.0.0.1:7001\"", read)).flatten();
-    if let Some(address) = admin
-        && let Some(other) = listeners.iter().find(|other| is_same(other.address, address))
-    {
-        section.wrong("address", twice(address, other.address, "a listener"));
-    }
-    section.close(report);
-    (listeners, admin)
-}
-
-fn twice(address: SocketAddr, other: SocketAddr, whose: &str) -> String {
-    format!("{address} collides with {other} of {whose}; choose another port")
-}
-
-/// Whether only one of the two can be listened on.
-fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
-    let is_wide = one.ip().is_unspecified() || other.ip().is_unspecified();
-    let meets = one.ip() == other.ip() || is_wide && one.is_ipv4() == other.is_ipv4();
-    one.port() != 0 && one.port() == other.port() && meets
 }
 
 fn log(

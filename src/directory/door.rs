@@ -4,10 +4,10 @@ use crate::auth::TokenHash;
 use crate::base::bell::Ring;
 use crate::base::ids::{SessionId, SessionKey};
 use crate::base::rng::Rng;
-use parking_lot::Mutex;
+use crate::base::sync::{Lock, Primitives, Signal};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Orders that wait for one shard; more can only be for sessions that do not exist.
 const ORDERS_MAX: usize = 1 << 20;
@@ -38,15 +38,15 @@ pub enum Order {
 
 /// One for each session: the first order stands, unless a later one is sure where the first has a condition.
 #[derive(Debug, Default)]
-struct Orders {
+pub(super) struct Orders {
     kicks: HashMap<SessionKey, Kick, foldhash::fast::FixedState>,
     sweeps: Vec<TokenHash>,
 }
 
-pub(super) struct Door {
+pub(super) struct Door<P: Primitives> {
     bell: Arc<dyn Ring>,
-    orders: Mutex<Orders>,
-    has_orders: AtomicBool,
+    orders: P::Mutex<Orders>,
+    has_orders: P::Flag,
     reserved: AtomicUsize,
     sessions: AtomicUsize,
     /// First half of every id of a session here.
@@ -55,13 +55,13 @@ pub(super) struct Door {
     id_mask: u64,
 }
 
-impl Door {
-    pub(super) fn new(bell: Arc<dyn Ring>, seed: u64) -> Door {
+impl<P: Primitives> Door<P> {
+    pub(super) fn new(bell: Arc<dyn Ring>, seed: u64) -> Door<P> {
         let mut rng = Rng::new(seed);
         Door {
             bell,
-            orders: Mutex::default(),
-            has_orders: AtomicBool::new(false),
+            orders: P::Mutex::new(Orders::default()),
+            has_orders: P::Flag::new(),
             reserved: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
             id_prefix: rng.next_u64(),
@@ -83,32 +83,33 @@ impl Door {
 
     /// Whether there was room for it.
     pub(super) fn order(&self, key: SessionKey, kick: Kick) -> bool {
-        let mut orders = self.orders.lock();
-        if orders.kicks.len() >= ORDERS_MAX && !orders.kicks.contains_key(&key) {
-            return false;
-        }
-        let standing = orders.kicks.entry(key).or_insert_with(|| kick.clone());
-        if matches!(standing, Kick::TokenRevoked(_)) {
-            *standing = kick;
-        }
-        self.has_orders.store(true, Ordering::Release);
-        drop(orders);
+        let has_room = self.orders.with(|orders| {
+            if orders.kicks.len() >= ORDERS_MAX && !orders.kicks.contains_key(&key) {
+                return false;
+            }
+            let standing = orders.kicks.entry(key).or_insert_with(|| kick.clone());
+            if matches!(standing, Kick::TokenRevoked(_)) {
+                *standing = kick;
+            }
+            self.has_orders.set(true);
+            true
+        });
         self.bell.ring();
-        true
+        has_room
     }
 
     pub(super) fn sweep(&self, token: TokenHash) {
-        let mut orders = self.orders.lock();
-        if orders.sweeps.len() < SWEEPS_MAX && !orders.sweeps.contains(&token) {
-            orders.sweeps.push(token);
-        }
-        self.has_orders.store(true, Ordering::Release);
-        drop(orders);
+        self.orders.with(|orders| {
+            if orders.sweeps.len() < SWEEPS_MAX && !orders.sweeps.contains(&token) {
+                orders.sweeps.push(token);
+            }
+            self.has_orders.set(true);
+        });
         self.bell.ring();
     }
 
     pub(super) fn has_orders(&self) -> bool {
-        self.has_orders.load(Ordering::Acquire)
+        self.has_orders.is_set()
     }
 
     /// All of them.
@@ -116,10 +117,10 @@ impl Door {
         if !self.has_orders() {
             return Vec::new();
         }
-        let mut orders = self.orders.lock();
-        let Orders { kicks, sweeps } = std::mem::take(&mut *orders);
-        self.has_orders.store(false, Ordering::Release);
-        drop(orders);
+        let Orders { kicks, sweeps } = self.orders.with(|orders| {
+            self.has_orders.set(false);
+            std::mem::take(orders)
+        });
         let kicks = kicks.into_iter().map(|(key, kick)| Order::Kick(key, kick));
         kicks.chain(sweeps.into_iter().map(Order::Sweep)).collect()
     }
@@ -186,6 +187,7 @@ fn inverse(odd: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::sync::Native;
     use proptest::prelude::*;
 
     struct Deaf;
@@ -196,18 +198,18 @@ mod tests {
     proptest! {
         #[test]
         fn an_id_leads_back_to_its_key(seed: u64, number: u64) {
-            let door = Door::new(Arc::new(Deaf), seed);
+            let door = Door::<Native>::new(Arc::new(Deaf), seed);
             let key = SessionKey::from_u64(number);
             let id = door.id_of(key);
             prop_assert_eq!(door.key_of(id), Some(key));
-            let other = Door::new(Arc::new(Deaf), seed ^ 1);
+            let other = Door::<Native>::new(Arc::new(Deaf), seed ^ 1);
             prop_assert_eq!(other.key_of(id), None);
         }
     }
 
     #[test]
     fn one_order_for_each_session_the_sure_one() {
-        let door = Door::new(Arc::new(Deaf), 1);
+        let door = Door::<Native>::new(Arc::new(Deaf), 1);
         let key = SessionKey::new(3, 1);
         assert!(!door.has_orders());
         assert!(door.order(key, Kick::TokenRevoked(TokenHash::NONE)));
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn room_is_bounded() {
-        let door = Door::new(Arc::new(Deaf), 1);
+        let door = Door::<Native>::new(Arc::new(Deaf), 1);
         assert!(door.reserve(3, 5) && !door.reserve(3, 5) && door.reserve(2, 5));
         door.unreserve(3);
         assert_eq!(door.reserved(), 2);

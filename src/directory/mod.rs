@@ -17,6 +17,8 @@
 
 mod door;
 mod groups;
+#[cfg(test)]
+mod races;
 mod recent;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ pub use recent::{Recall, RecentPushes};
 use crate::auth::TokenHash;
 use crate::base::bell::Ring;
 use crate::base::ids::{SessionId, SessionKey, ShardId};
+use crate::base::sync::{Native, Primitives};
 use door::Door;
 use groups::Groups;
 use std::sync::Arc;
@@ -52,13 +55,13 @@ pub struct Place<'a> {
 }
 
 /// See the module's page.
-pub struct Directory {
-    users: Users,
+pub struct Directory<P: Primitives = Native> {
+    users: Users<P>,
     groups: Groups,
-    doors: Vec<Door>,
+    doors: Vec<Door<P>>,
 }
 
-impl std::fmt::Debug for Directory {
+impl<P: Primitives> std::fmt::Debug for Directory<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Directory").field("doors", &self.doors.len()).finish_non_exhaustive()
     }
@@ -67,8 +70,7 @@ impl std::fmt::Debug for Directory {
 impl Directory {
     /// An empty one, for shards that wake by these bells; each with a seed of its own, random and secret.
     pub fn new(shards: Vec<(Arc<dyn Ring>, u64)>) -> Directory {
-        let doors: Vec<Door> = shards.into_iter().map(|(bell, seed)| Door::new(bell, seed)).collect();
-        Directory { users: Users::default(), groups: Groups::new(doors.len()), doors }
+        Directory::with_stripes(shards, users::STRIPES)
     }
 
     /// The same for shards that look for themselves: a single thread in a test, a benchmark or a simulation.
@@ -77,8 +79,15 @@ impl Directory {
             (0..shards).map(|at| (Arc::new(()) as Arc<dyn Ring>, seed ^ u64::from(at) << 32)).collect(),
         )
     }
+}
 
-    fn door(&self, shard: ShardId) -> Option<&Door> {
+impl<P: Primitives> Directory<P> {
+    fn with_stripes(shards: Vec<(Arc<dyn Ring>, u64)>, stripes: usize) -> Directory<P> {
+        let doors: Vec<Door<P>> = shards.into_iter().map(|(bell, seed)| Door::new(bell, seed)).collect();
+        Directory { users: Users::new(stripes), groups: Groups::new(doors.len()), doors }
+    }
+
+    fn door(&self, shard: ShardId) -> Option<&Door<P>> {
         self.doors.get(shard.index())
     }
 

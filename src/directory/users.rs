@@ -1,25 +1,25 @@
 //! Users and their sessions.
 
 use super::{Place, SessionRef};
-use parking_lot::Mutex;
+use crate::base::sync::{Lock, Primitives};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Locks; each guards the users that hash to it. Many, so that their tables do not all grow at once.
-const STRIPES: usize = 256;
+pub(super) const STRIPES: usize = 256;
 
 /// A session, and where it says that its user is; 0: it does not say.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+pub(super) struct Held {
     session: SessionRef,
     place: u64,
 }
 
 /// Most users have one session.
 #[derive(Debug)]
-enum Sessions {
+pub(super) enum Sessions {
     One(Held),
     Several(Box<[Held]>),
 }
@@ -44,23 +44,22 @@ impl Sessions {
     }
 }
 
-type Stripe = HashMap<Arc<str>, Sessions, foldhash::fast::RandomState>;
+pub(super) type Stripe = HashMap<Arc<str>, Sessions, foldhash::fast::RandomState>;
 
-pub(super) struct Users {
-    stripes: Vec<Mutex<Stripe>>,
+pub(super) struct Users<P: Primitives> {
+    stripes: Vec<P::Mutex<Stripe>>,
     hash: foldhash::quality::RandomState,
 }
 
-impl Default for Users {
-    fn default() -> Self {
-        Users { stripes: (0..STRIPES).map(|_| Mutex::default()).collect(), hash: Default::default() }
+impl<P: Primitives> Users<P> {
+    pub(super) fn new(stripes: usize) -> Users<P> {
+        let stripes = (0..stripes.max(1)).map(|_| P::Mutex::new(Stripe::default())).collect();
+        Users { stripes, hash: Default::default() }
     }
-}
 
-impl Users {
-    fn stripe(&self, user_id: &str) -> Option<&Mutex<Stripe>> {
-        let hash = self.hash.hash_one(user_id);
-        self.stripes.get(usize::try_from(hash % STRIPES as u64).unwrap_or_default())
+    fn stripe(&self, user_id: &str) -> Option<&P::Mutex<Stripe>> {
+        let at = self.hash.hash_one(user_id) % (self.stripes.len().max(1) as u64);
+        self.stripes.get(usize::try_from(at).unwrap_or_default())
     }
 
     fn place_of(&self, place: Place<'_>) -> u64 {
@@ -75,7 +74,7 @@ impl Users {
         let place = self.place_of(place);
         let new = Held { session, place };
         let Some(stripe) = self.stripe(user_id) else { return Vec::new() };
-        match stripe.lock().entry(user_id.clone()) {
+        stripe.with(|stripe| match stripe.entry(user_id.clone()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Sessions::One(new));
                 Vec::new()
@@ -90,31 +89,33 @@ impl Users {
                 }
                 displaced
             }
-        }
+        })
     }
 
     /// Takes a session out, if it is there.
     pub(super) fn release(&self, user_id: &str, session: SessionRef) {
         let Some(stripe) = self.stripe(user_id) else { return };
-        let mut stripe = stripe.lock();
-        let Some(sessions) = stripe.get_mut(user_id) else { return };
-        match sessions.rebuilt(|held| held.session != session, None) {
-            Some(rebuilt) => *sessions = rebuilt,
-            None => {
-                stripe.remove(user_id);
+        stripe.with(|stripe| {
+            let Some(sessions) = stripe.get_mut(user_id) else { return };
+            match sessions.rebuilt(|held| held.session != session, None) {
+                Some(rebuilt) => *sessions = rebuilt,
+                None => {
+                    stripe.remove(user_id);
+                }
             }
-        }
+        });
     }
 
     pub(super) fn sessions_of(&self, user_id: &str, mut with: impl FnMut(SessionRef)) -> usize {
         let Some(stripe) = self.stripe(user_id) else { return 0 };
-        let stripe = stripe.lock();
-        let sessions = stripe.get(user_id).map(Sessions::as_slice).unwrap_or_default();
-        sessions.iter().for_each(|held| with(held.session));
-        sessions.len()
+        stripe.with(|stripe| {
+            let sessions = stripe.get(user_id).map(Sessions::as_slice).unwrap_or_default();
+            sessions.iter().for_each(|held| with(held.session));
+            sessions.len()
+        })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.stripes.iter().map(|stripe| stripe.lock().len()).sum()
+        self.stripes.iter().map(|stripe| stripe.with(|stripe| stripe.len())).sum()
     }
 }

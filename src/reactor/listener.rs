@@ -1,10 +1,10 @@
-//! Sockets that listen.
+//! Sockets that listen: bound here, or inherited from the service manager.
 
-use super::{AcceptMode, ListenerSettings};
+use super::AcceptMode;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 /// A listening socket of one shard.
 #[derive(Debug)]
@@ -42,27 +42,68 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
+impl Listener {
+    fn new(socket: TcpListener, accept: AcceptMode) -> Listener {
+        let socket = mio::net::TcpListener::from_std(socket);
+        Listener { socket, accept, is_ready: true, paused_until: None }
+    }
+
+    /// Closes it. Whoever else holds the socket, as a service manager does, goes on listening: the poll would go on
+    /// telling about it if it were only dropped.
+    pub(super) fn close(mut self, poll: &mio::Poll) {
+        if let Err(error) = poll.registry().deregister(&mut self.socket) {
+            log::debug!("a listener is closed: {error}");
+        }
+    }
+}
+
+/// Takes sockets that listen already, and do not block, for all shards: the first one accepts and hands out. The
+/// sockets of each shard, and their addresses.
+///
+/// # Errors
+/// When a socket has no address.
+pub fn adopt(inherited: Vec<TcpListener>, shards: u16) -> io::Result<(Vec<Vec<Listener>>, Vec<SocketAddr>)> {
+    let mut sockets: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+    let addresses = inherited.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+    let listeners = inherited.into_iter().map(|socket| Listener::new(socket, AcceptMode::Shared));
+    if let Some(first) = sockets.first_mut() {
+        first.extend(listeners);
+    }
+    Ok((sockets, addresses))
+}
+
+/// The address of a client as everything above knows it. An inherited socket may be for both families, and gives IPv4
+/// clients addresses like `::ffff:10.0.0.1`: all of them in one /64, which has the limit of one address.
+pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
+    match peer {
+        SocketAddr::V6(v6) => {
+            v6.ip().to_ipv4_mapped().map_or(peer, |v4| SocketAddr::new(v4.into(), v6.port()))
+        }
+        SocketAddr::V4(_) => peer,
+    }
+}
+
 /// Binds one address for all shards: the sockets of each shard, and the address with its port.
 ///
 /// # Errors
 /// [`BindError`], also when another process listens there with `SO_REUSEPORT`: two gateways must not share clients
 /// without anybody's knowing.
 pub fn bind(
-    settings: &ListenerSettings,
+    at: SocketAddr,
+    accept: AcceptMode,
     shards: u16,
     backlog: u16,
 ) -> Result<(Vec<Vec<Listener>>, SocketAddr), BindError> {
-    let fail = |error| BindError { address: settings.address, error };
+    let fail = |error| BindError { address: at, error };
     // Bound once without SO_REUSEPORT: this fails if anybody else is there. With port 0 it also finds the port.
-    let probe = open(settings.address, false).map_err(fail)?;
-    let address = probe.local_addr().map_err(fail)?.as_socket().unwrap_or(settings.address);
+    let probe = open(at, false).map_err(fail)?;
+    let address = probe.local_addr().map_err(fail)?.as_socket().unwrap_or(at);
     let mut sockets: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
     let listener = |socket: Socket| -> io::Result<Listener> {
         socket.listen(i32::from(backlog))?;
-        let socket = mio::net::TcpListener::from_std(socket.into());
-        Ok(Listener { socket, accept: settings.accept, is_ready: true, paused_until: None })
+        Ok(Listener::new(socket.into(), accept))
     };
-    match settings.accept {
+    match accept {
         AcceptMode::Shared => {
             if let Some(first) = sockets.first_mut() {
                 first.push(listener(probe).map_err(fail)?);
@@ -96,13 +137,13 @@ fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
 mod tests {
     use super::*;
 
-    fn settings(address: &str, accept: AcceptMode) -> ListenerSettings {
-        ListenerSettings { address: address.parse().unwrap(), accept }
+    fn any_port() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
     }
 
     #[test]
     fn each_shard_has_a_socket_on_the_same_port() {
-        let (sockets, address) = bind(&settings("127.0.0.1:0", AcceptMode::ReusePort), 3, 16).unwrap();
+        let (sockets, address) = bind(any_port(), AcceptMode::ReusePort, 3, 16).unwrap();
         assert_ne!(address.port(), 0);
         assert_eq!(sockets.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
         assert!(sockets.iter().flatten().all(|listener| listener.socket.local_addr().unwrap() == address));
@@ -110,16 +151,37 @@ mod tests {
 
     #[test]
     fn a_shared_listener_belongs_to_the_first_shard() {
-        let (sockets, _) = bind(&settings("[::1]:0", AcceptMode::Shared), 2, 16).unwrap();
+        let (sockets, _) = bind("[::1]:0".parse().unwrap(), AcceptMode::Shared, 2, 16).unwrap();
         assert_eq!(sockets.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0]);
     }
 
     #[test]
     fn a_port_in_use_is_an_error_also_behind_reuse_port() {
         for accept in [AcceptMode::ReusePort, AcceptMode::Shared] {
-            let (_held, address) = bind(&settings("127.0.0.1:0", accept), 1, 16).unwrap();
-            let again = ListenerSettings { address, accept: AcceptMode::ReusePort };
-            assert!(bind(&again, 1, 16).unwrap_err().to_string().contains("in use"));
+            let (_held, address) = bind(any_port(), accept, 1, 16).unwrap();
+            let again = bind(address, AcceptMode::ReusePort, 1, 16);
+            assert!(again.unwrap_err().to_string().contains("in use"));
+        }
+    }
+
+    #[test]
+    fn inherited_sockets_belong_to_the_first_shard() {
+        let inherited = [any_port(), "[::1]:0".parse().unwrap()].map(|at| TcpListener::bind(at).unwrap());
+        let expected: Vec<SocketAddr> = inherited.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        let (sockets, addresses) = adopt(inherited.into(), 3).unwrap();
+        assert_eq!(sockets.iter().map(Vec::len).collect::<Vec<_>>(), [2, 0, 0]);
+        assert!(sockets.iter().flatten().all(|listener| listener.accept == AcceptMode::Shared));
+        assert_eq!(addresses, expected);
+    }
+
+    #[test]
+    fn a_client_has_one_address_whatever_the_socket() {
+        let plain: SocketAddr = "10.0.0.1:700".parse().unwrap();
+        assert_eq!(canonical("[::ffff:10.0.0.1]:700".parse().unwrap()), plain);
+        assert_eq!(canonical(plain), plain);
+        for v6 in ["[2001:db8::1]:700", "[fe80::1%3]:700"] {
+            let v6: SocketAddr = v6.parse().unwrap();
+            assert_eq!(canonical(v6), v6);
         }
     }
 }

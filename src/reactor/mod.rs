@@ -10,8 +10,8 @@ mod shard_loop;
 mod socket;
 mod worker_loop;
 
-pub use listener::{BindError, Listener, bind};
-pub use settings::{AcceptMode, ListenerSettings, Settings};
+pub use listener::{BindError, Listener, adopt, bind};
+pub use settings::{AcceptMode, ListenAt, ListenerSettings, Settings};
 pub use shard_loop::{Handed, ShardCommand, ShardLoop, ShardParts};
 pub use socket::SocketOptions;
 pub use worker_loop::{WorkerCommand, WorkerLoop, WorkerParts};

@@ -1,15 +1,34 @@
 //! What a deployment chooses for its threads and sockets.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// One address that clients connect to.
+/// One place that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerSettings {
-    /// Where it listens; port 0 lets the system choose one.
-    pub address: SocketAddr,
-    /// How connections reach the shards.
+    /// Where it listens.
+    pub at: ListenAt,
+    /// How connections reach the shards. Inherited sockets are always shared.
     pub accept: AcceptMode,
+}
+
+/// Where connections come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAt {
+    /// An address that the gateway binds; port 0 lets the system choose one.
+    Address(SocketAddr),
+    /// Sockets that the service manager hands over under this name.
+    Inherited(String),
+}
+
+impl fmt::Display for ListenAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAt::Address(address) => address.fmt(f),
+            ListenAt::Inherited(name) => write!(f, "socket {name} of the service manager"),
+        }
+    }
 }
 
 /// How connections reach the shards.

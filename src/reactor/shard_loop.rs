@@ -1,5 +1,6 @@
 //! The loop of one shard: its sockets, its listeners, its mailboxes.
 
+use super::listener::canonical;
 use super::socket::{self, Got, SocketOptions};
 use super::{
     AcceptMode, EVENTS_PER_TURN, Inbox, Listener, LoopBell, Outbox, READ_BYTES, READS_PER_TURN, WAKER,
@@ -260,7 +261,7 @@ impl ShardLoop {
             match command {
                 ShardCommand::Stop => self.stopped = true,
                 ShardCommand::Drain(timeout) => {
-                    self.parts.listeners.clear();
+                    self.parts.listeners.drain(..).for_each(|listener| listener.close(&self.parts.poll));
                     self.parts.shard.drain(now, timeout);
                 }
             }
@@ -350,7 +351,7 @@ impl ShardLoop {
                     // Another thread had it, when it was given up.
                     self.spare = spare_descriptor();
                 }
-                self.admit(now, stream, peer, shared);
+                self.admit(now, stream, canonical(peer), shared);
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

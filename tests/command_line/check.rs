@@ -56,6 +56,19 @@ fn what_is_left_out_is_said() {
 }
 
 #[test]
+fn sockets_of_the_service_manager_are_called_so() {
+    let directory = Directory::new("check-sockets");
+    directory.file("access.secret", SECRET);
+    let text = GOOD
+        .replace("address = \"127.0.0.1:7000\"", "socket_name = \"clients\"")
+        .replace("address = \"127.0.0.1:7001\"", "socket_name = \"operator\"");
+    let path = directory.file("gate.toml", &text);
+    let ended = ended(moorgate(&["check", &path]).env("MOORGATE_SECRET", SECRET));
+    let expected = "  clients   socket clients of the service manager\n  operator  socket operator of the service manager\n";
+    assert!(ended.code == Some(0) && ended.out.contains(expected), "{ended:?}");
+}
+
+#[test]
 fn every_mistake_is_a_line() {
     let directory = Directory::new("check-bad");
     directory.file("access.secret", SECRET);

@@ -9,6 +9,7 @@
 )]
 
 mod check;
+mod operator;
 mod running;
 mod serve;
 mod token;

@@ -3,7 +3,9 @@
 use crate::running::{PATIENCE, Running, page, page_until, ready};
 use crate::{Directory, done, refused, run};
 use moorgate_client::{Connection, ConnectionError, Options};
+use moorgate_demo::wire::{self, accounts, chat};
 use moorgate_service::{LinkKey, Reply, Service};
+use prost::Message;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 
@@ -20,8 +22,9 @@ fn echo(address: SocketAddr, token: &str) -> Result<(), ConnectionError> {
 fn dev_says_where_it_listens_serves_and_ends_on_sigterm() {
     let mut gateway = Running::dev();
     let (clients, operator) = gateway.addresses();
-    assert!(gateway.out_until("clients ").contains(&format!(" {clients} ")));
+    assert!(gateway.out_until("clients ").ends_with(&format!(" {clients}")));
     assert!(gateway.out_until("operator ").contains(&format!("http://{operator}/readyz")));
+    gateway.out_until("users who register");
     gateway.out_until("limits ");
     gateway.out_until(&format!("--example echo -- {clients}"));
     gateway.out_until(&format!("--target {clients}"));
@@ -37,6 +40,59 @@ fn dev_says_where_it_listens_serves_and_ends_on_sigterm() {
     let summary = "drained: 3 connections, 2 sessions, 2 requests, 2 of them OK";
     assert_eq!(ended.out.lines().last(), Some(summary));
     assert!(!ended.err.contains("not-for-production") && !ended.out.contains("not-for-production"));
+}
+
+/// Registers, and is logged in; a session without a token.
+fn registered(address: SocketAddr, user: &str) -> Connection {
+    let mut client = Connection::connect(address, Options::default(), "").unwrap();
+    let credentials = wire::Credentials { user: user.to_owned(), password: "correct horse".to_owned() };
+    ask(&mut client, accounts::REGISTER, &credentials);
+    client
+}
+
+fn ask(client: &mut Connection, command: u32, payload: &impl Message) -> Vec<u8> {
+    let answer = client.request(command, &payload.encode_to_vec(), PATIENCE).unwrap();
+    assert_eq!(answer.code.name(), "OK", "{answer}");
+    answer.payload
+}
+
+fn push(client: &mut Connection) -> (u32, Vec<u8>) {
+    let push = client.push(PATIENCE).unwrap().expect("a push");
+    (push.command, push.payload.to_vec())
+}
+
+#[test]
+fn dev_has_accounts_and_chat_inside() {
+    let mut gateway = Running::dev();
+    for service in ["echo       0x0001-0x00ff", "accounts   0x0200-0x0202", "chat       0x0210-0x0214"] {
+        gateway.out_until(service);
+    }
+    let (clients, operator) = gateway.addresses();
+    ready(operator);
+    let [mut alice, mut bob] = ["alice", "bob"].map(|user| registered(clients, user));
+    let lobby = wire::Group { group: "lobby".to_owned() };
+    ask(&mut alice, chat::JOIN, &lobby);
+    ask(&mut bob, chat::JOIN, &lobby);
+    // Of her own joining she may be told or not.
+    let mut notice = wire::Notice::default();
+    while notice.user != "bob" {
+        let (command, payload) = push(&mut alice);
+        assert_eq!(command, chat::NOTICE);
+        notice = wire::Notice::decode(&payload[..]).unwrap();
+    }
+    let text = wire::Send { to: "bob".to_owned(), text: "hello, bob".to_owned(), reference: 1 };
+    let sent = wire::Sent::decode(&ask(&mut alice, chat::SEND, &text)[..]).unwrap();
+    assert_eq!(sent.receiver(), wire::sent::Receiver::Online);
+    let (command, payload) =
+        std::iter::repeat_with(|| push(&mut bob)).find(|(command, _)| *command != chat::NOTICE).unwrap();
+    let message = wire::Message::decode(&payload[..]).unwrap();
+    assert_eq!((command, &message.from[..], &message.text[..]), (chat::MESSAGE, "alice", "hello, bob"));
+    assert_eq!(message.id, sent.id);
+    drop((alice, bob));
+    gateway.signal("-TERM");
+    let ended = gateway.ended();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.err.contains("correct horse") && !ended.out.contains("correct horse"));
 }
 
 #[test]

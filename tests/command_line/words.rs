@@ -12,14 +12,33 @@ fn the_version_is_the_packages() {
 #[test]
 fn help_names_every_command_and_every_command_has_its_own() {
     let main = done(&["--help"]);
-    for word in ["serve --dev", "serve -c", "check", "token issue", "token inspect", "--version"] {
+    for word in
+        ["serve --dev", "serve -c", "check", "token issue", "token inspect", "operator kick", "--version"]
+    {
         assert!(main.contains(word), "{word}");
     }
     assert_eq!(done(&["-h"]), main);
     assert_eq!(done(&["help"]), main);
-    let flags: [(&str, &[&str]); 3] = [
+    let flags: [(&str, &[&str]); 4] = [
         ("serve", &["--config", "--dev", "--listen", "--admin-listen", "RUST_LOG", "SIGTERM"]),
         ("check", &["FILE", "exit code 1"]),
+        (
+            "operator",
+            &[
+                "kick",
+                "revoke",
+                "bans",
+                "ban",
+                "unban",
+                "--user",
+                "--session",
+                "--message",
+                "--token",
+                "--address",
+                "--for",
+                "--admin",
+            ],
+        ),
         (
             "token",
             &[
@@ -48,15 +67,16 @@ fn help_names_every_command_and_every_command_has_its_own() {
         assert!(help.lines().chain(main.lines()).all(|line| line.len() <= 82), "{help}");
     }
     assert_eq!(done(&["token", "issue", "--help"]), done(&["token", "--help"]));
+    assert_eq!(done(&["operator", "kick", "--help"]), done(&["operator", "--help"]));
 }
 
 #[test]
 fn what_is_not_understood_is_told_with_exit_code_2() {
     let of_all = |message: &str| format!("moorgate: {message}\nTry `moorgate --help`.\n");
-    refused(&[], 2, &of_all("say what to do: serve, check or token"));
-    refused(&["srve"], 2, &of_all("there is no command `srve`; there are serve, check and token"));
+    refused(&[], 2, &of_all("say what to do: serve, check, token or operator"));
+    refused(&["srve"], 2, &of_all("there is no command `srve`; there are serve, check, token and operator"));
     refused(&["--verbose"], 2, &of_all("invalid option '--verbose'"));
-    refused(&[""], 2, &of_all("there is no command ``; there are serve, check and token"));
+    refused(&[""], 2, &of_all("there is no command ``; there are serve, check, token and operator"));
 }
 
 #[test]
@@ -87,6 +107,16 @@ fn what_a_command_does_not_understand_points_to_its_own_help() {
         (&["token"], "say what to do with a token: issue or inspect"),
         (&["token", "make"], "there is no `token make`; there are issue and inspect"),
         (&["token", "--user", "alice"], "invalid option '--user'"),
+        (&["operator"], "say what to do: there are kick, revoke, bans, ban and unban"),
+        (&["operator", "kik"], "there is no `operator kik`; there are kick, revoke, bans, ban and unban"),
+        (&["operator", "--user", "alice"], "invalid option '--user'"),
+        (&["operator", "kick", "--token", "t"], "invalid option '--token'"),
+        (&["operator", "kick", "alice"], "unexpected argument \"alice\""),
+        (&["operator", "kick", "--user"], "missing argument for option '--user'"),
+        (
+            &["operator", "bans", "--admin", "gate:7001"],
+            "--admin: `gate:7001` is no address; write an IP address and a port, as 127.0.0.1:7000",
+        ),
     ];
     for (words, message) in cases {
         let command = words[0];

@@ -27,8 +27,13 @@ impl Directory {
         Directory(path)
     }
 
+    /// Its files are the credentials too.
     fn parse(&self, text: &str) -> Result<Settings, ConfigError> {
-        parse("gate.toml", text, &self.0, &environment)
+        let with_credentials = |name: &str| match name {
+            "CREDENTIALS_DIRECTORY" => Some(self.0.display().to_string()),
+            name => environment(name),
+        };
+        parse("gate.toml", text, &self.0, &with_credentials)
     }
 }
 

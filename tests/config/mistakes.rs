@@ -188,6 +188,28 @@ const ADDRESSES: Cases = &[
         Line(4, "address = \"0.0.0.0:7000\""),
         &["4: admin.address: 0.0.0.0:7000 collides with 127.0.0.1:7000 of a listener; choose another port"],
     ),
+    (
+        Line(2, "address = \"127.0.0.1:7000\"\nsocket_name = \"clients\""),
+        &["3: listener.socket_name: there is an address too; leave one of them out"],
+    ),
+    (Line(2, "socket_name = 7"), &["2: listener.socket_name: this is a number; write a text in quotes"]),
+    (Line(2, "socket_name = \"a:b\""), &["2: listener.socket_name: write 1 to 64 letters, digits and -_."]),
+    (
+        Line(2, "socket_name = \"clients\"\naccept = \"reuse_port\""),
+        &["3: listener.accept: a socket of the service manager is always shared; leave this out"],
+    ),
+    (
+        Line(2, "socket_name = \"a\"\n[[listener]]\nsocket_name = \"a\""),
+        &["4: listener.socket_name: another listener takes `a` already; choose another socket"],
+    ),
+    (
+        Line(2, "socket_name = \"a\"\n[[listener]]\nsocket_name = \"b\"\nadress = 1"),
+        &["5: listener.adress: there is no such key here; there are: accept, address, socket_name"],
+    ),
+    (
+        Line(4, "address = \"127.0.0.1:7001\"\nsocket_name = \"operator\""),
+        &["5: admin.socket_name: there is an address too; leave one of them out"],
+    ),
     (Line(4, ""), &[r#"3: admin.address: it is missing; write for example address = "127.0.0.1:7001""#]),
     (
         End("[[listener]]\naddress = \"127.0.0.1:7000\""),

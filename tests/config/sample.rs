@@ -122,9 +122,11 @@ fn its_examples_are_good_too() {
     assert!(examples.len() >= 5, "{examples:?}");
     for line in examples {
         let example = line.strip_prefix("#? ").unwrap();
-        let replaced = match key_of(line, "#? ").unwrap() {
-            "secret_env" => "secret_file = \"access.secret\"",
-            "key_env" => "key_file = \"echo.key\"",
+        let replaced = match (key_of(line, "#? ").unwrap(), example) {
+            ("secret_env" | "secret_credential", _) => "secret_file = \"access.secret\"",
+            ("key_env" | "key_credential", _) => "key_file = \"echo.key\"",
+            (_, "socket_name = \"clients\"") => "address = \"0.0.0.0:7000\"",
+            (_, "socket_name = \"operator\"") => "address = \"127.0.0.1:7001\"",
             _ => "",
         };
         let text = SAMPLE.replacen(line, example, 1).replacen(replaced, "", 1);
@@ -142,7 +144,9 @@ fn the_tables_that_not_everybody_has_are_good_too() {
     for table in tables {
         // Of two ways to name a key only one can be written; the rest names what this directory has.
         let lines = table.lines().filter_map(|line| line.strip_prefix("#? "));
-        let lines: Vec<&str> = lines.filter(|line| !line.starts_with("key_env")).collect();
+        let lines: Vec<&str> = lines
+            .filter(|line| !line.starts_with("key_env") && !line.starts_with("key_credential"))
+            .collect();
         let written =
             lines.join("\n").replace("im-android.key", "echo.key").replace("\"accounts\"", "\"echo\"");
         let settings = directory.parse(&format!("{SAMPLE}\n{written}")).unwrap();

@@ -2,13 +2,13 @@
 
 use crate::mistakes::Change::{End, Line};
 use crate::mistakes::{Cases, GOOD, check};
-use crate::{Directory, SECRET};
+use crate::{Directory, SECRET, mistakes_of};
 
 const SOURCES: Cases = &[
     (
         Line(7, "secret = \"correct-horse-battery-staple-and-some-more\""),
         &[
-            r#"7: auth.key.secret: a secret does not stand in this file; write secret_file = "PATH" or secret_env = "NAME""#,
+            r#"7: auth.key.secret: a secret does not stand in this file; write secret_file = "PATH", secret_env = "NAME" or secret_credential = "NAME""#,
         ],
     ),
     (
@@ -43,7 +43,41 @@ const SOURCES: Cases = &[
     ),
     (
         Line(7, ""),
-        &[r#"5: auth.key.secret_file: it is missing; write secret_file = "PATH" or secret_env = "NAME""#],
+        &[
+            r#"5: auth.key.secret_file: it is missing; write secret_file = "PATH", secret_env = "NAME" or secret_credential = "NAME""#,
+        ],
+    ),
+    (
+        Line(7, "secret_credential = \"missing.secret\""),
+        &[
+            "7: auth.key.secret_credential: there is no credential of this name; there are: access.secret, echo.key, short.secret; write LoadCredential=NAME:PATH into the unit, with this name",
+        ],
+    ),
+    (
+        Line(7, "secret_credential = \"short.secret\""),
+        &[
+            "7: auth.key.secret_credential: the secret of key `a` has 8 bytes; HS256 needs at least 32; make one: head -c 32 /dev/urandom | base64 > PATH, with the PATH of its LoadCredential= in the unit",
+        ],
+    ),
+    (
+        Line(7, "secret_credential = \"../access.secret\""),
+        &[
+            "7: auth.key.secret_credential: this is no name of a credential; write one of 1 to 64 letters, digits and -_.",
+        ],
+    ),
+    (
+        Line(7, "secret_credential = \"..\""),
+        &[
+            "7: auth.key.secret_credential: this is no name of a credential; write one of 1 to 64 letters, digits and -_.",
+        ],
+    ),
+    (
+        Line(7, "secret_env = \"MOORGATE_ACCESS_SECRET\"\nsecret_credential = \"access.secret\""),
+        &["8: auth.key.secret_credential: there is a secret_env too; leave one of them out"],
+    ),
+    (
+        Line(7, "secret_credential = 7"),
+        &["7: auth.key.secret_credential: this is a number; write a text in quotes"],
     ),
     (Line(6, ""), &[r#"5: auth.key.id: it is missing; write for example id = "2026-01""#]),
     (Line(6, "id = \"\""), &["6: auth.key.id: it must have 1 to 64 bytes"]),
@@ -59,7 +93,7 @@ const SOURCES: Cases = &[
     (
         Line(11, "key = \"correct-horse-battery-staple-and-some-more\""),
         &[
-            r#"11: service.key: a secret does not stand in this file; write key_file = "PATH" or key_env = "NAME""#,
+            r#"11: service.key: a secret does not stand in this file; write key_file = "PATH", key_env = "NAME" or key_credential = "NAME""#,
         ],
     ),
     (
@@ -81,7 +115,7 @@ const SOURCES: Cases = &[
     (
         Line(11, ""),
         &[
-            r#"8: service.key_file: it is missing; write key_file = "PATH" or key_env = "NAME", or without_proofs = true where nobody else can reach its endpoints"#,
+            r#"8: service.key_file: it is missing; write key_file = "PATH", key_env = "NAME" or key_credential = "NAME", or without_proofs = true where nobody else can reach its endpoints"#,
         ],
     ),
     (
@@ -96,6 +130,23 @@ fn what_is_wrong_with_a_secret_is_told() {
 }
 
 #[test]
+fn a_credential_is_a_file_of_the_service_manager() {
+    let directory = Directory::new("credentials");
+    let from_credentials = GOOD
+        .replace("secret_file = \"access.secret\"", "secret_credential = \"access.secret\"")
+        .replace("key_file = \"echo.key\"", "key_credential = \"echo.key\"");
+    let (credentials, files) = (directory.parse(&from_credentials).unwrap(), directory.parse(GOOD).unwrap());
+    assert!(credentials.services[0].key.is_some());
+    assert!(credentials.authority.keys.ids().eq(["a"]));
+    assert_eq!(format!("{credentials:?}"), format!("{files:?}"));
+    // Without a service manager.
+    let unset = "there are no credentials, CREDENTIALS_DIRECTORY is not set; write LoadCredential=NAME:PATH into the \
+                 unit, with this name; or set it to a directory with a file of this name";
+    let expected = ["7: auth.key.secret_credential", "11: service.key_credential"];
+    assert_eq!(mistakes_of(&from_credentials), expected.map(|key| format!("gate.toml:{key}: {unset}")));
+}
+
+#[test]
 fn secrets_appear_neither_in_settings_nor_in_errors() {
     let directory = Directory::new("secrecy");
     let is_silent = |shown: &str| !shown.contains(SECRET) && !shown.contains(&SECRET[..12]);
@@ -106,7 +157,11 @@ fn secrets_appear_neither_in_settings_nor_in_errors() {
         .replace("key_file = \"echo.key\"", "key_env = \"MOORGATE_ECHO_KEY\"");
     assert!(is_silent(&format!("{:#?}", directory.parse(&from_environment).unwrap())));
     // Written where they do not belong, in every way that one might.
-    for (line, keys) in [(7, ["secret", "secret_env", "secrets"]), (11, ["key", "key_env", "keys"])] {
+    let places = [
+        (7, ["secret", "secret_env", "secret_credential", "secrets"]),
+        (11, ["key", "key_env", "key_credential", "keys"]),
+    ];
+    for (line, keys) in places {
         for key in keys {
             for quote in ["\"", "'", "", "\"\"\"", "\"\n", "[\""] {
                 let text: Vec<String> = GOOD

@@ -172,9 +172,18 @@ pub(crate) mod http {
 
     /// Status and body of a page.
     pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        ask(address, "GET", path, "")
+    }
+
+    /// Status and body of the answer to an operation; each header ends its line.
+    pub(crate) fn post(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+        ask(address, "POST", path, headers)
+    }
+
+    fn ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String) {
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

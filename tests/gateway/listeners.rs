@@ -5,7 +5,7 @@ use crate::site::{Site, any_port, command, echo_service, nobody, settings};
 use crate::wire::{RawClient, hello, hello_frame};
 use moorgate::config::Settings;
 use moorgate::gateway::Gateway;
-use moorgate::reactor::{AcceptMode, ListenerSettings};
+use moorgate::reactor::{AcceptMode, ListenAt, ListenerSettings};
 use moorgate::telemetry::AccessTarget;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Reason};
@@ -13,7 +13,8 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 
 fn listening(addresses: &[&str], accept: AcceptMode) -> Vec<ListenerSettings> {
-    addresses.iter().map(|address| ListenerSettings { address: address.parse().unwrap(), accept }).collect()
+    let at = |address: &&str| ListenAt::Address(address.parse().unwrap());
+    addresses.iter().map(|address| ListenerSettings { at: at(address), accept }).collect()
 }
 
 /// Opens a session; which shard has it shows in the first half of its id.
@@ -111,7 +112,7 @@ fn a_port_in_use_is_an_error_that_names_it() {
     let service = echo_service();
     let on = |address: SocketAddr, accept| -> Settings {
         let mut settings = settings(service.address(), "");
-        settings.reactor.listeners = vec![ListenerSettings { address, accept }];
+        settings.reactor.listeners = vec![ListenerSettings { at: ListenAt::Address(address), accept }];
         settings
     };
     let both = [AcceptMode::ReusePort, AcceptMode::Shared];
@@ -136,7 +137,7 @@ fn an_operators_port_in_use_is_an_error_that_names_it() {
     let holder = TcpListener::bind(any_port()).unwrap();
     let held = holder.local_addr().unwrap();
     let mut settings = settings(nobody(), "");
-    settings.admin = Some(held);
+    settings.admin = Some(ListenAt::Address(held));
     let error = Gateway::start(settings).err().expect("it has started").to_string();
     assert!(error.contains(&held.to_string()) && error.contains("operator"), "{error}");
 }
@@ -148,7 +149,7 @@ fn a_gateway_that_does_not_start_leaves_nothing_running() {
     let address = held.local_addr().unwrap();
     drop(held);
     let mut settings = settings(nobody(), "");
-    settings.admin = Some(address);
+    settings.admin = Some(ListenAt::Address(address));
     settings.access_log = AccessTarget::File("/nowhere/access.log".into());
     let error = Gateway::start(settings).err().expect("it has started").to_string();
     assert!(error.contains("/nowhere/access.log"), "{error}");

@@ -17,6 +17,8 @@ mod wire;
 #[cfg(test)]
 mod confirming;
 #[cfg(test)]
+mod demo;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod exhaustion;

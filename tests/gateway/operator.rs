@@ -3,10 +3,10 @@
 use crate::child::{Directory, http};
 use crate::link::{QUICK_LINKS, RawLink, listener};
 use crate::site::{Site, command, until};
-use crate::token::token;
-use crate::wire::{PATIENCE, hello, hello_frame};
+use crate::token::{token, token_with};
+use crate::wire::{PATIENCE, RawClient, hello, hello_frame};
 use moorgate_client::Options;
-use moorgate_proto::v1;
+use moorgate_proto::v1::{self, Reason};
 use std::collections::{HashMap, HashSet};
 
 /// Checks Prometheus' text format, version 0.0.4, and gives the samples.
@@ -131,6 +131,53 @@ fn readyz_follows_the_links_and_livez_does_not() {
     until("it is not ready", || http::get(admin, "/readyz") == not_ready);
     assert_eq!(http::get(admin, "/livez"), (200, "live\n".to_owned()));
     assert_eq!(http::get(admin, "/nothing").0, 404);
+    site.end();
+}
+
+#[test]
+fn operations_of_web_pages_and_bad_ones_are_refused() {
+    let site = Site::start("");
+    let admin = site.gateway().admin_address().unwrap();
+    let mut client = site.client();
+    assert_eq!(http::post(admin, "/kick?user=alice", "Origin: http://localhost\r\n").0, 403);
+    let (status, body) = http::post(admin, "/kick?usr=alice", "");
+    assert_eq!((status, body.contains("`usr` is not known here; write user=U")), (400, true), "{body}");
+    assert_eq!(http::get(admin, "/kick?user=alice").0, 405);
+    client.request(command::OPEN, b"still here", PATIENCE).unwrap();
+    client.bye().unwrap();
+    site.end();
+}
+
+// spec
+#[test]
+fn the_operator_ends_sessions_and_revokes_tokens() {
+    let site = Site::start("");
+    let admin = site.gateway().admin_address().unwrap();
+    let log_in = |user: &str, device: &str| RawClient::log_in(site.address(), token(user, &[]), device);
+    let (mut phone, mut laptop, mut bob) =
+        (log_in("alice", "phone"), log_in("alice", "laptop"), log_in("bob", ""));
+    let mut named =
+        RawClient::log_in(site.address(), token_with("carol", "jti", serde_json::json!("t-1")), "");
+    let (status, body) = http::post(admin, "/kick?user=alice&message=pay%20your%20bill", "");
+    assert_eq!((status, body.contains('2')), (200, true), "{body}");
+    for client in [&mut phone, &mut laptop] {
+        let error = client.error();
+        assert_eq!((error.reason(), error.message.as_str()), (Reason::Kicked, "pay your bill"));
+    }
+    assert_eq!(http::post(admin, "/kick?user=nobody", "").0, 200);
+    assert_eq!(http::post(admin, "/revoke?token=t-1", "").0, 200);
+    assert_eq!(named.error_reason(), Reason::TokenRevoked);
+    let (status, body) = http::post(admin, "/revoke?user=bob", "");
+    assert_eq!((status, body.contains('1')), (200, true), "{body}");
+    assert_eq!(bob.error_reason(), Reason::TokenRevoked);
+    let mut again = site.connect();
+    again.send(&hello_frame(&v1::Hello { access_token: token("bob", &[]), ..hello() }));
+    assert_eq!(again.error_reason(), Reason::TokenRevoked);
+    let mut other = site.connect();
+    other.send(&hello_frame(&hello()));
+    let session: String = other.welcome().session_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(http::post(admin, &format!("/kick?session={session}"), "").0, 200);
+    assert_eq!(other.error_reason(), Reason::Kicked);
     site.end();
 }
 

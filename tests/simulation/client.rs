@@ -10,7 +10,8 @@ use moorgate_client::core::{self as kit, ClientCore, End, RequestId, RequestOpti
 use moorgate_proto::limits::FRAME_OVERHEAD;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{Execution, Reason, Source};
+use moorgate_proto::v1::{self, Execution, Reason, Source};
+use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,11 @@ pub struct ClientHost {
 enum Said {
     /// Its payload, unless the gateway says that it gave it up.
     Answer(u64, Heard, Option<Vec<u8>>),
+    Welcomed(Box<v1::Welcome>),
+    LoggedIn(String),
+    /// Its id and its group.
+    Pushed(Vec<u8>, String),
+    Gap(u64),
     Ended(End),
 }
 
@@ -61,6 +67,10 @@ impl ClientHost {
             probe: None,
             probed: false,
         }
+    }
+
+    pub fn incarnation(&self) -> u32 {
+        self.incarnation
     }
 
     pub fn next_deadline(&self) -> Mono {
@@ -86,12 +96,19 @@ fn say(said: &mut Vec<Said>, event: kit::Event<'_>) {
                 execution: Execution::try_from(view.execution).unwrap_or_default(),
             };
             let payload = (!view.payload_dropped).then(|| view.payload.to_vec());
+            if !view.login.is_empty() {
+                let login = v1::LoginResult::decode(view.login).unwrap();
+                said.push(Said::LoggedIn(login.user_id));
+            }
             said.push(Said::Answer(id, heard, payload));
         }
         kit::Event::Unanswered(RequestId(id), execution) => {
             let heard = Heard { code: None, source: Source::Unspecified, execution };
             said.push(Said::Answer(id, heard, None));
         }
+        kit::Event::Welcomed(welcome) => said.push(Said::Welcomed(welcome)),
+        kit::Event::Push(push) => said.push(Said::Pushed(push.push_id.to_vec(), push.group.to_owned())),
+        kit::Event::Gap(gap) => said.push(Said::Gap(gap.count)),
         kit::Event::Ended(end) => said.push(Said::Ended(end)),
         _ => {}
     }
@@ -108,8 +125,17 @@ impl World {
         let accept = self.dice.millis(0, 20);
         self.schedule(accept, Event::Accept(conn, shard));
         let token = self.token(self.clients[at].identity, at);
-        let options =
-            Options { opening_timeout: Duration::from_secs(6), waiting_max: 6, ..Options::default() };
+        // In the calm nobody takes another's place any more.
+        let device_id = match self.phase {
+            Phase::Faults if self.dice.chance(30) => "shared".to_owned(),
+            _ => format!("device-{at}"),
+        };
+        let options = Options {
+            opening_timeout: Duration::from_secs(6),
+            waiting_max: 6,
+            device_id,
+            ..Options::default()
+        };
         let mut core = ClientCore::new(Arc::new(options));
         core.connected(self.now, &token);
         let incarnation = self.incarnations;
@@ -131,7 +157,9 @@ impl World {
             Identity::Anonymous => String::new(),
             _ => moorgate::auth::mint(
                 &self.scenario.signing_key,
-                &serde_json::json!({ "sub": format!("user-{at}"), "exp": expires, "roles": roles }),
+                &serde_json::json!({
+                    "sub": crate::pushes::user(at), "exp": expires, "roles": roles, "iat": self.clock().unix_s()
+                }),
             ),
         }
     }
@@ -245,11 +273,16 @@ impl World {
                         format!("{asked:?}: {heard:?}")
                     });
                     let ok = heard.code == Some(Code::Ok);
+                    self.note_answer(at, up_seq, heard.code);
                     self.oracle.heard(asked, heard, payload.as_deref().filter(|_| ok));
                     if self.clients[at].probe == Some(up_seq) && ok {
                         self.clients[at].probed = true;
                     }
                 }
+                Said::Welcomed(welcome) => self.note_welcome(at, &welcome),
+                Said::LoggedIn(user) => self.note_login(at, &user),
+                Said::Pushed(push_id, group) => self.note_push(at, &push_id, &group),
+                Said::Gap(count) => self.pushes.gap(incarnation, count),
                 Said::Ended(end) => self.client_ended(at, &end),
             }
         }
@@ -279,6 +312,8 @@ impl World {
             }
             End::Bye | End::Lost | End::OpeningTimeout | End::Silence => {}
         }
+        let incarnation = self.clients[at].incarnation;
+        self.pushes.over(incarnation);
         if let Some(conn) = self.clients[at].conn.take() {
             self.net.close(conn, Side::Dialler);
         }

@@ -8,7 +8,7 @@ use moorgate::base::counters::{Cells, Count, Totals};
 use moorgate::base::ids::{ConnectionKey, LinkKey, ShardId, WorkerId};
 use moorgate::directory::RecentPushes;
 use moorgate::forward::{self, Forwarder, LinkCommand, Readiness};
-use moorgate::relay::{Delivery, DeliveryBatch, ForwardBatch};
+use moorgate::relay::{Audience, Delivery, DeliveryBatch, ForwardBatch, PushOrder, Receipt};
 use moorgate::shard::{self, End, Shard};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::Execution;
@@ -54,6 +54,9 @@ impl ShardHost {
             (shard.outstanding(), "outstanding calls"),
             (shard.partial_bytes(), "bytes of unfinished frames"),
             (shard.owed_bytes(), "bytes of Responses"),
+            (shard.groups().0, "groups"),
+            (shard.groups().1, "memberships"),
+            (usize::from(shard.is_fanning_out()), "pushes to hand out"),
             (self.sockets.len(), "open sockets"),
         ];
         left.iter().find(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))
@@ -66,6 +69,7 @@ pub struct WorkerHost {
     pub sockets: BTreeMap<usize, (LinkKey, ConnId)>,
     pub dialling: Vec<LinkKey>,
     inbox: VecDeque<ForwardBatch>,
+    receipts: Vec<Receipt>,
     held: Vec<Option<DeliveryBatch>>,
 }
 
@@ -94,6 +98,7 @@ impl WorkerHost {
             sockets: BTreeMap::new(),
             dialling: Vec::new(),
             inbox: VecDeque::new(),
+            receipts: Vec::new(),
             held: (0..scenario.shards).map(|_| None).collect(),
         }
     }
@@ -117,6 +122,7 @@ pub fn unbalanced(totals: &Totals, accepted: u64) -> Option<String> {
         ),
         ("sessions opened and ended", value(Count::SessionsOpened), value(Count::SessionsEnded)),
         ("requests admitted and outcomes", value(Count::RequestsAdmitted), outcomes),
+        ("groups joined and left", value(Count::GroupsJoined), value(Count::GroupsLeft)),
         ("links opened and lost", value(Count::LinksOpened), value(Count::LinksLost)),
     ];
     if handled > forwarded {
@@ -150,9 +156,18 @@ impl World {
 
     pub fn shard_turn(&mut self, at: usize) {
         let now = self.clock();
+        self.shards[at].shard.orders(now);
         while let Some(mut batch) = self.shards[at].inbox.pop_front() {
             self.spoil(&mut batch);
             self.shards[at].shard.delivered(now, batch);
+        }
+        self.shards[at].shard.fan_out(now);
+        if self.shards[at].shard.is_fanning_out() {
+            self.wake_shard(at);
+        }
+        if let Some(receipts) = self.shards[at].shard.take_receipts(0) {
+            self.worker.receipts.extend(receipts);
+            self.wake_worker();
         }
         self.shards[at].shard.timers(now);
         while let Some(batch) = self.shards[at].held.take().or_else(|| self.shards[at].shard.forwards()) {
@@ -177,6 +192,7 @@ impl World {
             }
         }
         self.shard_ends(at);
+        self.wake_ordered();
     }
 
     fn shard_ends(&mut self, at: usize) {
@@ -208,6 +224,28 @@ impl World {
             Some(Plant::LostSettlement) if self.dice.chance(2) => {
                 batch.deliveries.pop();
             }
+            Some(Plant::LostPush) if self.dice.chance(30) => {
+                batch.deliveries.retain(|delivery| !matches!(delivery, Delivery::Push(_)));
+            }
+            Some(Plant::PushTwice) => {
+                let again = batch.deliveries.iter().filter_map(|delivery| match delivery {
+                    Delivery::Push(order) => Some(Delivery::Push(PushOrder {
+                        push: order.push.clone(),
+                        audience: Audience::Everyone,
+                        reserved: 0,
+                    })),
+                    _ => None,
+                });
+                let again: Vec<Delivery> = again.collect();
+                batch.deliveries.extend(again);
+            }
+            Some(Plant::PushAstray) => {
+                for delivery in &mut batch.deliveries {
+                    if let Delivery::Push(order) = delivery {
+                        order.audience = Audience::Everyone;
+                    }
+                }
+            }
             Some(Plant::FalseWord) => {
                 for delivery in &mut batch.deliveries {
                     if let Delivery::Settled(settled) = delivery
@@ -226,6 +264,8 @@ impl World {
         while let Some(batch) = self.worker.inbox.pop_front() {
             self.worker.forwarder.forward(now, &batch);
         }
+        let receipts = std::mem::take(&mut self.worker.receipts);
+        self.worker.forwarder.receipts(receipts);
         self.worker.forwarder.timers(now);
         self.hand_over();
         while let Some(key) = self.worker.forwarder.next_flush() {
@@ -255,6 +295,7 @@ impl World {
             }
         }
         self.hand_over();
+        self.wake_ordered();
     }
 
     fn hand_over(&mut self) {

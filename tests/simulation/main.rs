@@ -12,6 +12,7 @@ mod dice;
 mod gateway;
 mod network;
 mod oracle;
+mod pushes;
 mod scenario;
 mod service;
 mod trace;
@@ -57,7 +58,27 @@ const PATHS: &[Count] = &[
     Count::RepliesUnknown,
     Count::LinksFailed,
     Count::LinkGarbage,
+    Count::PushesTaken,
+    Count::PushesRepeated,
     Count::PushesRefused,
+    Count::PushesShed,
+    Count::PushesSent,
+    Count::PushesWaiting,
+    Count::PushesOverflowed,
+    Count::PushesExpired,
+    Count::PushesCollapsed,
+    Count::PushesNobody,
+    Count::ReceiptsSent,
+    Count::ReceiptsDropped,
+    Count::GroupsJoined,
+    Count::GroupsLeft,
+    Count::LoginsDone,
+    Count::LoginsRefused,
+    Count::DirectivesStale,
+    Count::CloseSuperseded,
+    Count::CloseKicked,
+    Count::CloseLoggedOut,
+    Count::CloseTokenRevoked,
 ];
 
 fn number(name: &str) -> Option<u64> {
@@ -83,8 +104,11 @@ struct Sweep {
     next: AtomicU64,
     answered: AtomicU64,
     unanswered: AtomicU64,
+    pushes: AtomicU64,
+    gaps: AtomicU64,
     simulated_ms: AtomicU64,
-    paths: [AtomicU64; PATHS.len()],
+    /// One for each of [`PATHS`].
+    paths: Vec<AtomicU64>,
 }
 
 impl Sweep {
@@ -104,6 +128,8 @@ impl Sweep {
             }
             self.answered.fetch_add(report.answered, Ordering::Relaxed);
             self.unanswered.fetch_add(report.unanswered, Ordering::Relaxed);
+            self.pushes.fetch_add(report.pushes, Ordering::Relaxed);
+            self.gaps.fetch_add(report.gaps, Ordering::Relaxed);
             let simulated = report.simulated.as_millis() as u64;
             self.simulated_ms.fetch_add(simulated, Ordering::Relaxed);
             for (path, sum) in PATHS.iter().zip(&self.paths) {
@@ -116,7 +142,8 @@ impl Sweep {
 #[test]
 fn every_seed_is_clean() {
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS_BY_DEFAULT);
-    let sweep = Sweep::default();
+    let paths = PATHS.iter().map(|_| AtomicU64::new(0)).collect();
+    let sweep = Sweep { paths, ..Sweep::default() };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -125,10 +152,13 @@ fn every_seed_is_clean() {
     });
     let simulated = Duration::from_millis(sweep.simulated_ms.into_inner());
     println!(
-        "{seeds} seeds, {:.1} simulated hours, {} requests answered, {} ended with their session",
+        "{seeds} seeds, {:.1} simulated hours, {} requests answered, {} ended with their session, {} pushes taken, {} \
+         given up",
         simulated.as_secs_f64() / 3600.0,
         sweep.answered.into_inner(),
-        sweep.unanswered.into_inner()
+        sweep.unanswered.into_inner(),
+        sweep.pushes.into_inner(),
+        sweep.gaps.into_inner()
     );
     for (path, sum) in PATHS.iter().zip(sweep.paths) {
         let sum = sum.into_inner();
@@ -172,6 +202,21 @@ fn a_leaked_socket_is_found() {
 #[test]
 fn a_connection_counted_twice_is_found() {
     found(Plant::CountedTwice, "counted");
+}
+
+#[test]
+fn a_lost_push_is_found() {
+    found(Plant::LostPush, "and was told of");
+}
+
+#[test]
+fn a_push_that_comes_twice_is_found() {
+    found(Plant::PushTwice, "came twice");
+}
+
+#[test]
+fn a_push_for_somebody_else_is_found() {
+    found(Plant::PushAstray, "came to");
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use crate::dice::Dice;
 use crate::world::Plant;
-use moorgate::auth::{Authority, KeyRing, SigningKey};
+use moorgate::auth::{Authority, Issuer, KeyRing, SigningKey};
 use moorgate::base::ids::ServiceId;
 use moorgate::directory::Directory;
 use moorgate::relay::PushGauge;
-use moorgate::routing::{Balance, Grants, Order, RouteSettings, RouteTable, ServiceSettings, Span};
+use moorgate::routing::{Balance, Grants, Order, Right, RouteSettings, RouteTable, ServiceSettings, Span};
 use moorgate::{forward, session, shard};
 use moorgate_proto::proof::LinkKey;
 use std::net::SocketAddr;
@@ -59,7 +59,7 @@ impl Scenario {
             name: name.to_owned(),
             endpoints,
             balance,
-            grants: Grants::NONE,
+            grants: Right::ALL.iter().fold(Grants::NONE, |grants, (_, right)| grants.with(*right)),
             key: Some(link_key.clone()),
         };
         let clients = dice.between(1, 4) as usize;
@@ -89,7 +89,16 @@ impl Scenario {
 }
 
 fn authority() -> Authority {
-    Authority::of_keys(KeyRing::new(vec![SigningKey::new("k", SECRET).unwrap()], None, None, 0).unwrap())
+    let key = SigningKey::new("k", SECRET).unwrap();
+    let issuer = Issuer {
+        key: key.clone(),
+        issuer: None,
+        audience: None,
+        ttl: Duration::from_secs(3_600),
+        ttl_max: Duration::from_secs(3_600),
+    };
+    let keys = KeyRing::new(vec![key], None, None, 0).unwrap();
+    Authority { issuer: Some(issuer), ..Authority::of_keys(keys) }
 }
 
 fn routes(dice: &mut Dice, plant: Option<Plant>) -> Vec<RouteSettings> {
@@ -136,7 +145,8 @@ fn session_settings(dice: &mut Dice) -> session::Settings {
         frame_bytes_max: dice.between(4_096, 20_000) as usize,
         pushes_max: dice.between(1, 10) as usize,
         push_bytes_max: dice.between(200, 5_000) as usize,
-        groups_max: dice.between(1, 4) as usize,
+        // All that there are.
+        groups_max: 2,
         heartbeat: dice.millis(1_000, 4_000),
         heartbeat_min: Duration::from_millis(500),
         heartbeat_max: Duration::from_secs(10),

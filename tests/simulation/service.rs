@@ -2,6 +2,7 @@
 
 use crate::network::{ConnId, Side};
 use crate::oracle::Asked;
+use crate::pushes::{Joining, joins, some_action};
 use crate::scenario::{ORDERED, Scenario};
 use crate::world::{Event, Phase, World};
 use moorgate_proto::codec::put_frame;
@@ -10,10 +11,11 @@ use moorgate_proto::envelope::member::to_gateway;
 use moorgate_proto::proof::NONCE_BYTES;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
+use moorgate_proto::v1::directive::Action;
 use moorgate_proto::v1::service_view::State as View;
-use moorgate_proto::v1::{self, Execution, Reason};
-use moorgate_proto::view::ReplyView;
+use moorgate_proto::v1::{self, Execution};
 use moorgate_service::core::{Input, LinkCore, LinkSettings};
+use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ pub struct Script {
     execution: Execution,
     twice: bool,
     payload: Vec<u8>,
+    action: Option<Action>,
 }
 
 pub struct EndpointHost {
@@ -44,6 +47,8 @@ pub struct ServiceLink {
 
 /// A call, to be acted on once the core is free.
 struct Run {
+    session_id: Vec<u8>,
+    user: String,
     call_id: u64,
     command: u32,
     remaining: Duration,
@@ -83,16 +88,26 @@ impl World {
         let Some(service) = self.link(at, link) else { return };
         let mut runs = Vec::new();
         let mut cancelled = Vec::new();
+        let (mut results, mut receipts) = (Vec::new(), Vec::new());
         let result = service.core.received(now, bytes, &mut |_, input| match input {
-            Input::Call(view) => runs.push(Run {
-                call_id: view.call_id,
-                command: view.command,
-                remaining: Duration::from_millis(u64::from(view.remaining_ms)),
-                payload: view.payload.to_vec(),
-            }),
+            Input::Call(view) => {
+                let caller = v1::Caller::decode(view.caller).unwrap();
+                runs.push(Run {
+                    session_id: caller.session_id.to_vec(),
+                    user: caller.user_id,
+                    call_id: view.call_id,
+                    command: view.command,
+                    remaining: Duration::from_millis(u64::from(view.remaining_ms)),
+                    payload: view.payload.to_vec(),
+                });
+            }
             Input::Cancel(call_id) => cancelled.push(call_id),
-            _ => {}
+            Input::PushResult(result) => results.push(result.clone()),
+            Input::PushReceipt(receipt) => receipts.push(receipt.clone()),
+            Input::Ready | Input::Drain | Input::SessionCheck(_) => {}
         });
+        results.iter().for_each(|result| self.note_push_result(result));
+        receipts.iter().for_each(|receipt| self.note_receipt(receipt));
         for run in runs {
             self.run_call(at, link, run);
         }
@@ -103,6 +118,7 @@ impl World {
                     execution: Execution::Unknown,
                     twice: false,
                     payload: Vec::new(),
+                    action: None,
                 };
                 self.reply(at, link, call_id, script);
             }
@@ -125,6 +141,7 @@ impl World {
             execution: Execution::Executed,
             twice: false,
             payload: run.payload.clone(),
+            action: None,
         };
         if roll == 99 {
             // Refused, and not run.
@@ -141,6 +158,15 @@ impl World {
             let now = self.now.since(Mono::ZERO);
             self.running.insert((at, link, run.call_id), asked);
             self.oracle.ran_in_order(asked, conn, now, now + waits);
+        }
+        if self.phase == Phase::Faults && self.dice.chance(12) {
+            let action = some_action(&mut self.dice, self.clients.len(), &run.session_id);
+            self.note_action(asked.incarnation, &action);
+            if let Some(group) = joins(&action) {
+                let joining = Joining { group, user: run.user.clone() };
+                self.joining.insert((asked.incarnation, asked.up_seq), joining);
+            }
+            script.action = Some(action);
         }
         let delay = match roll {
             0..60 => Duration::ZERO,
@@ -171,15 +197,19 @@ impl World {
 
     pub fn reply(&mut self, at: usize, link: usize, call_id: u64, script: Script) {
         let Some(service) = self.link(at, link) else { return };
-        let reply = ReplyView {
+        let reply = v1::Reply {
             call_id,
             status: script.code.to_wire(),
-            reason: Reason::Unspecified.into(),
             execution: script.execution.into(),
-            payload: &script.payload,
-            ..ReplyView::default()
+            directives: script
+                .action
+                .into_iter()
+                .map(|action| v1::Directive { action: Some(action) })
+                .collect(),
+            payload: script.payload.into(),
+            ..v1::Reply::default()
         };
-        if service.core.calls().reply(&reply).is_err() {
+        if service.core.calls().answer(call_id, reply.execution, &reply).is_err() {
             return;
         }
         if script.twice {
@@ -242,7 +272,7 @@ impl World {
         }
     }
 
-    fn some_link(&mut self, at: usize) -> Option<usize> {
+    pub fn some_link(&mut self, at: usize) -> Option<usize> {
         let living: Vec<usize> = (0..self.endpoints[at].links.len())
             .filter(|link| self.endpoints[at].links[*link].is_some())
             .collect();
@@ -257,6 +287,16 @@ impl World {
             self.service_flush(at, link);
             let delay = self.dice.millis(500, 3_000);
             self.schedule(delay, Event::Cut(conn));
+        }
+    }
+
+    pub fn link_conn(&mut self, at: usize, link: usize) -> Option<ConnId> {
+        self.link(at, link).map(|link| link.conn)
+    }
+
+    pub fn send_push(&mut self, at: usize, link: usize, push: &[u8]) {
+        if let Some(service) = self.link(at, link) {
+            service.core.push(push);
         }
     }
 

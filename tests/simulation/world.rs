@@ -5,6 +5,7 @@ use crate::dice::Dice;
 use crate::gateway::{ShardHost, WorkerHost};
 use crate::network::{Arrived, ConnId, NetEvent, Network, Side};
 use crate::oracle::{Asked, Oracle};
+use crate::pushes::{Joining, PushOracle};
 use crate::scenario::Scenario;
 use crate::service::{EndpointHost, Script};
 use crate::trace::Trace;
@@ -28,6 +29,12 @@ pub enum Plant {
     CountedTwice,
     /// An ordered route is served like any other.
     NoOrder,
+    /// A push is lost between worker and shard.
+    LostPush,
+    /// A push is handed to a shard twice.
+    PushTwice,
+    /// A push goes to everyone on a shard.
+    PushAstray,
 }
 
 /// Who holds one end of a connection.
@@ -59,6 +66,8 @@ pub enum Event {
     Stranger,
     Fault,
     Calm,
+    Pushes,
+    LastPush,
     Drain,
 }
 
@@ -88,6 +97,10 @@ pub struct World {
     pub clients: Vec<ClientHost>,
     pub endpoints: Vec<EndpointHost>,
     pub oracle: Oracle,
+    pub pushes: PushOracle,
+    pub push_serial: u64,
+    /// Requests whose answers put their sessions into a group.
+    pub joining: BTreeMap<(u32, u64), Joining>,
     pub trace: Trace,
     pub phase: Phase,
     pub plant: Option<Plant>,
@@ -107,6 +120,8 @@ pub struct Report {
     pub totals: Totals,
     pub answered: u64,
     pub unanswered: u64,
+    pub pushes: u64,
+    pub gaps: u64,
     pub simulated: Duration,
 }
 
@@ -136,6 +151,9 @@ impl World {
             clients,
             endpoints,
             oracle: Oracle::default(),
+            pushes: PushOracle::default(),
+            push_serial: 0,
+            joining: BTreeMap::new(),
             trace: Trace::new(traced),
             phase: Phase::Faults,
             plant,
@@ -178,6 +196,8 @@ impl World {
                 totals: self.totals(),
                 answered: self.oracle.answered,
                 unanswered: self.oracle.unanswered,
+                pushes: self.pushes.delivered,
+                gaps: self.pushes.gaps,
                 simulated: self.now.since(begun),
             }),
         }
@@ -195,7 +215,9 @@ impl World {
         }
         self.schedule(Duration::from_millis(300), Event::Fault);
         self.schedule(Duration::from_millis(700), Event::Stranger);
+        self.schedule(Duration::from_millis(500), Event::Pushes);
         self.schedule(FAULTS, Event::Calm);
+        self.schedule(FAULTS + PROBE_AFTER, Event::LastPush);
         self.schedule(FAULTS + CALM, Event::Drain);
     }
 
@@ -285,6 +307,8 @@ impl World {
             Event::Stranger => self.stranger(),
             Event::Fault => self.fault(),
             Event::Calm => self.calm(),
+            Event::Pushes => self.some_pushes(),
+            Event::LastPush => self.last_push(),
             Event::Drain => self.drain(),
         }
     }
@@ -370,6 +394,15 @@ impl World {
             }
             Owner::Service(endpoint, link) => self.service_lost(endpoint, link),
             Owner::Stranger | Owner::Backlog => {}
+        }
+    }
+
+    /// Whoever was given orders by another thread is woken.
+    pub fn wake_ordered(&mut self) {
+        for shard in 0..self.shards.len() {
+            if self.shards[shard].shard.has_orders() {
+                self.wake_shard(shard);
+            }
         }
     }
 
@@ -473,6 +506,9 @@ impl World {
 
     fn drain(&mut self) {
         self.oracle.all_heard();
+        if let Some(problem) = self.pushes.complete() {
+            self.oracle.violated(problem);
+        }
         for at in 0..self.clients.len() {
             if let Some(problem) = self.clients[at].problem() {
                 self.oracle.violated(format!("client {at}: {problem}"));
@@ -498,6 +534,19 @@ impl World {
         }
         if self.worker.forwarder.calls() > 0 {
             self.oracle.violated(format!("the worker is left with {} calls", self.worker.forwarder.calls()));
+        }
+        let checks = self.worker.forwarder.checks();
+        let directory = &self.scenario.directory;
+        let reserved: usize = directory.shards().map(|shard| directory.reserved(shard)).sum();
+        let left = [
+            (directory.users(), "users in the directory"),
+            (directory.groups(), "groups in the directory"),
+            (reserved, "deliveries for which room is taken"),
+            (self.scenario.pushes.value(), "bytes of pushes"),
+            (checks, "questions about sessions"),
+        ];
+        if let Some((count, what)) = left.iter().find(|(count, _)| *count > 0) {
+            self.oracle.violated(format!("at the end there are {count} {what}"));
         }
         self.worker.forwarder.stop(self.now);
         self.worker_turn();

@@ -114,6 +114,7 @@ fn a_gateway_that_refuses_is_named_and_says_nothing_of_the_targets() {
     assert_eq!(failures[0].answer, GatewayAnswer::Refused { code, reason, message });
 }
 
+// spec: L-13
 #[test]
 fn without_a_gateway_without_a_grant_and_too_large_it_fails_at_once() {
     let mut pushes = Pushes::new(TIMEOUT);
@@ -134,7 +135,6 @@ fn without_a_gateway_without_a_grant_and_too_large_it_fails_at_once() {
     assert_eq!(sent(&mut pushes), [(2, 1)], "on the link that grants it");
 }
 
-// spec: L-52
 #[test]
 fn no_more_are_unanswered_than_the_gateway_grants() {
     let mut pushes = Pushes::new(TIMEOUT);

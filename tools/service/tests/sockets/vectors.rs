@@ -49,7 +49,7 @@ fn replies_are_those_of_the_vectors() {
     says(&mut gateway, "reply-directives");
 }
 
-// spec: E-6, L-49, L-50, L-53, L-54, L-63
+// spec: E-6, L-49, L-50, L-53, L-54, L-59, L-63
 #[test]
 fn pushes_and_verdicts_are_those_of_the_vectors() {
     let (sender, receipts) = channel();
@@ -72,7 +72,7 @@ fn pushes_and_verdicts_are_those_of_the_vectors() {
     };
     for (result, targets) in [
         ("push-result", [TargetState::Queued, TargetState::Offline]),
-        ("push-result-unimplemented", [TargetState::Refused; 2]),
+        ("push-result-not-granted", [TargetState::Refused; 2]),
     ] {
         let pending = pusher.send(greeting()).unwrap();
         says(&mut gateway, "service-push-users");

@@ -1,0 +1,99 @@
+//! Where clients and the operator connect: addresses, or sockets of the service manager.
+
+use super::report::Report;
+use super::section::{Section, string};
+use super::text;
+use crate::reactor::{AcceptMode, ListenAt, ListenerSettings};
+use moorgate_proto::limits::NAME_BYTES;
+use std::net::SocketAddr;
+
+const ADDRESS: &str = "an address such as \"0.0.0.0:7000\"";
+const SOCKET: &str = "socket_name";
+
+/// Reads `[[listener]]` and `[admin]`.
+pub(super) fn listeners(
+    root: &mut Section<'_>,
+    report: &mut Report<'_>,
+) -> (Vec<ListenerSettings>, Option<ListenAt>) {
+    let mut listeners: Vec<ListenerSettings> = Vec::new();
+    let sections = root.tables("listener");
+    if sections.is_empty() && !root.has("listener") {
+        report.whole(
+            "no [[listener]]: clients cannot connect; write\n  [[listener]]\n  address = \"0.0.0.0:7000\"",
+        );
+    }
+    for mut section in sections {
+        let at = place(&mut section, "\"0.0.0.0:7000\"");
+        let modes = [("reuse_port", AcceptMode::ReusePort), ("shared", AcceptMode::Shared)];
+        let mut accept = section.choice("accept", &modes, AcceptMode::default());
+        if let Some(ListenAt::Inherited(_)) = at {
+            if section.has("accept") && accept == AcceptMode::ReusePort {
+                section.wrong("accept", "a socket of the service manager is always shared; leave this out");
+            }
+            accept = AcceptMode::Shared;
+        }
+        if let Some(at) = at {
+            collision(&mut section, &at, &listeners, "another listener");
+            listeners.push(ListenerSettings { at, accept });
+        }
+        section.close(report);
+    }
+    let mut section = root.table("admin");
+    let admin = root.has("admin").then(|| place(&mut section, "\"127.0.0.1:7001\"")).flatten();
+    if let Some(at) = &admin {
+        collision(&mut section, at, &listeners, "a listener");
+    }
+    section.close(report);
+    (listeners, admin)
+}
+
+/// An address or a socket's name, one of the two.
+fn place(section: &mut Section<'_>, example: &str) -> Option<ListenAt> {
+    let read = |value: &_| text::parse_address(string(value, ADDRESS)?).map(ListenAt::Address);
+    let Some(name) = section.text(SOCKET) else {
+        // One that could not be read has told its own mistake.
+        return if section.has(SOCKET) {
+            section.read("address", read)
+        } else {
+            section.required("address", example, read)
+        };
+    };
+    if section.has("address") {
+        section.wrong(SOCKET, "there is an address too; leave one of them out");
+    }
+    // It stands in a list with colons, and in logs.
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if !is_plain || !(1..=NAME_BYTES).contains(&name.len()) {
+        section.wrong(SOCKET, format!("write 1 to {NAME_BYTES} letters, digits and -_."));
+    }
+    section.read("address", read);
+    Some(ListenAt::Inherited(name))
+}
+
+/// Notes it when two places cannot both be listened on.
+fn collision(section: &mut Section<'_>, at: &ListenAt, others: &[ListenerSettings], whose: &str) {
+    match at {
+        ListenAt::Address(address) => {
+            let other = others.iter().find_map(|other| match &other.at {
+                ListenAt::Address(other) if is_same(*other, *address) => Some(other),
+                _ => None,
+            });
+            if let Some(other) = other {
+                let message = format!("{address} collides with {other} of {whose}; choose another port");
+                section.wrong("address", message);
+            }
+        }
+        ListenAt::Inherited(name) => {
+            if others.iter().any(|other| other.at == *at) {
+                section.wrong(SOCKET, format!("{whose} takes `{name}` already; choose another socket"));
+            }
+        }
+    }
+}
+
+/// Whether only one of the two can be listened on.
+fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_wide = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let meets = one.ip() == other.ip() || is_wide && one.is_ipv4() == other.is_ipv4();
+    one.port() != 0 && one.port() == other.port() && meets
+}

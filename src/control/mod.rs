@@ -1,0 +1,26 @@
+//! What talks to the service manager: systemd, or another that speaks its protocol.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`inherited`] | sockets that the service manager has opened and hands over |
+//! | [`notify`] | one datagram to the service manager |
+//! | [`reporter`] | decides what it is told and when; pure |
+//! | [`reports`] | the thread that looks, asks the reporter, and sends |
+//!
+//! Everything begins with the environment, which a service manager sets and nobody else. Without it nothing is
+//! inherited and nobody is told anything.
+//!
+//! Sources: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
+
+mod inherited;
+mod notify;
+mod reporter;
+mod reports;
+
+pub use inherited::{InheritError, Inherited};
+pub use notify::{Notice, Notifier};
+pub use reporter::{Observed, Reporter};
+pub use reports::{Reports, Vitals};
+
+/// Looks a variable of the environment up.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -1,0 +1,139 @@
+//! `moorgate operator`: what it asks a gateway for, and what it says of the answer.
+
+use crate::running::Running;
+use crate::{Ended, refused, run};
+use moorgate::admin::{Admin, Ban, BanTarget, OperateError, Operation, Outcome, Pages};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+fn listener() -> TcpListener {
+    TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
+}
+
+/// A gateway's operator address, behind which nothing is done but remembered.
+struct Remembering(Mutex<Sender<Operation>>);
+
+impl Pages for Remembering {
+    fn is_live(&self) -> bool {
+        true
+    }
+    fn readiness(&self) -> Result<(), String> {
+        Ok(())
+    }
+    fn metrics(&self) -> String {
+        String::new()
+    }
+    fn operate(&self, operation: Operation) -> Result<Outcome, OperateError> {
+        self.0.lock().unwrap().send(operation.clone()).unwrap();
+        match operation {
+            Operation::Bans => {
+                let target = BanTarget::Address([192, 0, 2, 7].into());
+                let bans = vec![Ban { target, left: Duration::from_secs(60), reason: "operator" }];
+                Ok(Outcome::Bans { bans, total: 1 })
+            }
+            Operation::Ban { .. } => Err(OperateError::Full),
+            Operation::Unban(_) => Ok(Outcome::Changed(0)),
+            Operation::Kick { .. } | Operation::Revoke(_) => Ok(Outcome::Sessions(3)),
+        }
+    }
+}
+
+fn remembering() -> (Admin, Receiver<Operation>) {
+    let (sender, operations) = channel();
+    (Admin::start(listener(), Arc::new(Remembering(Mutex::new(sender)))).unwrap(), operations)
+}
+
+fn operator(words: &[&str], admin: SocketAddr) -> Ended {
+    run(&[&["operator"], words, &["--admin", &admin.to_string()]].concat())
+}
+
+#[test]
+fn each_operation_reaches_the_gateway_as_it_was_written() {
+    let (admin, operations) = remembering();
+    let session = "0123456789abcdef0123456789abcdef";
+    let sessions = "{\"sessions\":3}\n";
+    let cases: [(&[&str], &str, &str); 8] = [
+        // A name that must be encoded, whatever is in it.
+        (&["kick", "--user", "al &=?#%+ice\n你"], "kick user=\"al &=?#%+ice\\n\\u{4f60}\"", sessions),
+        (
+            &["kick", "--user=bob", "--message", "go, please"],
+            "kick user=\"bob\" message=\"go, please\"",
+            sessions,
+        ),
+        (&["kick", "--session", session], "kick session=0123456789abcdef0123456789abcdef", sessions),
+        (&["revoke", "--user", "bob"], "revoke user=\"bob\"", sessions),
+        (&["revoke", "--token", "t-1"], "revoke token=\"t-1\"", sessions),
+        (&["unban", "--address", "2001:db8::1"], "unban address=2001:db8::1", "{\"changed\":0}\n"),
+        (&["unban", "--user", "bob"], "unban user=\"bob\"", "{\"changed\":0}\n"),
+        (
+            &["bans"],
+            "bans",
+            "{\"bans\":[{\"address\":\"192.0.2.7\",\"reason\":\"operator\",\"seconds\":60}],\"total\":1}\n",
+        ),
+    ];
+    for (words, operation, answer) in cases {
+        let ended = operator(words, admin.address());
+        assert_eq!((ended.code, ended.err.as_str(), ended.out.as_str()), (Some(0), "", answer), "{words:?}");
+        assert_eq!(operations.recv().unwrap().to_string(), operation);
+    }
+    admin.stop();
+}
+
+#[test]
+fn what_was_not_done_is_exit_code_1_with_the_gateways_words() {
+    let (admin, operations) = remembering();
+    let cases: [(&[&str], &str); 4] = [
+        (&["kick"], "whose sessions? write user=U or session=HEX, and message=M if they are to know why"),
+        (&["kick", "--user", "a", "--user", "b"], "`user` stands there twice; leave one out"),
+        (&["kick", "--user", ""], "user has 0 bytes; write 1 to 128"),
+        (
+            &["ban", "--address", "192.0.2.7", "--for", "10m"],
+            "there is no room for another one; lift one, or wait until one is over",
+        ),
+    ];
+    for (words, message) in cases {
+        let Ended { code, out, err } = operator(words, admin.address());
+        let expected = format!("moorgate: {message}\n");
+        assert_eq!((code, out.as_str(), err), (Some(1), "", expected), "{words:?}");
+    }
+    assert_eq!(operations.try_iter().count(), 1);
+    admin.stop();
+}
+
+#[test]
+fn nobody_there_and_somebody_else_there_are_told() {
+    let nobody = listener().local_addr().unwrap();
+    let said = |admin: SocketAddr, why: &str| {
+        format!(
+            "moorgate: no answer from the gateway at {admin}: {why}; is it running, is that its [admin]?\n"
+        )
+    };
+    let refuses = said(nobody, "Connection refused (os error 111)");
+    refused(&["operator", "bans", "--admin", &nobody.to_string()], 1, &refuses);
+    let else_there = listener();
+    let address = else_there.local_addr().unwrap();
+    let answers = std::thread::spawn(move || {
+        let (mut stream, _) = else_there.accept().unwrap();
+        let head = BufReader::new(&stream).lines().map_while(Result::ok);
+        head.take_while(|line| !line.is_empty()).for_each(drop);
+        stream.write_all(b"220 mail.example ESMTP\r\n").unwrap();
+    });
+    let foreign = said(address, "what answers there does not speak HTTP");
+    refused(&["operator", "bans", "--admin", &address.to_string()], 1, &foreign);
+    answers.join().unwrap();
+}
+
+#[test]
+fn a_running_gateway_is_asked_at_the_address_of_its_operator() {
+    let mut gateway = Running::dev();
+    let (clients, admin) = gateway.addresses();
+    let unknown = operator(&["unban"], admin);
+    assert_eq!(unknown.err, "moorgate: whose ban? write address=A or user=U\n");
+    // The port for clients is not the operator's: they learn nothing, and nothing is done.
+    assert_eq!(operator(&["bans"], clients).code, Some(1));
+    gateway.signal("-TERM");
+    assert_eq!(gateway.ended().code, Some(0));
+}
