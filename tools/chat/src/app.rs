@@ -135,9 +135,26 @@ enum Connection {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Membership {
-    Wanted,
-    Asked,
+    /// For the first time, or again in this session; only the first is told.
+    Wanted(Joins),
+    Asked(Joins),
     Joined,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Joins {
+    First,
+    Again,
+}
+
+impl Membership {
+    /// A new session is in no group.
+    fn lost(&mut self) {
+        *self = Membership::Wanted(match self {
+            Membership::Wanted(joins) | Membership::Asked(joins) => *joins,
+            Membership::Joined => Joins::Again,
+        });
+    }
 }
 
 /// See the module's page.
@@ -159,8 +176,6 @@ pub(crate) struct App {
     retry_at: Mono,
     /// It was told that messages wait, and asked to quit all the same.
     has_warned: bool,
-    /// The session before was lost, and that was told.
-    was_lost: bool,
     /// Who was logged in last: what waits is theirs.
     last_user: Option<String>,
     /// References and keys are made of it.
@@ -185,7 +200,6 @@ impl App {
             effects: VecDeque::from([Effect::Connect]),
             retry_at: Mono::NEVER,
             has_warned: false,
-            was_lost: false,
             last_user: None,
             base,
             made: 0,
@@ -307,10 +321,11 @@ impl App {
                     _ => {}
                 }
             }
-            Phase::LoggingIn { .. } => match command::read(line) {
-                Line::Command(command @ (Command::Quit | Command::Help)) => self.command(now, command),
-                _ => {}
-            },
+            Phase::LoggingIn { .. } => {
+                if let Line::Command(command @ (Command::Quit | Command::Help)) = command::read(line) {
+                    self.command(now, command);
+                }
+            }
             Phase::Chatting { .. } => match command::read(line) {
                 Line::Empty => {}
                 Line::Text(text) => self.say(now, text),
@@ -414,7 +429,7 @@ impl App {
         if self.groups.contains_key(&group) {
             return self.note(now, format!("you are in #{group}"));
         }
-        self.groups.insert(group, Membership::Wanted);
+        self.groups.insert(group, Membership::Wanted(Joins::First));
         self.join_wanted();
     }
 
@@ -423,11 +438,12 @@ impl App {
         if !self.is_ready() {
             return;
         }
-        let wanted = self.groups.iter_mut().filter(|(_, membership)| **membership == Membership::Wanted);
         let mut asked = Vec::new();
-        for (group, membership) in wanted {
-            *membership = Membership::Asked;
-            asked.push(group.clone());
+        for (group, membership) in &mut self.groups {
+            if let Membership::Wanted(joins) = *membership {
+                *membership = Membership::Asked(joins);
+                asked.push(group.clone());
+            }
         }
         for group in asked {
             let payload = wire::Group { group: group.clone() }.encode_to_vec();

@@ -57,7 +57,7 @@ pub(crate) const COMMANDS: [(&str, &str, &str); 7] = [
     ("/who", "/who", "who is online"),
     ("/logout", "/logout", "log out, and log in as somebody else"),
     ("/quit", "/quit", "leave; so does Ctrl-C"),
-    ("/help", "/help", "this; //TEXT says a text that begins with a slash"),
+    ("/help", "/help", "this; //TEXT says what begins with a slash"),
 ];
 
 /// What names may be.

@@ -18,6 +18,8 @@ pub(crate) struct Editor {
     shown: Option<usize>,
     /// What was written before the history was looked into.
     draft: String,
+    /// What was written before something else was asked.
+    aside: String,
 }
 
 /// What of the line is on the screen.
@@ -159,6 +161,18 @@ impl Editor {
         line
     }
 
+    /// Something else is asked: what is written must not become its answer.
+    pub(crate) fn set_aside(&mut self) {
+        self.aside = std::mem::take(&mut self.text);
+        (self.cursor, self.shown) = (0, None);
+    }
+
+    /// What was set aside goes on.
+    pub(crate) fn bring_back(&mut self) {
+        let text = std::mem::take(&mut self.aside);
+        self.set(text);
+    }
+
     /// Completes the word at the cursor to what all candidates that begin like it have in common.
     pub(crate) fn complete<'a>(&mut self, candidates: impl Iterator<Item = &'a str>) {
         let word = self.before().rsplit(' ').next().unwrap_or_default().to_owned();
@@ -288,6 +302,17 @@ mod tests {
             editor.take(false);
         }
         assert_eq!(editor.history.len(), HISTORY_MAX);
+    }
+
+    #[test]
+    fn what_is_written_does_not_become_a_password() {
+        let mut editor = with("half a mess");
+        editor.set_aside();
+        assert_eq!(seen(&editor), "|");
+        editor.insert("secret", usize::MAX);
+        assert_eq!(editor.take(true), "secret");
+        editor.bring_back();
+        assert_eq!(seen(&editor), "half a mess|");
     }
 
     #[test]

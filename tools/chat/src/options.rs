@@ -5,7 +5,7 @@ use moorgate_demo::wire::is_name;
 
 /// What `--help` says.
 pub(crate) const HELP: &str = "\
-moorgate-chat - chat in the terminal, over a Moorgate gateway with the demo services
+moorgate-chat - chat in the terminal, over a gateway with the demo services
 
 Usage: moorgate-chat [--gateway ADDR[,ADDR...]] [--user NAME]
 

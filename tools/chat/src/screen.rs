@@ -258,6 +258,7 @@ pub(crate) fn run(
         terminal.draw(screen.frame(now))?;
         let deadline = screen.app.next_deadline(now.mono);
         let wait = if deadline == Mono::NEVER { IDLE } else { deadline.since(now.mono).min(IDLE) };
+        let was_chatting = screen.app.is_chatting();
         match happenings.1.recv_timeout(wait) {
             Ok(happening) => {
                 if !take(&mut screen, &mut terminal, link, (clocks.now(), happening))? {
@@ -268,6 +269,16 @@ pub(crate) fn run(
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         screen.app.tick(clocks.now());
+        keep_apart(&mut screen, was_chatting);
+    }
+}
+
+/// What is written belongs to the chat, or to the question, not to both.
+fn keep_apart(screen: &mut Screen, was_chatting: bool) {
+    match (was_chatting, screen.app.is_chatting()) {
+        (true, false) => screen.editor.set_aside(),
+        (false, true) => screen.editor.bring_back(),
+        _ => {}
     }
 }
 

@@ -61,6 +61,7 @@ impl Row {
     }
 
     /// Its letters.
+    #[cfg(test)]
     pub(crate) fn text(&self) -> String {
         self.spans.iter().map(|span| span.text.as_str()).collect()
     }

@@ -6,8 +6,8 @@ use crate::editor::Editor;
 use crate::style::{Row, Style};
 use crate::text::{fit, width, wrap};
 
-/// Columns before each entry's text: the time and a space.
-const MARGIN: usize = 6;
+/// Columns before each entry's text: the time, a mark, and spaces.
+const MARGIN: usize = 8;
 
 /// Turns milliseconds of Unix time into hours and minutes.
 pub(crate) type Clock = fn(u64) -> String;
@@ -119,15 +119,20 @@ impl View {
     /// Rows of one entry.
     fn rows_of(&self, app: &App, entry: &Entry) -> Vec<Row> {
         let columns = self.size.columns.saturating_sub(MARGIN).max(1);
+        let (mark, mark_style) = mark(entry);
         let (head, style) = head(app, entry);
         let (text, text_style) = text(entry);
         let (tail, tail_style) = tail(entry);
         let mut rows = Vec::new();
         for (at, line) in wrap(&format!("{head}{text}{tail}"), columns).into_iter().enumerate() {
             let mut row = Row::default();
-            let margin =
-                if at == 0 { format!("{:5} ", (self.clock)(entry.unix_ms)) } else { " ".repeat(MARGIN) };
-            row.add(fit(&margin, self.size.columns), Style::DIM);
+            if at > 0 {
+                row.add(fit(&" ".repeat(MARGIN), self.size.columns), Style::PLAIN);
+            } else if self.size.columns >= MARGIN {
+                row.add(format!("{:5} ", (self.clock)(entry.unix_ms)), Style::DIM);
+                row.add(mark, mark_style);
+                row.add(" ", Style::PLAIN);
+            }
             let rest = match line.strip_prefix(&head).filter(|_| at == 0) {
                 Some(rest) => {
                     row.add(&*head, style);
@@ -167,11 +172,24 @@ impl View {
     }
 }
 
+/// What an entry is, in one column.
+fn mark(entry: &Entry) -> (&'static str, Style) {
+    match &entry.what {
+        What::Note(_) => ("*", Style::DIM),
+        What::Problem(_) => ("!", Style::PROBLEM),
+        What::Message(message) => match message.fate {
+            Fate::Received => (" ", Style::PLAIN),
+            Fate::Waiting => ("…", Style::DIM),
+            Fate::Sent => ("✓", Style::DIM),
+            Fate::Missed | Fate::Failed(_) => ("✗", Style::PROBLEM),
+        },
+    }
+}
+
 /// Who speaks to whom.
 fn head(app: &App, entry: &Entry) -> (String, Style) {
     match &entry.what {
-        What::Note(_) => ("* ".to_owned(), Style::DIM),
-        What::Problem(_) => ("! ".to_owned(), Style::PROBLEM),
+        What::Note(_) | What::Problem(_) => (String::new(), Style::PLAIN),
         What::Message(message) => (speaker(app.user(), message), Style::of_name(&message.from)),
     }
 }
@@ -197,23 +215,15 @@ fn text(entry: &Entry) -> (&str, Style) {
 
 fn tail(entry: &Entry) -> (String, Style) {
     match &entry.what {
-        What::Message(message) => (
-            fate(&message.fate),
-            match message.fate {
-                Fate::Missed | Fate::Failed(_) => Style::PROBLEM,
-                Fate::Received | Fate::Waiting | Fate::Sent => Style::DIM,
-            },
-        ),
+        What::Message(message) => (fate(&message.fate), Style::PROBLEM),
         What::Note(_) | What::Problem(_) => (String::new(), Style::PLAIN),
     }
 }
 
-/// What is said behind a message of ours.
+/// What is said behind a message of ours that has not come to anybody.
 pub(crate) fn fate(fate: &Fate) -> String {
     match fate {
-        Fate::Received => String::new(),
-        Fate::Waiting => " …".to_owned(),
-        Fate::Sent => " ✓".to_owned(),
+        Fate::Received | Fate::Waiting | Fate::Sent => String::new(),
         Fate::Missed => " (not online: it is lost)".to_owned(),
         Fate::Failed(why) => format!(" (not sent: {why})"),
     }
@@ -274,7 +284,7 @@ mod tests {
             "",
             "",
             "12:34 ! a name has 1 to 32 letters (a to",
-            "      z), digits, '-', '_' or '.'",
+            "        z), digits, '-', '_' or '.'",
             " ○ connecting to g:1",
             "your name: bob",
         ];

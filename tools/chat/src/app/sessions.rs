@@ -1,7 +1,7 @@
 //! What the kit tells and answers: sessions that come and go, logins, messages.
 
 use super::{
-    App, Asked, Connection, Effect, Fate, LoginAttempt, Membership, Message, Moment, Phase, Reference,
+    App, Asked, Connection, Effect, Fate, Joins, LoginAttempt, Membership, Message, Moment, Phase, Reference,
     Target, What, words,
 };
 use crate::text::clean;
@@ -43,7 +43,7 @@ impl App {
             Event::Push(push) => self.push(now, &push),
             // Who was not logged in has missed nothing.
             Event::Resync(Missed::Session) if self.is_chatting() => {
-                self.note(now, "what was said in between has not come here".to_owned());
+                self.note(now, "connected again; what was said in between has not come here".to_owned());
             }
             Event::Resync(Missed::Pushes(count, _)) => {
                 let what = format!("there was too much at once: {count} messages have not come here");
@@ -74,7 +74,6 @@ impl App {
                 let why = words::setback(&why);
                 let was_open = matches!(self.connection, Connection::Open(_) | Connection::GoingAway);
                 if was_open && self.is_chatting() {
-                    self.was_lost = true;
                     self.problem(now, format!("{why}; connecting again"));
                 }
                 self.connection = Connection::Away { until: now.mono + retry_in, why };
@@ -88,12 +87,8 @@ impl App {
         self.connection = Connection::Open(address);
         match &self.phase {
             Phase::Chatting { user } if user == user_id => {
-                if std::mem::take(&mut self.was_lost) {
-                    self.note(now, "connected again".to_owned());
-                }
                 if !was_open {
-                    // A new session is in no group.
-                    self.groups.values_mut().for_each(|membership| *membership = Membership::Wanted);
+                    self.groups.values_mut().for_each(Membership::lost);
                 }
                 self.try_again();
             }
@@ -121,13 +116,10 @@ impl App {
             phase => {
                 self.phase = phase;
                 self.problem(now, format!("the gateway ends it: {}", words::ending(ending)));
-                match &self.phase {
-                    Phase::LoggingIn { attempt, .. } => {
-                        self.phase = Phase::AskPassword { user: attempt.user.clone() };
-                        self.connect();
-                    }
-                    // Nobody waits; the next login connects.
-                    _ => {}
+                // Nobody waits otherwise, and the next login connects.
+                if let Phase::LoggingIn { attempt, .. } = &self.phase {
+                    self.phase = Phase::AskPassword { user: attempt.user.clone() };
+                    self.connect();
                 }
             }
         }
@@ -147,9 +139,8 @@ impl App {
         self.connection = Connection::Starting;
         self.outbox.again();
         self.questions = 0;
-        self.groups.values_mut().for_each(|membership| *membership = Membership::Wanted);
+        self.groups.values_mut().for_each(Membership::lost);
         self.retry_at = Mono::NEVER;
-        self.was_lost = false;
         self.effects.push_back(Effect::Connect);
     }
 
@@ -279,18 +270,21 @@ impl App {
         let Some(membership) = self.groups.get_mut(&group) else { return };
         match trouble(result) {
             Ok(_) => {
+                let is_news = *membership == Membership::Asked(Joins::First);
                 *membership = Membership::Joined;
-                self.note(now, format!("you are in #{group}"));
+                if is_news {
+                    self.note(now, format!("you are in #{group}"));
+                }
             }
             Err(Trouble::Never(why)) => {
                 self.groups.remove(&group);
                 self.problem(now, format!("#{group}: {why}"));
             }
             Err(Trouble::Again) => {
-                *membership = Membership::Wanted;
+                membership.lost();
                 self.retry_later(now);
             }
-            Err(Trouble::Login) => *membership = Membership::Wanted,
+            Err(Trouble::Login) => membership.lost(),
         }
     }
 

@@ -317,12 +317,15 @@ fn groups_are_joined_again_in_a_new_session() {
     desk.is_lost();
     desk.opens("alice");
     desk.kit(Event::Resync(Missed::Session));
+    assert!(desk.last().starts_with("connected again"));
+    let shown = desk.shown().len();
     desk.answers(
         Asked::Join("team".to_owned()),
         answer(Code::Unavailable, Reason::NoEndpoint, Execution::NotExecuted),
     );
     desk.tick();
     desk.answers(Asked::Join("team".to_owned()), ok());
+    assert_eq!(desk.shown().len(), shown, "that goes without saying");
     desk.line("/leave");
     desk.answers(Asked::Leave("team".to_owned()), ok());
     assert_eq!(desk.last(), "you have left #team");
