@@ -1,5 +1,6 @@
 //! Assembles the parts, starts the threads, drains them, joins them.
 
+mod limits;
 mod operate;
 
 use crate::admin::{Admin, OperateError, Operation, Outcome, Pages};
@@ -14,15 +15,16 @@ use crate::config::Settings;
 use crate::control::{InheritError, Inherited, Observed, Vitals};
 use crate::directory::{Directory, RecentPushes};
 use crate::forward::{self, Forwarder, Readiness};
-use crate::limit::AddressTable;
+use crate::limit::{self, AddressTable, Bans};
 use crate::reactor::{
     BindError, Handed, Inbox, ListenAt, Listener, Outbox, ShardCommand, ShardLoop, ShardParts, SocketOptions,
     WorkerCommand, WorkerLoop, WorkerParts, adopt, bind, poll_with_bell,
 };
 use crate::relay::{DeliveryBatch, ForwardBatch, PushGauge, Receipt};
 use crate::shard::{self, Shard};
-use crate::telemetry::{AccessLog, AccessLogError, Gauge, Names, render};
+use crate::telemetry::{AccessLog, AccessLogError, Kind, Names, Sample, render};
 use moorgate_proto::status::Code;
+use moorgate_proto::time::Mono;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
 use std::io;
@@ -116,6 +118,9 @@ struct State {
     cells: Vec<Arc<Cells>>,
     readiness: Vec<Arc<Readiness>>,
     services: Vec<String>,
+    /// Names of the routes, by their ids.
+    routes: Vec<String>,
+    limits: limit::Shared,
     draining: AtomicBool,
     clock: Clock,
     /// Of every shard, then of every worker, as `cells`.
@@ -186,7 +191,8 @@ impl Pages for State {
     fn metrics(&self) -> String {
         let totals = self.totals();
         let between = |opened, closed| totals.value(opened).saturating_sub(totals.value(closed));
-        let gauge = |metric, help, value| Gauge { metric, label: String::new(), help, value };
+        let gauge =
+            |metric, help, value| Sample { kind: Kind::Gauge, metric, label: String::new(), help, value };
         let answered: u64 = Code::ALL.iter().map(|code| totals.outcomes(*code)).sum();
         let mut gauges = vec![
             gauge(
@@ -203,12 +209,14 @@ impl Pages for State {
                 totals.value(Count::RequestsAdmitted).saturating_sub(answered),
             ),
         ];
-        gauges.extend(self.services.iter().enumerate().map(|(at, name)| Gauge {
+        gauges.extend(self.services.iter().enumerate().map(|(at, name)| Sample {
+            kind: Kind::Gauge,
             metric: "moorgate_service_links",
             label: format!("service=\"{name}\""),
             help: "Ready links to a service, over all workers.",
             value: self.links(at),
         }));
+        gauges.extend(limits::samples(self));
         render(&totals, &gauges)
     }
 
@@ -282,9 +290,14 @@ impl Gateway {
         let admin_socket = admin_socket(settings.admin.as_ref(), &mut inherited)?;
         inherited.finish()?;
         let state = Arc::new(State {
-            cells: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
+            cells: (0..shards)
+                .map(|_| Arc::new(Cells::with_routes(settings.routes.len())))
+                .chain((0..workers).map(|_| Arc::default()))
+                .collect(),
             readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
             services: settings.services.iter().map(|service| service.name.clone()).collect(),
+            routes: limits::route_names(&settings),
+            limits: limits::shared(&settings)?,
             draining: AtomicBool::new(false),
             clock: Clock::start(),
             pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
@@ -393,6 +406,7 @@ impl Gateway {
             settings: settings.shard.clone(),
             session: settings.session.clone(),
             routes: settings.routes.clone(),
+            limits: self.state.limits.clone(),
             authority: settings.authority.clone(),
             directory: wiring.directory.clone(),
             pushes: wiring.pushes.clone(),
@@ -407,6 +421,7 @@ impl Gateway {
             clock: wiring.clock,
             listeners: ends.listeners,
             accepts_per_turn: settings.reactor.accepts_per_turn,
+            accepts: settings.reactor.accepts,
             options: wiring.options,
             forwards: ends.forwards,
             deliveries: ends.deliveries,
@@ -503,6 +518,16 @@ impl Gateway {
     /// The metrics page.
     pub fn metrics(&self) -> String {
         self.state.metrics()
+    }
+
+    /// Who is banned, to be looked at and changed by hand.
+    pub fn bans(&self) -> &Bans {
+        &self.state.limits.bans
+    }
+
+    /// The time of [`Gateway::bans`].
+    pub fn now(&self) -> Mono {
+        self.state.clock.read().mono
     }
 
     /// The counters of all threads.

@@ -115,7 +115,6 @@ fn operate(operation: Operation, pages: &dyn Pages) -> Answer {
         }
         Err(why) => {
             let status = match why {
-                OperateError::NotSupported => "501 Not Implemented",
                 OperateError::Busy | OperateError::Full => UNAVAILABLE,
             };
             (error(status, &why.to_string()), why.to_string())

@@ -95,8 +95,6 @@ pub enum Outcome {
 /// Why an operation was not carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperateError {
-    /// This gateway cannot do it.
-    NotSupported,
     /// Too much is going on; it may go well in a moment.
     Busy,
     /// There is no room for another ban, or another revocation.
@@ -106,7 +104,6 @@ pub enum OperateError {
 impl fmt::Display for OperateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            OperateError::NotSupported => "this gateway cannot do that yet",
             OperateError::Busy => "the gateway is too busy; try again",
             OperateError::Full => "there is no room for another one; lift one, or wait until one is over",
         })

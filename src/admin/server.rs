@@ -180,7 +180,7 @@ mod tests {
             self.0.lock().push(operation.to_string());
             match operation {
                 Operation::Kick { .. } => Ok(Outcome::Sessions(2)),
-                Operation::Revoke(_) => Err(OperateError::NotSupported),
+                Operation::Revoke(_) => Err(OperateError::Busy),
                 Operation::Ban { .. } => Err(OperateError::Full),
                 Operation::Unban(_) => Ok(Outcome::Changed(1)),
                 Operation::Bans => {
@@ -234,7 +234,7 @@ mod tests {
         let (admin, pages) = started();
         let cases = [
             ("POST /kick?user=a%20b&message=why", 200, r#"{"sessions":2}"#),
-            ("POST /revoke?user=alice", 501, r#"{"error":"this gateway cannot do that yet"}"#),
+            ("POST /revoke?user=alice", 503, r#"{"error":"the gateway is too busy; try again"}"#),
             (
                 "POST /ban?address=192.0.2.7&for=10m",
                 503,

@@ -59,6 +59,11 @@ impl Applications {
         Applications { known }
     }
 
+    /// Whether an application has to prove itself: only then its name is more than what a client says of itself.
+    pub fn are_proved(&self) -> bool {
+        !self.known.is_empty()
+    }
+
     /// Judges a Hello at `unix_ms`.
     ///
     /// # Errors
@@ -141,5 +146,6 @@ mod tests {
     #[test]
     fn without_any_none_is_asked() {
         assert_eq!(Applications::default().check(NOW, &v1::Hello::default()), Ok(()));
+        assert!(!Applications::default().are_proved() && applications().are_proved());
     }
 }

@@ -3,6 +3,7 @@
 //! A cell is an atomic with a single writer, so adding is a plain load and store: no locked instruction, no
 //! shared cache line. Names and help texts stand here, beside what they count; `telemetry` renders them.
 
+use super::route_counts::RouteCounts;
 use moorgate_proto::status::Code;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,8 +48,12 @@ counters! {
     RefusedLimit "moorgate_connections_refused_total" "why=\"limit\"" "Connections refused before a session.";
     RefusedAddress "moorgate_connections_refused_total" "why=\"address\"" "Connections refused before a session.";
     RefusedDescriptors "moorgate_connections_refused_total" "why=\"descriptors\"" "Connections refused before a session.";
+    RefusedHandshakes "moorgate_connections_refused_total" "why=\"handshakes\"" "Connections refused before a session.";
+    RefusedReserve "moorgate_connections_refused_total" "why=\"reserve\"" "Connections refused before a session.";
+    RefusedBanned "moorgate_connections_refused_total" "why=\"banned\"" "Connections refused before a session.";
     AcceptErrors "moorgate_accept_errors_total" "" "Errors of accept other than a lack of descriptors.";
     ListenerPauses "moorgate_listener_pauses_total" "" "Times a listener was paused for want of descriptors.";
+    AcceptRests "moorgate_accept_rests_total" "" "Times a listener rested since it had accepted as fast as it may.";
     SessionsOpened "moorgate_sessions_opened_total" "" "Sessions opened.";
     SessionsEnded "moorgate_sessions_ended_total" "" "Sessions ended.";
     SessionsAnonymous "moorgate_sessions_anonymous_total" "" "Sessions opened without an access token.";
@@ -67,6 +72,8 @@ counters! {
     CloseLoggedOut "moorgate_close_reasons_total" "reason=\"logged_out\"" "Why connections were closed.";
     CloseTokenRevoked "moorgate_close_reasons_total" "reason=\"token_revoked\"" "Why connections were closed.";
     CloseOverload "moorgate_close_reasons_total" "reason=\"overload\"" "Why connections were closed.";
+    CloseLimited "moorgate_close_reasons_total" "reason=\"rate_limited\"" "Why connections were closed.";
+    CloseBanned "moorgate_close_reasons_total" "reason=\"banned\"" "Why connections were closed.";
     LoginsDone "moorgate_logins_total" "result=\"done\"" "Logins that a service has asked for.";
     LoginsRefused "moorgate_logins_total" "result=\"refused\"" "Logins that a service has asked for.";
     RefreshesDone "moorgate_access_refreshes_total" "result=\"done\"" "Access tokens shown on a live session.";
@@ -100,6 +107,20 @@ counters! {
     RepliesOrphaned "moorgate_replies_orphaned_total" "" "Settled calls whose session was gone.";
     PayloadsDropped "moorgate_payloads_dropped_total" "" "Replies sent without their payload: too large for the client, or too much waited for it.";
     ForwardsRefused "moorgate_forwards_refused_total" "" "Requests refused since the shard's credit at its worker was used up.";
+    LimitedConnection "moorgate_limited_total" "limit=\"connection\"" "What was refused for a limit: requests, and connections for their frames.";
+    LimitedUser "moorgate_limited_total" "limit=\"user\"" "What was refused for a limit: requests, and connections for their frames.";
+    LimitedAddress "moorgate_limited_total" "limit=\"address\"" "What was refused for a limit: requests, and connections for their frames.";
+    LimitedApplication "moorgate_limited_total" "limit=\"application\"" "What was refused for a limit: requests, and connections for their frames.";
+    LimitedRoute "moorgate_limited_total" "limit=\"route\"" "What was refused for a limit: requests, and connections for their frames.";
+    LimitedOutstandingUser "moorgate_limited_total" "limit=\"outstanding_user\"" "What was refused for a limit: requests, and connections for their frames.";
+    LimitedOutstandingAddress "moorgate_limited_total" "limit=\"outstanding_address\"" "What was refused for a limit: requests, and connections for their frames.";
+    LimitedOutstandingApplication "moorgate_limited_total" "limit=\"outstanding_application\"" "What was refused for a limit: requests, and connections for their frames.";
+    LimitedFrames "moorgate_limited_total" "limit=\"frames\"" "What was refused for a limit: requests, and connections for their frames.";
+    OffencesToken "moorgate_offences_total" "kind=\"token\"" "What may lead to a ban.";
+    OffencesProof "moorgate_offences_total" "kind=\"proof\"" "What may lead to a ban.";
+    OffencesLogin "moorgate_offences_total" "kind=\"login\"" "What may lead to a ban.";
+    OffencesViolation "moorgate_offences_total" "kind=\"violation\"" "What may lead to a ban.";
+    OffencesRate "moorgate_offences_total" "kind=\"rate\"" "What may lead to a ban.";
     PartialBudgetExceeded "moorgate_partial_budget_exceeded_total" "" "Connections closed since unfinished frames held too much memory.";
     AccessLogDropped "moorgate_access_log_dropped_total" "" "Access log lines lost since the writer was behind.";
     CallsSent "moorgate_calls_sent_total" "" "Calls written to services.";
@@ -144,15 +165,22 @@ const CELLS: usize = LATENCY_SUM_AT + 1;
 #[derive(Debug)]
 pub struct Cells {
     cells: [AtomicU64; CELLS],
+    /// What is counted of each route.
+    pub routes: RouteCounts,
 }
 
 impl Default for Cells {
     fn default() -> Self {
-        Cells { cells: [const { AtomicU64::new(0) }; CELLS] }
+        Cells { cells: [const { AtomicU64::new(0) }; CELLS], routes: RouteCounts::default() }
     }
 }
 
 impl Cells {
+    /// Cells of a thread that judges requests for so many routes.
+    pub fn with_routes(routes: usize) -> Cells {
+        Cells { routes: RouteCounts::new(routes), ..Cells::default() }
+    }
+
     /// Adds to a counter. Only the thread that owns the cells calls this.
     #[inline]
     pub fn add(&self, count: Count, amount: u64) {

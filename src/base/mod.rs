@@ -9,6 +9,7 @@ pub mod mailbox;
 pub mod output;
 pub mod pulse;
 pub mod rng;
+pub mod route_counts;
 #[cfg(test)]
 pub(crate) mod sizes;
 pub mod slab;

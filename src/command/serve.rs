@@ -104,7 +104,7 @@ fn print_what_next(gateway: &Gateway) {
          \x20          chat       0x0210-0x0214   send to users and groups, join, leave, who is there\n\
          operator   http://{admin}/readyz  /livez  /metrics\n\
          access     anonymous sessions, users who register, and tokens of the development secret\n\
-         limits     none per client address\n\
+         limits     no rates, no bans, no bound of connections per client address\n\
          \n\
          From another terminal:\n\
          \x20 cargo run --release -p moorgate-client --example echo -- {client}\n\

@@ -5,6 +5,7 @@ use crate::auth::{
     ACCESS_TTL_DEFAULT, ACCESS_TTL_MAX_DEFAULT, Authority, Issuer, KeyRing, LEEWAY_DEFAULT, SigningKey,
 };
 use crate::base::ids::ServiceId;
+use crate::limit::{self, BanSettings};
 use crate::reactor::{self, ListenAt, ListenerSettings};
 use crate::routing::{Grants, Order, Right, RouteSettings, RouteTable, ServiceSettings, Span};
 use crate::telemetry::AccessTarget;
@@ -70,6 +71,7 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         reactor: reactor::Settings {
             listeners: vec![listener],
             connections_per_address: None,
+            accepts: None,
             // Whoever presses Ctrl-C waits.
             drain_timeout: Duration::from_secs(5),
             ..reactor::Settings::default()
@@ -83,6 +85,9 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
             waiting_bytes_max: 512 * 1024 * 1024,
             ..forward::Settings::default()
         },
+        // All clients share this machine's address, and whoever measures has one user.
+        limits: limit::Settings::unlimited(),
+        bans: BanSettings { enabled: false, ..BanSettings::default() },
         authority: Arc::new(Authority { issuer: Some(issuer), ..Authority::of_keys(keys) }),
         routes: Arc::new(routes),
         services,
@@ -135,7 +140,10 @@ mod tests {
             key_id: "dev",
             secret: &[7; 32],
         };
-        assert!(dev(&options("127.0.0.1:0")).is_ok());
+        let settings = dev(&options("127.0.0.1:0")).unwrap();
+        assert_eq!(settings.limits, limit::Settings::unlimited());
+        assert!(!settings.bans.enabled && settings.reactor.accepts.is_none());
+        assert_eq!(settings.reactor.connections_per_address, None);
         assert!(dev(&options("[::1]:0")).is_ok());
         assert!(dev(&options("0.0.0.0:7000")).unwrap_err().contains("loopback"));
     }

@@ -3,6 +3,7 @@
 mod dev;
 mod file;
 mod identity;
+mod limits;
 mod listeners;
 mod report;
 mod secrets;
@@ -17,6 +18,7 @@ pub use report::ConfigError;
 
 use crate::auth::Authority;
 use crate::base::ids::ServiceId;
+use crate::limit::{self, BanSettings};
 use crate::reactor::{self, ListenAt};
 use crate::routing::{RouteTable, ServiceSettings};
 use crate::telemetry::AccessTarget;
@@ -34,6 +36,10 @@ pub struct Settings {
     pub session: session::Settings,
     /// Each worker.
     pub forward: forward::Settings,
+    /// Rates, and requests outstanding.
+    pub limits: limit::Settings,
+    /// Who is shut out for a time.
+    pub bans: BanSettings,
     /// Who is let in.
     pub authority: Arc<Authority>,
     /// Who owns which command.

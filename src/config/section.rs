@@ -196,13 +196,18 @@ impl<'a> Section<'a> {
         self.read(key, |value| string(value, "a text in quotes").map(str::to_owned))
     }
 
-    /// Yes or no.
+    /// Yes or no; no when it is not written.
     pub(super) fn flag(&mut self, key: &'static str) -> bool {
+        self.switch(key, false)
+    }
+
+    /// Yes or no.
+    pub(super) fn switch(&mut self, key: &'static str, default: bool) -> bool {
         let read = |value: &DeValue<'_>| match value {
             DeValue::Boolean(flag) => Ok(*flag),
             other => Err(format!("this is {}; write true or false", kind(other))),
         };
-        self.read(key, read).unwrap_or(false)
+        self.read(key, read).unwrap_or(default)
     }
 
     /// Ends the reading: what was not asked for is not known.

@@ -3,8 +3,9 @@
 use super::report::Report;
 use super::secrets::Secrets;
 use super::section::{Section, list, plain, string};
-use super::text;
+use super::{limits, text};
 use crate::base::ids::ServiceId;
+use crate::limit::Rate;
 use crate::routing::{
     Balance, Grants, Order, Right, RouteSettings, RouteTable, RoutingError, ServiceSettings, Span,
 };
@@ -29,6 +30,15 @@ struct Way<'a> {
     service: Option<String>,
     /// `None`: it could not be read, and has told why.
     settings: Option<RouteSettings>,
+    rate: Option<Rate>,
+}
+
+/// What stands in `[[service]]` and `[[route]]`.
+pub(super) struct Ways {
+    pub(super) services: Vec<ServiceSettings>,
+    pub(super) routes: RouteTable,
+    /// Of the routes, by their ids.
+    pub(super) rates: Vec<Option<Rate>>,
 }
 
 /// Reads `[[service]]` and `[[route]]`.
@@ -36,7 +46,7 @@ pub(super) fn services_and_routes(
     root: &mut Section<'_>,
     secrets: &Secrets<'_>,
     report: &mut Report<'_>,
-) -> (Vec<ServiceSettings>, RouteTable) {
+) -> Ways {
     let mut services: Vec<Declared<'_>> = Vec::new();
     for section in root.tables("service") {
         let service = service(section, &services, secrets);
@@ -58,7 +68,8 @@ pub(super) fn services_and_routes(
              service = \"chat\""
         ));
     }
-    let table = table(&mut ways, report);
+    let routes = table(&mut ways, report);
+    let rates = ways.iter().filter(|way| way.settings.is_some()).map(|way| way.rate).collect();
     for service in &mut services {
         covered(service, &ways);
     }
@@ -68,7 +79,7 @@ pub(super) fn services_and_routes(
         service.section.close(report);
         settings.extend(service.settings);
     }
-    (settings, table)
+    Ways { services: settings, routes, rates }
 }
 
 fn service<'a>(mut section: Section<'a>, others: &[Declared<'a>], secrets: &Secrets<'_>) -> Declared<'a> {
@@ -159,8 +170,9 @@ fn route<'a>(mut section: Section<'a>, services: &[String]) -> Way<'a> {
         let message = "anonymous sessions have no roles; write either anonymous = true or roles";
         section.wrong("roles", message);
     }
+    let rate = limits::rate(&mut section, "rate", None);
     let settings = commands.and(at).map(|_| settings);
-    Way { section, service, settings }
+    Way { section, service, settings, rate }
 }
 
 fn table(ways: &mut [Way<'_>], report: &mut Report<'_>) -> RouteTable {

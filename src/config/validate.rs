@@ -4,8 +4,9 @@ use super::listeners::listeners;
 use super::report::{ConfigError, Report};
 use super::secrets::Secrets;
 use super::section::Section;
-use super::services::services_and_routes;
-use super::{Settings, identity, text};
+use super::services::{Ways, services_and_routes};
+use super::{Settings, identity, limits, text};
+use crate::limit::Reserve;
 use crate::reactor::ListenerSettings;
 use crate::telemetry::AccessTarget;
 use crate::{forward, reactor, session, shard};
@@ -39,6 +40,8 @@ struct Tables<'a> {
     limits: Section<'a>,
     session: Section<'a>,
     links: Section<'a>,
+    rates: Section<'a>,
+    bans: Section<'a>,
 }
 
 pub(super) fn validate(
@@ -51,12 +54,15 @@ pub(super) fn validate(
         limits: root.table("limits"),
         session: root.table("session"),
         links: root.table("links"),
+        rates: root.table("rates"),
+        bans: root.table("bans"),
     };
     let (listeners, admin) = listeners(&mut root, &mut report);
     let (access_log, log_level) = log(root.table("log"), secrets.directory, &mut report);
     let mistakes = report.count();
     let authority = identity::authority(&mut root, secrets, &mut report);
-    let (services, routes) = services_and_routes(&mut root, secrets, &mut report);
+    let Ways { services, routes, rates } = services_and_routes(&mut root, secrets, &mut report);
+    let (limits, accepts) = limits::rates(&mut tables.rates, rates);
     if report.count() == mistakes {
         identity::check_logins(&authority, &services, &mut report);
     }
@@ -67,15 +73,18 @@ pub(super) fn validate(
         ..forward_settings(&mut tables)
     };
     let settings = Settings {
-        reactor: reactor_settings(&mut tables, listeners),
+        reactor: reactor::Settings { accepts, ..reactor_settings(&mut tables, listeners) },
         shard: shard::Settings {
             check: check.as_ref().map(|(_, settings)| settings.clone()),
             // What waits for clients that are slow is let go before new pushes are refused.
             push_bytes_soft: forward.push_bytes_max / 2,
+            login_services: limits::login_services(&services),
             ..shard_settings(&mut tables)
         },
         forward,
         session,
+        limits,
+        bans: limits::bans(&mut tables.bans),
         authority: Arc::new(authority),
         routes: Arc::new(routes),
         services,
@@ -85,7 +94,8 @@ pub(super) fn validate(
         log_level,
     };
     relations(&settings, &mut tables);
-    for section in [root, tables.gateway, tables.limits, tables.session, tables.links] {
+    let Tables { gateway, limits, session, links, rates, bans } = tables;
+    for section in [root, gateway, limits, session, links, rates, bans] {
         section.close(&mut report);
     }
     report.finish(settings)
@@ -127,6 +137,7 @@ fn reactor_settings(tables: &mut Tables<'_>, listeners: Vec<ListenerSettings>) -
         keepalive: session.time("keepalive", KEEPALIVES, default.keepalive),
         user_timeout: session.time("user_timeout", TIMES, default.user_timeout),
         drain_timeout: gateway.time("drain_timeout", TIMES, default.drain_timeout),
+        accepts: default.accepts,
     }
 }
 
@@ -136,6 +147,8 @@ fn shard_settings(tables: &mut Tables<'_>) -> shard::Settings {
     let count_max = u32::MAX as usize;
     shard::Settings {
         connections_max: limits.number("connections", 1..=count_max, default.connections_max),
+        handshakes_max: limits.number("handshakes", 1..=count_max, default.handshakes_max),
+        reserve: Reserve { percent: limits.number("reserve", 0..=100, default.reserve.percent) },
         partial_bytes_max: limits.size("unfinished_frames", MEMORY, default.partial_bytes_max),
         owed_bytes_max: limits.size("unacknowledged", MEMORY, default.owed_bytes_max),
         output_bytes_high: limits.size("unsent_output", OUTPUT, default.output_bytes_high),

@@ -1,9 +1,13 @@
-//! What the operator asks for, done: orders in the directory, revocations.
+//! What the operator asks for, done: orders in the directory, revocations, bans.
 
 use super::State;
-use crate::admin::{KickTarget, OperateError, Operation, Outcome, RevokeTarget};
+use crate::admin::{Ban, BanTarget, KickTarget, OperateError, Operation, Outcome, RevokeTarget};
 use crate::directory::{Directory, Kick};
+use crate::limit::Subject;
 use std::sync::Arc;
+
+/// Bans that one answer lists; the rest is counted.
+const BANS_SHOWN_MAX: usize = 1000;
 
 impl State {
     fn directory(&self) -> Result<&Arc<Directory>, OperateError> {
@@ -15,7 +19,15 @@ impl State {
         match operation {
             Operation::Kick { target, message } => self.kick(&target, message.unwrap_or_default()),
             Operation::Revoke(target) => self.revoke(&target),
-            Operation::Bans | Operation::Ban { .. } | Operation::Unban(_) => Err(OperateError::NotSupported),
+            Operation::Bans => Ok(self.list_bans()),
+            Operation::Ban { address, time } => {
+                let subject = Subject::address(address);
+                match self.limits.bans.ban(self.clock.read().mono, &subject, time) {
+                    true => Ok(Outcome::Changed(1)),
+                    false => Err(OperateError::Full),
+                }
+            }
+            Operation::Unban(target) => Ok(Outcome::Changed(self.lift(&target))),
         }
     }
 
@@ -26,6 +38,36 @@ impl State {
             KickTarget::Session(id) => usize::from(self.directory()?.kick_session(*id, kick)),
         };
         Ok(Outcome::Sessions(sessions as u64))
+    }
+
+    fn list_bans(&self) -> Outcome {
+        let now = self.clock.read().mono;
+        let bans = self.limits.bans.list(now);
+        let total = bans.len() as u64;
+        let shown = bans.into_iter().take(BANS_SHOWN_MAX).map(|ban| Ban {
+            target: match ban.subject {
+                Subject::Address(address) => BanTarget::Address(address),
+                Subject::User(user) => BanTarget::User(user.user_id.to_string()),
+            },
+            left: ban.until.since(now),
+            reason: if ban.times == 0 { "by hand" } else { "offences" },
+        });
+        Outcome::Bans { bans: shown.collect(), total }
+    }
+
+    /// Lifts the ban of an address, or of a user in every application; how many there were.
+    fn lift(&self, target: &BanTarget) -> u64 {
+        let (bans, now) = (&self.limits.bans, self.clock.read().mono);
+        let subjects = match target {
+            BanTarget::Address(address) => vec![Subject::address(*address)],
+            BanTarget::User(user_id) => {
+                let listed = bans.list(now).into_iter().map(|ban| ban.subject);
+                let is_it =
+                    |subject: &Subject| matches!(subject, Subject::User(user) if *user.user_id == **user_id);
+                listed.filter(is_it).collect()
+            }
+        };
+        subjects.iter().filter(|subject| bans.lift(now, subject)).count() as u64
     }
 
     /// First the tokens are worthless, then their sessions are looked for: what opens meanwhile finds the first.

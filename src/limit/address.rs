@@ -20,7 +20,7 @@ impl AddressTable {
     /// Charges a connection to its address; `false`: the address has its share.
     pub fn charge(&self, address: IpAddr) -> bool {
         let mut counts = self.counts.lock();
-        let count = counts.entry(owner(address)).or_insert(0);
+        let count = counts.entry(network(address)).or_insert(0);
         let has_room = *count < self.max;
         if has_room {
             *count = count.saturating_add(1);
@@ -31,7 +31,7 @@ impl AddressTable {
     /// Gives a charge back.
     pub fn release(&self, address: IpAddr) {
         let mut counts = self.counts.lock();
-        let address = owner(address);
+        let address = network(address);
         if let Some(count) = counts.get_mut(&address) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -41,7 +41,8 @@ impl AddressTable {
     }
 }
 
-fn owner(address: IpAddr) -> IpAddr {
+/// Whom an address stands for: itself, or the /64 network that an IPv6 client owns.
+pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),

@@ -1,6 +1,7 @@
 //! Sockets that listen: bound here, or inherited from the service manager.
 
 use super::AcceptMode;
+use crate::limit::TokenBucket;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
@@ -15,8 +16,10 @@ pub struct Listener {
     pub(super) accept: AcceptMode,
     /// There may be connections to accept.
     pub(super) is_ready: bool,
-    /// No accepting before then: descriptors ran out.
+    /// No accepting before then: descriptors ran out, or tokens.
     pub(super) paused_until: Option<moorgate_proto::time::Mono>,
+    /// What may be accepted; `None`: as much as comes.
+    pub(super) tokens: Option<TokenBucket>,
 }
 
 /// Why an address cannot be listened on.
@@ -45,7 +48,7 @@ impl std::error::Error for BindError {}
 impl Listener {
     fn new(socket: TcpListener, accept: AcceptMode) -> Listener {
         let socket = mio::net::TcpListener::from_std(socket);
-        Listener { socket, accept, is_ready: true, paused_until: None }
+        Listener { socket, accept, is_ready: true, paused_until: None, tokens: None }
     }
 
     /// Closes it. Whoever else holds the socket, as a service manager does, goes on listening: the poll would go on

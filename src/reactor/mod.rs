@@ -4,12 +4,14 @@
 //! peer; and flushes each socket once. Sockets are edge-triggered: a short read or write means drained, unless the
 //! event said that the peer has closed, when it is read to the end.
 
+mod descriptors;
 mod listener;
 mod settings;
 mod shard_loop;
 mod socket;
 mod worker_loop;
 
+pub use descriptors::descriptors;
 pub use listener::{BindError, Listener, adopt, bind};
 pub use settings::{AcceptMode, ListenAt, ListenerSettings, Settings};
 pub use shard_loop::{Handed, ShardCommand, ShardLoop, ShardParts};

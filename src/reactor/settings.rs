@@ -1,5 +1,6 @@
 //! What a deployment chooses for its threads and sockets.
 
+use crate::limit::Rate;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub backlog: u16,
     /// Connections that one turn of a shard accepts from one listener.
     pub accepts_per_turn: u16,
+    /// New connections of one listener, for each shard that has it; `None`: no limit.
+    pub accepts: Option<Rate>,
     /// Connections at once from one address, over all shards; `None`: no limit.
     pub connections_per_address: Option<u32>,
     /// Idle time before TCP's own keepalive probes.
@@ -72,6 +75,7 @@ impl Default for Settings {
             listeners: Vec::new(),
             backlog: 4096,
             accepts_per_turn: 64,
+            accepts: Rate::new(10_000, Duration::from_secs(1), 20_000),
             connections_per_address: Some(1000),
             keepalive: Duration::from_secs(60),
             user_timeout: Duration::from_secs(30),

@@ -10,7 +10,7 @@ use crate::base::clock::{Clock, Now};
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::ConnectionKey;
 use crate::base::pulse::Pulse;
-use crate::limit::AddressTable;
+use crate::limit::{AddressTable, Rate, TokenBucket};
 use crate::relay::{AccessRecord, DeliveryBatch, ForwardBatch, Receipt};
 use crate::session::Fault;
 use crate::shard::{End, Shard, farewell};
@@ -61,6 +61,8 @@ pub struct ShardParts {
     pub listeners: Vec<Listener>,
     /// Connections accepted from one listener in one turn.
     pub accepts_per_turn: u16,
+    /// Connections accepted from one listener; `None`: as many as come.
+    pub accepts: Option<Rate>,
     /// Of its sockets.
     pub options: SocketOptions,
     /// To its worker.
@@ -124,6 +126,7 @@ impl ShardLoop {
         for (at, listener) in parts.listeners.iter_mut().enumerate() {
             let token = mio::Token(FIRST_LISTENER.saturating_sub(at));
             parts.poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
+            listener.tokens = parts.accepts.map(TokenBucket::new);
         }
         Ok(ShardLoop {
             held_receipts: parts.receipts.iter().map(|_| None).collect(),
@@ -344,8 +347,17 @@ impl ShardLoop {
             return false;
         }
         listener.paused_until = None;
+        if let Some(wait) = listener.tokens.as_mut().and_then(|tokens| tokens.wait(now.mono)) {
+            // What comes meanwhile waits in the kernel's queue.
+            listener.paused_until = Some(now.mono + wait);
+            self.parts.cells.count(Count::AcceptRests);
+            return false;
+        }
         match listener.socket.accept() {
             Ok((stream, peer)) => {
+                if let Some(tokens) = &mut listener.tokens {
+                    tokens.take(now.mono);
+                }
                 let shared = listener.accept == AcceptMode::Shared;
                 if self.spare.is_none() {
                     // Another thread had it, when it was given up.

@@ -95,6 +95,10 @@ impl RouteSettings {
 pub struct Route {
     /// Which one.
     pub id: RouteId,
+    /// Commands that it takes.
+    pub commands: Span,
+    /// Versions of these commands.
+    pub versions: Span,
     /// Who owns its commands.
     pub service: ServiceId,
     /// Whether sessions without a user may use it.

@@ -134,6 +134,8 @@ impl RouteTable {
 fn in_force(id: RouteId, route: &RouteSettings, roles: RoleMask) -> Route {
     Route {
         id,
+        commands: route.commands,
+        versions: route.versions,
         service: route.service,
         anonymous: route.anonymous,
         roles,

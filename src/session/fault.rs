@@ -7,6 +7,7 @@ use moorgate_proto::envelope::EnvelopeError;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Reason};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a client did, or what happened to it, that ends its connection with a final Error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,10 @@ pub enum Fault {
     Overloaded,
     /// Too many connections.
     ConnectionLimit,
+    /// More frames than its rate allows; how long until the next one would pass.
+    FramesLimited(Duration),
+    /// Its address or its user is shut out; for how long still.
+    Banned(Duration),
     /// The application is not let in.
     Application(ApplicationError),
     /// A service does not admit the session.
@@ -133,6 +138,12 @@ impl Fault {
             Fault::ConnectionLimit => {
                 Wire { after_ms: RETRY_MS, ..failed(Code::ResourceExhausted, Reason::ConnectionLimit) }
             }
+            Fault::FramesLimited(after) => {
+                Wire { after_ms: whole_ms(*after), ..failed(Code::ResourceExhausted, Reason::RateLimited) }
+            }
+            Fault::Banned(left) => {
+                Wire { after_ms: whole_ms(*left), ..failed(Code::PermissionDenied, Reason::Banned) }
+            }
             Fault::Application(_) => {
                 Wire { code: Code::PermissionDenied, ..broken(Reason::ApplicationRefused) }
             }
@@ -196,6 +207,8 @@ impl Fault {
             Fault::HeartbeatTimeout => Count::CloseHeartbeat,
             Fault::WriteStalled => Count::CloseWriteStalled,
             Fault::Overloaded | Fault::ConnectionLimit => Count::CloseOverload,
+            Fault::FramesLimited(_) => Count::CloseLimited,
+            Fault::Banned(_) => Count::CloseBanned,
             Fault::Shutdown => Count::CloseDrain,
         }
     }
@@ -203,6 +216,12 @@ impl Fault {
 
 /// What a refused client is told to wait before it tries again.
 const RETRY_MS: u32 = 1000;
+
+/// A wait as it is told on the wire: never shorter than it is, and never 0, which would be no hint.
+pub fn whole_ms(wait: Duration) -> u32 {
+    let ms = wait.as_nanos().div_ceil(1_000_000).max(1);
+    u32::try_from(ms).unwrap_or(u32::MAX)
+}
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -233,6 +252,8 @@ impl std::fmt::Display for Fault {
             Fault::WriteStalled => f.write_str("the client does not read"),
             Fault::Overloaded => f.write_str("unfinished frames hold too much memory"),
             Fault::ConnectionLimit => f.write_str("too many connections"),
+            Fault::FramesLimited(_) => f.write_str("too many frames in a short time"),
+            Fault::Banned(_) => f.write_str("shut out for a time, after too many offences or by an operator"),
             Fault::Application(error) => error.fmt(f),
             Fault::SessionRefused { message, .. } if message.is_empty() => {
                 f.write_str("a service does not admit the session")
@@ -267,6 +288,16 @@ impl From<EnvelopeError> for Fault {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_wait_is_told_in_full() {
+        let ms = |nanos| whole_ms(Duration::from_nanos(nanos));
+        assert_eq!([0, 1, 1_000_000, 1_000_001].map(ms), [1, 1, 1, 2]);
+        assert_eq!(whole_ms(Duration::MAX), u32::MAX);
+        let after = |fault: Fault| fault.error(0, None).reconnect.unwrap().after_ms;
+        assert_eq!(after(Fault::Banned(Duration::from_secs(60))), 60_000);
+        assert_eq!(after(Fault::FramesLimited(Duration::from_micros(1))), 1);
+    }
+
     // spec
     #[test]
     fn a_broken_contract_is_no_reason_to_reconnect_and_a_lost_race_is() {
@@ -277,6 +308,7 @@ mod tests {
         }
         assert!(!allowed(Fault::Kicked("enough".into())) && allowed(Fault::SessionUnconfirmed));
         assert!(allowed(Fault::HeartbeatTimeout));
+        assert!(allowed(Fault::Banned(Duration::ZERO)) && allowed(Fault::FramesLimited(Duration::ZERO)));
         assert!(allowed(Fault::Shutdown));
         assert_eq!(Fault::Shutdown.error(3, Some(70)).reconnect.unwrap().after_ms, 70);
         assert_eq!(Fault::Shutdown.error(3, None).admitted, 3);

@@ -31,7 +31,7 @@ mod up;
 mod window;
 
 pub use down::{Down, Pushed, Responded, Room, Sending};
-pub use fault::Fault;
+pub use fault::{Fault, whole_ms};
 pub use opening::{Opened, OpeningContext, expiry_of, welcome};
 pub use push_queue::{Lost, PushLimits};
 pub use refresh::{NoRefresh, Refreshed, refresh};
@@ -42,6 +42,7 @@ pub use opening::open;
 
 use crate::auth::TokenHash;
 use crate::base::ids::ConnectionKey;
+use crate::limit::Standing;
 use crate::relay::Caller;
 use crate::routing::RoleMask;
 use moorgate_proto::time::Mono;
@@ -106,6 +107,8 @@ pub struct Session {
     pub up: Up,
     /// Responses and pushes.
     pub down: Down,
+    /// What it has been charged for its requests.
+    pub standing: Standing,
 }
 
 impl Session {
@@ -124,6 +127,7 @@ impl Session {
             groups: None,
             up: Up::default(),
             down: Down::default(),
+            standing: Standing::default(),
         }
     }
 

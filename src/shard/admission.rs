@@ -1,6 +1,7 @@
 //! A request: admitted, routed, and handed to the worker, or refused.
 
 use super::asked::Asked;
+use super::limits::{charge, limited};
 use super::{Outstanding, Shard};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
@@ -37,15 +38,22 @@ impl Shard {
         session.up.admit();
         self.cells.count(Count::RequestsAdmitted);
         let request_bytes = u32::try_from(view.payload.len()).unwrap_or(u32::MAX);
+        let mut met = None;
         let admitted = match admit(session, &view, now, &self.routes) {
             Ok(_) if self.outstanding.len() >= self.settings.outstanding_max => {
                 self.cells.count(Count::ForwardsRefused);
                 Err(Outcome::refused(Code::ResourceExhausted, Reason::GatewayOverloaded))
             }
-            other => other.map(|route| (route.id, route.service, route.timeout)),
+            Ok(route) => charge(&mut self.limits, now.mono, session, route, &self.authority)
+                .map(|charge| (route.id, route.service, route.timeout, charge))
+                .map_err(|refusal| {
+                    met = Some(refusal.limit);
+                    limited(&self.cells, refusal)
+                }),
+            Err(outcome) => Err(outcome),
         };
         match admitted {
-            Ok((route, service, timeout)) => {
+            Ok((route, service, timeout, charge)) => {
                 let timeout = match view.timeout_ms {
                     0 => timeout,
                     wished => timeout.min(Duration::from_millis(u64::from(wished))),
@@ -60,6 +68,7 @@ impl Shard {
                     request_bytes,
                     cancelled: false,
                     caller: session.caller.clone(),
+                    charge,
                 };
                 self.forward(outstanding, timeout, body);
             }
@@ -67,6 +76,7 @@ impl Shard {
                 let caller = session.caller.clone();
                 let asked = Asked { request_bytes, ..Asked::refused(up_seq, view.command, outcome, caller) };
                 self.answer(now, session_key, &asked, (&ReplyView::default(), &[]));
+                self.refused(now, session_key, &view, (outcome.reason, met))?;
             }
         }
         Ok(())

@@ -58,11 +58,14 @@ impl Shard {
             State::Closing(_) | State::HalfClosed(_) => true,
         };
         let mut admitted = 0;
+        if let State::Opening(_) | State::Confirming(_) = state {
+            self.handshakes = self.handshakes.saturating_sub(1);
+        }
         if let State::Open(session_key) = state
             && let Some(session) = self.sessions.remove(session_key)
         {
             admitted = session.up.admitted();
-            self.end_session(session_key, session);
+            self.end_session(now, session_key, session);
         }
         if let State::Confirming(_) = state {
             self.confirmations.forget(key);
@@ -90,7 +93,8 @@ impl Shard {
     }
 
     /// A session is gone: nobody finds it any more.
-    fn end_session(&mut self, key: SessionKey, mut session: Session) {
+    fn end_session(&mut self, now: Now, key: SessionKey, mut session: Session) {
+        self.limits.leave(now.mono, &mut session.standing);
         self.cells.count(Count::SessionsEnded);
         self.owed_bytes = self.owed_bytes.saturating_sub(session.down.kept_bytes());
         self.leave_all(&mut session);
@@ -113,6 +117,7 @@ impl Shard {
     pub(super) fn forget(&mut self, key: ConnectionKey) {
         if self.connections.remove(key).is_some() {
             self.cells.count(Count::ConnectionsClosed);
+            self.room.leave();
             self.ended.push((key, End::Close));
         }
     }

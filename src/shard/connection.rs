@@ -3,6 +3,7 @@
 use crate::base::ids::SessionKey;
 use crate::base::output::Output;
 use crate::base::wheel::Alarm;
+use crate::limit::Gcra;
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::time::Mono;
 use std::net::SocketAddr;
@@ -45,6 +46,8 @@ pub(super) struct Connection {
     /// When the unfinished frame began.
     pub(super) frame_began: Mono,
     pub(super) alarm: Alarm,
+    /// Frames that it has sent, against their rate.
+    pub(super) frames: Gcra,
 }
 
 impl Connection {
@@ -58,6 +61,7 @@ impl Connection {
             announced: NEVER,
             frame_began: NEVER,
             alarm: Alarm::default(),
+            frames: Gcra::default(),
         }
     }
 

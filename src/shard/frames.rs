@@ -63,6 +63,7 @@ impl Shard {
             connection.announced = Mono::NEVER;
             connection.frame_began = Mono::NEVER;
             self.cells.count(Count::FramesReceived);
+            self.limits.frame(now.mono, &mut connection.frames).map_err(Fault::FramesLimited)?;
             let envelope = Envelope::decode(frame)?;
             match session {
                 None => self.first_frame(now, key, envelope)?,

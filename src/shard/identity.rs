@@ -178,6 +178,8 @@ impl Shard {
         let mut connection = None;
         if let Some(session) = self.sessions.get_mut(session_key) {
             let caller = Caller::new(session.caller.session_id, session.caller.peer, who);
+            // From now on it is counted as this user.
+            self.limits.leave(now.mono, &mut session.standing);
             session.identify(Arc::new(caller), roles, (expiry, mark));
             connection = Some(session.connection);
         }

@@ -23,6 +23,7 @@ mod frames;
 mod greeting;
 mod groups;
 mod identity;
+mod limits;
 mod membership;
 mod opening;
 mod output;
@@ -46,6 +47,7 @@ use crate::base::rng::Rng;
 use crate::base::slab::GenSlab;
 use crate::base::wheel::Wheel;
 use crate::directory::Directory;
+use crate::limit::{self, Bans, Charge, ShardLimits, SharedRoom};
 use crate::relay::{AccessRecord, Caller, ForwardBatch, PushGauge, Receipt};
 use crate::routing::RouteTable;
 use crate::session::{self, Fault, Session};
@@ -78,6 +80,8 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     /// Bytes of all pushes that live.
     pub pushes: PushGauge,
+    /// Limits that all shards share.
+    pub limits: limit::Shared,
     /// Where it counts.
     pub cells: Arc<Cells>,
     /// For jitter and names.
@@ -97,6 +101,7 @@ impl Parts {
             authority: Arc::new(authority),
             directory: Arc::new(Directory::unrung(1, 1)),
             pushes: PushGauge::default(),
+            limits: limit::Shared::unlimited(),
             cells: Arc::default(),
             seed: 1,
             access_log: false,
@@ -116,6 +121,7 @@ struct Outstanding {
     request_bytes: u32,
     cancelled: bool,
     caller: Arc<Caller>,
+    charge: Charge,
 }
 
 /// Connections that are turned away at once, each until it has taken its Error or the linger is over.
@@ -145,6 +151,12 @@ pub struct Shard {
     connections: GenSlab<ConnectionTag, Connection>,
     sessions: GenSlab<SessionTag, Session>,
     outstanding: GenSlab<TicketTag, Outstanding>,
+    limits: ShardLimits,
+    bans: Arc<Bans>,
+    /// Connections of all shards.
+    room: Arc<SharedRoom>,
+    /// Connections that have no session yet.
+    handshakes: usize,
     wheel: Wheel<ConnectionKey>,
     batch: ForwardBatch,
     flushes: Vec<ConnectionKey>,
@@ -182,6 +194,10 @@ impl Shard {
             connections: GenSlab::default(),
             sessions: GenSlab::default(),
             outstanding: GenSlab::default(),
+            limits: ShardLimits::new(parts.limits.requests),
+            bans: parts.limits.bans,
+            room: parts.limits.room,
+            handshakes: 0,
             wheel: Wheel::default(),
             batch: ForwardBatch { shard: parts.id, ..ForwardBatch::default() },
             flushes: Vec::new(),
@@ -210,9 +226,8 @@ impl Shard {
         if self.drain != Drain::No {
             return Err(farewell(&Fault::Shutdown));
         }
-        if self.is_full() {
-            self.cells.count(Count::RefusedLimit);
-            return self.turned_away(now, peer, Fault::ConnectionLimit);
+        if let Some(fault) = self.refusal(now, peer) {
+            return self.turned_away(now, peer, fault);
         }
         let key = self.insert(now, peer);
         self.arm(key, now.mono + self.settings.handshake_timeout);
@@ -258,6 +273,8 @@ impl Shard {
 
     fn insert(&mut self, now: Now, peer: SocketAddr) -> ConnectionKey {
         self.cells.count(Count::ConnectionsAccepted);
+        self.room.enter();
+        self.handshakes = self.handshakes.saturating_add(1);
         let deadline = now.mono + self.settings.handshake_timeout;
         let key = self.connections.insert(Connection::new(now.mono, peer, deadline));
         let taken = |(ended, _): &(ConnectionKey, End)| ended.index() == key.index();
@@ -296,6 +313,11 @@ impl Shard {
     /// Bytes of Responses that sessions hold.
     pub fn owed_bytes(&self) -> usize {
         self.owed_bytes
+    }
+
+    /// Users, addresses and applications of whose limits this shard holds something.
+    pub fn limit_shares(&self) -> usize {
+        self.limits.shares()
     }
 
     /// Groups with members here, and memberships.
@@ -351,6 +373,9 @@ impl Shard {
             debug_assert_eq!(held, self.partial_bytes, "the budget counts what is held");
             let owed: usize = self.sessions.values().map(|session| session.down.kept_bytes()).sum();
             debug_assert_eq!(owed, self.owed_bytes, "and so does that of Responses");
+            let is_opening = |it: &&Connection| matches!(it.state, State::Opening(_) | State::Confirming(_));
+            let opening = self.connections.values().filter(is_opening).count();
+            debug_assert_eq!(opening, self.handshakes, "who has no session yet is counted");
             let groups =
                 self.sessions.values().map(|session| session.groups.as_ref().map_or(0, |it| it.0.len()));
             debug_assert_eq!(groups.sum::<usize>(), self.groups.members(), "members know their groups");

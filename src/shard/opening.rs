@@ -44,6 +44,7 @@ impl Shard {
         };
         let context = OpeningContext { authority: &self.authority, settings: &self.session_settings, peer };
         let opened = session::open(now, hello, context)?;
+        self.may_open(now, opened.who())?;
         if self.settings.check.is_some() && !opened.who().user_id.is_empty() {
             return self.confirm(now, key, opened);
         }
@@ -64,6 +65,7 @@ impl Shard {
         self.directory.set_sessions(self.batch.shard, self.sessions.len());
         if let Some(connection) = self.connections.get_mut(key) {
             connection.state = State::Open(session);
+            self.handshakes = self.handshakes.saturating_sub(1);
         }
         if is_anonymous {
             self.cells.count(Count::SessionsAnonymous);
@@ -84,6 +86,7 @@ impl Shard {
         {
             log::info!("{peer}: speaks {protocol}, not this protocol");
         }
+        self.offence_of(now, key, &fault);
         self.close(now, key, CloseReason::Fault(fault));
     }
 }

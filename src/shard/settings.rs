@@ -1,5 +1,7 @@
 //! What a deployment chooses for each shard.
 
+use crate::base::ids::ServiceId;
+use crate::limit::Reserve;
 use std::time::Duration;
 
 /// Limits and times of one shard.
@@ -7,6 +9,12 @@ use std::time::Duration;
 pub struct Settings {
     /// Connections at once.
     pub connections_max: usize,
+    /// Connections at once that have no session yet.
+    pub handshakes_max: usize,
+    /// The part of the room for connections that is kept for clients with an access token.
+    pub reserve: Reserve,
+    /// Services that log users in: what they refuse an anonymous session as UNAUTHENTICATED is a failed login.
+    pub login_services: Vec<ServiceId>,
     /// Memory for frames that have not arrived whole, over all connections, in bytes.
     pub partial_bytes_max: usize,
     /// Above this many unsent bytes a connection gets no more numbered frames, and control frames are left out.
@@ -38,6 +46,9 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             connections_max: 1_000_000,
+            handshakes_max: 16 * 1024,
+            reserve: Reserve::default(),
+            login_services: Vec::new(),
             partial_bytes_max: 64 * 1024 * 1024,
             output_bytes_high: 256 * 1024,
             owed_bytes_max: 512 * 1024 * 1024,

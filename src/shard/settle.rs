@@ -8,6 +8,7 @@ use crate::base::ids::{ConnectionKey, SessionKey};
 use crate::relay::{AccessRecord, Arena, Delivery, DeliveryBatch, Outcome, Settled};
 use crate::session::{Fault, Responded, Room, Sending};
 use moorgate_proto::limits::{FRAME_OVERHEAD, MESSAGE_BYTES, NAME_BYTES};
+use moorgate_proto::status::Code;
 use moorgate_proto::v1::{Execution, Reason};
 use moorgate_proto::view::{ReplyView, ResponseView};
 
@@ -34,6 +35,7 @@ impl Shard {
             debug_assert!(false, "a call was settled twice");
             return;
         };
+        self.limits.settled(now.mono, &outstanding.charge);
         let mut asked = Asked {
             outcome: settled.outcome,
             up_seq: outstanding.up_seq,
@@ -57,6 +59,9 @@ impl Shard {
         let key = session.connection;
         if directives.is_empty() {
             self.answer(now, outstanding.session, &asked, (&reply, &[]));
+            if asked.outcome.code == Code::Unauthenticated {
+                self.login_refused(now, key, &asked);
+            }
             return;
         }
         let Effect { login, logout, refused } = self.directed(now, outstanding.session, &asked, directives);

@@ -1,6 +1,7 @@
 //! A shard as its reactor drives it, with clients and a worker made of messages of the contract.
 
 mod closing;
+mod limits;
 mod opening;
 mod output;
 mod requests;

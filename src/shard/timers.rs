@@ -71,6 +71,7 @@ impl Shard {
         let connection = self.connections.get(key)?;
         let session = self.sessions.get_mut(session_key)?;
         session.shrink();
+        self.limits.leave(now.mono, &mut session.standing);
         if connection.silence_deadline(session.heartbeat()) <= now.mono {
             return Some(Fault::HeartbeatTimeout);
         }

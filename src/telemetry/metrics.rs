@@ -6,12 +6,23 @@ use crate::base::counters::{Count, Totals};
 use moorgate_proto::status::Code;
 use std::fmt::Write;
 
-/// A value that goes up and down.
+/// What becomes of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It goes up and down.
+    Gauge,
+    /// It only goes up.
+    Counter,
+}
+
+/// A value that is no counter of the threads' cells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gauge {
+pub struct Sample {
+    /// Whether it can go down.
+    pub kind: Kind,
     /// Its name.
     pub metric: &'static str,
-    /// One label as `key="value"`, or empty.
+    /// Labels as `key="value"`, or empty.
     pub label: String,
     /// One line of help.
     pub help: &'static str,
@@ -20,7 +31,7 @@ pub struct Gauge {
 }
 
 /// The page.
-pub fn render(totals: &Totals, gauges: &[Gauge]) -> String {
+pub fn render(totals: &Totals, samples: &[Sample]) -> String {
     let mut page = Page::default();
     for count in Count::ALL {
         let name = count.name();
@@ -33,9 +44,13 @@ pub fn render(totals: &Totals, gauges: &[Gauge]) -> String {
         page.sample(metric, &format!("status=\"{}\"", code.name()), totals.outcomes(*code));
     }
     page.latency(totals);
-    for gauge in gauges {
-        page.head(gauge.metric, "gauge", gauge.help);
-        page.sample(gauge.metric, &gauge.label, gauge.value);
+    for sample in samples {
+        let kind = match sample.kind {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+        };
+        page.head(sample.metric, kind, sample.help);
+        page.sample(sample.metric, &sample.label, sample.value);
     }
     page.text
 }
@@ -87,8 +102,15 @@ mod tests {
         cells.add(Count::RefusedAddress, 3);
         cells.outcome(Code::Ok, Duration::from_micros(20));
         let gauges = [
-            Gauge { metric: "moorgate_connections", label: String::new(), help: "Now.", value: 2 },
-            Gauge {
+            Sample {
+                kind: Kind::Gauge,
+                metric: "moorgate_connections",
+                label: String::new(),
+                help: "Now.",
+                value: 2,
+            },
+            Sample {
+                kind: Kind::Counter,
                 metric: "moorgate_service_links",
                 label: "service=\"echo\"".into(),
                 help: "Links.",
@@ -101,6 +123,7 @@ mod tests {
         assert!(page.contains("moorgate_request_seconds_bucket{le=\"0.000032\"} 1\n"));
         assert!(page.contains("moorgate_request_seconds_count 1\n"));
         assert!(page.contains("moorgate_service_links{service=\"echo\"} 1\n"));
+        assert!(page.contains("# TYPE moorgate_service_links counter\n"));
         let mut types: Vec<&str> = page.lines().filter(|line| line.starts_with("# TYPE")).collect();
         let all = types.len();
         types.sort_unstable();

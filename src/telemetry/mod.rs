@@ -6,4 +6,4 @@ mod metrics;
 
 pub use access_log::{AccessLog, AccessLogError, AccessTarget, Names};
 pub use diagnostics::init_diagnostics;
-pub use metrics::{Gauge, render};
+pub use metrics::{Kind, Sample, render};

@@ -69,7 +69,7 @@ const KEYS: Cases = &[
     (
         End("[sesion]\nheartbeat = \"30s\""),
         &[
-            "15: sesion: there is no such table; there are: admin, application, auth, gateway, limits, links, listener, log, route, service, session, session_check",
+            "15: sesion: there is no such table; there are: admin, application, auth, bans, gateway, limits, links, listener, log, rates, route, service, session, session_check",
         ],
     ),
     (End("[[session]]\nheartbeat = \"30s\""), &["15: session: this is a list; write [session]"]),
@@ -343,6 +343,76 @@ const BOUNDS: Cases = &[
 #[test]
 fn bounds_and_relations() {
     check("bounds", BOUNDS);
+}
+
+const LIMITS: Cases = &[
+    (
+        End("rate = 100"),
+        &[
+            r#"15: route.rate: this is a number; write a rate in quotes, as "100/s", "600/m, burst 50" or "off""#,
+        ],
+    ),
+    (
+        End("[rates]\nconnection = \"fast\""),
+        &[
+            r#"16: rates.connection: `fast` is not a rate; write for example "100/s", "600/m, burst 50" or "off""#,
+        ],
+    ),
+    (
+        End("[rates]\nuser = \"100/d\"\naddress = \"0/s\""),
+        &[
+            r#"16: rates.user: `100/d` is not a rate; write for example "100/s", "600/m, burst 50" or "off""#,
+            r#"17: rates.address: `0/s` is out of bounds; write 1 to 1000000 for rate and burst, or "off" for no limit"#,
+        ],
+    ),
+    (
+        End("[rates]\nper_user = \"100/s\""),
+        &[
+            "16: rates.per_user: there is no such key here; there are: accepts, address, application, connection, frames, outstanding_address, outstanding_application, outstanding_user, user",
+        ],
+    ),
+    (
+        End("[rates]\noutstanding_user = \"10/s\""),
+        &["16: rates.outstanding_user: this is a text; write a number from 0 to 1000000"],
+    ),
+    (
+        End("[rates]\nframes = \"40/s, burst 500\""),
+        &[
+            "16: rates.frames ends a connection where rates.connection only refuses a request, and must not be below it; write a higher rate and burst for frames, or lower ones for connection",
+        ],
+    ),
+    (
+        End("[rates]\nconnection = \"100/s, burst 5000\""),
+        &[
+            "16: rates.frames ends a connection where rates.connection only refuses a request, and must not be below it; write a higher rate and burst for frames, or lower ones for connection",
+        ],
+    ),
+    (
+        End("[limits]\nreserve = 101"),
+        &["16: limits.reserve: 101 is out of bounds; write a number from 0 to 100"],
+    ),
+    (
+        End("[limits]\nhandshakes = 0"),
+        &["16: limits.handshakes: 0 is out of bounds; write a number from 1 to 4294967295"],
+    ),
+    (End("[bans]\nenabled = \"no\""), &["16: bans.enabled: this is a text; write true or false"]),
+    (
+        End("[bans]\noffences = 0"),
+        &["16: bans.offences: 0 is out of bounds; write a number from 1 to 1000000"],
+    ),
+    (
+        End("[bans]\nfirst = \"2h\""),
+        &["16: bans.longest is 1h and must not be below bans.first, 2h; change one of them"],
+    ),
+    (
+        End("[bans]\nlongest = \"31days\""),
+        &[r#"16: bans.longest: `1month 13h 26m 24s` is out of bounds; write "1s" to "30days""#],
+    ),
+];
+
+#[test]
+fn rates_and_bans() {
+    check("limits", LIMITS);
 }
 
 const ROUTES: Cases = &[

@@ -94,7 +94,8 @@ fn other_value(key: &str, default: &str) -> String {
         "versions" => "\"1-2\"",
         "heartbeat_min" => "\"6s\"",
         "frame" => "\"32 KiB\"",
-        "window" => "300",
+        "window" if !default.starts_with('"') => "300",
+        "longest" => "\"2h\"",
         "unfinished_frames" => "\"1 MiB\"",
         "reconnect_max" => "\"1m\"",
         "heartbeat_max" => "\"20m\"",
@@ -108,6 +109,9 @@ fn other_value(key: &str, default: &str) -> String {
     let inner = default.trim_matches('"');
     match default {
         "false" => "true".to_owned(),
+        "true" => "false".to_owned(),
+        // As many frames as requests, and requests as frames.
+        _ if inner == "off" || inner.contains("/s") => "\"400/s, burst 300\"".to_owned(),
         _ if inner.ends_with("iB") => "\"128 KiB\"".to_owned(),
         _ if default.starts_with('"') => "\"7s\"".to_owned(),
         _ => "2".to_owned(),
@@ -171,6 +175,8 @@ fn it_has_every_key_that_is_known_and_no_other() {
         "[admin]",
         "[log]",
         "[limits]",
+        "[rates]",
+        "[bans]",
         "[session]",
         "[links]",
         "[auth]",

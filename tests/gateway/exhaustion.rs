@@ -27,7 +27,7 @@ fn try_open(address: SocketAddr) -> Option<RawClient> {
 #[test]
 fn without_descriptors_clients_are_refused_politely_and_served_again_later() {
     let service = echo_service();
-    let process = Process::with_descriptors(&text(service.address(), ""), 64);
+    let process = Process::with_descriptors(&text(service.address(), "[limits]\nreserve = 0\n"), 64);
     process.ready();
     let mut clients = Vec::new();
     while let Some(client) = try_open(process.address) {

@@ -144,7 +144,7 @@ fn a_hello_cut_off_anywhere_leaves_nothing_behind() {
 
 #[test]
 fn random_bytes_do_no_harm() {
-    let site = Site::start("[limits]\nconnections_per_address = 0\n");
+    let site = Site::start("[limits]\nconnections_per_address = 0\n[bans]\nenabled = false\n");
     let mut state = 0x5eed_0001_u64;
     let mut random = || {
         state ^= state << 13;

@@ -15,6 +15,8 @@ mod token;
 mod wire;
 
 #[cfg(test)]
+mod abuse;
+#[cfg(test)]
 mod confirming;
 #[cfg(test)]
 mod demo;
@@ -28,6 +30,8 @@ mod framing;
 mod identity;
 #[cfg(test)]
 mod kit;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod linking;
 #[cfg(test)]

@@ -52,11 +52,14 @@ fn is_metric(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(good) && !name.as_bytes()[0].is_ascii_digit()
 }
 
-/// `key="value"` at most once, without anything to escape: all that this page needs.
+/// `key="value"`, with commas between several, without anything to escape: all that this page needs.
 fn are_labels(labels: &str) -> bool {
-    let Some((key, value)) = labels.split_once('=') else { return labels.is_empty() };
-    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-    is_metric(key) && quoted.is_some_and(|value| !value.contains(['"', '\\', '\n', ',']))
+    let is_label = |label: &str| {
+        let Some((key, value)) = label.split_once('=') else { return false };
+        let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        is_metric(key) && quoted.is_some_and(|value| !value.contains(['"', '\\', '\n']))
+    };
+    labels.is_empty() || labels.split(',').all(is_label)
 }
 
 /// The buckets of a histogram rise to its count.

@@ -139,6 +139,7 @@ impl World {
         let mut core = ClientCore::new(Arc::new(options));
         core.connected(self.now, &token);
         let incarnation = self.incarnations;
+        self.rates.connects(self.now, incarnation);
         self.trace.note(self.now, "connect", (at as u64, u64::from(incarnation)), || {
             format!("client {at} connects as {incarnation}, connection {conn}")
         });

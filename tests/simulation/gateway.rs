@@ -38,6 +38,7 @@ impl ShardHost {
             authority: scenario.authority.clone(),
             directory: scenario.directory.clone(),
             pushes: scenario.pushes.clone(),
+            limits: scenario.limits.clone(),
             cells: cells.clone(),
             seed: dice.next(),
             access_log: false,
@@ -133,8 +134,10 @@ pub fn unbalanced(totals: &Totals, accepted: u64) -> Option<String> {
 
 impl World {
     pub fn accept(&mut self, conn: ConnId, shard: usize) {
-        let peer = format!("10.1.0.{}:{}", conn % 200 + 1, 1024 + conn % 60_000).parse().unwrap();
+        let peer =
+            format!("10.1.0.{}:{}", conn % self.scenario.origins + 1, 1024 + conn % 60_000).parse().unwrap();
         let now = self.clock();
+        self.leak_a_place();
         self.shard_ends(shard);
         match self.shards[shard].shard.accepted(now, peer) {
             Ok(key) => {

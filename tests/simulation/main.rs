@@ -10,6 +10,7 @@
 mod client;
 mod dice;
 mod gateway;
+mod limits;
 mod network;
 mod oracle;
 mod pushes;
@@ -43,6 +44,22 @@ const PATHS: &[Count] = &[
     Count::CloseBye,
     Count::CloseDrain,
     Count::CloseOverload,
+    Count::RefusedHandshakes,
+    Count::RefusedReserve,
+    Count::RefusedBanned,
+    Count::CloseLimited,
+    Count::CloseBanned,
+    Count::LimitedConnection,
+    Count::LimitedUser,
+    Count::LimitedAddress,
+    Count::LimitedApplication,
+    Count::LimitedRoute,
+    Count::LimitedOutstandingUser,
+    Count::LimitedOutstandingAddress,
+    Count::LimitedOutstandingApplication,
+    Count::LimitedFrames,
+    Count::OffencesViolation,
+    Count::OffencesRate,
     Count::RequestsCancelled,
     Count::RepliesOrphaned,
     Count::PayloadsDropped,
@@ -217,6 +234,16 @@ fn a_push_that_comes_twice_is_found() {
 #[test]
 fn a_push_for_somebody_else_is_found() {
     found(Plant::PushAstray, "came to");
+}
+
+#[test]
+fn a_rate_that_is_not_kept_is_found() {
+    found(Plant::NoRate, "ran within");
+}
+
+#[test]
+fn a_place_that_is_never_given_back_is_found() {
+    found(Plant::LeakedPlace, "places of outstanding requests");
 }
 
 #[test]

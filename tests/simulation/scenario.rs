@@ -1,13 +1,14 @@
 //! What a run is set up with: the limits are drawn from the seed too, small ones.
 
 use crate::dice::Dice;
+use crate::limits;
 use crate::world::Plant;
 use moorgate::auth::{Authority, Issuer, KeyRing, SigningKey};
 use moorgate::base::ids::ServiceId;
 use moorgate::directory::Directory;
 use moorgate::relay::PushGauge;
 use moorgate::routing::{Balance, Grants, Order, Right, RouteSettings, RouteTable, ServiceSettings, Span};
-use moorgate::{forward, session, shard};
+use moorgate::{forward, limit, session, shard};
 use moorgate_proto::proof::LinkKey;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +43,10 @@ pub struct Scenario {
     pub directory: Arc<Directory>,
     pub pushes: PushGauge,
     pub check_service: Option<ServiceId>,
+    /// Addresses from which clients and strangers connect.
+    pub origins: usize,
+    pub limit_settings: limit::Settings,
+    pub limits: limit::Shared,
 }
 
 fn address(port: u16) -> SocketAddr {
@@ -64,14 +69,21 @@ impl Scenario {
         };
         let clients = dice.between(1, 4) as usize;
         let shards = dice.between(1, 2) as u16;
+        let limit_settings = limits::draw(dice, 4);
         Scenario {
+            limits: limits::shared(dice, &limit_settings, shards, plant),
+            limit_settings,
+            origins: if dice.chance(50) { 200 } else { dice.between(1, 8) as usize },
             shards,
             clients,
             latency_ms: dice.between(1, 40),
             room: if dice.chance(50) { dice.between(100, 1_000) } else { dice.between(1_000, 20_000) }
                 as usize,
             mailbox: dice.between(1, 4) as usize,
-            shard: shard_settings(dice, clients),
+            shard: {
+                let settings = shard_settings(dice, clients);
+                limits::places(dice, clients, settings)
+            },
             session: session_settings(dice),
             forward: forward_settings(dice),
             routes: Arc::new(RouteTable::build(&routes(dice, plant)).unwrap()),
@@ -122,6 +134,7 @@ fn routes(dice: &mut Dice, plant: Option<Plant>) -> Vec<RouteSettings> {
 fn shard_settings(dice: &mut Dice, clients: usize) -> shard::Settings {
     shard::Settings {
         connections_max: clients + dice.between(0, 3) as usize,
+        login_services: vec![ServiceId(0)],
         partial_bytes_max: dice.between(1_500, 6_000) as usize,
         output_bytes_high: dice.between(100, 10_000) as usize,
         owed_bytes_max: dice.between(1_000, 50_000) as usize,
@@ -134,6 +147,7 @@ fn shard_settings(dice: &mut Dice, clients: usize) -> shard::Settings {
         reconnect_spread: dice.millis(0, 500),
         push_bytes_soft: dice.between(500, 20_000) as usize,
         check: None,
+        ..shard::Settings::default()
     }
 }
 

@@ -150,6 +150,9 @@ impl World {
             return self.reply(at, link, run.call_id, script);
         }
         self.oracle.ran(asked, &run.payload);
+        if let Some(problem) = self.rates.ran(self.now, asked) {
+            self.oracle.violated(problem);
+        }
         if let Some(asked) = ordered {
             let conn = self.link(at, link).map_or(usize::MAX, |link| link.conn);
             // The gateway's clock began earlier, by what the call was under way.

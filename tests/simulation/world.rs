@@ -3,6 +3,7 @@
 use crate::client::ClientHost;
 use crate::dice::Dice;
 use crate::gateway::{ShardHost, WorkerHost};
+use crate::limits::RateOracle;
 use crate::network::{Arrived, ConnId, NetEvent, Network, Side};
 use crate::oracle::{Asked, Oracle};
 use crate::pushes::{Joining, PushOracle};
@@ -29,6 +30,10 @@ pub enum Plant {
     CountedTwice,
     /// An ordered route is served like any other.
     NoOrder,
+    /// Connections have no rate.
+    NoRate,
+    /// A request keeps its place among the outstanding ones for ever.
+    LeakedPlace,
     /// A push is lost between worker and shard.
     LostPush,
     /// A push is handed to a shard twice.
@@ -98,6 +103,7 @@ pub struct World {
     pub endpoints: Vec<EndpointHost>,
     pub oracle: Oracle,
     pub pushes: PushOracle,
+    pub rates: RateOracle,
     pub push_serial: u64,
     /// Requests whose answers put their sessions into a group.
     pub joining: BTreeMap<(u32, u64), Joining>,
@@ -139,6 +145,7 @@ impl World {
         let clients = (0..scenario.clients).map(|_| ClientHost::new(&mut dice)).collect();
         let endpoints = (0..scenario.addresses.len()).map(|at| EndpointHost::new(at, &scenario)).collect();
         World {
+            rates: RateOracle::new(scenario.limit_settings.connection),
             scenario,
             now: Mono::ZERO + Duration::from_secs(1),
             dice,
@@ -547,6 +554,9 @@ impl World {
         ];
         if let Some((count, what)) = left.iter().find(|(count, _)| *count > 0) {
             self.oracle.violated(format!("at the end there are {count} {what}"));
+        }
+        if let Some(left) = self.left_of_limits() {
+            self.oracle.violated(left);
         }
         self.worker.forwarder.stop(self.now);
         self.worker_turn();

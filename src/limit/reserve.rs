@@ -1,0 +1,109 @@
+//! Who still gets in when room runs out: clients that show who they are come before those that do not.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Connections that there are, and that there can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Connections now, the one that asks among them.
+    pub used: usize,
+    /// The most.
+    pub max: usize,
+}
+
+/// The connections of all shards together, of which the process can hold only so many.
+#[derive(Debug)]
+pub struct SharedRoom {
+    used: AtomicUsize,
+    max: usize,
+}
+
+impl SharedRoom {
+    /// Room for so many.
+    pub fn new(max: usize) -> SharedRoom {
+        SharedRoom { used: AtomicUsize::new(0), max }
+    }
+
+    /// One more.
+    pub fn enter(&self) {
+        self.used.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less.
+    pub fn leave(&self) {
+        let before = self.used.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "who leaves has entered");
+    }
+
+    /// As it is now.
+    pub fn room(&self) -> Room {
+        Room { used: self.used.load(Ordering::Relaxed), max: self.max }
+    }
+}
+
+/// The part of the room that is kept for clients with an access token, or with a session to resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reserve {
+    /// Of each hundred connections that there can be, so many.
+    pub percent: u8,
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Reserve { percent: 5 }
+    }
+}
+
+impl Reserve {
+    /// Whether somebody without a token gets a session, by each of these bounds. Who has one always does, as long as
+    /// there is room for its connection.
+    pub fn admits_anonymous(self, rooms: &[Room]) -> bool {
+        let admits = |room: &Room| room.used <= room.max.saturating_sub(self.kept(room.max));
+        self.percent == 0 || rooms.iter().all(admits)
+    }
+
+    /// The connections that are kept; of a small room it may be none.
+    fn kept(self, max: usize) -> usize {
+        max.saturating_mul(usize::from(self.percent)) / 100
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_places_are_for_those_who_show_who_they_are() {
+        let reserve = Reserve { percent: 10 };
+        let admits = |used, max| reserve.admits_anonymous(&[Room { used, max }]);
+        assert!(admits(1, 100) && admits(90, 100));
+        assert!(!admits(91, 100) && !admits(100, 100));
+        assert!(admits(9, 10) && !admits(10, 10) && admits(9, 9), "a tenth of nine is none");
+        assert!(!admits(1, 0));
+    }
+
+    #[test]
+    fn a_shared_room_counts_who_is_in_it() {
+        let room = SharedRoom::new(7);
+        room.enter();
+        room.enter();
+        room.leave();
+        assert_eq!(room.room(), Room { used: 1, max: 7 });
+    }
+
+    #[test]
+    fn every_bound_counts() {
+        let reserve = Reserve { percent: 10 };
+        let (wide, tight) = (Room { used: 1, max: 100 }, Room { used: 95, max: 100 });
+        assert!(reserve.admits_anonymous(&[wide, wide]) && reserve.admits_anonymous(&[]));
+        assert!(!reserve.admits_anonymous(&[wide, tight]) && !reserve.admits_anonymous(&[tight, wide]));
+    }
+
+    #[test]
+    fn without_a_reserve_the_last_place_is_anybodys() {
+        let reserve = Reserve { percent: 0 };
+        assert!(reserve.admits_anonymous(&[Room { used: 100, max: 100 }]));
+        // How many there can be at all is for others to say.
+        assert!(reserve.admits_anonymous(&[Room { used: 101, max: 100 }]));
+    }
+}

@@ -1,0 +1,237 @@
+//! Where the limits take hold: who gets a connection, who a session, which request passes, what counts as an offence.
+
+use super::Shard;
+use super::asked::Asked;
+use super::identity::who;
+use crate::auth::{ApplicationError, Authority, TokenError};
+use crate::base::clock::Now;
+use crate::base::counters::{Cells, Count};
+use crate::base::ids::{ConnectionKey, SessionKey};
+use crate::base::route_counts::Why;
+use crate::limit::{Asker, Charge, Limit, Offence, Refusal, Room, Sentence, ShardLimits, Subject, User};
+use crate::relay::{Caller, Outcome};
+use crate::routing::Route;
+use crate::session::{Fault, Session, whole_ms};
+use moorgate_proto::codec::FrameError;
+use moorgate_proto::status::Code;
+use moorgate_proto::time::Mono;
+use moorgate_proto::v1::{self, Reason, Source};
+use moorgate_proto::view::RequestView;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Charges a request that may be made otherwise.
+#[inline]
+pub(super) fn charge(
+    limits: &mut ShardLimits,
+    now: Mono,
+    session: &mut Session,
+    route: &Route,
+    authority: &Authority,
+) -> Result<Charge, Refusal> {
+    let caller = &session.caller;
+    limits.admit(now, &mut session.standing, route.id, || asker(caller, authority))
+}
+
+/// The answer to a request that was not charged.
+#[cold]
+pub(super) fn limited(cells: &Cells, refusal: Refusal) -> Outcome {
+    cells.count(match refusal.limit {
+        Limit::Connection => Count::LimitedConnection,
+        Limit::User => Count::LimitedUser,
+        Limit::Address => Count::LimitedAddress,
+        Limit::Application => Count::LimitedApplication,
+        Limit::Route => Count::LimitedRoute,
+        Limit::OutstandingUser => Count::LimitedOutstandingUser,
+        Limit::OutstandingAddress => Count::LimitedOutstandingAddress,
+        Limit::OutstandingApplication => Count::LimitedOutstandingApplication,
+    });
+    Outcome {
+        retry_after_ms: whole_ms(refusal.retry_after),
+        ..Outcome::refused(Code::ResourceExhausted, Reason::RateLimited)
+    }
+}
+
+/// Who asks. The application is looked up in what services are told: it is asked for once, when a session has been
+/// idle, and not worth a place in every session.
+fn asker(caller: &Caller, authority: &Authority) -> Asker {
+    let who = who(caller);
+    Asker { user: user(&who, authority), application: who.application.into(), address: caller.peer }
+}
+
+fn user(who: &v1::Caller, authority: &Authority) -> Option<User> {
+    let application = if authority.applications.are_proved() { who.application.as_str() } else { "" };
+    let user = || User { application: application.into(), user_id: who.user_id.as_str().into() };
+    (!who.user_id.is_empty()).then(user)
+}
+
+/// Who is banned for what a session does: its user, or its address when it has none. An address may be a whole
+/// network, which is not to suffer for one of its users.
+fn culprit(caller: &Caller, authority: &Authority) -> Subject {
+    match user(&who(caller), authority) {
+        Some(user) => Subject::User(Arc::new(user)),
+        None => Subject::address(caller.peer),
+    }
+}
+
+/// What a fault is to those who ban. A token that was good once, a clock that differs, an application that is not let
+/// in any more, a client that is slow, are no offences.
+fn offence(fault: &Fault) -> Option<Offence> {
+    match fault {
+        Fault::Token(TokenError::Expired | TokenError::NotYetValid | TokenError::Revoked) => None,
+        Fault::Token(_) => Some(Offence::BadToken),
+        Fault::Application(ApplicationError::WrongProof) => Some(Offence::BadProof),
+        Fault::Frame(FrameError::Empty | FrameError::TooLarge { .. })
+        | Fault::Envelope(_)
+        | Fault::Malformed(_)
+        | Fault::UnexpectedFrame(_)
+        | Fault::NumberMissing
+        | Fault::NumberUnexpected(_)
+        | Fault::SequenceGap { .. }
+        | Fault::AckBeyondSent { .. }
+        | Fault::InFlightExceeded(_)
+        | Fault::HelloInvalid(_)
+        | Fault::FramesLimited(_) => Some(Offence::Violation),
+        Fault::VersionUnsupported { .. }
+        | Fault::TokenExpired
+        | Fault::TokenRevoked
+        | Fault::Application(_)
+        | Fault::SessionRefused { .. }
+        | Fault::SessionUnconfirmed
+        | Fault::Superseded
+        | Fault::Kicked(_)
+        | Fault::LoggedOut
+        | Fault::HandshakeTimeout
+        | Fault::FrameTimeout
+        | Fault::HeartbeatTimeout
+        | Fault::WriteStalled
+        | Fault::Overloaded
+        | Fault::ConnectionLimit
+        | Fault::Banned(_)
+        | Fault::Shutdown => None,
+    }
+}
+
+impl Shard {
+    /// Why a new connection is turned away, if it is.
+    pub(super) fn refusal(&mut self, now: Now, peer: SocketAddr) -> Option<Fault> {
+        if let Some(until) = self.bans.is_banned(now.mono, &Subject::address(peer.ip())) {
+            self.cells.count(Count::RefusedBanned);
+            return Some(Fault::Banned(until.since(now.mono)));
+        }
+        let why = if self.is_full() {
+            Count::RefusedLimit
+        } else if self.handshakes >= self.settings.handshakes_max {
+            Count::RefusedHandshakes
+        } else {
+            return None;
+        };
+        self.cells.count(why);
+        Some(Fault::ConnectionLimit)
+    }
+
+    /// Whether a good Hello gets a session.
+    pub(super) fn may_open(&self, now: Now, who: &v1::Caller) -> Result<(), Fault> {
+        let Some(user) = user(who, &self.authority) else {
+            let own = Room { used: self.connections.len(), max: self.settings.connections_max };
+            if self.settings.reserve.admits_anonymous(&[own, self.room.room()]) {
+                return Ok(());
+            }
+            self.cells.count(Count::RefusedReserve);
+            return Err(Fault::ConnectionLimit);
+        };
+        match self.bans.is_banned(now.mono, &Subject::User(Arc::new(user))) {
+            Some(until) => {
+                self.cells.count(Count::RefusedBanned);
+                Err(Fault::Banned(until.since(now.mono)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Counts what ends a connection, where it is an offence.
+    pub(super) fn offence_of(&mut self, now: Now, key: ConnectionKey, fault: &Fault) {
+        if let Fault::FramesLimited(_) = fault {
+            self.cells.count(Count::LimitedFrames);
+        }
+        let Some(offence) = offence(fault) else { return };
+        let session = self.session_of(key).and_then(|session| self.sessions.get(session));
+        let culprit = match (session, self.connections.get(key)) {
+            (Some(session), _) => culprit(&session.caller, &self.authority),
+            (None, Some(connection)) => Subject::address(connection.peer.ip()),
+            (None, None) => return,
+        };
+        self.offend(now, &culprit, offence);
+    }
+
+    /// Counts a request that was refused; the fault that ends its connection, when that was too much.
+    ///
+    /// `met` is the limit that it has met, if any.
+    #[cold]
+    pub(super) fn refused(
+        &mut self,
+        now: Now,
+        session_key: SessionKey,
+        view: &RequestView<'_>,
+        (reason, met): (Reason, Option<Limit>),
+    ) -> Result<(), Fault> {
+        let why = match reason {
+            Reason::TokenExpired => Why::Token,
+            Reason::LoginRequired => Why::Login,
+            Reason::RoleRequired => Why::Role,
+            Reason::VersionTooLow => Why::Version,
+            Reason::PayloadTooLarge => Why::Payload,
+            Reason::RateLimited => Why::Rate,
+            Reason::GatewayOverloaded => Why::Overload,
+            _ => Why::Contract,
+        };
+        if let Ok(route) = self.routes.find(view.command, view.version.max(1)) {
+            self.cells.routes.count(route.id, why);
+        }
+        let Some(session) = self.sessions.get(session_key) else { return Ok(()) };
+        let is_own = match met {
+            Some(Limit::Connection | Limit::User | Limit::OutstandingUser) => true,
+            // Of a user's address somebody else may have used up what there was.
+            Some(Limit::Address | Limit::OutstandingAddress) => session.caller.is_anonymous(),
+            Some(Limit::Application | Limit::OutstandingApplication | Limit::Route) | None => false,
+        };
+        if !is_own {
+            return Ok(());
+        }
+        let culprit = culprit(&session.caller, &self.authority);
+        match self.offend(now, &culprit, Offence::RateLimited) {
+            Some(until) => Err(Fault::Banned(until.since(now.mono))),
+            None => Ok(()),
+        }
+    }
+
+    /// A service does not know the one who has just asked: a failed login, if the service logs users in.
+    #[cold]
+    pub(super) fn login_refused(&mut self, now: Now, key: ConnectionKey, asked: &Asked) {
+        let Some((_, service)) = asked.route else { return };
+        let is_login = asked.outcome.source == Source::Service && asked.caller.is_anonymous();
+        if !is_login || !self.settings.login_services.contains(&service) {
+            return;
+        }
+        let address = Subject::address(asked.caller.peer);
+        if let Some(until) = self.offend(now, &address, Offence::FailedLogin) {
+            self.fault(now, key, Fault::Banned(until.since(now.mono)));
+        }
+    }
+
+    /// Counts an offence; until when it has led to a ban.
+    fn offend(&self, now: Now, culprit: &Subject, offence: Offence) -> Option<Mono> {
+        self.cells.count(match offence {
+            Offence::BadToken => Count::OffencesToken,
+            Offence::BadProof => Count::OffencesProof,
+            Offence::FailedLogin => Count::OffencesLogin,
+            Offence::Violation => Count::OffencesViolation,
+            Offence::RateLimited => Count::OffencesRate,
+        });
+        let Sentence { until, is_new } = self.bans.offend(now.mono, culprit, offence)?;
+        if is_new {
+            log::info!("{culprit}: banned for {:?}", until.since(now.mono));
+        }
+        Some(until)
+    }
+}
