@@ -26,14 +26,13 @@ mod view;
 
 use ambient::Clocks;
 use app::App;
-use happening::Happening;
+use happening::{Bringer, Happening, Happenings};
 use link::Link;
 use options::{Options, Wanted};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 fn main() -> ExitCode {
@@ -61,16 +60,16 @@ fn main() -> ExitCode {
 }
 
 fn chat(options: Options) -> io::Result<()> {
-    let (happenings, happened) = channel();
-    heed_signals(happenings.clone())?;
-    let mut link = Link::new(options.gateways, happenings.clone());
+    let (bringer, happenings) = Happenings::new();
+    heed_signals(bringer.clone())?;
+    let mut link = Link::new(options.gateways, bringer.clone());
     let app = App::new(moorgate_client::fresh_key(), options.user);
     let clocks = Clocks::new();
     let is_screen = io::stdout().is_terminal() && io::stdin().is_terminal() && !is_dumb();
     let result = if is_screen && !options.is_plain {
-        screen::run(app, &mut link, &clocks, (happenings, &happened))
+        screen::run(app, &mut link, &clocks, (bringer, &happenings))
     } else {
-        plain::run(app, &mut link, &clocks, (happenings, &happened))
+        plain::run(app, &mut link, &clocks, (bringer, &happenings))
     };
     // A gateway that says no more is none of the user's business now.
     let _ = link.leave();
@@ -82,12 +81,12 @@ fn is_dumb() -> bool {
 }
 
 /// The first signal ends the chat in good order, the second at once.
-fn heed_signals(happenings: Sender<Happening>) -> io::Result<()> {
+fn heed_signals(bringer: Bringer) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut arrived = signals.forever();
         arrived.next();
-        let _ = happenings.send(Happening::Terminate);
+        bringer.bring(Happening::Terminate);
         if let Some(signal) = arrived.next() {
             let _ = signal_hook::low_level::emulate_default_handler(signal);
         }

@@ -5,13 +5,13 @@
 
 use crate::ambient::{Clocks, hours_and_minutes};
 use crate::app::{App, Effect, Entry, Fate, Prompt, Status, What};
-use crate::happening::Happening;
+use crate::happening::{Bringer, Happening, Happenings};
 use crate::link::Link;
 use crate::view::{fate, speaker};
 use moorgate_proto::time::Mono;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::{self, BufRead, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -28,14 +28,14 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(happenings: Sender<Happening>) -> io::Result<Reader> {
+    fn new(bringer: Bringer) -> io::Result<Reader> {
         let (wants, wanted) = channel();
         thread::Builder::new().name("lines".to_owned()).spawn(move || {
             let mut lines = io::stdin().lock().lines();
             while let (Ok(()), Some(Ok(line))) = (wanted.recv(), lines.next()) {
-                let _ = happenings.send(Happening::Line(line));
+                bringer.bring(Happening::Line(line));
             }
-            let _ = happenings.send(Happening::InputEnds);
+            bringer.bring(Happening::InputEnds);
         })?;
         Ok(Reader { wants, is_reading: false })
     }
@@ -130,9 +130,9 @@ pub(crate) fn run(
     mut app: App,
     link: &mut Link,
     clocks: &Clocks,
-    happenings: (Sender<Happening>, &Receiver<Happening>),
+    (bringer, happenings): (Bringer, &Happenings),
 ) -> io::Result<()> {
-    let mut reader = Reader::new(happenings.0)?;
+    let mut reader = Reader::new(bringer)?;
     let mut echo = Echo::new();
     let mut writer = Writer { out: io::stdout(), prompt: None, status: None };
     let mut ends_at = Mono::NEVER;
@@ -162,21 +162,20 @@ pub(crate) fn run(
         }
         let deadline = app.next_deadline(now.mono).min(ends_at);
         let wait = if deadline == Mono::NEVER { IDLE } else { deadline.since(now.mono).min(IDLE) };
-        let happening = happenings.1.recv_timeout(wait);
+        let happening = happenings.next(wait);
         let now = clocks.now();
         match happening {
-            Ok(Happening::Kit(generation, event)) if link.is_current(generation) => app.kit(now, event),
-            Ok(Happening::Answered(generation, asked, result)) if link.is_current(generation) => {
+            Some(Happening::Kit(generation, event)) if link.is_current(generation) => app.kit(now, event),
+            Some(Happening::Answered(generation, asked, result)) if link.is_current(generation) => {
                 app.answered(now, asked, result);
             }
-            Ok(Happening::Line(line)) => {
+            Some(Happening::Line(line)) => {
                 reader.is_reading = false;
                 app.line(now, &line);
             }
-            Ok(Happening::InputEnds) => ends_at = now.mono + PATIENCE,
-            Ok(Happening::Terminate) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            Ok(Happening::Kit(..) | Happening::Answered(..) | Happening::Terminal(_))
-            | Err(RecvTimeoutError::Timeout) => {}
+            Some(Happening::InputEnds) => ends_at = now.mono + PATIENCE,
+            Some(Happening::Terminate) => return Ok(()),
+            Some(Happening::Kit(..) | Happening::Answered(..) | Happening::Terminal(_)) | None => {}
         }
         app.tick(now);
     }

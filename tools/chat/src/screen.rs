@@ -3,7 +3,7 @@
 use crate::ambient::Clocks;
 use crate::app::{App, Effect, Moment};
 use crate::editor::Editor;
-use crate::happening::Happening;
+use crate::happening::{Bringer, Happening, Happenings};
 use crate::link::Link;
 use crate::style::{Colour, Row, Span, Style};
 use crate::view::{Clock, Frame, Size, View, Viewport};
@@ -18,10 +18,11 @@ use crossterm::terminal::{
 use crossterm::{cursor, execute, queue};
 use moorgate_proto::time::Mono;
 use std::io::{self, Stdout, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
+/// So much is looked at before the screen is drawn again.
+const TOGETHER_MAX: usize = 64;
 /// Looks at the clock at least so often.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -216,14 +217,14 @@ fn edit(editor: &mut Editor, code: KeyCode, ctrl: bool, alt: bool, bytes_max: us
 }
 
 /// Passes on what happens at the keyboard.
-fn listen(happenings: Sender<Happening>) -> io::Result<()> {
+fn listen(bringer: Bringer) -> io::Result<()> {
     thread::Builder::new().name("keyboard".to_owned()).spawn(move || {
         while let Ok(event) = crossterm::event::read() {
-            if happenings.send(Happening::Terminal(event)).is_err() {
+            if !bringer.bring(Happening::Terminal(event)) {
                 return;
             }
         }
-        let _ = happenings.send(Happening::InputEnds);
+        bringer.bring(Happening::InputEnds);
     })?;
     Ok(())
 }
@@ -236,41 +237,49 @@ pub(crate) fn run(
     app: App,
     link: &mut Link,
     clocks: &Clocks,
-    happenings: (Sender<Happening>, &Receiver<Happening>),
+    (bringer, happenings): (Bringer, &Happenings),
 ) -> io::Result<()> {
     let (columns, rows) = crossterm::terminal::size()?;
     let size = Size { columns: columns.into(), rows: rows.into() };
     restore_on_panic();
     let mut terminal = Terminal::take(std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))?;
-    listen(happenings.0)?;
+    listen(bringer)?;
     let clock = crate::ambient::hours_and_minutes;
     let mut screen = Screen { app, editor: Editor::default(), viewport: Viewport::default(), size, clock };
     loop {
-        while let Some(effect) = screen.app.poll() {
-            match effect {
-                Effect::Connect => link.connect()?,
-                Effect::Ask(asked, request) => link.ask(asked, &request),
-                Effect::Show(_) => {}
-                Effect::Quit => return Ok(()),
-            }
+        if !perform(&mut screen.app, link)? {
+            return Ok(());
         }
         let now = clocks.now();
         terminal.draw(screen.frame(now))?;
         let deadline = screen.app.next_deadline(now.mono);
         let wait = if deadline == Mono::NEVER { IDLE } else { deadline.since(now.mono).min(IDLE) };
-        let was_chatting = screen.app.is_chatting();
-        match happenings.1.recv_timeout(wait) {
-            Ok(happening) => {
-                if !take(&mut screen, &mut terminal, link, (clocks.now(), happening))? {
-                    return Ok(());
-                }
+        let mut next = happenings.next(wait);
+        // What has come together is drawn together.
+        let mut together = 0;
+        while let Some(happening) = next {
+            if !take(&mut screen, &mut terminal, link, (clocks.now(), happening))? {
+                return Ok(());
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            together += 1;
+            next = if together < TOGETHER_MAX { happenings.next(Duration::ZERO) } else { None };
         }
         screen.app.tick(clocks.now());
-        keep_apart(&mut screen, was_chatting);
     }
+}
+
+/// Does what the chat wants. Whether it goes on.
+fn perform(app: &mut App, link: &mut Link) -> io::Result<bool> {
+    while let Some(effect) = app.poll() {
+        match effect {
+            Effect::Connect => link.connect()?,
+            Effect::Ask(asked, request) => link.ask(asked, &request),
+            // It is drawn with the rest.
+            Effect::Show(_) => {}
+            Effect::Quit => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 /// What is written belongs to the chat, or to the question, not to both.
@@ -286,9 +295,10 @@ fn keep_apart(screen: &mut Screen, was_chatting: bool) {
 fn take(
     screen: &mut Screen,
     terminal: &mut Terminal,
-    link: &Link,
+    link: &mut Link,
     (now, happening): (Moment, Happening),
 ) -> io::Result<bool> {
+    let was_chatting = screen.app.is_chatting();
     match happening {
         Happening::Kit(generation, event) if link.is_current(generation) => screen.app.kit(now, event),
         Happening::Answered(generation, asked, result) if link.is_current(generation) => {
@@ -314,5 +324,6 @@ fn take(
         Happening::Terminal(_) => {}
         Happening::InputEnds | Happening::Terminate => return Ok(false),
     }
-    Ok(true)
+    keep_apart(screen, was_chatting);
+    perform(&mut screen.app, link)
 }

@@ -52,7 +52,10 @@ impl App {
             Event::Notice { reason: Reason::TokenExpired, .. } => {
                 self.note(now, "your login expires; you will be asked for your password".to_owned());
             }
-            Event::Resync(Missed::Session | Missed::Events)
+            Event::Resync(Missed::Events) => {
+                self.problem(now, "there was too much at once: messages have not come here".to_owned());
+            }
+            Event::Resync(Missed::Session)
             | Event::Notice { .. }
             | Event::TokenRenewed
             | Event::TokenNotRenewed(_) => {}
