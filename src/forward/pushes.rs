@@ -193,7 +193,11 @@ impl Forwarder {
                 let mut found = Vec::new();
                 for user_id in &users.user_ids {
                     let count = self.directory.sessions_of(user_id, |it| found.push((it.shard, it.key)));
-                    reach.targets.push(if count > 0 { Target::Queued } else { Target::Offline });
+                    reach.targets.push(match count {
+                        1.. => Target::Queued,
+                        0 if is_name(user_id) => Target::Offline,
+                        0 => Target::Refused,
+                    });
                 }
                 reach.sessions(found);
             }

@@ -50,7 +50,7 @@ impl State {
                 Subject::User(user) => BanTarget::User(user.user_id.to_string()),
             },
             left: ban.until.since(now),
-            reason: if ban.times == 0 { "by hand" } else { "offences" },
+            reason: if ban.by_hand { "by hand" } else { "offences" },
         });
         Outcome::Bans { bans: shown.collect(), total }
     }

@@ -114,8 +114,8 @@ pub struct Ban {
     pub subject: Subject,
     /// Until when.
     pub until: Mono,
-    /// Which of its bans it is; 0: by hand, and the first.
-    pub times: u32,
+    /// Whether an operator has banned it.
+    pub by_hand: bool,
 }
 
 /// What an offence has led to.
@@ -134,6 +134,8 @@ struct Record {
     until: Mono,
     /// Bans for offences, until forgotten.
     times: u32,
+    /// The last ban was by hand.
+    by_hand: bool,
 }
 
 impl Record {
@@ -201,6 +203,7 @@ impl Bans {
             let doubled = 1u32.checked_shl(record.times).unwrap_or(u32::MAX);
             record.times = record.times.saturating_add(1);
             record.until = now + first.saturating_mul(doubled).min(longest);
+            record.by_hand = false;
             record.offences = Gcra::default();
             Some(Sentence { until: record.until, is_new: true })
         })?;
@@ -213,7 +216,11 @@ impl Bans {
     /// Bans by hand, for at least as long as it is banned already; `false`: there is no room.
     pub fn ban(&self, now: Mono, subject: &Subject, length: Duration) -> bool {
         let until = now + length;
-        self.with_record(now, subject, |record| record.until = record.until.max(until)).is_some()
+        let ban = |record: &mut Record| {
+            record.until = record.until.max(until);
+            record.by_hand = true;
+        };
+        self.with_record(now, subject, ban).is_some()
     }
 
     /// Forgets everything about a subject; whether it was banned.
@@ -233,7 +240,7 @@ impl Bans {
             .map(|(subject, record)| Ban {
                 subject: subject.clone(),
                 until: record.until,
-                times: record.times,
+                by_hand: record.by_hand,
             })
             .collect();
         bans.sort_by(|one, other| one.subject.cmp(&other.subject));

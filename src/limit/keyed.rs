@@ -92,7 +92,8 @@ pub struct Keyed<K> {
 }
 
 impl<K: Clone + Eq + Hash> Keyed<K> {
-    /// A table of at most `accounts_max` accounts, spread by `seed`, which is random.
+    /// A table of at most `accounts_max` accounts, rounded up to as many for each stripe, spread by `seed`, which is
+    /// random.
     pub fn new(accounts_max: usize, seed: u64) -> Keyed<K> {
         let hasher = Hasher::with_seed(seed);
         let each = accounts_max.div_ceil(STRIPES);

@@ -95,8 +95,9 @@ impl Shard {
         let mut effect = Effect::default();
         for directive in directives {
             let user = self.sessions.get(session_key).map(|session| &session.caller.user_id);
-            // Somebody has logged in since this was asked: it was not asked by them. (A login then finds them.)
-            let is_stale = user.is_none_or(|user| *user != asked.caller.user_id);
+            // Somebody has logged in since this was asked, and not by this very answer: it was not asked by them. (A login
+            // then finds them.)
+            let is_stale = user.is_none_or(|user| effect.login.is_empty() && *user != asked.caller.user_id);
             match directive {
                 Directive::Login { user_id, roles, ttl } if asked.outcome.code == Code::Ok => {
                     match self.login(now, session_key, (user_id, roles), *ttl) {

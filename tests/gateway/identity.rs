@@ -64,6 +64,23 @@ fn a_service_logs_a_session_in_and_the_token_opens_others() {
     site.end();
 }
 
+// spec: L-57
+#[test]
+fn a_login_and_what_it_brings_may_stand_in_one_reply() {
+    let (site, mut link) = site_and_granted_link("");
+    let mut client = site.open();
+    client.send(&request(1, command::OPEN, b"login"));
+    let call = link.call();
+    let join = Action::JoinGroup(v1::JoinGroup { group: "g".to_owned(), session_id: bytes::Bytes::new() });
+    link.direct(call.call_id, [login("alice", &[]), join]);
+    assert!(client.response().login.is_some());
+    let target = Some(v1::service_push::Target::Group("g".to_owned()));
+    link.push(&v1::ServicePush { push_id: vec![1].into(), target, ..v1::ServicePush::default() });
+    assert_eq!(client.push().1.group, "g");
+    drop(client);
+    site.end();
+}
+
 // spec: A-22
 #[test]
 fn a_login_is_for_anonymous_sessions_only() {

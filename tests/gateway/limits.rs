@@ -1,13 +1,13 @@
 //! Who may do how much: rates, outstanding requests, frames, accepting, bans, the reserve, over real sockets.
 
-use crate::child::Process;
+use crate::child::{Process, http};
 use crate::link::site_and_link;
 use crate::site::{Site, command, echo_service, text, until};
 use crate::token::{token, unsigned};
 use crate::wire::{RawClient, cancel, hello, hello_frame, ping, request};
 use moorgate::base::clock::Clock;
 use moorgate::limit::{Subject, User};
-use moorgate::reactor::{AcceptMode, ListenAt, ListenerSettings};
+use moorgate::reactor::AcceptMode;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason, Source, gateway_frame::Member};
 use socket2::{Domain, Socket, Type};
@@ -64,9 +64,7 @@ fn limited(response: &v1::Response) -> u32 {
 fn two_shards(tables: &str) -> Site {
     Site::start_with(tables, |settings| {
         settings.reactor.shards = 2;
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        settings.reactor.listeners =
-            vec![ListenerSettings { at: ListenAt::Address(address), accept: AcceptMode::Shared }];
+        settings.reactor.listeners[0].accept = AcceptMode::Shared;
     })
 }
 
@@ -354,12 +352,21 @@ fn a_ban_ends_by_itself() {
 #[test]
 fn an_operator_bans_users_and_addresses_by_hand() {
     let site = Site::start("[bans]\nenabled = false\n");
-    let bans = site.gateway().bans();
-    let user =
-        |user_id: &str| Subject::User(Arc::new(User { application: "".into(), user_id: user_id.into() }));
-    let now = site.gateway().now();
-    assert!(bans.ban(now, &user("mallory"), Duration::from_secs(3600)));
-    assert!(bans.ban(now, &Subject::address(IpAddr::from([127, 0, 0, 6])), Duration::from_secs(3600)));
+    let admin = site.gateway().admin_address().unwrap();
+    let post = |operation: &str| {
+        let (status, body) = http::post(admin, operation, "");
+        assert_eq!(status, 200, "{operation}: {body}");
+        body
+    };
+    let mallory = Subject::User(Arc::new(User { application: "".into(), user_id: "mallory".into() }));
+    assert!(site.gateway().bans().ban(site.gateway().now(), &mallory, Duration::from_secs(3600)));
+    assert!(post("/ban?address=127.0.0.6&for=1h").contains("\"changed\":1"));
+    let (status, page) = http::get(admin, "/bans");
+    assert_eq!(status, 200);
+    for word in ["\"total\":2", "\"address\":\"127.0.0.6\"", "\"user\":\"mallory\"", "\"reason\":\"by hand\""]
+    {
+        assert!(page.contains(word), "{word} in {page}");
+    }
     for (last, hello) in [(1, of_user("mallory", "phone")), (6, of_user("alice", "phone"))] {
         let mut client = connect_from(&site, last);
         client.try_send(&hello_frame(&hello));
@@ -368,9 +375,12 @@ fn an_operator_bans_users_and_addresses_by_hand() {
         assert!((3_500_000..=3_600_000).contains(&error.reconnect.unwrap().after_ms));
     }
     let alice = open_from(&site, 1, &of_user("alice", "phone"));
-    assert!(bans.lift(now, &user("mallory")));
+    assert!(post("/unban?user=mallory").contains("\"changed\":1"));
     let mallory = open_from(&site, 1, &of_user("mallory", "phone"));
-    drop((alice, mallory));
+    assert!(post("/unban?address=127.0.0.6").contains("\"changed\":1"));
+    assert!(post("/unban?address=127.0.0.6").contains("\"changed\":0"));
+    let neighbour = open_from(&site, 6, &hello());
+    drop((alice, mallory, neighbour));
     site.end();
 }
 

@@ -114,15 +114,27 @@ fn bans_by_hand_are_given_listed_and_lifted() {
     assert!(bans.ban(noon(), &address(7), SECOND));
     let list = |now| -> Vec<String> {
         let line =
-            |ban: crate::limit::Ban| format!("{} {:?} {}", ban.subject, ban.until.since(noon()), ban.times);
+            |ban: crate::limit::Ban| format!("{} {:?} {}", ban.subject, ban.until.since(noon()), ban.by_hand);
         bans.list(now).into_iter().map(line).collect()
     };
-    assert_eq!(list(noon()), ["address 192.0.2.7 120s 0", "user im/mallory 60s 0"]);
-    assert_eq!(list(noon() + MINUTE), ["address 192.0.2.7 120s 0"]);
+    assert_eq!(list(noon()), ["address 192.0.2.7 120s true", "user im/mallory 60s true"]);
+    assert_eq!(list(noon() + MINUTE), ["address 192.0.2.7 120s true"]);
     assert_eq!(bans.is_banned(noon(), &user("games", "mallory")), None, "another application's");
     assert!(bans.lift(noon(), &user("im", "mallory")) && !bans.lift(noon(), &user("im", "mallory")));
     assert_eq!(bans.is_banned(noon(), &user("im", "mallory")), None);
     assert!(bans.lift(noon(), &address(7)) && bans.list(noon()).is_empty());
+}
+
+#[test]
+fn the_last_ban_says_whether_it_was_by_hand() {
+    let bans = bans();
+    provoke(&bans, noon(), &address(1));
+    let by_hand = || bans.list(noon())[0].by_hand;
+    assert!(!by_hand());
+    assert!(bans.ban(noon(), &address(1), MINUTE) && by_hand());
+    let later = noon() + 2 * MINUTE;
+    provoke(&bans, later, &address(1));
+    assert!(!bans.list(later)[0].by_hand);
 }
 
 #[test]
