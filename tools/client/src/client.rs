@@ -82,7 +82,8 @@ fn answer(outcome: Outcome) -> Result<Answer, ClientError> {
     }
 }
 
-/// A client. Clones are the same client; when the last one is dropped it says Bye.
+/// A client. Clones are the same client; when the last one is dropped it says Bye, by itself and a little later: who
+/// wants to be sure of it calls [`Client::leave`].
 ///
 /// Every answer is delivered, whatever it says: [`Answer::is_ok`] and [`Answer::action`] tell. A request that is made
 /// while there is no session waits for one, within its time.

@@ -5,7 +5,7 @@
 //! use std::time::Duration;
 //!
 //! let (client, events) = Client::builder("127.0.0.1:7000").start_with_events()?;
-//! let login = client.request(0x0201, br#"{"user": "alice", "password": "secret"}"#, Duration::from_secs(5))?;
+//! let login = client.request(0x0201, b"as the accounts service wants it", Duration::from_secs(5))?;
 //! println!("login: {login}");
 //! for event in events {
 //!     match event {

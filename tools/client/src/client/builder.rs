@@ -95,7 +95,8 @@ impl Builder {
     }
 
     /// What gives access tokens: before the first session, before the one in use expires, and after it was refused. It
-    /// is called on a thread of its own, and may take its time. An empty token opens an anonymous session.
+    /// is called on a thread of its own, and may take its time, but must return: nobody else is asked meanwhile. An empty
+    /// token opens an anonymous session.
     #[must_use]
     pub fn token_source(
         mut self,

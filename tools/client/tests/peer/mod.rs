@@ -101,9 +101,16 @@ impl Peer {
 
     /// The number of the next request.
     pub(crate) fn request(&mut self) -> u64 {
+        self.asked().0
+    }
+
+    /// The next request, with its number.
+    pub(crate) fn asked(&mut self) -> (u64, v1::Request) {
         loop {
             match self.hear().unwrap() {
-                v1::ClientFrame { up_seq, member: Some(Member::Request(_)), .. } => return up_seq,
+                v1::ClientFrame { up_seq, member: Some(Member::Request(request)), .. } => {
+                    return (up_seq, request);
+                }
                 v1::ClientFrame { member: None, .. } => {}
                 other => panic!("no request but {other:?}"),
             }
