@@ -69,19 +69,32 @@ impl<'a> Fields<'a> {
         Ok(head)
     }
 
+    /// Most varints are one byte: keys, lengths and small numbers.
     #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
-        let mut value = 0;
-        for (at, &byte) in self.rest.iter().take(VARINT_BYTES_MAX).enumerate() {
-            value |= u64::from(byte & 0x7f) << (7 * at);
+        match self.rest.split_first() {
+            Some((&byte, rest)) if byte < 0x80 => {
+                self.rest = rest;
+                Ok(byte.into())
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
+        let (mut value, mut shift, mut rest) = (0, 0, self.rest);
+        while let Some((&byte, tail)) = rest.split_first() {
+            // The tenth byte is the last, and has room for one bit.
+            if shift == 63 && byte > 1 {
+                return Err(Malformed);
+            }
+            value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                // The last byte has room for one bit.
-                if at + 1 == VARINT_BYTES_MAX && byte > 1 {
-                    return Err(Malformed);
-                }
-                self.rest = self.rest.get(at + 1..).unwrap_or_default();
+                self.rest = tail;
                 return Ok(value);
             }
+            (rest, shift) = (tail, shift + 7);
         }
         Err(Malformed)
     }
@@ -89,12 +102,22 @@ impl<'a> Fields<'a> {
 
 const VARINT_BYTES_MAX: usize = 10;
 
-/// Appends a varint with one growth of `out`.
+/// Appends a varint with one growth of `out`; the lengths that are usual are written without a loop.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
-fn put_varint(mut value: u64, out: &mut Vec<u8>) {
-    if value < 0x80 {
-        return out.push(value as u8);
+fn put_varint(value: u64, out: &mut Vec<u8>) {
+    match value {
+        0..0x80 => out.push(value as u8),
+        0x80..0x4000 => out.extend_from_slice(&[value as u8 | 0x80, (value >> 7) as u8]),
+        _ => put_long_varint(value, out),
+    }
+}
+
+#[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
+fn put_long_varint(mut value: u64, out: &mut Vec<u8>) {
+    if value < 0x20_0000 {
+        return out.extend_from_slice(&[value as u8 | 0x80, (value >> 7) as u8 | 0x80, (value >> 14) as u8]);
     }
     let mut bytes = [0; VARINT_BYTES_MAX];
     let mut len = 0;
