@@ -30,8 +30,8 @@ Usage: moorgate serve (-c FILE | --dev) [--listen ADDR] [--admin-listen ADDR]
 
   -c, --config FILE     the configuration; `moorgate check FILE` finds mistakes
       --dev             no file: clients on 127.0.0.1:7000, the operator on
-                        127.0.0.1:7001, an echo service inside, a signing secret
-                        that everybody knows; listens on loopback only
+                        127.0.0.1:7001, echo, accounts and a chat inside, a
+                        secret that everybody knows; on loopback only
       --listen ADDR     listen for clients here, as 127.0.0.1:7000, and nowhere
                         else; port 0 lets the system choose
       --admin-listen ADDR

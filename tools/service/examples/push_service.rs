@@ -1,6 +1,6 @@
 //! A service that passes on what somebody says to everybody in a room:
 //! `cargo run -p moorgate-service --example push_service -- 127.0.0.1:7103 [KEY_FILE]`.
-//! The gateway must grant it `groups` and `push`.
+//! The gateway must grant it `groups`.
 
 use moorgate_service::{Code, Directive, LinkKey, Push, Reply, Service};
 
