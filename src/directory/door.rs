@@ -21,10 +21,8 @@ pub enum Kick {
     Superseded,
     /// A service or an operator said so, and what to tell the client.
     Kicked(Arc<str>),
-    /// The tokens of its user were revoked.
+    /// Tokens of its user were revoked: it has to end if the one that it lives by is among them.
     Revoked,
-    /// One token was revoked: it has to end if it lives by this one.
-    TokenRevoked(TokenHash),
 }
 
 /// What a shard has to do.
@@ -88,7 +86,7 @@ impl<P: Primitives> Door<P> {
                 return false;
             }
             let standing = orders.kicks.entry(key).or_insert_with(|| kick.clone());
-            if matches!(standing, Kick::TokenRevoked(_)) {
+            if *standing == Kick::Revoked {
                 *standing = kick;
             }
             self.has_orders.set(true);
@@ -212,7 +210,7 @@ mod tests {
         let door = Door::<Native>::new(Arc::new(Deaf), 1);
         let key = SessionKey::new(3, 1);
         assert!(!door.has_orders());
-        assert!(door.order(key, Kick::TokenRevoked(TokenHash::NONE)));
+        assert!(door.order(key, Kick::Revoked));
         assert!(door.order(key, Kick::Kicked("why".into())));
         assert!(door.order(key, Kick::Superseded));
         door.sweep(TokenHash::NONE);

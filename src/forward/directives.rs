@@ -142,7 +142,7 @@ impl Forwarder {
                 match revoke.user_id.is_empty() {
                     true => self.directory.revoke_token(token),
                     false => {
-                        self.directory.kick_user(&revoke.user_id, &Kick::TokenRevoked(token));
+                        self.directory.kick_user(&revoke.user_id, &Kick::Revoked);
                     }
                 }
             }

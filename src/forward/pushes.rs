@@ -40,10 +40,10 @@ struct Reach {
 }
 
 impl Reach {
-    /// The named sessions among these, by shard.
+    /// The named sessions among these, by shard; one that is named twice is one.
     fn sessions(&mut self, mut found: Vec<(ShardId, SessionKey)>) {
-        // By shard only: within one, in the order in which they were named.
-        found.sort_by_key(|(shard, _)| *shard);
+        found.sort_unstable_by_key(|(shard, key)| (*shard, key.to_u64()));
+        found.dedup();
         for run in found.chunk_by(|(one, _), (other, _)| one == other) {
             let Some((shard, _)) = run.first() else { continue };
             let keys: Box<[SessionKey]> = run.iter().map(|(_, key)| *key).collect();

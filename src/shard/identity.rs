@@ -96,8 +96,9 @@ impl Shard {
         for directive in directives {
             let user = self.sessions.get(session_key).map(|session| &session.caller.user_id);
             // Somebody has logged in since this was asked, and not by this very answer: it was not asked by them. (A login
-            // then finds them.)
-            let is_stale = user.is_none_or(|user| effect.login.is_empty() && *user != asked.caller.user_id);
+            // then finds them.) And what stands behind a login is for nobody but whom it was to log in.
+            let is_other = effect.login.is_empty() && user.is_none_or(|user| *user != asked.caller.user_id);
+            let is_stale = is_other || effect.refused.is_some();
             match directive {
                 Directive::Login { user_id, roles, ttl } if asked.outcome.code == Code::Ok => {
                     match self.login(now, session_key, (user_id, roles), *ttl) {
@@ -219,7 +220,7 @@ impl Shard {
                         self.sessions.get(*key).is_some_and(|session| session.token.token == token)
                     };
                     let found: Vec<SessionKey> = sessions.filter(lives_by).collect();
-                    found.into_iter().for_each(|key| self.kick(now, key, Kick::TokenRevoked(token)));
+                    found.into_iter().for_each(|key| self.kick(now, key, Kick::Revoked));
                 }
             }
         }
@@ -237,12 +238,11 @@ impl Shard {
         let fault = match kick {
             Kick::Superseded => Fault::Superseded,
             Kick::Kicked(message) => Fault::Kicked(message),
-            Kick::TokenRevoked(revoked) if token == revoked => Fault::TokenRevoked,
-            // A session that was opened by a newer token stays.
+            // A session that lives by another token, or a newer one, stays.
             Kick::Revoked if revocations.is_revoked(&session.caller.user_id, issued_unix_s, token) => {
                 Fault::TokenRevoked
             }
-            Kick::TokenRevoked(_) | Kick::Revoked => return,
+            Kick::Revoked => return,
         };
         let key = session.connection;
         self.close(now, key, CloseReason::Fault(fault));

@@ -88,13 +88,16 @@ fn a_login_is_for_anonymous_sessions_only() {
     let mut client = RawClient::log_in(site.address(), token("alice", &[]), "phone");
     client.send(&request(1, command::USER, b"x"));
     let call = link.call();
-    link.direct(call.call_id, [login("mallory", &["admin"])]);
+    let join = Action::JoinGroup(v1::JoinGroup { group: "g".to_owned(), session_id: bytes::Bytes::new() });
+    link.direct(call.call_id, [login("mallory", &["admin"]), join]);
     let response = client.response();
     assert_eq!(Code::from_wire(response.status), Code::FailedPrecondition);
     assert_eq!((response.reason(), response.source()), (Reason::AlreadyAuthenticated, Source::Gateway));
     assert_eq!((response.execution(), response.login), (Execution::Executed, None));
     assert_eq!(client.ask(2, command::ADMIN, b"x").reason(), Reason::RoleRequired, "she is still alice");
     assert_eq!(site.metric("moorgate_logins_total{result=\"refused\"}"), 1);
+    assert_eq!(site.metric("moorgate_directives_total{result=\"stale\"}"), 1, "what mallory was to join");
+    assert_eq!(site.metric("moorgate_group_changes_total{what=\"joined\"}"), 0);
     drop(client);
     site.end();
 }
@@ -253,7 +256,7 @@ fn a_revocation_of_a_user_or_of_one_token_ends_sessions_and_holds_for_new_ones()
     assert_eq!(laptop.error_reason(), Reason::TokenRevoked);
     bob.send(&request(2, command::USER, b"revoke"));
     let call = link.call();
-    link.direct(call.call_id, [of_token("alice", "t-2")]);
+    link.direct(call.call_id, [of_token("alice", "t-2"), of_token("alice", "t-3")]);
     bob.response();
     assert_eq!(other.error_reason(), Reason::TokenRevoked);
     phone.nothing_else();

@@ -67,16 +67,19 @@ fn a_push_reaches_every_session_of_the_users_that_are_named() {
     let mut laptop = RawClient::log_in(site.address(), token("alice", &[]), "laptop");
     let mut bob = RawClient::log_in(site.address(), token("bob", &[]), "");
     let mut anonymous = site.open();
-    let result = link.push(&push(1, users(&["alice", "nobody", "bob", "", &"x".repeat(129)])));
+    let result = link.push(&push(1, users(&["alice", "nobody", "bob", "", &"x".repeat(129), "alice"])));
     assert_eq!((result.status, result.reason()), (0, Reason::Unspecified));
     let targets: Vec<Target> = result.targets().collect();
-    assert_eq!(targets, [Target::Queued, Target::Offline, Target::Queued, Target::Refused, Target::Refused]);
+    let (queued, refused) = (Target::Queued, Target::Refused);
+    assert_eq!(targets, [queued, Target::Offline, queued, refused, refused, queued]);
     for client in [&mut phone, &mut laptop, &mut bob] {
         let (down_seq, push) = client.push();
         assert_eq!((down_seq, push.command, &push.push_id[..]), (1, 0x1001, &[1][..]));
         assert_eq!((&push.payload[..], push.group.as_str()), (&[1, 1, 1][..], ""));
     }
-    anonymous.nothing_else();
+    for client in [&mut phone, &mut laptop, &mut bob, &mut anonymous] {
+        client.nothing_else();
+    }
     drop((phone, laptop, bob, anonymous));
     site.end();
 }
