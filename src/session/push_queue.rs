@@ -65,12 +65,13 @@ pub(super) enum Next {
 #[derive(Debug, Default)]
 pub(super) struct PushQueue {
     waiting: VecDeque<Waiting>,
-    pushes: usize,
+    /// How many pushes wait, by [`rank`].
+    pushes: [usize; 3],
     bytes: usize,
 }
 
 /// The last are given up first.
-fn rank(priority: Priority) -> u8 {
+fn rank(priority: Priority) -> usize {
     match priority {
         Priority::High => 2,
         Priority::Normal => 1,
@@ -88,16 +89,20 @@ impl PushQueue {
         if !push.collapse_key.is_empty() {
             self.collapse(&push.collapse_key, lost);
         }
-        self.pushes = self.pushes.saturating_add(1);
+        self.count(push, 1);
         self.bytes = self.bytes.saturating_add(push.body.len());
         self.waiting.push_back(Waiting::Push(push.clone()));
-        while self.pushes > limits.count_max || self.bytes > limits.bytes_max {
-            let oldest_least = self.waiting.iter().enumerate().filter_map(|(at, waiting)| match waiting {
-                Waiting::Push(push) => Some((rank(push.priority), at)),
-                Waiting::Gap { .. } => None,
-            });
-            let Some((_, at)) = oldest_least.min() else { return };
-            self.give_up(at, Reason::PushOverflow, lost);
+        while self.pushes.iter().sum::<usize>() > limits.count_max || self.bytes > limits.bytes_max {
+            let least = self.pushes.iter().position(|count| *count > 0);
+            let is_least = |it: &Waiting| matches!(it, Waiting::Push(it) if Some(rank(it.priority)) == least);
+            let Some(oldest) = self.waiting.iter().position(is_least) else { return };
+            self.give_up(oldest, Reason::PushOverflow, lost);
+        }
+    }
+
+    fn count(&mut self, push: &Push, change: isize) {
+        if let Some(count) = self.pushes.get_mut(rank(push.priority)) {
+            *count = count.saturating_add_signed(change);
         }
     }
 
@@ -120,7 +125,7 @@ impl PushQueue {
     }
 
     fn forget(&mut self, push: &Push) {
-        self.pushes = self.pushes.saturating_sub(1);
+        self.count(push, -1);
         self.bytes = self.bytes.saturating_sub(push.body.len());
     }
 
@@ -173,7 +178,7 @@ impl PushQueue {
 
     /// Everything goes, with its session; who wanted to know of it.
     pub(super) fn clear(&mut self) -> impl Iterator<Item = Arc<ReceiptTo>> + '_ {
-        (self.pushes, self.bytes) = (0, 0);
+        (self.pushes, self.bytes) = ([0; 3], 0);
         self.waiting.drain(..).filter_map(|waiting| match waiting {
             Waiting::Push(push) => push.receipt.clone(),
             Waiting::Gap { .. } => None,
@@ -198,7 +203,7 @@ mod tests {
                 Next::Gap { count, reason } => format!("{count} {}", reason.as_str_name()),
             });
         }
-        assert_eq!((queue.pushes, queue.bytes), (0, 0));
+        assert_eq!((queue.pushes, queue.bytes), ([0; 3], 0));
         found
     }
 
