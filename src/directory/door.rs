@@ -1,6 +1,5 @@
 //! What others may ask of one shard at any time: its orders, its room for pushes, and the ids of its sessions.
 
-use crate::auth::TokenHash;
 use crate::base::bell::Ring;
 use crate::base::ids::{SessionId, SessionKey};
 use crate::base::rng::Rng;
@@ -11,8 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Orders that wait for one shard; more can only be for sessions that do not exist.
 const ORDERS_MAX: usize = 1 << 20;
-/// Tokens for which a shard is to look through all its sessions.
-const SWEEPS_MAX: usize = 1024;
 
 /// Why a session has to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,15 +27,15 @@ pub enum Kick {
 pub enum Order {
     /// End this session, if it still lives.
     Kick(SessionKey, Kick),
-    /// End every session that lives by this token.
-    Sweep(TokenHash),
+    /// End every session whose token is revoked.
+    Sweep,
 }
 
 /// One for each session: the first order stands, unless a later one is sure where the first has a condition.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     kicks: HashMap<SessionKey, Kick, foldhash::fast::FixedState>,
-    sweeps: Vec<TokenHash>,
+    sweep: bool,
 }
 
 pub(super) struct Door<P: Primitives> {
@@ -96,11 +93,9 @@ impl<P: Primitives> Door<P> {
         has_room
     }
 
-    pub(super) fn sweep(&self, token: TokenHash) {
+    pub(super) fn sweep(&self) {
         self.orders.with(|orders| {
-            if orders.sweeps.len() < SWEEPS_MAX && !orders.sweeps.contains(&token) {
-                orders.sweeps.push(token);
-            }
+            orders.sweep = true;
             self.has_orders.set(true);
         });
         self.bell.ring();
@@ -115,12 +110,12 @@ impl<P: Primitives> Door<P> {
         if !self.has_orders() {
             return Vec::new();
         }
-        let Orders { kicks, sweeps } = self.orders.with(|orders| {
+        let Orders { kicks, sweep } = self.orders.with(|orders| {
             self.has_orders.set(false);
             std::mem::take(orders)
         });
         let kicks = kicks.into_iter().map(|(key, kick)| Order::Kick(key, kick));
-        kicks.chain(sweeps.into_iter().map(Order::Sweep)).collect()
+        kicks.chain(sweep.then_some(Order::Sweep)).collect()
     }
 
     pub(super) fn reserve(&self, targets: usize, max: usize) -> bool {
@@ -213,13 +208,10 @@ mod tests {
         assert!(door.order(key, Kick::Revoked));
         assert!(door.order(key, Kick::Kicked("why".into())));
         assert!(door.order(key, Kick::Superseded));
-        door.sweep(TokenHash::NONE);
-        door.sweep(TokenHash::NONE);
+        door.sweep();
+        door.sweep();
         assert!(door.has_orders());
-        assert_eq!(
-            door.take(),
-            [Order::Kick(key, Kick::Kicked("why".into())), Order::Sweep(TokenHash::NONE)]
-        );
+        assert_eq!(door.take(), [Order::Kick(key, Kick::Kicked("why".into())), Order::Sweep]);
         assert!(!door.has_orders() && door.take().is_empty());
     }
 

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | a shard, for its sessions | [`Directory::claim`], [`Directory::release`], [`Directory::leave`], [`Directory::take_orders`] |
 //! | a worker, for services | [`Directory::sessions_of`], [`Directory::join`], [`Directory::shards_of`], [`Directory::kick_user`] |
-//! | the operator's thread | [`Directory::kick_user`], [`Directory::kick_session`], [`Directory::revoke_token`] |
+//! | the operator's thread | [`Directory::kick_user`], [`Directory::kick_session`], [`Directory::sweep`] |
 //!
 //! Everything here is decided under short locks, one for each stripe of users or groups; none is taken on the way of a
 //! request. A session that the directory names may have ended meanwhile: its key then finds nobody.
@@ -27,7 +27,6 @@ mod users;
 pub use door::{Kick, Order};
 pub use recent::{Recall, RecentPushes};
 
-use crate::auth::TokenHash;
 use crate::base::bell::Ring;
 use crate::base::ids::{SessionId, SessionKey, ShardId};
 use crate::base::sync::{Native, Primitives};
@@ -149,11 +148,9 @@ impl<P: Primitives> Directory<P> {
         self.session_of(id).is_some_and(|session| self.order(session, kick))
     }
 
-    /// Orders every session that lives by this token to end.
-    pub fn revoke_token(&self, token: TokenHash) {
-        for door in &self.doors {
-            door.sweep(token);
-        }
+    /// Orders every session whose token is revoked to end; for a token whose user nobody knows.
+    pub fn sweep(&self) {
+        self.doors.iter().for_each(Door::sweep);
     }
 
     fn order(&self, session: SessionRef, kick: Kick) -> bool {

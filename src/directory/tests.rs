@@ -74,8 +74,8 @@ fn a_kick_reaches_every_session_of_a_user_or_one_by_its_id() {
     assert!(directory.kick_session(id, kick.clone()));
     assert_eq!(directory.take_orders(ShardId(1)), [Order::Kick(session(1, 7).key, kick.clone())]);
     assert!(!directory.kick_session(SessionId([9; 16]), kick), "of another gateway");
-    directory.revoke_token(TokenHash::NONE);
-    assert_eq!(directory.take_orders(ShardId(1)), [Order::Sweep(TokenHash::NONE)]);
+    directory.sweep();
+    assert_eq!(directory.take_orders(ShardId(1)), [Order::Sweep]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) enum Sessions {
     One(Held),
-    Several(Box<[Held]>),
+    Several(Vec<Held>),
 }
 
 impl Sessions {
@@ -32,14 +32,24 @@ impl Sessions {
         }
     }
 
-    /// Those that `keep` wants, and `new`; `None`: nobody is left.
-    fn rebuilt(&self, keep: impl Fn(&Held) -> bool, new: Option<Held>) -> Option<Sessions> {
-        let mut left: Vec<Held> = self.as_slice().iter().copied().filter(keep).collect();
-        left.extend(new);
-        match left.as_slice() {
-            [] => None,
-            [one] => Some(Sessions::One(*one)),
-            _ => Some(Sessions::Several(left.into_boxed_slice())),
+    fn add(&mut self, new: Held) {
+        match self {
+            Sessions::One(one) => *self = Sessions::Several(vec![*one, new]),
+            Sessions::Several(several) => several.push(new),
+        }
+    }
+
+    /// Takes out those that go; whether somebody is left.
+    fn remove(&mut self, goes: impl Fn(&Held) -> bool) -> bool {
+        match self {
+            Sessions::One(one) => !goes(one),
+            Sessions::Several(several) => {
+                several.retain(|held| !goes(held));
+                if let [one] = several.as_slice() {
+                    *self = Sessions::One(*one);
+                }
+                !self.as_slice().is_empty()
+            }
         }
     }
 }
@@ -80,12 +90,13 @@ impl<P: Primitives> Users<P> {
                 Vec::new()
             }
             Entry::Occupied(mut occupied) => {
-                let sessions = occupied.get();
                 let goes = |held: &Held| place != 0 && held.place == place;
+                let sessions = occupied.get_mut();
                 let displaced = sessions.as_slice().iter().filter(|held| goes(held));
-                let displaced = displaced.map(|held| held.session).collect();
-                if let Some(rebuilt) = sessions.rebuilt(|held| !goes(held), Some(new)) {
-                    occupied.insert(rebuilt);
+                let displaced: Vec<SessionRef> = displaced.map(|held| held.session).collect();
+                match displaced.is_empty() || sessions.remove(goes) {
+                    true => sessions.add(new),
+                    false => *sessions = Sessions::One(new),
                 }
                 displaced
             }
@@ -97,11 +108,8 @@ impl<P: Primitives> Users<P> {
         let Some(stripe) = self.stripe(user_id) else { return };
         stripe.with(|stripe| {
             let Some(sessions) = stripe.get_mut(user_id) else { return };
-            match sessions.rebuilt(|held| held.session != session, None) {
-                Some(rebuilt) => *sessions = rebuilt,
-                None => {
-                    stripe.remove(user_id);
-                }
+            if !sessions.remove(|held| held.session == session) {
+                stripe.remove(user_id);
             }
         });
     }

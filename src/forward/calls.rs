@@ -1,8 +1,6 @@
 //! From a Forward to a call on a link.
 
-use super::link::State;
 use super::order::Line;
-use super::replies::DRAINED;
 use super::{Call, CallState, Forwarder, Timer};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId, SessionId, ShardId, Ticket};
@@ -330,10 +328,8 @@ impl Forwarder {
             CallState::Sent(link) | CallState::Abandoned(link, _) => {
                 if let Some(entry) = self.links.get_mut(link) {
                     entry.outstanding = entry.outstanding.saturating_sub(1);
-                    if entry.state == State::Draining && entry.outstanding == 0 {
-                        self.link_lost(now, link, &DRAINED);
-                    }
                 }
+                self.end_drained(now, link);
             }
         }
         let Some(service) = self.services.get_mut(call.service.index()) else { return };

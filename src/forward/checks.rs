@@ -1,6 +1,8 @@
 //! Sessions that a service has to confirm before they open. A question that finds no link, loses its link, or is
 //! answered by nobody, is answered as such; the shard that asked keeps the time.
 
+use super::link::State;
+use super::replies::DRAINED;
 use super::{Forwarder, Timer};
 use crate::base::clock::Now;
 use crate::base::ids::{CheckKey, ConnectionKey, LinkKey, ShardId};
@@ -51,7 +53,7 @@ impl Forwarder {
     }
 
     /// A service has answered.
-    pub(super) fn verdict(&mut self, _now: Now, link: LinkKey, said: &v1::SessionVerdict) {
+    pub(super) fn verdict(&mut self, now: Now, link: LinkKey, said: &v1::SessionVerdict) {
         let key = CheckKey::from_u64(said.check_id);
         // One that is not known, or was asked elsewhere, is late or made up.
         if self.checks.get(key).is_none_or(|asked| asked.link != link) {
@@ -66,12 +68,31 @@ impl Forwarder {
             Verdict::Refused { reason: said.reason(), message: message.unwrap_or_default().into(), cache }
         };
         self.checked(asked.shard, asked.connection, verdict);
+        self.end_drained(now.mono, link);
+    }
+
+    /// A question was not answered in time.
+    pub(super) fn check_is_late(&mut self, now: Mono, key: CheckKey) {
+        if let Some(asked) = self.checks.remove(key) {
+            self.end_drained(now, asked.link);
+        }
+    }
+
+    /// Ends a link that drains once nothing is asked on it any more.
+    pub(super) fn end_drained(&mut self, now: Mono, key: LinkKey) {
+        let Some(link) = self.links.get(key) else { return };
+        if link.state == State::Draining && link.outstanding == 0 && self.checks_on(key).next().is_none() {
+            self.link_lost(now, key, &DRAINED);
+        }
+    }
+
+    fn checks_on(&self, link: LinkKey) -> impl Iterator<Item = CheckKey> + '_ {
+        self.checks.keys().filter(move |key| self.checks.get(*key).is_some_and(|asked| asked.link == link))
     }
 
     /// A link is lost: nobody will answer what was asked on it.
     pub(super) fn unanswered_checks(&mut self, link: LinkKey) {
-        let on_it = |key: &CheckKey| self.checks.get(*key).is_some_and(|asked| asked.link == link);
-        let lost: Vec<CheckKey> = self.checks.keys().filter(on_it).collect();
+        let lost: Vec<CheckKey> = self.checks_on(link).collect();
         for key in lost {
             if let Some(asked) = self.checks.remove(key) {
                 self.checked(asked.shard, asked.connection, Verdict::Unavailable);

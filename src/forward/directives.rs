@@ -13,7 +13,6 @@ use crate::routing::Right;
 use moorgate_proto::limits::{DIRECTIVES, MESSAGE_BYTES, NAME_BYTES, USER_ID_BYTES};
 use moorgate_proto::v1;
 use moorgate_proto::v1::directive::Action;
-use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +33,16 @@ fn right_of(action: &Action) -> Right {
         Action::Login(_) | Action::Logout(_) => Right::Login,
         Action::KickUser(_) | Action::KickSession(_) | Action::Revoke(_) => Right::Kick,
         Action::JoinGroup(_) | Action::LeaveGroup(_) => Right::Groups,
+    }
+}
+
+/// Whether it is about the session that has called.
+fn is_callers(action: &Action) -> bool {
+    match action {
+        Action::Login(_) | Action::Logout(_) => true,
+        Action::JoinGroup(join) => join.session_id.is_empty(),
+        Action::LeaveGroup(leave) => leave.session_id.is_empty(),
+        Action::KickUser(_) | Action::KickSession(_) | Action::Revoke(_) => false,
     }
 }
 
@@ -60,23 +69,29 @@ impl Forwarder {
         now: Now,
         service: ServiceId,
         shard: ShardId,
-        body: &[u8],
+        directives: Vec<v1::Directive>,
     ) -> Option<Box<[Directive]>> {
-        let directives = v1::Reply::decode(body).map(|reply| reply.directives).unwrap_or_default();
         if directives.len() > DIRECTIVES {
             self.cells.add(Count::DirectivesInvalid, directives.len() as u64);
             return None;
         }
         let mut own = Vec::new();
+        let mut login_failed = false;
         for directive in directives {
+            let is_login = matches!(directive.action, Some(Action::Login(_)));
             let done = match directive.action {
-                Some(action) if self.is_granted(service, &action) => self.act(now, Some(shard), action),
-                Some(_) => Err(Undirected::NotGranted),
+                Some(action) if !self.is_granted(service, &action) => Err(Undirected::NotGranted),
+                // What stands behind a login is for nobody but whom it was to log in.
+                Some(action) if login_failed && is_callers(&action) => Err(Undirected::Stale),
+                Some(action) => self.act(now, Some(shard), action),
                 None => Err(Undirected::Invalid),
             };
             match done {
                 Ok(directive) => own.extend(directive),
-                Err(why) => self.undirected(service, why),
+                Err(why) => {
+                    login_failed |= is_login;
+                    self.undirected(service, why);
+                }
             }
         }
         (!own.is_empty()).then(|| own.into_boxed_slice())
@@ -140,7 +155,7 @@ impl Forwarder {
                 let token = revocations.hash_of(Some(&revoke.token_id));
                 revocations.revoke_token(now.unix_s(), token).map_err(|_| Undirected::Invalid)?;
                 match revoke.user_id.is_empty() {
-                    true => self.directory.revoke_token(token),
+                    true => self.directory.sweep(),
                     false => {
                         self.directory.kick_user(&revoke.user_id, &Kick::Revoked);
                     }

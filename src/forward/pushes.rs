@@ -124,7 +124,7 @@ impl Forwarder {
         let v1::ServicePush { target, directives, .. } = &push;
         let (target, directives) = (target.clone(), directives.clone());
         self.direct_push(now, service, directives);
-        let Reach { targets, shards } = self.reach(target);
+        let Reach { targets, shards } = self.reach(target).ok_or(NO_ROOM)?;
         let deliveries_max = self.settings.deliveries_max;
         for (at, (shard, _, count)) in shards.iter().enumerate() {
             if !self.directory.reserve(*shard, *count, deliveries_max) {
@@ -185,13 +185,16 @@ impl Forwarder {
         Ok(())
     }
 
-    /// Where the receivers are.
-    fn reach(&self, target: Option<To>) -> Reach {
+    /// Where the receivers are; `None`: more than there can be room for.
+    fn reach(&self, target: Option<To>) -> Option<Reach> {
         let mut reach = Reach::default();
         match target {
             Some(To::Users(users)) => {
                 let mut found = Vec::new();
                 for user_id in &users.user_ids {
+                    if found.len() > self.settings.deliveries_max {
+                        return None;
+                    }
                     let count = self.directory.sessions_of(user_id, |it| found.push((it.shard, it.key)));
                     reach.targets.push(match count {
                         1.. => Target::Queued,
@@ -227,7 +230,7 @@ impl Forwarder {
             }
             None => {}
         }
-        reach
+        Some(reach)
     }
 
     fn encode_push(&self, now: Now, to: ReceiptTo, push: v1::ServicePush) -> Push {

@@ -147,7 +147,11 @@ impl Forwarder {
                 let endpoint = self.number_of(link);
                 let directives = match reply.directives.0 {
                     0 => None,
-                    _ => self.direct(now, service, shard, body),
+                    _ => {
+                        let whole = v1::Reply::decode(body);
+                        let reply = whole.map_err(|_| LinkFault::Malformed(to_gateway::REPLY))?;
+                        self.direct(now, service, shard, reply.directives)
+                    }
                 };
                 self.settle_directed(call, outcome(&reply), (body, endpoint), directives);
                 self.finish(now.mono, call);
@@ -185,11 +189,6 @@ impl Forwarder {
             to_gateway::DRAIN => {
                 v1::LinkDrain::decode(body).map_err(malformed)?;
                 link.state = State::Draining;
-                if link.outstanding == 0 {
-                    self.ready_changed(key, was_ready);
-                    self.link_lost(now.mono, key, &DRAINED);
-                    return Ok(());
-                }
             }
             to_gateway::PUSH => {
                 let push = v1::ServicePush::decode(body).map_err(malformed)?;
@@ -212,6 +211,7 @@ impl Forwarder {
         }
         // It may have come up, or grant more than before.
         self.send_waiting(now.mono, service);
+        self.end_drained(now.mono, key);
         Ok(())
     }
 }

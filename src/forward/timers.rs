@@ -31,9 +31,7 @@ impl Forwarder {
                         self.link_deadline(now, key);
                     }
                 }
-                Timer::Check(key) => {
-                    self.checks.remove(key);
-                }
+                Timer::Check(key) => self.check_is_late(now, key),
                 Timer::Redial(place) => {
                     if self.slot_mut(place).is_some_and(|slot| slot.alarm.rings(due)) {
                         self.dial(now, place);

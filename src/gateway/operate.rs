@@ -82,7 +82,7 @@ impl State {
                 let token = revocations.hash_of(Some(token_id));
                 revocations.revoke_token(unix_s, token).map_err(|_| OperateError::Full)?;
                 // The shards look for its sessions; how many there are, the metrics tell.
-                self.directory()?.revoke_token(token);
+                self.directory()?.sweep();
                 Ok(Outcome::Changed(1))
             }
         }

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// Verdicts that are kept; beyond it the service is asked again.
 const VERDICTS_MAX: usize = 64 * 1024;
+/// How often a full memory is searched for verdicts that are over.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// The longest time for which one is kept, whatever a service says.
 const KEPT_MAX: Duration = Duration::from_secs(3600);
 
@@ -37,6 +39,8 @@ fn who(opened: &Opened) -> Who {
 pub(super) struct Confirmations {
     opened: HashMap<ConnectionKey, Box<Opened>, foldhash::fast::FixedState>,
     kept: HashMap<Who, Kept, foldhash::fast::RandomState>,
+    /// Before that none of them is over: there is nothing to forget.
+    full_until: Mono,
 }
 
 impl Confirmations {
@@ -68,8 +72,11 @@ impl Confirmations {
             self.kept.remove(&who(opened));
             return;
         }
-        if self.kept.len() >= VERDICTS_MAX {
+        if self.kept.len() >= VERDICTS_MAX && now >= self.full_until {
             self.kept.retain(|_, kept| now < kept.until);
+            let next = self.kept.values().map(|kept| kept.until).min();
+            // Not for each one that is over: that would be a look at all of them each time.
+            self.full_until = next.map_or(now, |next| next.max(now + FORGET_EVERY));
         }
         if self.kept.len() < VERDICTS_MAX {
             self.kept.insert(who(opened), Kept { until: now + time.min(KEPT_MAX), refusal });

@@ -93,24 +93,30 @@ impl Shard {
         directives: &[Directive],
     ) -> Effect {
         let mut effect = Effect::default();
+        let mut login_failed = false;
         for directive in directives {
             let user = self.sessions.get(session_key).map(|session| &session.caller.user_id);
             // Somebody has logged in since this was asked, and not by this very answer: it was not asked by them. (A login
-            // then finds them.) And what stands behind a login is for nobody but whom it was to log in.
-            let is_other = effect.login.is_empty() && user.is_none_or(|user| *user != asked.caller.user_id);
-            let is_stale = is_other || effect.refused.is_some();
+            // then finds them.)
+            let is_stale = effect.login.is_empty() && user.is_none_or(|user| *user != asked.caller.user_id);
             match directive {
+                // What stands behind a login is for nobody but whom it was to log in.
+                _ if login_failed => self.discard(std::slice::from_ref(directive)),
                 Directive::Login { user_id, roles, ttl } if asked.outcome.code == Code::Ok => {
                     match self.login(now, session_key, (user_id, roles), *ttl) {
                         Ok(login) => effect.login = login.encode_to_vec(),
                         Err(outcome) => {
                             self.cells.count(Count::LoginsRefused);
                             effect.refused = Some(outcome);
+                            login_failed = true;
                         }
                     }
                 }
                 // The service says that it went wrong: its answer says how.
-                Directive::Login { .. } => self.cells.count(Count::DirectivesInvalid),
+                Directive::Login { .. } => {
+                    self.cells.count(Count::DirectivesInvalid);
+                    login_failed = true;
+                }
                 _ if is_stale => self.discard(std::slice::from_ref(directive)),
                 Directive::Logout => {
                     effect.logout = true;
@@ -200,12 +206,14 @@ impl Shard {
         }
     }
 
-    /// The token of a session that logs out is good no more.
+    /// The token of a session that logs out is good no more: others that live by it end too.
     fn forget_token(&mut self, now: Now, session_key: SessionKey) {
-        let Some(token) = self.sessions.get(session_key).map(|session| session.token.token) else { return };
-        let revoked = self.authority.revocations.revoke_token(now.unix_s(), token).is_ok();
-        if !revoked {
-            log::warn!("too many revoked tokens: the one of a user who has logged out stays good");
+        let Some(session) = self.sessions.get(session_key) else { return };
+        match self.authority.revocations.revoke_token(now.unix_s(), session.token.token) {
+            Ok(()) => {
+                self.directory.kick_user(&session.caller.user_id, &Kick::Revoked);
+            }
+            Err(_) => log::warn!("too many revoked tokens: the one of a user who has logged out stays good"),
         }
     }
 
@@ -214,13 +222,9 @@ impl Shard {
         for order in self.directory.take_orders(self.batch.shard) {
             match order {
                 Order::Kick(session, kick) => self.kick(now, session, kick),
-                Order::Sweep(token) => {
-                    let sessions = self.sessions.keys();
-                    let lives_by = |key: &SessionKey| {
-                        self.sessions.get(*key).is_some_and(|session| session.token.token == token)
-                    };
-                    let found: Vec<SessionKey> = sessions.filter(lives_by).collect();
-                    found.into_iter().for_each(|key| self.kick(now, key, Kick::Revoked));
+                Order::Sweep => {
+                    let sessions: Vec<SessionKey> = self.sessions.keys().collect();
+                    sessions.into_iter().for_each(|key| self.kick(now, key, Kick::Revoked));
                 }
             }
         }

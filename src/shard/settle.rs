@@ -18,6 +18,8 @@ const ACCESS_RECORDS_MAX: usize = 16 * 1024;
 impl Shard {
     /// What a worker has to say, in its order.
     pub fn delivered(&mut self, now: Now, batch: DeliveryBatch) {
+        // A worker orders a kick before it posts what comes after it.
+        self.orders(now);
         let DeliveryBatch { arena, deliveries } = batch;
         for delivery in deliveries {
             match delivery {

@@ -10,6 +10,8 @@ use moorgate_proto::status::Code;
 use moorgate_proto::v1::directive::Action;
 use moorgate_proto::v1::gateway_frame::Member;
 use moorgate_proto::v1::{self, Execution, Reason, Source};
+use moorgate_proto::view::Encoded;
+use prost::Message;
 use serde_json::json;
 
 fn login(user: &str, roles: &[&str]) -> Action {
@@ -98,6 +100,59 @@ fn a_login_is_for_anonymous_sessions_only() {
     assert_eq!(site.metric("moorgate_logins_total{result=\"refused\"}"), 1);
     assert_eq!(site.metric("moorgate_directives_total{result=\"stale\"}"), 1, "what mallory was to join");
     assert_eq!(site.metric("moorgate_group_changes_total{what=\"joined\"}"), 0);
+    drop(client);
+    site.end();
+}
+
+// spec: L-57
+#[test]
+fn what_stands_behind_a_login_that_is_not_done_is_for_nobody() {
+    let (site, mut link) = site_and_granted_link("");
+    let mut client = site.open();
+    client.send(&request(1, command::OPEN, b"login"));
+    let call = link.call();
+    let join = Action::JoinGroup(v1::JoinGroup { group: "g".to_owned(), session_id: bytes::Bytes::new() });
+    let directives =
+        [login("alice", &[]), join].map(|action| v1::Directive { action: Some(action) }).to_vec();
+    let status = Code::NotFound.to_wire();
+    let reply = v1::Reply { call_id: call.call_id, status, directives, ..v1::Reply::default() };
+    link.send(to_gateway::REPLY, &reply);
+    assert_eq!(Code::from_wire(client.response().status), Code::NotFound);
+    assert_eq!(site.metric("moorgate_group_changes_total{what=\"joined\"}"), 0);
+    assert_eq!(site.metric("moorgate_groups"), 0, "nor is it known to the directory");
+    drop(client);
+    site.end();
+}
+
+// spec
+#[test]
+fn a_logout_ends_the_other_sessions_that_live_by_the_same_token() {
+    let (site, mut link) = site_and_granted_link("");
+    let shared = token_with("alice", "jti", json!("t-1"));
+    let mut phone = RawClient::log_in(site.address(), shared.clone(), "phone");
+    let mut laptop = RawClient::log_in(site.address(), shared, "laptop");
+    phone.send(&request(1, command::USER, b"bye"));
+    let call = link.call();
+    link.direct(call.call_id, [Action::Logout(v1::Logout {})]);
+    phone.response();
+    assert_eq!(phone.error_reason(), Reason::LoggedOut);
+    assert_eq!(laptop.error_reason(), Reason::TokenRevoked);
+    site.end();
+}
+
+// spec: L-16
+#[test]
+fn directives_that_cannot_be_read_end_the_link_and_nothing_is_done() {
+    let (site, mut link) = site_and_granted_link("");
+    let mut client = site.open();
+    client.send(&request(1, command::OPEN, b"login"));
+    let call = link.call();
+    // A Reply with one directive that is no message: field 7, one byte, which is no key.
+    let mut reply = v1::Reply { call_id: call.call_id, ..v1::Reply::default() }.encode_to_vec();
+    reply.extend([7 << 3 | 2, 1, 0xff]);
+    link.send(to_gateway::REPLY, &Encoded(&reply));
+    let response = client.response();
+    assert_eq!((response.source(), response.execution()), (Source::Gateway, Execution::Unknown));
     drop(client);
     site.end();
 }
