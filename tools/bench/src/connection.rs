@@ -1,16 +1,15 @@
-//! One connection under load: the protocol by the client kit's core, or raw frames.
+//! One connection under load: the protocol by the client kit's core, or raw frames; and what it is for.
 
+use crate::ledger::Ledger;
 use crate::pattern::Pattern;
 use moorgate_client::core::{ClientCore, End, Event, RequestId, RequestOptions};
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::Reason;
-use std::collections::VecDeque;
+use moorgate_proto::v1::{Gap, Reason, Welcome};
+use moorgate_proto::view::{PushView, ResponseView};
 
-/// The echo service's command.
-const ECHO: u32 = 0x0001;
-/// Raw frames above this are no echo of ours.
+/// Raw frames above this are none of ours.
 const RAW_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Either way of speaking.
@@ -21,11 +20,11 @@ pub(crate) enum Speech {
 
 /// A request without its reply.
 #[derive(Debug, Clone, Copy)]
-struct Sent {
-    id: RequestId,
-    counter: u64,
+pub(crate) struct Sent {
+    pub(crate) id: RequestId,
+    pub(crate) counter: u64,
     /// When it was sent, or should have been.
-    at: Mono,
+    pub(crate) at: Mono,
 }
 
 /// What the engine learns.
@@ -33,9 +32,21 @@ struct Sent {
 pub(crate) enum Outcome {
     /// The session is open, or a raw connection stands.
     Opened,
+    /// The connection wants to make its request now.
+    Ask,
+    /// The connection is where the ramp wants it.
+    Ready,
     /// A good reply to what was sent at that time.
     Reply(Mono),
-    /// A reply that is not its request's.
+    /// A push that was due, sent at that time.
+    Delivered(Mono),
+    /// The first push has come.
+    Reached,
+    /// The other side has given up so many pushes, and said so.
+    GivenUp(u64),
+    /// The access token of a login has opened a session.
+    TokenGood,
+    /// A reply or push that is not the one that it should be.
     Wrong,
     /// A reply that is no success.
     Failed(String),
@@ -43,59 +54,110 @@ pub(crate) enum Outcome {
     Ended(String, usize),
 }
 
-/// One connection's requests.
-pub(crate) struct Talk {
-    speech: Speech,
-    counter: u64,
-    book: Book,
+/// What a connection is for: what it asks, and what it makes of what comes.
+pub(crate) trait Task: Send {
+    /// The access token for its next session; `None`: the run's own.
+    fn token(&self) -> Option<&str> {
+        None
+    }
+
+    /// The session is open.
+    fn welcomed(&mut self, _welcome: &Welcome, outcomes: &mut Vec<Outcome>) {
+        outcomes.push(Outcome::Opened);
+    }
+
+    /// The next request: command and payload.
+    fn request<'a>(&'a mut self, pattern: &'a mut Pattern) -> (u32, &'a [u8]);
+
+    /// It was taken, under this id, and counts from `at`.
+    fn asked(&mut self, id: RequestId, at: Mono);
+
+    /// A Response.
+    fn response(&mut self, now: Mono, reply: (RequestId, &ResponseView<'_>), ears: Ears<'_>);
+
+    /// A raw frame.
+    fn frame(&mut self, payload: &[u8], ears: Ears<'_>);
+
+    /// A push.
+    fn push(&mut self, _view: &PushView<'_>, _ears: Ears<'_>) {}
+
+    /// Pushes that will not come.
+    fn gap(&mut self, _gap: &Gap, _ears: Ears<'_>) {}
+
+    /// When it wants to ask again by itself.
+    fn ask_due(&self) -> Mono {
+        Mono::NEVER
+    }
+
+    /// Requests without a reply.
+    fn outstanding(&self) -> usize;
+
+    /// Forgets the requests without a reply: their session is over.
+    fn forget(&mut self);
+
+    /// What came of the pushes for it, if it is for that, with the connection's number.
+    fn ledger(&mut self) -> Option<(u32, Ledger)> {
+        None
+    }
 }
 
-/// What a connection has asked, and how it stands.
-struct Book {
-    number: u32,
-    sent: VecDeque<Sent>,
+/// What a task needs when something comes.
+pub(crate) struct Ears<'a> {
+    pub(crate) pattern: &'a Pattern,
+    pub(crate) outcomes: &'a mut Vec<Outcome>,
+}
+
+/// One connection: how it speaks, and what for.
+pub(crate) struct Talk {
+    speech: Speech,
     is_open: bool,
+    /// Of raw requests.
+    counter: u64,
+    task: Box<dyn Task>,
 }
 
 impl Talk {
-    pub(crate) fn new(speech: Speech, number: u32) -> Talk {
-        Talk { speech, counter: 0, book: Book { number, sent: VecDeque::new(), is_open: false } }
+    pub(crate) fn new(speech: Speech, task: Box<dyn Task>) -> Talk {
+        Talk { speech, is_open: false, counter: 0, task }
     }
 
-    /// The connection stands.
+    /// The connection stands; `token` is the run's own.
     pub(crate) fn connected(&mut self, now: Mono, token: &str) {
         match &mut self.speech {
-            Speech::Protocol(core) => core.connected(now, token),
-            Speech::Raw { .. } => self.book.is_open = true,
+            Speech::Protocol(core) => core.connected(now, self.task.token().unwrap_or(token)),
+            Speech::Raw { .. } => self.is_open = true,
         }
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.book.is_open
+        self.is_open
     }
 
     /// Requests without a reply.
     pub(crate) fn outstanding(&self) -> usize {
-        self.book.sent.len()
+        self.task.outstanding()
+    }
+
+    /// The task alone: the connection is over.
+    pub(crate) fn into_task(self) -> Box<dyn Task> {
+        self.task
     }
 
     /// Makes a request that counts from `at`; `false` when it is not taken.
     pub(crate) fn ask(&mut self, now: Mono, at: Mono, pattern: &mut Pattern) -> bool {
-        self.counter = self.counter.wrapping_add(1);
-        let payload = pattern.fill(self.book.number, self.counter);
+        let (command, payload) = self.task.request(pattern);
         let id = match &mut self.speech {
-            Speech::Protocol(core) => match core.request(now, &RequestOptions::command(ECHO), payload) {
+            Speech::Protocol(core) => match core.request(now, &RequestOptions::command(command), payload) {
                 Ok(id) => id,
                 Err(_) => return false,
             },
             Speech::Raw { output, .. } => {
-                let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-                output.extend_from_slice(&len.to_be_bytes());
-                output.extend_from_slice(payload);
+                self.counter = self.counter.saturating_add(1);
+                put_raw_frame(output, payload);
                 RequestId(self.counter)
             }
         };
-        self.book.sent.push_back(Sent { id, counter: self.counter, at });
+        self.task.asked(id, at);
         true
     }
 
@@ -115,24 +177,22 @@ impl Talk {
         pattern: &Pattern,
         outcomes: &mut Vec<Outcome>,
     ) {
-        let Talk { speech, book, .. } = self;
+        let Talk { speech, is_open, task, .. } = self;
         match speech {
             Speech::Protocol(core) => {
-                core.received(now, bytes, &mut |_, event| book.note(pattern, outcomes, event));
+                core.received(now, bytes, &mut |_, event| {
+                    note(now, event, (is_open, &mut **task), Ears { pattern, outcomes });
+                });
             }
             Speech::Raw { assembler, .. } => {
                 let mut rest = bytes;
                 loop {
                     match assembler.next(&mut rest, RAW_FRAME_BYTES_MAX) {
-                        Ok(Some(payload)) => outcomes.push(match book.sent.pop_front() {
-                            Some(first) if pattern.matches(book.number, first.counter, payload) => {
-                                Outcome::Reply(first.at)
-                            }
-                            _ => Outcome::Wrong,
-                        }),
+                        Ok(Some(payload)) => task.frame(payload, Ears { pattern, outcomes }),
                         Ok(None) => return,
                         Err(error) => {
-                            return outcomes.push(Outcome::Ended(error.to_string(), book.sent.len()));
+                            outcomes.push(Outcome::Ended(error.to_string(), task.outstanding()));
+                            return task.forget();
                         }
                     }
                 }
@@ -141,56 +201,58 @@ impl Talk {
     }
 
     pub(crate) fn timers(&mut self, now: Mono, pattern: &Pattern, outcomes: &mut Vec<Outcome>) {
-        let Talk { speech, book, .. } = self;
+        let Talk { speech, is_open, task, .. } = self;
         if let Speech::Protocol(core) = speech {
-            core.timers(now, &mut |_, event| book.note(pattern, outcomes, event));
+            core.timers(now, &mut |_, event| {
+                note(now, event, (is_open, &mut **task), Ears { pattern, outcomes });
+            });
+        }
+        if task.ask_due() <= now {
+            outcomes.push(Outcome::Ask);
         }
     }
 
     /// When [`Talk::timers`] has something to do.
     pub(crate) fn next_deadline(&self) -> Mono {
-        match &self.speech {
+        let core = match &self.speech {
             Speech::Protocol(core) => core.next_deadline(),
             Speech::Raw { .. } => Mono::NEVER,
-        }
+        };
+        core.min(self.task.ask_due())
     }
 }
 
-impl Book {
-    fn note(&mut self, pattern: &Pattern, outcomes: &mut Vec<Outcome>, event: Event<'_>) {
-        match event {
-            Event::Welcomed(_) => {
-                self.is_open = true;
-                outcomes.push(Outcome::Opened);
-            }
-            Event::Response(id, view) => {
-                let Some(at) = self.sent.iter().position(|sent| sent.id == id) else {
-                    return outcomes.push(Outcome::Wrong);
-                };
-                let Some(request) = self.sent.remove(at) else { return };
-                outcomes.push(if view.status != Code::Ok.to_wire() {
-                    let reason = Reason::try_from(view.reason).unwrap_or_default();
-                    Outcome::Failed(format!(
-                        "{} {}",
-                        Code::from_wire(view.status).name(),
-                        reason.as_str_name()
-                    ))
-                } else if pattern.matches(self.number, request.counter, view.payload) {
-                    Outcome::Reply(request.at)
-                } else {
-                    Outcome::Wrong
-                });
-            }
-            Event::Ended(end) => {
-                self.is_open = false;
-                let why = match end {
-                    End::Error(error) => error.message,
-                    other => format!("{other:?}"),
-                };
-                outcomes.push(Outcome::Ended(why, self.sent.len()));
-                self.sent.clear();
-            }
-            _ => {}
+fn note(now: Mono, event: Event<'_>, (is_open, task): (&mut bool, &mut dyn Task), ears: Ears<'_>) {
+    match event {
+        Event::Welcomed(welcome) => {
+            *is_open = true;
+            task.welcomed(&welcome, ears.outcomes);
         }
+        Event::Response(id, view) => task.response(now, (id, &view), ears),
+        Event::Push(view) => task.push(&view, ears),
+        Event::Gap(gap) => task.gap(&gap, ears),
+        Event::Ended(end) => {
+            *is_open = false;
+            let why = match end {
+                End::Error(error) => error.message,
+                other => format!("{other:?}"),
+            };
+            ears.outcomes.push(Outcome::Ended(why, task.outstanding()));
+            task.forget();
+        }
+        _ => {}
     }
+}
+
+/// A payload behind its length.
+pub(crate) fn put_raw_frame(output: &mut Vec<u8>, payload: &[u8]) {
+    let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    output.extend_from_slice(&len.to_be_bytes());
+    output.extend_from_slice(payload);
+}
+
+/// A Response that is no success, in words.
+pub(crate) fn failure(view: &ResponseView<'_>) -> String {
+    let reason = Reason::try_from(view.reason).unwrap_or_default();
+    format!("{} {}", Code::from_wire(view.status).name(), reason.as_str_name())
 }

@@ -1,125 +1,30 @@
 //! One thread's event loop over its connections.
 //!
 //! Sockets are edge-triggered; each ready connection is read and written once a turn. What to do is set by the run
-//! through [`Shared`]: connect, load, finish what is open, end.
+//! through its [`Plan`]: connect, load, finish what is open, end.
 
-use crate::clock::Clock;
-use crate::connection::{Outcome, Speech, Talk};
+use crate::audience::user_name;
+use crate::connection::{Outcome, Speech, Talk, Task};
 use crate::pattern::Pattern;
-use hdrhistogram::Histogram;
+use crate::plan::{Found, Load, Phase, Plan};
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use moorgate_client::Options;
 use moorgate_client::core::ClientCore;
-use moorgate_demo::token::Mint;
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::time::Mono;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const TIMER: Token = Token(usize::MAX);
 const READ_BYTES: usize = 64 * 1024;
-/// Connections that a thread opens at the same time.
-const OPENING_MAX: usize = 256;
 /// A loop looks at its orders at least this often.
 const LOOK: Duration = Duration::from_millis(20);
 /// The schedule of an open loop is looked at this often at the most.
 const SCHEDULE_MIN: Duration = Duration::from_micros(50);
-
-/// What the threads are to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Phase {
-    /// Connect; one request on each connection.
-    Ramp,
-    /// Load, and forget the figures.
-    Warm,
-    /// Load, and keep the figures.
-    Window,
-    /// No new requests.
-    Finish,
-    /// End.
-    Stop,
-}
-
-/// Between the run and its threads.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    phase: AtomicU8,
-    /// Connections that have had their first reply (or Welcome, when idle).
-    pub(crate) ready: AtomicU64,
-    /// Connections that ended before.
-    pub(crate) lost: AtomicU64,
-    pub(crate) completed: AtomicU64,
-    pub(crate) outstanding: AtomicU64,
-    pub(crate) ended: AtomicU64,
-}
-
-impl Shared {
-    pub(crate) fn set(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
-    }
-
-    fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Ramp,
-            1 => Phase::Warm,
-            2 => Phase::Window,
-            3 => Phase::Finish,
-            _ => Phase::Stop,
-        }
-    }
-}
-
-/// What kind of load.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Load {
-    /// Each reply starts the next request; so many in flight on each connection.
-    Closed(usize),
-    /// So many requests a second by this thread, on a schedule.
-    Open(f64),
-    /// None.
-    Idle,
-    /// Each connection is closed once it is open, and replaced.
-    Churn,
-}
-
-/// What a thread is started with.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    pub(crate) clock: Clock,
-    pub(crate) targets: Vec<SocketAddr>,
-    pub(crate) connections: usize,
-    /// The number of the first connection.
-    pub(crate) first: u32,
-    pub(crate) payload: usize,
-    pub(crate) load: Load,
-    pub(crate) raw: bool,
-    /// `None`: anonymous.
-    pub(crate) mint: Option<Mint>,
-    pub(crate) expires_unix_s: u64,
-    pub(crate) options: Arc<Options>,
-    pub(crate) shared: Arc<Shared>,
-}
-
-/// What a thread has found.
-#[derive(Debug)]
-pub(crate) struct Found {
-    /// Microseconds of the replies in the window.
-    pub(crate) latency: Histogram<u64>,
-    pub(crate) completed: u64,
-    pub(crate) wrong: u64,
-    pub(crate) missing: u64,
-    /// Failures by what was said.
-    pub(crate) errors: BTreeMap<String, u64>,
-}
 
 struct Peer {
     stream: TcpStream,
@@ -140,6 +45,8 @@ pub(crate) struct Engine {
     buffer: Box<[u8]>,
     outcomes: Vec<Outcome>,
     found: Found,
+    /// Pushes of this turn that have come, or will not.
+    arrived: u64,
     timer: Option<OwnedFd>,
     next_due: Mono,
     next_peer: usize,
@@ -152,9 +59,8 @@ impl Engine {
         let poll = Poll::new()?;
         let timer = match plan.load {
             Load::Open(rate) => Some(timer(&poll, rate)?),
-            Load::Closed(_) | Load::Idle | Load::Churn => None,
+            Load::Closed(_) | Load::Idle | Load::Churn | Load::Receive(_) | Load::LogIn(_) => None,
         };
-        let latency = Histogram::new_with_bounds(1, 600_000_000, 3).map_err(io::Error::other)?;
         Ok(Engine {
             poll,
             peers: (0..plan.connections).map(|_| None).collect(),
@@ -163,7 +69,8 @@ impl Engine {
             pattern: Pattern::new(plan.payload),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             outcomes: Vec::new(),
-            found: Found { latency, completed: 0, wrong: 0, missing: 0, errors: BTreeMap::new() },
+            found: Found::new()?,
+            arrived: 0,
             timer,
             next_due: Mono::NEVER,
             next_peer: 0,
@@ -187,21 +94,43 @@ impl Engine {
             }
             let now = self.plan.clock.now();
             let before = std::mem::replace(&mut phase, self.plan.shared.phase());
-            if before != phase {
-                self.enter(now, phase);
+            // A short warm-up may be over before this thread has looked.
+            if before == Phase::Ramp && matches!(phase, Phase::Warm | Phase::Window) {
+                self.begin(now);
+            }
+            if before != phase && phase == Phase::Window {
+                self.found.latency.reset();
+                self.found.completed = 0;
             }
             for event in &events {
+                // A turn over thousands of connections takes milliseconds: each is served at a time of its own.
+                let now = self.plan.clock.now();
                 self.event(now, phase, event);
             }
+            self.tell_arrivals();
             if matches!(self.plan.load, Load::Open(_)) && matches!(phase, Phase::Warm | Phase::Window) {
                 self.schedule(now);
             }
             self.timers(now, phase);
             self.publish();
         }
-        let left: usize = self.peers.iter().flatten().map(|peer| peer.talk.outstanding()).sum();
-        self.found.missing = self.found.missing.saturating_add(left as u64);
+        let peers = std::mem::take(&mut self.peers);
+        peers.into_iter().flatten().for_each(|peer| self.close_books(peer));
         self.found
+    }
+
+    /// A connection is over: what it leaves.
+    fn close_books(&mut self, peer: Peer) {
+        self.found.missing = self.found.missing.saturating_add(peer.talk.outstanding() as u64);
+        self.found.ledgers.extend(peer.talk.into_task().ledger());
+    }
+
+    fn tell_arrivals(&mut self) {
+        if let Load::Receive(reception) = &self.plan.load
+            && self.arrived > 0
+        {
+            reception.arrivals.add(std::mem::take(&mut self.arrived));
+        }
     }
 
     fn publish(&self) {
@@ -213,9 +142,10 @@ impl Engine {
         self.plan.shared.ended.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn enter(&mut self, now: Mono, phase: Phase) {
-        match (phase, self.plan.load) {
-            (Phase::Warm, Load::Closed(in_flight)) => {
+    /// Begins the load.
+    fn begin(&mut self, now: Mono) {
+        match self.plan.load {
+            Load::Closed(in_flight) => {
                 for index in 0..self.peers.len() {
                     for _ in 0..in_flight {
                         self.ask(now, now, index);
@@ -223,24 +153,23 @@ impl Engine {
                     self.write(index);
                 }
             }
-            (Phase::Warm, Load::Open(_)) => self.next_due = now,
-            (Phase::Window, _) => {
-                self.found.latency.reset();
-                self.found.completed = 0;
-            }
-            _ => {}
+            Load::Open(_) => self.next_due = now,
+            // Until now they had the session in which they have registered.
+            Load::LogIn(_) => (0..self.peers.len()).for_each(|index| self.again(now, index)),
+            Load::Idle | Load::Churn | Load::Receive(_) => {}
         }
     }
 
     fn open_more(&mut self, now: Mono) {
-        while self.opening < OPENING_MAX && self.opened < self.peers.len() {
+        while self.opening < self.plan.load.opening_max() && self.opened < self.peers.len() {
             let index = self.opened;
             self.opened = self.opened.saturating_add(1);
-            self.open(now, index);
+            self.open(now, index, None);
         }
     }
 
-    fn open(&mut self, now: Mono, index: usize) {
+    /// Opens a connection that goes on with a task, or begins one.
+    fn open(&mut self, now: Mono, index: usize, task: Option<Box<dyn Task>>) {
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
         let at = number as usize % self.plan.targets.len().max(1);
@@ -257,7 +186,7 @@ impl Engine {
                 } else {
                     Speech::Protocol(Box::new(ClientCore::new(self.plan.options.clone())))
                 };
-                let talk = Talk::new(speech, number);
+                let talk = Talk::new(speech, task.unwrap_or_else(|| self.plan.load.task(number)));
                 self.opening = self.opening.saturating_add(1);
                 if let Some(peer) = self.peers.get_mut(index) {
                     *peer = Some(Peer {
@@ -300,7 +229,7 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut) else { return };
         peer.connected = true;
         let _ = peer.stream.set_nodelay(true);
-        let user = format!("user-{index:011}");
+        let user = user_name(self.plan.first.saturating_add(u32::try_from(index).unwrap_or(u32::MAX)));
         let token = self.plan.mint.as_ref().map(|mint| mint.token(&user, self.plan.expires_unix_s));
         peer.talk.connected(now, token.as_deref().unwrap_or_default());
         if peer.talk.is_open() {
@@ -311,13 +240,15 @@ impl Engine {
     /// A session is open: it makes its first request, if the load has any.
     fn opened_one(&mut self, now: Mono, index: usize) {
         match self.plan.load {
-            Load::Idle => self.ready(now, index),
+            Load::Idle => self.ready(index),
             Load::Churn if !self.plan.raw => self.churned(now, index),
-            Load::Closed(_) | Load::Open(_) | Load::Churn => self.ask(now, now, index),
+            Load::Closed(_) | Load::Open(_) | Load::Churn | Load::Receive(_) | Load::LogIn(_) => {
+                self.ask(now, now, index);
+            }
         }
     }
 
-    fn ready(&mut self, _now: Mono, index: usize) {
+    fn ready(&mut self, index: usize) {
         if let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut)
             && !std::mem::replace(&mut peer.ready, true)
         {
@@ -328,11 +259,20 @@ impl Engine {
 
     /// Closes a connection that has done all it was for, and opens another.
     fn churned(&mut self, now: Mono, index: usize) {
-        self.ready(now, index);
+        self.ready(index);
         let Some(peer) = self.peers.get_mut(index).and_then(Option::take) else { return };
         self.completed(now, peer.began);
         if self.plan.shared.phase() != Phase::Finish {
-            self.open(now, index);
+            self.open(now, index, None);
+        }
+    }
+
+    /// Closes a connection, and goes on with its task on another.
+    fn again(&mut self, now: Mono, index: usize) {
+        self.ready(index);
+        let Some(peer) = self.peers.get_mut(index).and_then(Option::take) else { return };
+        if self.plan.shared.phase() != Phase::Finish {
+            self.open(now, index, Some(peer.talk.into_task()));
         }
     }
 
@@ -376,25 +316,56 @@ impl Engine {
 
     fn digest(&mut self, now: Mono, phase: Phase, index: usize, outcomes: &mut Vec<Outcome>) {
         for outcome in outcomes.drain(..) {
+            let logs_in = matches!(self.plan.load, Load::LogIn(_));
             match outcome {
                 Outcome::Opened => self.opened_one(now, index),
-                Outcome::Reply(_) if self.plan.load == Load::Churn => self.churned(now, index),
-                Outcome::Reply(at) => {
-                    self.completed(now, at);
-                    self.ready(now, index);
-                    if matches!(self.plan.load, Load::Closed(_))
-                        && matches!(phase, Phase::Warm | Phase::Window)
-                    {
-                        self.ask(now, now, index);
-                    }
+                // At the end what is open finishes, and nothing is begun.
+                Outcome::Ask if phase == Phase::Finish => {}
+                Outcome::Ask => self.ask(now, now, index),
+                Outcome::Ready => self.ready(index),
+                Outcome::Reply(_) if matches!(self.plan.load, Load::Churn) => self.churned(now, index),
+                Outcome::Reply(at) => self.replied(now, phase, index, at),
+                Outcome::TokenGood => {
+                    self.found.tokens_checked = self.found.tokens_checked.saturating_add(1);
+                    self.again(now, index);
                 }
+                Outcome::Delivered(at) => {
+                    self.completed(now, at);
+                    self.arrived = self.arrived.saturating_add(1);
+                }
+                Outcome::Reached => {
+                    self.plan.shared.reached.fetch_add(1, Ordering::AcqRel);
+                }
+                Outcome::GivenUp(count) => self.arrived = self.arrived.saturating_add(count),
                 Outcome::Wrong => self.found.wrong = self.found.wrong.saturating_add(1),
+                Outcome::Failed(why) if logs_in => self.failed(now, index, why),
                 Outcome::Failed(why) => self.fail(why),
                 Outcome::Ended(why, missing) => {
                     self.found.missing = self.found.missing.saturating_add(missing as u64);
                     self.fail(why);
                 }
             }
+        }
+    }
+
+    fn replied(&mut self, now: Mono, phase: Phase, index: usize, at: Mono) {
+        self.completed(now, at);
+        self.ready(index);
+        match self.plan.load {
+            Load::LogIn(_) => self.again(now, index),
+            Load::Closed(_) if matches!(phase, Phase::Warm | Phase::Window) => self.ask(now, now, index),
+            _ => {}
+        }
+    }
+
+    /// A login is refused: another one, unless the user is not even registered.
+    fn failed(&mut self, now: Mono, index: usize, why: String) {
+        self.fail(why);
+        match self.plan.shared.phase() {
+            Phase::Ramp => {
+                self.plan.shared.lost.fetch_add(1, Ordering::AcqRel);
+            }
+            _ => self.again(now, index),
         }
     }
 
@@ -414,11 +385,11 @@ impl Engine {
 
     fn lost(&mut self, index: usize, why: &str) {
         let Some(peer) = self.peers.get_mut(index).and_then(Option::take) else { return };
-        self.found.missing = self.found.missing.saturating_add(peer.talk.outstanding() as u64);
         if !peer.ready {
             self.opening = self.opening.saturating_sub(1);
             self.plan.shared.lost.fetch_add(1, Ordering::AcqRel);
         }
+        self.close_books(peer);
         self.fail(why.to_owned());
     }
 

@@ -3,19 +3,42 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | `options` | the command line |
-//! | `run` | one run: ramp, warm-up, window, end; figures of the watched processes |
+//! | `run` | `requests`, `idle` and `connect`: ramp, warm-up, window, end; figures of the watched processes |
+//! | `crew` | the threads of a run |
+//! | `plan` | what the threads are told, and what they tell |
 //! | `engine` | one thread's event loop over its connections |
-//! | `connection` | one connection: the protocol by the client kit's core, or raw frames |
-//! | `pattern` | payloads that name their request, and are compared whole |
+//! | `connection` | one connection: the protocol by the client kit's core, or raw frames; what a task is |
+//! | `echo` | the task of a connection that asks, and compares the replies |
+//! | `pattern` | payloads that name their request or push, and are compared whole |
+//! | `push` | `push`: this process as the service that pushes, and as all receivers |
+//! | `audience` | whom each push is for |
+//! | `pusher` | the thread that pushes, and the reports of what it has pushed |
+//! | `receiver` | the task of a connection that gets pushes |
+//! | `ledger` | what one connection has got: lost, duplicated, reordered |
+//! | `deliveries` | the figures of pushes |
+//! | `bare_push`, `bare_control` | `bare-push`, and the tester's end of its control connection |
+//! | `login` | `login`, and the task of a connection that logs in |
 //! | `watch` | CPU time and memory of a process |
-//! | `report` | the figures, for people and as JSON |
+//! | `report` | the figures of requests, for people and as JSON |
 //! | `servers` | `echo-service` and `bare-echo` |
 
+mod audience;
+mod bare_control;
+mod bare_push;
 mod clock;
 mod connection;
+mod crew;
+mod deliveries;
+mod echo;
 mod engine;
+mod ledger;
+mod login;
 mod options;
 mod pattern;
+mod plan;
+mod push;
+mod pusher;
+mod receiver;
 mod report;
 mod run;
 mod servers;
@@ -31,8 +54,11 @@ fn main() -> ExitCode {
         Command::Requests(options) => run::requests(options),
         Command::Idle(options) => run::idle(options),
         Command::Connect(options) => run::connect(options),
+        Command::Push(options) => push::push(options),
+        Command::Login(options) => login::login(options),
         Command::EchoService(options) => servers::echo_service(options).map(|()| true),
         Command::BareEcho { listen } => servers::bare_echo(*listen).map(|()| true),
+        Command::BarePush { listen, control } => bare_push::bare_push(*listen, *control).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

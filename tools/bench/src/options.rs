@@ -1,5 +1,7 @@
 //! The command line.
 
+use crate::audience::To;
+use crate::pattern::STAMP_BYTES;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,6 +23,17 @@ pub(crate) enum Command {
     Idle(Common),
     /// Connects, opens a session, leaves: sessions opened per second.
     Connect(Common),
+    /// Pushes to many connections: each checks that what comes is for it, once and in order.
+    ///
+    /// This process is the service that pushes, and all clients that receive: one clock. Of a gateway it needs the grants
+    /// push, groups and push_all, and for groups a route of command 0x0100; tools/bench/push.toml has them.
+    Push(Push),
+    /// Password logins a second, at the demo accounts service, which `serve --dev` has inside.
+    ///
+    /// Each connection registers a user once, then opens an anonymous session, logs in, leaves, and does it again. Hashing
+    /// passwords with argon2 is what takes the time, in the process of the service and on purpose: the figure is the
+    /// service's, not the gateway's. It lets 64 logins wait and refuses more, which counts as errors here.
+    Login(LogIns),
     /// An echo service for a gateway to forward to.
     EchoService(EchoService),
     /// A single-threaded epoll echo server: the physical floor.
@@ -28,6 +41,15 @@ pub(crate) enum Command {
         /// Where to listen; port 0 lets the system choose one.
         #[arg(long, default_value = "127.0.0.1:7200")]
         listen: SocketAddr,
+    },
+    /// A single-threaded server that writes each push in a loop of write(2) calls: the physical floor for `push`.
+    BarePush {
+        /// Where clients connect; port 0 lets the system choose one.
+        #[arg(long, default_value = "127.0.0.1:7201")]
+        listen: SocketAddr,
+        /// Where the tester says what to push; port 0 lets the system choose one.
+        #[arg(long, default_value = "127.0.0.1:7202")]
+        control: SocketAddr,
     },
 }
 
@@ -89,6 +111,68 @@ pub(crate) struct Requests {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(crate) struct Push {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Whom the pushes are addressed to.
+    #[arg(long, value_enum, default_value = "everyone")]
+    pub(crate) to: To,
+    /// Users that one push names; with `--to users`.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) users_per_push: u32,
+    /// Groups, which have their pushes in turn; with `--to group`.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) groups: u32,
+    /// Connections in each group; the others are in none. Without it all connections join the groups in turn.
+    #[arg(long)]
+    pub(crate) group_size: Option<u32>,
+    /// Bytes of each payload; at least 16, which name the push and its time.
+    #[arg(long, default_value_t = 128, value_parser = payload)]
+    pub(crate) payload: usize,
+    /// Pushes a second, on a fixed schedule; latency counts from the schedule. Without it a push is made when those
+    /// before it have arrived everywhere.
+    #[arg(long, conflicts_with = "pushes_in_flight")]
+    pub(crate) rate: Option<u64>,
+    /// Pushes that have not arrived everywhere, at once.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) pushes_in_flight: usize,
+    /// Ask for a receipt of each delivery, and count them.
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) receipts: bool,
+    /// Before the window; before it every connection has had one push.
+    #[arg(long, default_value = "1s", value_parser = time)]
+    pub(crate) warmup: Duration,
+    /// After the last delivery, before memory is read again. Gateways give back a session's queues when its heartbeat is
+    /// looked at: within twice the interval.
+    #[arg(long, default_value = "2s", value_parser = time)]
+    pub(crate) quiet: Duration,
+    /// Where this process listens as the service that pushes.
+    #[arg(long, default_value = "127.0.0.1:7102")]
+    pub(crate) service_listen: SocketAddr,
+    /// The name that gateways expect.
+    #[arg(long, default_value = "push")]
+    pub(crate) service_name: String,
+    /// Gateways must prove that they hold the content of this file.
+    #[arg(long)]
+    pub(crate) key_file: Option<PathBuf>,
+    /// With `--raw`: the control address of `bare-push`.
+    #[arg(long, default_value = "127.0.0.1:7202")]
+    pub(crate) control: SocketAddr,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LogIns {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// One in so many connections checks that the access token of each login opens a session.
+    #[arg(long, default_value_t = 8)]
+    pub(crate) check_every: u32,
+    /// Before the window.
+    #[arg(long, default_value = "1s", value_parser = time)]
+    pub(crate) warmup: Duration,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct EchoService {
     /// Where to listen; port 0 lets the system choose one.
     #[arg(long, default_value = "127.0.0.1:7100")]
@@ -115,6 +199,14 @@ fn watched(text: &str) -> Result<Watched, String> {
     let (label, pid) = text.split_once('=').unwrap_or(("gateway", text));
     let pid = pid.parse().map_err(|_| format!("`{pid}` is no process id"))?;
     Ok(Watched { label: label.to_owned(), pid })
+}
+
+fn payload(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes) if bytes >= STAMP_BYTES => Ok(bytes),
+        Ok(_) => Err(format!("a push has at least {STAMP_BYTES} bytes")),
+        Err(_) => Err(format!("`{text}` is no number of bytes")),
+    }
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -152,5 +244,13 @@ mod tests {
         assert_eq!(watched("service=7"), Ok(Watched { label: "service".into(), pid: 7 }));
         assert_eq!(watched("7").unwrap().label, "gateway");
         assert!(watched("x").is_err());
+        let push = |words: &[&str]| {
+            Bench::try_parse_from([&["b", "push", "--target", "127.0.0.1:1"], words].concat())
+        };
+        push(&["--to", "group", "--groups", "7", "--payload", "16"]).unwrap();
+        push(&["--to", "users", "--pushes-in-flight", "9"]).unwrap();
+        assert!(push(&["--payload", "15"]).is_err());
+        assert!(push(&["--raw", "--receipts"]).is_err());
+        assert!(push(&["--rate", "1", "--pushes-in-flight", "9"]).is_err());
     }
 }

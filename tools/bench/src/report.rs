@@ -1,7 +1,7 @@
 //! The figures of a run, for people and as JSON.
 
-use crate::engine::Found;
 use crate::options::Watched;
+use crate::plan::Found;
 use crate::watch::Usage;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
@@ -35,14 +35,23 @@ pub(crate) struct Figures {
     pub(crate) newcomers: Option<Newcomers>,
     processes: Vec<Process>,
     connections: usize,
+    /// Whether access tokens of logins were to be checked.
+    pub(crate) shows_tokens: bool,
+    tokens_checked: u64,
 }
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
 
-fn percentiles(latency: &Histogram<u64>) -> Map<String, Value> {
+pub(crate) fn percentiles(latency: &Histogram<u64>) -> Map<String, Value> {
     let quantile =
         |(name, quantile): (&str, f64)| (name.to_owned(), json!(latency.value_at_quantile(quantile)));
     QUANTILES.into_iter().map(quantile).chain([("max".to_owned(), json!(latency.max()))]).collect()
+}
+
+pub(crate) fn percentiles_in_words(latency: &Histogram<u64>) -> String {
+    let part = |(name, quantile): (&str, f64)| format!("{name} {}", latency.value_at_quantile(quantile));
+    let parts: Vec<String> = QUANTILES.into_iter().map(part).collect();
+    format!("{}  max {}", parts.join("  "), latency.max())
 }
 
 impl Figures {
@@ -57,10 +66,13 @@ impl Figures {
             newcomers: None,
             processes: Vec::new(),
             connections: 0,
+            shows_tokens: false,
+            tokens_checked: 0,
         };
         for one in found {
             figures.wrong = figures.wrong.saturating_add(one.wrong);
             figures.missing = figures.missing.saturating_add(one.missing);
+            figures.tokens_checked = figures.tokens_checked.saturating_add(one.tokens_checked);
             for (what, count) in one.errors {
                 *figures.errors.entry(what).or_default() += count;
             }
@@ -124,6 +136,9 @@ impl Figures {
                 "latency_us": newcomers.latency.as_ref().map(percentiles),
             });
         }
+        if self.shows_tokens {
+            value["tokens_checked"] = json!(self.tokens_checked);
+        }
         for (at, process) in self.processes.iter().enumerate() {
             let figures = json!({
                 "cpu_s": process.cpu_s,
@@ -149,10 +164,10 @@ impl Figures {
             line("completed", format!("{} in {:.1} s, {rate:.0}/s", self.completed, self.seconds));
         }
         if let Some(latency) = self.latency.as_ref().filter(|latency| !latency.is_empty()) {
-            let part =
-                |(name, quantile): (&str, f64)| format!("{name} {}", latency.value_at_quantile(quantile));
-            let parts: Vec<String> = QUANTILES.into_iter().map(part).collect();
-            line("latency us", format!("{}  max {}", parts.join("  "), latency.max()));
+            line("latency us", percentiles_in_words(latency));
+        }
+        if self.shows_tokens {
+            line("tokens", format!("{} have opened a session, in the whole run", self.tokens_checked));
         }
         if let Some(newcomers) = &self.newcomers {
             let p99 = newcomers.latency.as_ref().map_or(0, |latency| latency.value_at_quantile(0.99));

@@ -6,6 +6,7 @@ use mio::{Events, Interest, Poll, Token};
 use moorgate_service::{LinkKey, Reply, Service};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 
 const LISTENER: Token = Token(usize::MAX);
 const READ_BYTES: usize = 64 * 1024;
@@ -16,14 +17,18 @@ pub(crate) fn echo_service(options: &EchoService) -> Result<(), String> {
         .outstanding_max(options.capacity)
         .handle(0..=u32::MAX, |call, responder| responder.reply(Reply::ok(call.payload())));
     if let Some(path) = &options.key_file {
-        let secret = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let key = LinkKey::new(secret.trim_ascii_end());
-        service = service.key(key.ok_or_else(|| format!("{}: fewer than 16 bytes", path.display()))?);
+        service = service.key(link_key(path)?);
     }
     let listening = service.listen(options.listen).map_err(|error| format!("{}: {error}", options.listen))?;
     println!("service {} listens on {}", options.service_name, listening.address());
     listening.run();
     Ok(())
+}
+
+/// The key that gateway and service hold.
+pub(crate) fn link_key(path: &Path) -> Result<LinkKey, String> {
+    let secret = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    LinkKey::new(secret.trim_ascii_end()).ok_or_else(|| format!("{}: fewer than 16 bytes", path.display()))
 }
 
 struct Echo {

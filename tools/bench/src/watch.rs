@@ -18,6 +18,15 @@ pub(crate) fn read_all(watched: &[Watched]) -> Result<Vec<Usage>, String> {
     watched.iter().map(|process| read(process.pid)).collect()
 }
 
+/// Raises these to what the processes hold now; one that is not there is left as it was.
+pub(crate) fn raise(peaks: &mut [Usage], watched: &[Watched]) {
+    for (peak, process) in peaks.iter_mut().zip(watched) {
+        if let Ok(usage) = read(process.pid) {
+            peak.rss_bytes = peak.rss_bytes.max(usage.rss_bytes);
+        }
+    }
+}
+
 fn read(pid: u32) -> Result<Usage, String> {
     let file = |name: &str| {
         std::fs::read_to_string(format!("/proc/{pid}/{name}"))
