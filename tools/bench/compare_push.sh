@@ -42,10 +42,10 @@ figure() { # label, watched pid, arguments
             (.rss_bytes.after - .rss_bytes.before) / 1024, .gaps,
             .errors + .wrong + .missing + .lost + .duplicated + .reordered] | @tsv' |
         awk -v load="$load" -v label="$label" -F'\t' \
-            '{printf "%-66s %-9s %8.2f %9.0f %8d %8d %8d %6d %6d\n", load, label, $1, $2, $3, $4, $5, $6, $7}'
+            '{printf "%-72s %-9s %8.2f %9.0f %8d %8d %8d %6d %6d\n", load, label, $1, $2, $3, $4, $5, $6, $7}'
 }
 
-printf '%-66s %-9s %8s %9s %8s %8s %8s %6s %6s\n' load middle cpu_us rate p50_us p99_us grown_k gaps bad
+printf '%-72s %-9s %8s %9s %8s %8s %8s %6s %6s\n' load middle cpu_us rate p50_us p99_us grown_k gaps bad
 for _ in $(seq "$rounds"); do
     while read -r connections audience; do
         load="c=$connections $audience"

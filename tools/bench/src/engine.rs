@@ -94,8 +94,13 @@ impl Engine {
             }
             let now = self.plan.clock.now();
             let before = std::mem::replace(&mut phase, self.plan.shared.phase());
-            if before != phase {
-                self.enter(now, phase);
+            // A short warm-up may be over before this thread has looked.
+            if before == Phase::Ramp && matches!(phase, Phase::Warm | Phase::Window) {
+                self.begin(now);
+            }
+            if before != phase && phase == Phase::Window {
+                self.found.latency.reset();
+                self.found.completed = 0;
             }
             for event in &events {
                 // A turn over thousands of connections takes milliseconds: each is served at a time of its own.
@@ -137,10 +142,10 @@ impl Engine {
         self.plan.shared.ended.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn enter(&mut self, now: Mono, phase: Phase) {
-        match (phase, &self.plan.load) {
-            (Phase::Warm, Load::Closed(in_flight)) => {
-                let in_flight = *in_flight;
+    /// Begins the load.
+    fn begin(&mut self, now: Mono) {
+        match self.plan.load {
+            Load::Closed(in_flight) => {
                 for index in 0..self.peers.len() {
                     for _ in 0..in_flight {
                         self.ask(now, now, index);
@@ -148,14 +153,10 @@ impl Engine {
                     self.write(index);
                 }
             }
-            (Phase::Warm, Load::Open(_)) => self.next_due = now,
+            Load::Open(_) => self.next_due = now,
             // Until now they had the session in which they have registered.
-            (Phase::Warm, Load::LogIn(_)) => (0..self.peers.len()).for_each(|index| self.again(now, index)),
-            (Phase::Window, _) => {
-                self.found.latency.reset();
-                self.found.completed = 0;
-            }
-            _ => {}
+            Load::LogIn(_) => (0..self.peers.len()).for_each(|index| self.again(now, index)),
+            Load::Idle | Load::Churn | Load::Receive(_) => {}
         }
     }
 

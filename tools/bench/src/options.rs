@@ -23,12 +23,16 @@ pub(crate) enum Command {
     Idle(Common),
     /// Connects, opens a session, leaves: sessions opened per second.
     Connect(Common),
-    /// Pushes to many connections: this process is the service that pushes, and all clients that receive. Each client
-    /// checks that what comes is for it, once and in order.
+    /// Pushes to many connections: each checks that what comes is for it, once and in order.
+    ///
+    /// This process is the service that pushes, and all clients that receive: one clock. Of a gateway it needs the grants
+    /// push, groups and push_all, and for groups a route of command 0x0100; tools/bench/push.toml has them.
     Push(Push),
-    /// Password logins a second, at the demo accounts service (`serve --dev` has it): each connection registers a user
-    /// once, then opens an anonymous session, logs in, leaves, and does it again. Hashing passwords with argon2 is what
-    /// takes the time, in the process of the service, on purpose: the figure is the service's, not the gateway's.
+    /// Password logins a second, at the demo accounts service, which `serve --dev` has inside.
+    ///
+    /// Each connection registers a user once, then opens an anonymous session, logs in, leaves, and does it again. Hashing
+    /// passwords with argon2 is what takes the time, in the process of the service and on purpose: the figure is the
+    /// service's, not the gateway's. It lets 64 logins wait and refuses more, which counts as errors here.
     Login(LogIns),
     /// An echo service for a gateway to forward to.
     EchoService(EchoService),
@@ -38,7 +42,7 @@ pub(crate) enum Command {
         #[arg(long, default_value = "127.0.0.1:7200")]
         listen: SocketAddr,
     },
-    /// A single-threaded server that writes each push in a plain loop of write(2) calls: the physical floor for `push`.
+    /// A single-threaded server that writes each push in a loop of write(2) calls: the physical floor for `push`.
     BarePush {
         /// Where clients connect; port 0 lets the system choose one.
         #[arg(long, default_value = "127.0.0.1:7201")]
