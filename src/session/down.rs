@@ -137,6 +137,11 @@ impl Down {
         self.queues.as_ref().is_some_and(|queues| !queues.waiting.is_empty() || !queues.pushes.is_empty())
     }
 
+    /// Whether a Response waits for its number.
+    pub fn has_response_waiting(&self) -> bool {
+        self.queues.as_ref().is_some_and(|queues| !queues.waiting.is_empty())
+    }
+
     /// Bytes kept, but for those of pushes, which are shared.
     pub fn kept_bytes(&self) -> usize {
         self.queues.as_ref().map_or(0, |queues| queues.bytes())

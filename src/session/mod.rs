@@ -58,6 +58,8 @@ pub enum Expiry {
     At(Mono),
     /// Expired, and the client was warned; the connection closes then.
     Grace(Mono),
+    /// The user has logged out; the connection closes then, or once no Response waits any more.
+    LoggedOut(Mono),
 }
 
 /// What is kept of an access token: whether it was revoked can be asked again.
@@ -159,8 +161,13 @@ impl Session {
         match self.expiry {
             Expiry::Never => true,
             Expiry::At(expires) => now < expires,
-            Expiry::Grace(_) => false,
+            Expiry::Grace(_) | Expiry::LoggedOut(_) => false,
         }
+    }
+
+    /// Whether it ends once its client has got what waits.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.expiry, Expiry::LoggedOut(_))
     }
 
     /// Gives back the memory of queues that are empty.

@@ -212,7 +212,9 @@ impl Shard {
         let silence = self.sessions.get(session).map_or(Mono::NEVER, |session| {
             let expiry = match session.expiry {
                 crate::session::Expiry::Never => Mono::NEVER,
-                crate::session::Expiry::At(due) | crate::session::Expiry::Grace(due) => due,
+                crate::session::Expiry::At(due)
+                | crate::session::Expiry::Grace(due)
+                | crate::session::Expiry::LoggedOut(due) => due,
             };
             connection.silence_deadline(session.heartbeat()).min(expiry)
         });

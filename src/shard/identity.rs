@@ -8,7 +8,7 @@ use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, SessionKey};
 use crate::directory::{Kick, Order, Place, SessionRef};
 use crate::relay::{Caller, Directive, Outcome};
-use crate::session::{Fault, TokenMark, expiry_of, refresh};
+use crate::session::{Expiry, Fault, TokenMark, expiry_of, refresh};
 
 use moorgate_proto::envelope::member::gateway;
 use moorgate_proto::status::Code;
@@ -16,6 +16,9 @@ use moorgate_proto::v1::{self, Execution, Reason, Source};
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long the answer to a logout may wait for room.
+const LOGOUT_WAIT: Duration = Duration::from_secs(10);
 
 /// What is known of a session's user and device.
 pub(super) fn who(caller: &Caller) -> v1::Caller {
@@ -55,6 +58,9 @@ impl Shard {
         authenticate: &v1::Authenticate,
     ) -> Result<(), Fault> {
         let Some(session) = self.sessions.get_mut(session_key) else { return Ok(()) };
+        if session.is_leaving() {
+            return Ok(());
+        }
         let answer = match refresh(now, &authenticate.access_token, &session.caller, &self.authority) {
             Ok(refreshed) => {
                 let caller = Caller::new(session.caller.session_id, session.caller.peer, &refreshed.caller);
@@ -217,6 +223,17 @@ impl Shard {
         }
     }
 
+    /// Ends a session whose user has logged out, after the answer to that: it may wait for room.
+    pub(super) fn log_out(&mut self, now: Now, key: ConnectionKey, session_key: SessionKey) {
+        match self.sessions.get_mut(session_key) {
+            Some(session) if session.down.has_response_waiting() => {
+                session.expiry = Expiry::LoggedOut(now.mono + LOGOUT_WAIT);
+                self.arm_session(key);
+            }
+            _ => self.fault(now, key, Fault::LoggedOut),
+        }
+    }
+
     /// Carries out what others have ordered.
     pub fn orders(&mut self, now: Now) {
         for order in self.directory.take_orders(self.batch.shard) {
@@ -242,6 +259,8 @@ impl Shard {
         let fault = match kick {
             Kick::Superseded => Fault::Superseded,
             Kick::Kicked(message) => Fault::Kicked(message),
+            // It is about to end, and has more to say.
+            Kick::Revoked if session.is_leaving() => return,
             // A session that lives by another token, or a newer one, stays.
             Kick::Revoked if revocations.is_revoked(&session.caller.user_id, issued_unix_s, token) => {
                 Fault::TokenRevoked

@@ -6,7 +6,7 @@ use super::{End, Shard};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::ConnectionKey;
-use crate::session::{Lost, Sending};
+use crate::session::{Expiry, Lost, Sending};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::view::Body;
@@ -87,8 +87,15 @@ impl Shard {
         let frames = session.down.pump(now.mono, sending, high, &mut lost);
         self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
         self.cells.add(Count::FramesSent, frames as u64);
+        let has_left = session.is_leaving() && !session.down.has_response_waiting();
+        if has_left {
+            session.expiry = Expiry::LoggedOut(now.mono);
+        }
         self.lose(session_key, lost);
         self.list(key);
+        if has_left {
+            self.arm_session(key);
+        }
     }
 
     /// Puts a connection on the list of those to be flushed, unless it is there, or has nothing

@@ -6,7 +6,7 @@ use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, SessionKey};
 use crate::relay::{AccessRecord, Arena, Delivery, DeliveryBatch, Outcome, Settled};
-use crate::session::{Fault, Responded, Room, Sending};
+use crate::session::{Responded, Room, Sending};
 use moorgate_proto::limits::{FRAME_OVERHEAD, MESSAGE_BYTES, NAME_BYTES};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{Execution, Reason};
@@ -73,7 +73,7 @@ impl Shard {
         }
         self.answer(now, outstanding.session, &asked, (&reply, &login));
         if logout {
-            self.fault(now, key, Fault::LoggedOut);
+            self.log_out(now, key, outstanding.session);
         }
     }
 

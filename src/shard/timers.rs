@@ -88,7 +88,8 @@ impl Shard {
                 None
             }
             Expiry::Grace(due) if due <= now.mono => Some(Fault::TokenExpired),
-            Expiry::Never | Expiry::At(_) | Expiry::Grace(_) => None,
+            Expiry::LoggedOut(due) if due <= now.mono => Some(Fault::LoggedOut),
+            Expiry::Never | Expiry::At(_) | Expiry::Grace(_) | Expiry::LoggedOut(_) => None,
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::link::{RawLink, site_and_granted_link, site_and_link};
 use crate::site::{Site, command, until};
 use crate::token::{claims, current_key, token, token_with, unix_s};
-use crate::wire::{RawClient, frame, hello, hello_frame, request};
+use crate::wire::{RawClient, bare, frame, hello, hello_frame, request};
 use moorgate::auth::mint;
 use moorgate_proto::envelope::member::{client, to_gateway};
 use moorgate_proto::status::Code;
@@ -137,6 +137,29 @@ fn a_logout_ends_the_other_sessions_that_live_by_the_same_token() {
     phone.response();
     assert_eq!(phone.error_reason(), Reason::LoggedOut);
     assert_eq!(laptop.error_reason(), Reason::TokenRevoked);
+    site.end();
+}
+
+// spec: A-24
+#[test]
+fn a_logout_waits_for_room_for_its_answer() {
+    let (site, mut link) = site_and_granted_link("[session]\nwindow = 2\nin_flight = 2\n");
+    let mut alice = RawClient::log_in(site.address(), token_with("alice", "jti", json!("t-1")), "");
+    for push_id in [[1], [2]] {
+        let users = v1::Users { user_ids: vec!["alice".to_owned()] };
+        let target = Some(v1::service_push::Target::Users(users));
+        let push_id = push_id.to_vec().into();
+        link.push(&v1::ServicePush { push_id, target, ..v1::ServicePush::default() });
+    }
+    alice.send(&request(1, command::USER, b"bye"));
+    let call = link.call();
+    link.direct(call.call_id, [Action::Logout(v1::Logout {})]);
+    site.metric_becomes("moorgate_requests_outstanding", 0);
+    assert_eq!((alice.push().0, alice.push().0), (1, 2));
+    alice.nothing_else();
+    alice.send(&bare(0, 2));
+    assert_eq!(alice.response().up_seq, 1);
+    assert_eq!(alice.error_reason(), Reason::LoggedOut);
     site.end();
 }
 
