@@ -211,13 +211,16 @@ fn keys_below(header: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn what_the_readme_adds_to_it_is_good() {
+fn the_configurations_of_the_readme_are_good() {
     let readme = include_str!("../../README.md");
-    let (_, more) = readme.split_once("```toml\n").unwrap();
-    let (more, _) = more.split_once("```").unwrap();
+    let blocks = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let [ten_lines, service, grants] = blocks.collect::<Vec<_>>()[..] else { panic!("three pieces of TOML") };
     let directory = Directory::new("readme");
     std::fs::copy(directory.0.join("echo.key"), directory.0.join("greeter.key")).unwrap();
-    let settings = directory.parse(&format!("{SAMPLE}\n{more}")).unwrap();
+    assert_eq!(ten_lines.lines().count(), 10);
+    assert_eq!(directory.parse(ten_lines).unwrap().routes.len(), 1);
+    let service = service.replacen("[[service]]\n", &format!("[[service]]\n{grants}"), 1);
+    let settings = directory.parse(&format!("{SAMPLE}\n{service}")).unwrap();
     assert_eq!(settings.services.len(), 2);
     assert_eq!(settings.routes.len(), 2);
 }
