@@ -33,6 +33,8 @@ for _ in $(seq 100); do
     curl -s -o /dev/null "$admin/livez" && break
     read -rt 0.1 <> <(:) || true
 done
+# Another process may hold a port.
+{ kill -0 "$bare" && kill -0 "$gateway"; } || { cat "$work"/log.* >&2 && exit 1; }
 
 figure() { # label, watched pid, arguments
     local label=$1 pid=$2
