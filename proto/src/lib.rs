@@ -50,4 +50,9 @@ pub mod limits {
     pub const DIRECTIVES: usize = 16;
     /// Longest message for people who debug, in bytes; longer ones are cut.
     pub const MESSAGE_BYTES: usize = 256;
+
+    /// Whether a text can be the id of a user, or the name of a group.
+    pub fn is_name(text: &str) -> bool {
+        (1..=USER_ID_BYTES).contains(&text.len())
+    }
 }

@@ -83,10 +83,7 @@ impl LinkFacts<'_> {
 
     /// The proof that `prover` sends.
     pub fn prove(&self, key: &LinkKey, prover: Prover) -> [u8; PROOF_BYTES] {
-        let tag = hmac::sign(&key.0, &self.input(prover));
-        let mut proof = [0; PROOF_BYTES];
-        proof.copy_from_slice(tag.as_ref());
-        proof
+        sign(&key.0, &self.input(prover))
     }
 
     /// Whether `proof` is the one that `prover` would send, in constant time.
@@ -142,16 +139,19 @@ impl ApplicationFacts<'_> {
 
     /// The `mac` of the proof.
     pub fn prove(&self, key: &ApplicationKey) -> [u8; PROOF_BYTES] {
-        let tag = hmac::sign(&key.0, &self.input());
-        let mut proof = [0; PROOF_BYTES];
-        proof.copy_from_slice(tag.as_ref());
-        proof
+        sign(&key.0, &self.input())
     }
 
     /// Whether `proof` is the one for these facts, in constant time.
     pub fn verify(&self, key: &ApplicationKey, proof: &[u8]) -> bool {
         hmac::verify(&key.0, &self.input(), proof).is_ok()
     }
+}
+
+fn sign(key: &hmac::Key, input: &[u8]) -> [u8; PROOF_BYTES] {
+    let mut proof = [0; PROOF_BYTES];
+    proof.copy_from_slice(hmac::sign(key, input).as_ref());
+    proof
 }
 
 fn lengths_and_bytes(parts: &[&[u8]]) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! What an access token says, read strictly.
 
 use super::TokenError;
-use moorgate_proto::limits::{NAME_BYTES, USER_ID_BYTES};
+use moorgate_proto::limits::{NAME_BYTES, is_name};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
@@ -110,7 +110,7 @@ impl Payload<'_> {
         if !expected.audience.is_none_or(meant_for) {
             return Err(TokenError::WrongAudience);
         }
-        if !(1..=USER_ID_BYTES).contains(&self.sub.len()) {
+        if !is_name(&self.sub) {
             return Err(TokenError::BadClaim("sub"));
         }
         if self.roles.len() > ROLES_MAX || self.roles.iter().any(|role| role.len() > NAME_BYTES) {

@@ -3,7 +3,7 @@
 use super::claims::ROLES_MAX;
 use super::token::TOKEN_BYTES_MAX;
 use super::{SigningKey, mint};
-use moorgate_proto::limits::{NAME_BYTES, USER_ID_BYTES};
+use moorgate_proto::limits::{NAME_BYTES, is_name};
 use std::time::Duration;
 
 /// How long a token lives where nobody wishes otherwise.
@@ -81,7 +81,7 @@ impl Issuer {
     /// # Errors
     /// [`IssueError`]: the service asks for what no token can say.
     pub fn issue(&self, unix_s: u64, bearer: &Bearer<'_>) -> Result<Issued, IssueError> {
-        if !(1..=USER_ID_BYTES).contains(&bearer.user_id.len()) {
+        if !is_name(bearer.user_id) {
             return Err(IssueError::UserId);
         }
         if bearer.roles.len() > ROLES_MAX || bearer.roles.iter().any(|role| role.len() > NAME_BYTES) {

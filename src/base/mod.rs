@@ -1,5 +1,5 @@
-//! What everything else stands on: ids, slabs with generations, time, the timer wheel, counters, and the
-//! mailbox between threads. Nothing here knows the protocol; only `clock` touches the world.
+//! What everything else stands on: ids, slabs with generations, time, the timer wheel, counters, text,
+//! and the mailbox between threads. Nothing here knows the protocol; only `clock` touches the world.
 
 pub mod bell;
 pub mod clock;
@@ -14,4 +14,5 @@ pub mod route_counts;
 pub(crate) mod sizes;
 pub mod slab;
 pub mod sync;
+pub mod text;
 pub mod wheel;

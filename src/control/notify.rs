@@ -4,6 +4,7 @@
 //! message, reads the process's own environment and blocks for as long as the service manager does. This knows
 //! abstract sockets too, and gives a stuck service manager up.
 
+use crate::base::text::cut;
 use std::fmt;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -40,8 +41,7 @@ impl fmt::Display for Notice {
             Notice::Status(text) => {
                 // A line feed would begin another assignment.
                 let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-                let end = text.floor_char_boundary(STATUS_BYTES_MAX);
-                write!(f, "STATUS={}", text.get(..end).unwrap_or_default())
+                write!(f, "STATUS={}", cut(&text, STATUS_BYTES_MAX))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::base::bell::Ring;
 use crate::base::ids::{SessionId, SessionKey};
-use crate::base::rng::Rng;
+use crate::base::rng::{Rng, mix, unmix};
 use crate::base::sync::{Lock, Primitives, Signal};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -139,42 +139,6 @@ impl<P: Primitives> Door<P> {
     pub(super) fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }
-}
-
-const MIX: [u64; 2] = [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb];
-
-/// The finalizer of `SplitMix64`: a bijection, after which near numbers are far from each other.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(MIX[0]);
-    z = (z ^ (z >> 27)).wrapping_mul(MIX[1]);
-    z ^ (z >> 31)
-}
-
-/// [`mix`] undone.
-fn unmix(mut z: u64) -> u64 {
-    z = unshift(z, 31).wrapping_mul(inverse(MIX[1]));
-    z = unshift(z, 27).wrapping_mul(inverse(MIX[0]));
-    unshift(z, 30)
-}
-
-/// What `z ^ (z >> by)` was made of.
-fn unshift(z: u64, by: u32) -> u64 {
-    let mut undone = z;
-    let mut shift = by;
-    while shift < u64::BITS {
-        undone ^= z >> shift;
-        shift = shift.saturating_add(by);
-    }
-    undone
-}
-
-/// The number that multiplies an odd one to 1, by Newton's iteration: each step doubles the bits that are right.
-fn inverse(odd: u64) -> u64 {
-    let mut found = odd;
-    for _ in 0..5 {
-        found = found.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(found)));
-    }
-    found
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::replies::DRAINED;
 use super::{Forwarder, Timer};
 use crate::base::clock::Now;
 use crate::base::ids::{CheckKey, ConnectionKey, LinkKey, ShardId};
+use crate::base::text::cut;
 use crate::base::wheel::Alarm;
 use crate::relay::{Check, Checked, Delivery, Verdict};
 use moorgate_proto::envelope::member::to_service;
@@ -64,8 +65,8 @@ impl Forwarder {
         let verdict = if said.admitted {
             Verdict::Admitted(cache)
         } else {
-            let message = said.message.get(..said.message.floor_char_boundary(MESSAGE_BYTES));
-            Verdict::Refused { reason: said.reason(), message: message.unwrap_or_default().into(), cache }
+            let message = cut(&said.message, MESSAGE_BYTES).into();
+            Verdict::Refused { reason: said.reason(), message, cache }
         };
         self.checked(asked.shard, asked.connection, verdict);
         self.end_drained(now.mono, link);

@@ -7,10 +7,11 @@ use super::Forwarder;
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ServiceId, SessionId, ShardId};
+use crate::base::text::cut;
 use crate::directory::{Kick, SessionRef};
 use crate::relay::{Delivery, Directive, MemberOrder, Membership};
 use crate::routing::Right;
-use moorgate_proto::limits::{DIRECTIVES, MESSAGE_BYTES, NAME_BYTES, USER_ID_BYTES};
+use moorgate_proto::limits::{DIRECTIVES, MESSAGE_BYTES, NAME_BYTES, is_name};
 use moorgate_proto::v1;
 use moorgate_proto::v1::directive::Action;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub(super) enum Undirected {
     Stale,
 }
 
-/// The right that a directive needs; `None`: it is one that nobody knows.
+/// The right that a directive needs.
 fn right_of(action: &Action) -> Right {
     match action {
         Action::Login(_) | Action::Logout(_) => Right::Login,
@@ -52,15 +53,14 @@ pub(super) fn session_id(bytes: &[u8]) -> Option<SessionId> {
 }
 
 fn kicked(message: &str) -> Kick {
-    Kick::Kicked(message.get(..message.floor_char_boundary(MESSAGE_BYTES)).unwrap_or_default().into())
+    Kick::Kicked(cut(message, MESSAGE_BYTES).into())
 }
 
 impl Forwarder {
     /// Whether a service may ask for all of this.
     pub(super) fn may_direct(&self, service: ServiceId, directives: &[v1::Directive]) -> bool {
-        let Some(service) = self.service(service) else { return false };
-        let actions = directives.iter().filter_map(|directive| directive.action.as_ref());
-        actions.into_iter().all(|action| service.settings.grants.has(right_of(action)))
+        let mut actions = directives.iter().filter_map(|directive| directive.action.as_ref());
+        actions.all(|action| self.is_granted(service, action))
     }
 
     /// Carries out the directives of a Reply to a call from `shard`; what that shard has to do is returned.
@@ -214,9 +214,4 @@ impl Forwarder {
             batch.deliveries.push(delivery);
         }
     }
-}
-
-/// Whether a text can be the name of a user or a group.
-pub(super) fn is_name(text: &str) -> bool {
-    (1..=USER_ID_BYTES).contains(&text.len())
 }

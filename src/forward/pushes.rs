@@ -1,7 +1,7 @@
 //! Pushes of services: judged, encoded once, and sent to the shards where their receivers are. Each is answered at once:
 //! nothing is promised but that it was queued.
 
-use super::directives::{is_name, session_id};
+use super::directives::session_id;
 use super::link::ANSWERS_BYTES_MAX;
 use super::{Endpoint, Forwarder};
 use crate::base::clock::Now;
@@ -11,7 +11,7 @@ use crate::directory::Recall;
 use crate::relay::{Audience, Delivery, Push, PushOrder, PushRoom, Receipt, ReceiptTo};
 use crate::routing::Right;
 use moorgate_proto::envelope::member::to_service;
-use moorgate_proto::limits::{DIRECTIVES, FRAME_OVERHEAD, NAME_BYTES};
+use moorgate_proto::limits::{DIRECTIVES, FRAME_OVERHEAD, NAME_BYTES, is_name};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::push_result::Target;
@@ -118,13 +118,11 @@ impl Forwarder {
     }
 
     /// Sends a push to the shards; what each explicit target is told.
-    fn carry(&mut self, now: Now, to: ReceiptTo, push: v1::ServicePush) -> Result<Vec<Target>, Refusal> {
+    fn carry(&mut self, now: Now, to: ReceiptTo, mut push: v1::ServicePush) -> Result<Vec<Target>, Refusal> {
         let service = to.service;
         self.judge(service, &push)?;
-        let v1::ServicePush { target, directives, .. } = &push;
-        let (target, directives) = (target.clone(), directives.clone());
-        self.direct_push(now, service, directives);
-        let Reach { targets, shards } = self.reach(target).ok_or(NO_ROOM)?;
+        self.direct_push(now, service, std::mem::take(&mut push.directives));
+        let Reach { targets, shards } = self.reach(push.target.as_ref()).ok_or(NO_ROOM)?;
         let deliveries_max = self.settings.deliveries_max;
         for (at, (shard, _, count)) in shards.iter().enumerate() {
             if !self.directory.reserve(*shard, *count, deliveries_max) {
@@ -186,7 +184,7 @@ impl Forwarder {
     }
 
     /// Where the receivers are; `None`: more than there can be room for.
-    fn reach(&self, target: Option<To>) -> Option<Reach> {
+    fn reach(&self, target: Option<&To>) -> Option<Reach> {
         let mut reach = Reach::default();
         match target {
             Some(To::Users(users)) => {
@@ -218,7 +216,7 @@ impl Forwarder {
                 reach.sessions(found);
             }
             Some(To::Group(group)) => {
-                let name: Arc<str> = group.into();
+                let name: Arc<str> = group.as_str().into();
                 self.directory.shards_of(&name, |shard, members| {
                     reach.shards.push((shard, Audience::Group(name.clone()), members as usize));
                 });

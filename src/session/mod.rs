@@ -62,6 +62,16 @@ pub enum Expiry {
     LoggedOut(Mono),
 }
 
+impl Expiry {
+    /// When something has to happen.
+    pub fn due(self) -> Mono {
+        match self {
+            Expiry::Never => Mono::NEVER,
+            Expiry::At(due) | Expiry::Grace(due) | Expiry::LoggedOut(due) => due,
+        }
+    }
+}
+
 /// What is kept of an access token: whether it was revoked can be asked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TokenMark {

@@ -158,13 +158,13 @@ impl PushQueue {
 
     /// Takes what is to be numbered next.
     pub(super) fn next(&mut self, now: Mono, lost: &mut Lost) -> Option<Next> {
-        while matches!(self.waiting.front(), Some(Waiting::Push(push)) if push.expires <= now) {
+        let is_over =
+            |waiting: Option<&Waiting>| matches!(waiting, Some(Waiting::Push(it)) if it.expires <= now);
+        if is_over(self.waiting.front()) {
             self.give_up(0, Reason::PushExpired, lost);
-            // Those behind it may have to go with it: one gap is enough for all.
-            if matches!(self.waiting.get(1), Some(Waiting::Push(push)) if push.expires <= now) {
+            // Those behind it go with it: one gap is enough for all.
+            while is_over(self.waiting.get(1)) {
                 self.give_up(1, Reason::PushExpired, lost);
-            } else {
-                break;
             }
         }
         match self.waiting.pop_front()? {
@@ -248,6 +248,10 @@ mod tests {
         queue.offer(&draft(b"c", at(3)), LIMITS, &mut lost);
         assert_eq!(all(&mut queue, at(2), &mut lost), ["2 REASON_PUSH_EXPIRED", "c"]);
         assert_eq!(lost.expired, 2);
+        for body in [b"d", b"e", b"f"] {
+            queue.offer(&draft(body, at(4)), LIMITS, &mut lost);
+        }
+        assert_eq!(all(&mut queue, at(4), &mut lost), ["3 REASON_PUSH_EXPIRED"], "however many");
     }
 
     #[test]

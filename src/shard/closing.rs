@@ -58,17 +58,15 @@ impl Shard {
             State::Closing(_) | State::HalfClosed(_) => true,
         };
         let mut admitted = 0;
-        if let State::Opening(_) | State::Confirming(_) = state {
+        if state.is_opening() {
             self.handshakes = self.handshakes.saturating_sub(1);
+            self.confirmations.forget(key);
         }
         if let State::Open(session_key) = state
             && let Some(session) = self.sessions.remove(session_key)
         {
             admitted = session.up.admitted();
             self.end_session(now, session_key, session);
-        }
-        if let State::Confirming(_) = state {
-            self.confirmations.forget(key);
         }
         self.drop_partial(key);
         let stalled = self.connections.get(key).is_some_and(|connection| connection.output.is_stalled());

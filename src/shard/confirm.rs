@@ -48,10 +48,6 @@ impl Confirmations {
         self.opened.len()
     }
 
-    pub(super) fn waits(&self, key: ConnectionKey) -> bool {
-        self.opened.contains_key(&key)
-    }
-
     pub(super) fn forget(&mut self, key: ConnectionKey) {
         self.opened.remove(&key);
     }

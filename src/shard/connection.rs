@@ -30,6 +30,13 @@ pub(super) enum State {
     HalfClosed(Mono),
 }
 
+impl State {
+    /// Whether there is no session yet, and may be one.
+    pub(super) fn is_opening(self) -> bool {
+        matches!(self, State::Opening(_) | State::Confirming(_))
+    }
+}
+
 /// Whatever has no deadline now.
 const NEVER: Mono = Mono::NEVER;
 

@@ -210,13 +210,7 @@ impl Shard {
     /// The deadlines of an open connection, the earliest of them.
     pub(super) fn session_deadline(&self, connection: &Connection, session: SessionKey) -> Mono {
         let silence = self.sessions.get(session).map_or(Mono::NEVER, |session| {
-            let expiry = match session.expiry {
-                crate::session::Expiry::Never => Mono::NEVER,
-                crate::session::Expiry::At(due)
-                | crate::session::Expiry::Grace(due)
-                | crate::session::Expiry::LoggedOut(due) => due,
-            };
-            connection.silence_deadline(session.heartbeat()).min(expiry)
+            connection.silence_deadline(session.heartbeat()).min(session.expiry.due())
         });
         silence
             .min(connection.frame_deadline(self.settings.frame_timeout))

@@ -9,7 +9,6 @@ use crate::base::ids::{ConnectionKey, SessionKey};
 use crate::directory::{Kick, Order, Place, SessionRef};
 use crate::relay::{Caller, Directive, Outcome};
 use crate::session::{Expiry, Fault, TokenMark, expiry_of, refresh};
-
 use moorgate_proto::envelope::member::gateway;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason, Source};
@@ -37,9 +36,8 @@ impl Shard {
     }
 
     /// A session with a user is there: others find it. Whether its token is still good, now that they can.
-    pub(super) fn claim(&mut self, session_key: SessionKey) -> Result<(), Fault> {
+    pub(super) fn claim(&mut self, session_key: SessionKey, who: &v1::Caller) -> Result<(), Fault> {
         let Some(session) = self.sessions.get(session_key) else { return Ok(()) };
-        let who = who(&session.caller);
         let place = Place { application: &who.application, device_id: &who.device_id };
         self.directory.claim(&session.caller.user_id, self.session_ref(session_key), place);
         let TokenMark { issued_unix_s, token } = session.token;
@@ -199,7 +197,7 @@ impl Shard {
         }
         self.cells.count(Count::LoginsDone);
         self.cells.count(Count::DirectivesDone);
-        if let (Err(fault), Some(key)) = (self.claim(session_key), connection) {
+        if let (Err(fault), Some(key)) = (self.claim(session_key, who), connection) {
             self.fault(now, key, fault);
         } else if let Some(key) = connection {
             self.arm_session(key);

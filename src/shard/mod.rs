@@ -373,8 +373,7 @@ impl Shard {
             debug_assert_eq!(held, self.partial_bytes, "the budget counts what is held");
             let owed: usize = self.sessions.values().map(|session| session.down.kept_bytes()).sum();
             debug_assert_eq!(owed, self.owed_bytes, "and so does that of Responses");
-            let is_opening = |it: &&Connection| matches!(it.state, State::Opening(_) | State::Confirming(_));
-            let opening = self.connections.values().filter(is_opening).count();
+            let opening = self.connections.values().filter(|it| it.state.is_opening()).count();
             debug_assert_eq!(opening, self.handshakes, "who has no session yet is counted");
             let groups =
                 self.sessions.values().map(|session| session.groups.as_ref().map_or(0, |it| it.0.len()));

@@ -19,7 +19,10 @@ impl Shard {
         key: ConnectionKey,
         envelope: Envelope<'_>,
     ) -> Result<(), Fault> {
-        if self.confirmations.waits(key) {
+        let Some((state, peer)) = self.connections.get(key).map(|it| (it.state, it.peer)) else {
+            return Ok(());
+        };
+        if let State::Confirming(_) = state {
             // Nothing may come between Hello and Welcome.
             return Err(Fault::UnexpectedFrame(envelope.member.map_or(0, |(member, _)| member)));
         }
@@ -39,9 +42,6 @@ impl Shard {
         if self.drain != Drain::No {
             return Err(Fault::Shutdown);
         }
-        let Some(peer) = self.connections.get(key).map(|connection| connection.peer) else {
-            return Ok(());
-        };
         let context = OpeningContext { authority: &self.authority, settings: &self.session_settings, peer };
         let opened = session::open(now, hello, context)?;
         self.may_open(now, opened.who())?;
@@ -70,7 +70,7 @@ impl Shard {
         if is_anonymous {
             self.cells.count(Count::SessionsAnonymous);
         } else {
-            self.claim(session)?;
+            self.claim(session, opened.who())?;
         }
         self.put(key, gateway::WELCOME, &welcome);
         self.arm_session(key);

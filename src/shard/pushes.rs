@@ -5,7 +5,7 @@ use super::Shard;
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::SessionKey;
-use crate::relay::{Audience, Push, PushOrder, Receipt, ReceiptTo};
+use crate::relay::{Audience, Caller, Push, PushOrder, Receipt, ReceiptTo};
 use crate::session::{Lost, PushLimits, Pushed, Room, Sending, Session};
 use moorgate_proto::v1::Reason;
 use std::sync::Arc;
@@ -77,12 +77,12 @@ impl Shard {
             }
             return;
         };
-        if push.expires <= now.mono {
-            // It waited too long before it came to its turn here: it is given up as if it had waited in the session.
-            return self.offer(now, session_key, push, false);
+        // If it waited too long before it came to its turn here, it is given up as if it had waited in the session.
+        let at_once = push.expires > now.mono;
+        if at_once {
+            self.buffer(key);
         }
-        self.buffer(key);
-        self.offer(now, session_key, push, true);
+        self.offer(now, session_key, push, at_once);
     }
 
     fn offer(&mut self, now: Now, session_key: SessionKey, push: &Arc<Push>, at_once: bool) {
@@ -138,27 +138,29 @@ impl Shard {
         if lost.receipts.is_empty() {
             return;
         }
-        let Some(session) = self.sessions.get(session_key) else { return };
-        let receipts: Vec<Receipt> =
-            lost.receipts.into_iter().map(|(to, why)| receipt(to, session, Some(why))).collect();
-        receipts.into_iter().for_each(|receipt| self.receipt(receipt));
+        let Some(caller) = self.sessions.get(session_key).map(|session| session.caller.clone()) else {
+            return;
+        };
+        for (to, why) in lost.receipts {
+            self.receipt(receipt(to, &caller, Some(why)));
+        }
     }
 
     /// The client has taken these pushes.
     pub(super) fn taken(&mut self, session_key: SessionKey, taken: Vec<Arc<ReceiptTo>>) {
-        let Some(session) = self.sessions.get(session_key) else { return };
-        let receipts: Vec<Receipt> = taken.into_iter().map(|to| receipt(to, session, None)).collect();
-        receipts.into_iter().for_each(|receipt| self.receipt(receipt));
+        let Some(caller) = self.sessions.get(session_key).map(|session| session.caller.clone()) else {
+            return;
+        };
+        for to in taken {
+            self.receipt(receipt(to, &caller, None));
+        }
     }
 
     /// A session has ended: what it had not acknowledged is lost.
     pub(super) fn lose_all(&mut self, session: &mut Session) {
-        let mut lost = Vec::new();
-        session.down.end(|to| lost.push(to));
-        for to in lost {
-            let receipt = receipt(to, session, Some(Reason::ResumeUnknownSession));
-            self.receipt(receipt);
-        }
+        let caller = &session.caller;
+        let lost = Some(Reason::ResumeUnknownSession);
+        session.down.end(|to| self.receipt(receipt(to, caller, lost)));
     }
 
     fn receipt(&mut self, receipt: Receipt) {
@@ -179,7 +181,6 @@ impl Shard {
     }
 }
 
-fn receipt(to: Arc<ReceiptTo>, session: &Session, lost: Option<Reason>) -> Receipt {
-    let caller = &session.caller;
+fn receipt(to: Arc<ReceiptTo>, caller: &Caller, lost: Option<Reason>) -> Receipt {
     Receipt { to, session_id: caller.session_id, user_id: caller.user_id.clone(), lost }
 }

@@ -5,6 +5,7 @@ use super::asked::{Asked, Effect};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, SessionKey};
+use crate::base::text::cut;
 use crate::relay::{AccessRecord, Arena, Delivery, DeliveryBatch, Outcome, Settled};
 use crate::session::{Responded, Room, Sending};
 use moorgate_proto::limits::{FRAME_OVERHEAD, MESSAGE_BYTES, NAME_BYTES};
@@ -175,9 +176,4 @@ fn response<'a>(up_seq: u64, outcome: Outcome, reply: &ReplyView<'a>) -> Respons
         payload: reply.payload,
         ..ResponseView::default()
     }
-}
-
-/// The longest start of `text` within `bytes_max` bytes that is whole characters.
-fn cut(text: &str, bytes_max: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
 }

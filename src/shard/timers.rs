@@ -1,6 +1,6 @@
 //! What happens when nothing happens: deadlines of connections, and the drain.
 
-use super::connection::{Connection, State};
+use super::connection::State;
 use super::{CloseReason, Drain, Shard};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionKey, SessionKey};
@@ -75,8 +75,12 @@ impl Shard {
         if connection.silence_deadline(session.heartbeat()) <= now.mono {
             return Some(Fault::HeartbeatTimeout);
         }
+        if session.expiry.due() > now.mono {
+            return None;
+        }
         match session.expiry {
-            Expiry::At(due) if due <= now.mono => {
+            Expiry::Never => None,
+            Expiry::At(due) => {
                 session.expiry = Expiry::Grace(due + self.settings.expiry_grace);
                 let notice = v1::Notice {
                     status: Code::Unauthenticated.to_wire(),
@@ -87,9 +91,8 @@ impl Shard {
                 self.put_optional(key, gateway::NOTICE, &notice);
                 None
             }
-            Expiry::Grace(due) if due <= now.mono => Some(Fault::TokenExpired),
-            Expiry::LoggedOut(due) if due <= now.mono => Some(Fault::LoggedOut),
-            Expiry::Never | Expiry::At(_) | Expiry::Grace(_) | Expiry::LoggedOut(_) => None,
+            Expiry::Grace(_) => Some(Fault::TokenExpired),
+            Expiry::LoggedOut(_) => Some(Fault::LoggedOut),
         }
     }
 
@@ -111,8 +114,7 @@ impl Shard {
         for key in keys {
             if self.session_of(key).is_none() {
                 // Whoever has not said Hello yet says it elsewhere; the drain does not wait for it.
-                let is_new = |it: &Connection| matches!(it.state, State::Opening(_) | State::Confirming(_));
-                if self.connections.get(key).is_some_and(is_new) {
+                if self.connections.get(key).is_some_and(|it| it.state.is_opening()) {
                     self.close(now, key, CloseReason::Fault(Fault::Shutdown));
                 }
                 continue;
