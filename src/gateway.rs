@@ -356,6 +356,10 @@ impl Gateway {
             receipts.push(outbox);
             receipted.push(inbox);
         }
+        let watcher: Arc<dyn Ring> = match worker_polls.first() {
+            Some((_, bell)) => bell.clone(),
+            None => Arc::new(()),
+        };
         let per_address = settings.reactor.connections_per_address;
         let wiring = Wiring {
             settings,
@@ -369,7 +373,7 @@ impl Gateway {
             receipts,
             addresses: per_address.map(|max| Arc::new(AddressTable::new(max))),
             cells: self.state.cells.clone(),
-            directory: Arc::new(Directory::new(doors)),
+            directory: Arc::new(Directory::new(doors, watcher, settings.directory.clone())),
             recent: Arc::new(settings.services.iter().map(|_| RecentPushes::default()).collect()),
             pushes: PushGauge::default(),
         };

@@ -68,6 +68,7 @@ counters! {
     CloseBye "moorgate_close_reasons_total" "reason=\"bye\"" "Why connections were closed.";
     CloseDrain "moorgate_close_reasons_total" "reason=\"drain\"" "Why connections were closed.";
     CloseSuperseded "moorgate_close_reasons_total" "reason=\"superseded\"" "Why connections were closed.";
+    CloseConflict "moorgate_close_reasons_total" "reason=\"conflict\"" "Why connections were closed.";
     CloseKicked "moorgate_close_reasons_total" "reason=\"kicked\"" "Why connections were closed.";
     CloseLoggedOut "moorgate_close_reasons_total" "reason=\"logged_out\"" "Why connections were closed.";
     CloseTokenRevoked "moorgate_close_reasons_total" "reason=\"token_revoked\"" "Why connections were closed.";

@@ -9,7 +9,7 @@ use crate::limit::{self, BanSettings};
 use crate::reactor::{self, ListenAt, ListenerSettings};
 use crate::routing::{Grants, Order, Right, RouteSettings, RouteTable, ServiceSettings, Span};
 use crate::telemetry::AccessTarget;
-use crate::{forward, session, shard};
+use crate::{directory, forward, session, shard};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,13 +79,15 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         // Room for 8,000 clients with 16 requests of 1 KiB each: whoever tries it out is to see figures, not limits.
         shard: shard::Settings { outstanding_max: 128 * 1024, ..shard::Settings::default() },
         session: session::Settings::default(),
+        // Whoever measures has one user.
+        directory: directory::Settings { sessions_per_user: usize::MAX, ..directory::Settings::default() },
         forward: forward::Settings {
             gateway_id: "dev".to_owned(),
             waiting_max: 256 * 1024,
             waiting_bytes_max: 512 * 1024 * 1024,
             ..forward::Settings::default()
         },
-        // All clients share this machine's address, and whoever measures has one user.
+        // All clients share this machine's address.
         limits: limit::Settings::unlimited(),
         bans: BanSettings { enabled: false, ..BanSettings::default() },
         authority: Arc::new(Authority { issuer: Some(issuer), ..Authority::of_keys(keys) }),

@@ -22,7 +22,7 @@ use crate::limit::{self, BanSettings};
 use crate::reactor::{self, ListenAt};
 use crate::routing::{RouteTable, ServiceSettings};
 use crate::telemetry::AccessTarget;
-use crate::{forward, session, shard};
+use crate::{directory, forward, session, shard};
 use std::sync::Arc;
 
 /// Everything that a gateway is started with.
@@ -34,6 +34,8 @@ pub struct Settings {
     pub shard: shard::Settings,
     /// Each session.
     pub session: session::Settings,
+    /// Users' devices and sessions.
+    pub directory: directory::Settings,
     /// Each worker.
     pub forward: forward::Settings,
     /// Rates, and requests outstanding.

@@ -9,7 +9,7 @@ use super::{Settings, identity, limits, text};
 use crate::limit::Reserve;
 use crate::reactor::ListenerSettings;
 use crate::telemetry::AccessTarget;
-use crate::{forward, reactor, session, shard};
+use crate::{directory, forward, reactor, session, shard};
 use moorgate_proto::limits::{FRAME_BYTES_CEILING, FRAME_BYTES_OPENING, NAME_BYTES};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -81,6 +81,7 @@ pub(super) fn validate(
             login_services: limits::login_services(&services),
             ..shard_settings(&mut tables)
         },
+        directory: directory::Settings::default(),
         forward,
         session,
         limits,

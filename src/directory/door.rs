@@ -1,5 +1,7 @@
 //! What others may ask of one shard at any time: its orders, its room for pushes, and the ids of its sessions.
 
+use super::lives::Lives;
+use super::order::{Kick, Order};
 use crate::base::bell::Ring;
 use crate::base::ids::{SessionId, SessionKey};
 use crate::base::rng::{Rng, mix, unmix};
@@ -10,26 +12,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Orders that wait for one shard; more can only be for sessions that do not exist.
 const ORDERS_MAX: usize = 1 << 20;
-
-/// Why a session has to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kick {
-    /// A newer session of the same user, application and device.
-    Superseded,
-    /// A service or an operator said so, and what to tell the client.
-    Kicked(Arc<str>),
-    /// Tokens of its user were revoked: it has to end if the one that it lives by is among them.
-    Revoked,
-}
-
-/// What a shard has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
-    /// End this session, if it still lives.
-    Kick(SessionKey, Kick),
-    /// End every session whose token is revoked.
-    Sweep,
-}
 
 /// One for each session: the first order stands, unless a later one is sure where the first has a condition.
 #[derive(Debug, Default)]
@@ -44,6 +26,7 @@ pub(super) struct Door<P: Primitives> {
     has_orders: P::Flag,
     reserved: AtomicUsize,
     sessions: AtomicUsize,
+    pub(super) lives: Lives,
     /// First half of every id of a session here.
     id_prefix: u64,
     /// Makes the second half unlike the key that it stands for.
@@ -59,6 +42,7 @@ impl<P: Primitives> Door<P> {
             has_orders: P::Flag::new(),
             reserved: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
+            lives: Lives::default(),
             id_prefix: rng.next_u64(),
             id_mask: rng.next_u64(),
         }

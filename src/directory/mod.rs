@@ -3,35 +3,51 @@
 //!
 //! | who | asks |
 //! | --- | --- |
-//! | a shard, for its sessions | [`Directory::claim`], [`Directory::release`], [`Directory::leave`], [`Directory::take_orders`] |
-//! | a worker, for services | [`Directory::sessions_of`], [`Directory::join`], [`Directory::shards_of`], [`Directory::kick_user`] |
+//! | a shard, for its sessions | [`Directory::note`], [`Directory::claim`], [`Directory::away`], [`Directory::back`], [`Directory::release`], [`Directory::leave`], [`Directory::take_orders`] |
+//! | a worker, for services | [`Directory::sessions_of`], [`Directory::life`], [`Directory::join`], [`Directory::shards_of`], [`Directory::kick_user`] |
+//! | one worker, for presence | [`Directory::watch_presence`], [`Directory::take_changed`], [`Directory::presence_of`], [`Directory::present_in`] |
 //! | the operator's thread | [`Directory::kick_user`], [`Directory::kick_session`], [`Directory::sweep`] |
 //!
 //! Everything here is decided under short locks, one for each stripe of users or groups; none is taken on the way of a
 //! request. A session that the directory names may have ended meanwhile: its key then finds nobody.
 //!
 //! A user's sessions are decided on under one lock, so that of two sessions on one device, which open at the same time
-//! on two shards, exactly one stays: the one that claims later. Whoever makes tokens worthless first says so in
+//! on two shards, exactly one stays: the one that claims later; and where a [`DevicePolicy`] lets only one of several
+//! devices in, exactly one is. Whoever makes tokens worthless first says so in
 //! [`crate::auth::Revocations`] and then looks for sessions here; a shard claims first and then asks there: one of the
 //! two sees the other.
+//!
+//! A user is present from the claim of the first session on until the last has ended, or has been without a connection
+//! for too long, which its shard says. What changes of it is noted only while somebody watches, after the change itself:
+//! whoever first watches and then looks at everybody misses nobody.
 
+mod devices;
 mod door;
 mod groups;
+mod lives;
+mod order;
+mod presence;
 #[cfg(test)]
 mod races;
 mod recent;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod users;
 
-pub use door::{Kick, Order};
+pub use devices::{Allowed, DeviceClasses, DevicePolicy, Wins};
+pub use lives::Life;
+pub use order::{Conflict, Kick, Order};
+pub use presence::Changed;
 pub use recent::{Recall, RecentPushes};
+pub use settings::Settings;
 
 use crate::base::bell::Ring;
 use crate::base::ids::{SessionId, SessionKey, ShardId};
 use crate::base::sync::{Native, Primitives};
 use door::Door;
 use groups::Groups;
+use presence::Presence;
 use std::sync::Arc;
 use users::Users;
 
@@ -51,10 +67,14 @@ pub struct Place<'a> {
     pub application: &'a str,
     /// Which device; empty: nobody knows, so it takes nobody's place.
     pub device_id: &'a str,
+    /// Of which platform the device is.
+    pub platform: &'a str,
 }
 
 /// See the module's page.
 pub struct Directory<P: Primitives = Native> {
+    settings: Settings,
+    presence: Presence<P>,
     users: Users<P>,
     groups: Groups,
     doors: Vec<Door<P>>,
@@ -67,23 +87,40 @@ impl<P: Primitives> std::fmt::Debug for Directory<P> {
 }
 
 impl Directory {
-    /// An empty one, for shards that wake by these bells; each with a seed of its own, random and secret.
-    pub fn new(shards: Vec<(Arc<dyn Ring>, u64)>) -> Directory {
-        Directory::with_stripes(shards, users::STRIPES)
+    /// An empty one, for shards that wake by these bells, each with a seed of its own, random and secret; `watcher`
+    /// wakes whoever takes the changes of presence.
+    pub fn new(shards: Vec<(Arc<dyn Ring>, u64)>, watcher: Arc<dyn Ring>, settings: Settings) -> Directory {
+        Directory::with_stripes(shards, watcher, settings, users::STRIPES)
     }
 
-    /// The same for shards that look for themselves: a single thread in a test, a benchmark or a simulation.
+    /// The same for shards that look for themselves, with the defaults: a single thread in a test, a benchmark or a
+    /// simulation.
     pub fn unrung(shards: u16, seed: u64) -> Directory {
-        Directory::new(
-            (0..shards).map(|at| (Arc::new(()) as Arc<dyn Ring>, seed ^ u64::from(at) << 32)).collect(),
-        )
+        Directory::unrung_with(shards, seed, Settings::default())
+    }
+
+    /// [`Directory::unrung`] with other settings.
+    pub fn unrung_with(shards: u16, seed: u64, settings: Settings) -> Directory {
+        let shards = (0..shards).map(|at| (Arc::new(()) as Arc<dyn Ring>, seed ^ u64::from(at) << 32));
+        Directory::new(shards.collect(), Arc::new(()), settings)
     }
 }
 
 impl<P: Primitives> Directory<P> {
-    fn with_stripes(shards: Vec<(Arc<dyn Ring>, u64)>, stripes: usize) -> Directory<P> {
+    fn with_stripes(
+        shards: Vec<(Arc<dyn Ring>, u64)>,
+        watcher: Arc<dyn Ring>,
+        settings: Settings,
+        stripes: usize,
+    ) -> Directory<P> {
         let doors: Vec<Door<P>> = shards.into_iter().map(|(bell, seed)| Door::new(bell, seed)).collect();
-        Directory { users: Users::new(stripes), groups: Groups::new(doors.len()), doors }
+        Directory {
+            presence: Presence::new(watcher, settings.presence_changes_max),
+            settings,
+            users: Users::new(stripes),
+            groups: Groups::new(doors.len()),
+            doors,
+        }
     }
 
     fn door(&self, shard: ShardId) -> Option<&Door<P>> {
@@ -110,18 +147,60 @@ impl<P: Primitives> Directory<P> {
         })
     }
 
+    // ---- lives of sessions ----
+
+    /// A shard says of each of its sessions, those without a user too, that it has opened, lost its connection, been
+    /// resumed, or ended.
+    pub fn note(&self, session: SessionRef, life: Life) {
+        if let Some(door) = self.door(session.shard) {
+            door.lives.note(session.key, life);
+        }
+    }
+
+    /// What was said of a session last.
+    pub fn life(&self, session: SessionRef) -> Life {
+        self.door(session.shard).map_or(Life::Ended, |door| door.lives.of(session.key))
+    }
+
     // ---- users ----
 
-    /// A session of `user_id` opens. Another one in the same place is ordered to end.
-    pub fn claim(&self, user_id: &Arc<str>, session: SessionRef, place: Place<'_>) {
-        for displaced in self.users.claim(user_id, session, place) {
-            self.order(displaced, Kick::Superseded);
+    /// A session of `user_id` opens. Others that cannot stay beside it are ordered to end.
+    ///
+    /// # Errors
+    /// Why it cannot open itself: it has to end, and nothing has changed.
+    pub fn claim(&self, user_id: &Arc<str>, session: SessionRef, place: Place<'_>) -> Result<(), Conflict> {
+        let life = |session| self.life(session);
+        let (displaced, is_changed) = self.users.claim(&self.settings, user_id, (session, place), life)?;
+        for (displaced, kick) in displaced {
+            self.order(displaced, kick);
         }
+        if is_changed {
+            self.presence.note(user_id);
+        }
+        Ok(())
     }
 
     /// A session of `user_id` has ended.
     pub fn release(&self, user_id: &str, session: SessionRef) {
-        self.users.release(user_id, session);
+        if let Some(user_id) = self.users.release(user_id, session) {
+            self.presence.note(&user_id);
+        }
+    }
+
+    /// A session of `user_id` has been without a connection for too long for its user to count as present.
+    pub fn away(&self, user_id: &str, session: SessionRef) {
+        self.set_present(user_id, session, false);
+    }
+
+    /// A session of `user_id` that was away has a connection again.
+    pub fn back(&self, user_id: &str, session: SessionRef) {
+        self.set_present(user_id, session, true);
+    }
+
+    fn set_present(&self, user_id: &str, session: SessionRef, is_present: bool) {
+        if let Some(user_id) = self.users.set_present(user_id, session, is_present) {
+            self.presence.note(&user_id);
+        }
     }
 
     /// Calls `with` for each session of a user; how many there are.
@@ -132,6 +211,33 @@ impl<P: Primitives> Directory<P> {
     /// Users with a session.
     pub fn users(&self) -> usize {
         self.users.len()
+    }
+
+    // ---- presence ----
+
+    /// From now on changes of presence are kept to be taken, or no more. One thread watches for all.
+    pub fn watch_presence(&self, watched: bool) {
+        self.presence.watch(watched);
+    }
+
+    /// Whether [`Directory::take_changed`] has something to give.
+    pub fn has_changed(&self) -> bool {
+        self.presence.has_changes()
+    }
+
+    /// Takes the users whose presence has changed, at most `max` of them.
+    pub fn take_changed(&self, max: usize) -> Changed {
+        self.presence.take(max)
+    }
+
+    /// How many sessions of a user are present.
+    pub fn presence_of(&self, user_id: &str) -> usize {
+        self.users.present(user_id)
+    }
+
+    /// The users of one part of the table that are present, for parts from 0 on; `None`: that was the last.
+    pub fn present_in(&self, part: usize) -> Option<Vec<Arc<str>>> {
+        self.users.present_in(part)
     }
 
     // ---- orders ----

@@ -7,7 +7,7 @@ use super::{Endpoint, Forwarder};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{LinkKey, ServiceId, SessionKey, ShardId};
-use crate::directory::Recall;
+use crate::directory::{Life, Recall};
 use crate::relay::{Audience, Delivery, Push, PushOrder, PushRoom, Receipt, ReceiptTo};
 use crate::routing::Right;
 use moorgate_proto::envelope::member::to_service;
@@ -193,25 +193,34 @@ impl Forwarder {
                     if found.len() > self.settings.deliveries_max {
                         return None;
                     }
-                    let count = self.directory.sessions_of(user_id, |it| found.push((it.shard, it.key)));
-                    reach.targets.push(match count {
-                        1.. => Target::Queued,
-                        0 if is_name(user_id) => Target::Offline,
-                        0 => Target::Refused,
+                    let mut told = if is_name(user_id) { Target::Offline } else { Target::Refused };
+                    self.directory.sessions_of(user_id, |it| {
+                        found.push((it.shard, it.key));
+                        told = match (told, self.directory.life(it)) {
+                            (Target::Queued, _) | (_, Life::Attached) => Target::Queued,
+                            (_, Life::Detached) => Target::Waiting,
+                            (told, Life::Ended) => told,
+                        };
                     });
+                    reach.targets.push(told);
                 }
                 reach.sessions(found);
             }
             Some(To::Sessions(sessions)) => {
                 let mut found = Vec::new();
                 for id in &sessions.session_ids {
-                    let known = session_id(id).map(|id| self.directory.session_of(id));
-                    found.extend(known.flatten().map(|it| (it.shard, it.key)));
-                    reach.targets.push(match known {
-                        None => Target::Refused,
-                        Some(None) => Target::Offline,
-                        Some(Some(_)) => Target::Queued,
-                    });
+                    let Some(id) = session_id(id) else {
+                        reach.targets.push(Target::Refused);
+                        continue;
+                    };
+                    let known = self.directory.session_of(id).map(|it| (it, self.directory.life(it)));
+                    let told = match known {
+                        Some((_, Life::Attached)) => Target::Queued,
+                        Some((_, Life::Detached)) => Target::Waiting,
+                        Some((_, Life::Ended)) | None => Target::Offline,
+                    };
+                    found.extend(known.filter(|_| told != Target::Offline).map(|(it, _)| (it.shard, it.key)));
+                    reach.targets.push(told);
                 }
                 reach.sessions(found);
             }

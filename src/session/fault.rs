@@ -2,6 +2,7 @@
 
 use crate::auth::{ApplicationError, TokenError};
 use crate::base::counters::Count;
+use crate::directory::Conflict;
 use moorgate_proto::codec::FrameError;
 use moorgate_proto::envelope::EnvelopeError;
 use moorgate_proto::status::Code;
@@ -82,6 +83,8 @@ pub enum Fault {
     SessionUnconfirmed,
     /// A newer session of the same user, application and device.
     Superseded,
+    /// Another device of its user stays instead, or its user has too many sessions.
+    Conflict(Conflict),
     /// A service or an operator has ended the session; what it says of it.
     Kicked(Arc<str>),
     /// The user has logged out.
@@ -155,6 +158,12 @@ impl Fault {
                 Wire { after_ms: RETRY_MS, ..failed(Code::Unavailable, Reason::NoEndpoint) }
             }
             Fault::Superseded => Wire { code: Code::Aborted, ..broken(Reason::Superseded) },
+            Fault::Conflict(Conflict::Device) => {
+                Wire { code: Code::Aborted, ..broken(Reason::DeviceConflict) }
+            }
+            Fault::Conflict(Conflict::Limit) => {
+                Wire { code: Code::ResourceExhausted, ..broken(Reason::SessionLimit) }
+            }
             Fault::Kicked(_) => Wire { code: Code::PermissionDenied, ..broken(Reason::Kicked) },
             Fault::LoggedOut => Wire { code: Code::Unauthenticated, ..broken(Reason::LoggedOut) },
             Fault::TokenRevoked => Wire { code: Code::Unauthenticated, ..broken(Reason::TokenRevoked) },
@@ -198,6 +207,7 @@ impl Fault {
             | Fault::SessionRefused { .. }
             | Fault::SessionUnconfirmed => Count::CloseOpening,
             Fault::Superseded => Count::CloseSuperseded,
+            Fault::Conflict(_) => Count::CloseConflict,
             Fault::Kicked(_) => Count::CloseKicked,
             Fault::LoggedOut => Count::CloseLoggedOut,
             Fault::TokenRevoked => Count::CloseTokenRevoked,
@@ -261,6 +271,8 @@ impl std::fmt::Display for Fault {
             Fault::SessionRefused { message, .. } => f.write_str(message),
             Fault::SessionUnconfirmed => f.write_str("no service can say whether the session is admitted"),
             Fault::Superseded => f.write_str("a newer session has taken this one's place"),
+            Fault::Conflict(Conflict::Device) => f.write_str("another device of the user is here instead"),
+            Fault::Conflict(Conflict::Limit) => f.write_str("the user has too many sessions"),
             Fault::Kicked(message) if message.is_empty() => f.write_str("the session was ended"),
             Fault::Kicked(message) => f.write_str(message),
             Fault::LoggedOut => f.write_str("the user has logged out"),
@@ -306,6 +318,7 @@ mod tests {
         for ended in [Fault::TokenExpired, Fault::Superseded, Fault::LoggedOut, Fault::TokenRevoked] {
             assert!(!allowed(ended));
         }
+        assert!(!allowed(Fault::Conflict(Conflict::Device)) && !allowed(Fault::Conflict(Conflict::Limit)));
         assert!(!allowed(Fault::Kicked("enough".into())) && allowed(Fault::SessionUnconfirmed));
         assert!(allowed(Fault::HeartbeatTimeout));
         assert!(allowed(Fault::Banned(Duration::ZERO)) && allowed(Fault::FramesLimited(Duration::ZERO)));

@@ -5,6 +5,7 @@ use super::connection::State;
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, SessionKey};
+use crate::directory::Life;
 use crate::session::{Fault, Session};
 use moorgate_proto::envelope::member::gateway::{BYE_ACK, ERROR};
 use moorgate_proto::v1;
@@ -97,6 +98,7 @@ impl Shard {
         self.owed_bytes = self.owed_bytes.saturating_sub(session.down.kept_bytes());
         self.leave_all(&mut session);
         self.lose_all(&mut session);
+        self.directory.note(self.session_ref(key), Life::Ended);
         if !session.caller.is_anonymous() {
             self.directory.release(&session.caller.user_id, self.session_ref(key));
         }

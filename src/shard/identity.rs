@@ -35,11 +35,14 @@ impl Shard {
         SessionRef { shard: self.batch.shard, key }
     }
 
-    /// A session with a user is there: others find it. Whether its token is still good, now that they can.
+    /// A session with a user is there: others find it. Whether it may be where it is, and its token is still good, now
+    /// that they can.
     pub(super) fn claim(&mut self, session_key: SessionKey, who: &v1::Caller) -> Result<(), Fault> {
         let Some(session) = self.sessions.get(session_key) else { return Ok(()) };
-        let place = Place { application: &who.application, device_id: &who.device_id };
-        self.directory.claim(&session.caller.user_id, self.session_ref(session_key), place);
+        let place =
+            Place { application: &who.application, device_id: &who.device_id, platform: &who.platform };
+        let claimed = self.directory.claim(&session.caller.user_id, self.session_ref(session_key), place);
+        claimed.map_err(Fault::Conflict)?;
         let TokenMark { issued_unix_s, token } = session.token;
         if self.authority.revocations.is_revoked(&who.user_id, issued_unix_s, token) {
             return Err(Fault::TokenRevoked);
@@ -257,6 +260,7 @@ impl Shard {
         let fault = match kick {
             Kick::Superseded => Fault::Superseded,
             Kick::Kicked(message) => Fault::Kicked(message),
+            Kick::Conflict(conflict) => Fault::Conflict(conflict),
             // It is about to end, and has more to say.
             Kick::Revoked if session.is_leaving() => return,
             // A session that lives by another token, or a newer one, stays.

@@ -99,6 +99,7 @@ fn offence(fault: &Fault) -> Option<Offence> {
         | Fault::SessionRefused { .. }
         | Fault::SessionUnconfirmed
         | Fault::Superseded
+        | Fault::Conflict(_)
         | Fault::Kicked(_)
         | Fault::LoggedOut
         | Fault::HandshakeTimeout

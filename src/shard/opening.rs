@@ -5,6 +5,7 @@ use super::{CloseReason, Drain, Shard};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::ConnectionKey;
+use crate::directory::Life;
 use crate::session::{self, Fault, Opened, OpeningContext, Session};
 use moorgate_proto::envelope::Envelope;
 use moorgate_proto::envelope::member::{client, gateway};
@@ -63,6 +64,7 @@ impl Shard {
         let session = self.sessions.insert(Session::new(key, opened, roles, caller));
         debug_assert_eq!(session, session_key, "the id names this session");
         self.directory.set_sessions(self.batch.shard, self.sessions.len());
+        self.directory.note(self.session_ref(session), Life::Attached);
         if let Some(connection) = self.connections.get_mut(key) {
             connection.state = State::Open(session);
             self.handshakes = self.handshakes.saturating_sub(1);

@@ -104,9 +104,9 @@ fn a_push_reaches_sessions_by_their_ids_and_everyone() {
     assert_eq!((one.push().0, other.push().0), (2, 1));
     drop(one);
     site.metric_becomes("moorgate_sessions", 1);
-    // The id is of this gateway; that nobody has it any more is found out later.
-    link.push(&push(3, sessions));
-    site.metric_becomes("moorgate_push_deliveries_total{result=\"gone\"}", 1);
+    // The id is of this gateway, and nobody has it any more.
+    let targets: Vec<Target> = link.push(&push(3, sessions)).targets().collect();
+    assert_eq!(targets, [Target::Offline, Target::Offline, Target::Refused]);
     drop(other);
     site.end();
 }

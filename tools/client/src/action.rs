@@ -68,6 +68,8 @@ pub fn action(reason: Reason, execution: Execution) -> Action {
         | R::AlreadyAuthenticated
         | R::SessionRefused
         | R::Superseded
+        | R::DeviceConflict
+        | R::SessionLimit
         | R::Kicked
         | R::NoRoute
         | R::PayloadTooLarge

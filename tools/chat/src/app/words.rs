@@ -32,6 +32,8 @@ fn of_reason(reason: Reason) -> Option<&'static str> {
         Reason::Kicked => "you were put out",
         Reason::LoggedOut => "you are logged out",
         Reason::Superseded => "you have come in from elsewhere",
+        Reason::DeviceConflict => "you are here on another device",
+        Reason::SessionLimit => "you are here too many times",
         Reason::SessionRefused => "you are not let in",
         Reason::ApplicationRefused => "this client is not let in",
         Reason::HeartbeatTimeout | Reason::WriteStalled | Reason::FrameTimeout => {

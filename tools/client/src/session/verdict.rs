@@ -52,7 +52,15 @@ pub(super) fn verdict(error: &v1::Error, has_others: bool) -> Verdict {
 /// Somebody has decided that this user's session ends. That may ask for a new login, which is the user's to make, not
 /// the kit's.
 fn is_for_good(reason: Reason) -> bool {
-    matches!(reason, Reason::Kicked | Reason::Superseded | Reason::LoggedOut | Reason::TokenRevoked)
+    matches!(
+        reason,
+        Reason::Kicked
+            | Reason::Superseded
+            | Reason::DeviceConflict
+            | Reason::SessionLimit
+            | Reason::LoggedOut
+            | Reason::TokenRevoked
+    )
 }
 
 /// A reason that this client does not know leaves the status to decide by.

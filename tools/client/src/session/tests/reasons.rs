@@ -141,7 +141,8 @@ fn every_reason_of_an_error_has_its_action() {
 // spec
 #[test]
 fn some_ends_are_for_good_also_with_other_tokens_at_hand() {
-    for reason in [Reason::Kicked, Reason::LoggedOut, Reason::Superseded, Reason::TokenRevoked] {
+    let others = [Reason::Superseded, Reason::DeviceConflict, Reason::SessionLimit];
+    for reason in [Reason::Kicked, Reason::LoggedOut, Reason::TokenRevoked].into_iter().chain(others) {
         for allowed in [true, false] {
             let mut desk = Desk::new(Credentials::Asked);
             desk.listed(&["a"]);
