@@ -143,6 +143,11 @@ counters! {
     PushesRepeated "moorgate_pushes_total" "result=\"repeated\"" "Pushes from services.";
     PushesRefused "moorgate_pushes_total" "result=\"refused\"" "Pushes from services.";
     PushesShed "moorgate_pushes_total" "result=\"shed\"" "Pushes from services.";
+    PresenceEvents "moorgate_presence_events_total" "" "Users whose presence a service was told, each instance counted.";
+    PresenceSnapshots "moorgate_presence_snapshots_total" "" "Times an instance of a service was told of everybody who is here.";
+    PresenceCoalesced "moorgate_presence_coalesced_total" "" "Changes of presence that were told together with others of the same user.";
+    PresenceOverflowed "moorgate_presence_overflows_total" "" "Times changes of presence were given up, and everybody was told anew instead.";
+    PresenceRefused "moorgate_presence_refused_total" "" "Services that asked for presence without the right to it.";
     LinksOpened "moorgate_links_opened_total" "" "Links to endpoints that became ready.";
     LinksLost "moorgate_links_lost_total" "" "Links to endpoints that ended.";
     LinksFailed "moorgate_links_failed_total" "" "Attempts to open a link that failed.";

@@ -1,6 +1,7 @@
 //! From a TOML file to valid settings; every error says where, which key, and what would be right.
 
 mod dev;
+mod devices;
 mod file;
 mod identity;
 mod limits;

@@ -271,7 +271,8 @@ pub(super) fn list<T>(
     }
 }
 
-fn kind(value: &DeValue<'_>) -> &'static str {
+/// What a value is, for people.
+pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a number",

@@ -5,11 +5,11 @@ use super::report::{ConfigError, Report};
 use super::secrets::Secrets;
 use super::section::Section;
 use super::services::{Ways, services_and_routes};
-use super::{Settings, identity, limits, text};
+use super::{Settings, devices, identity, limits, text};
 use crate::limit::Reserve;
 use crate::reactor::ListenerSettings;
 use crate::telemetry::AccessTarget;
-use crate::{directory, forward, reactor, session, shard};
+use crate::{forward, reactor, session, shard};
 use moorgate_proto::limits::{FRAME_BYTES_CEILING, FRAME_BYTES_OPENING, NAME_BYTES};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -40,6 +40,7 @@ struct Tables<'a> {
     limits: Section<'a>,
     session: Section<'a>,
     links: Section<'a>,
+    presence: Section<'a>,
     rates: Section<'a>,
     bans: Section<'a>,
 }
@@ -54,6 +55,7 @@ pub(super) fn validate(
         limits: root.table("limits"),
         session: root.table("session"),
         links: root.table("links"),
+        presence: root.table("presence"),
         rates: root.table("rates"),
         bans: root.table("bans"),
     };
@@ -81,7 +83,7 @@ pub(super) fn validate(
             login_services: limits::login_services(&services),
             ..shard_settings(&mut tables)
         },
-        directory: directory::Settings::default(),
+        directory: devices::devices(&mut root, &mut report),
         forward,
         session,
         limits,
@@ -95,8 +97,8 @@ pub(super) fn validate(
         log_level,
     };
     relations(&settings, &mut tables);
-    let Tables { gateway, limits, session, links, rates, bans } = tables;
-    for section in [root, gateway, limits, session, links, rates, bans] {
+    let Tables { gateway, limits, session, links, presence, rates, bans } = tables;
+    for section in [root, gateway, limits, session, links, presence, rates, bans] {
         section.close(&mut report);
     }
     report.finish(settings)
@@ -181,7 +183,8 @@ fn session_settings(session: &mut Section<'_>) -> session::Settings {
 
 fn forward_settings(tables: &mut Tables<'_>) -> forward::Settings {
     let default = forward::Settings::default();
-    let Tables { gateway, limits, links, .. } = tables;
+    let Tables { gateway, limits, links, presence, .. } = tables;
+    let heartbeat = links.time("heartbeat", TIMES, default.heartbeat);
     let id = gateway.text("id").unwrap_or(default.gateway_id);
     if !(1..=NAME_BYTES).contains(&id.len()) {
         gateway.wrong("id", format!("it has {} bytes; write 1 to {NAME_BYTES}", id.len()));
@@ -192,7 +195,7 @@ fn forward_settings(tables: &mut Tables<'_>) -> forward::Settings {
         connect_timeout: links.time("connect_timeout", TIMES, default.connect_timeout),
         reconnect_min: links.time("reconnect_min", TIMES, default.reconnect_min),
         reconnect_max: links.time("reconnect_max", TIMES, default.reconnect_max),
-        heartbeat: links.time("heartbeat", TIMES, default.heartbeat),
+        heartbeat,
         late_reply_grace: links.time("late_reply_grace", TIMES, default.late_reply_grace),
         frame_bytes_max: links.size("frame", FRAMES, default.frame_bytes_max),
         output_bytes_max: links.size("unsent_output", OUTPUT, default.output_bytes_max),
@@ -202,6 +205,7 @@ fn forward_settings(tables: &mut Tables<'_>) -> forward::Settings {
         deliveries_max: limits.number("push_deliveries", 1..=u32::MAX as usize, default.deliveries_max),
         push_bytes_max: limits.size("push_memory", MEMORY, default.push_bytes_max),
         client_frame_bytes_max: default.client_frame_bytes_max,
+        presence_lease: devices::lease(presence, default.presence_lease, heartbeat),
     }
 }
 

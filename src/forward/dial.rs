@@ -78,6 +78,7 @@ impl Forwarder {
         let number = self.endpoint(place).map_or(0, |endpoint| endpoint.number);
         self.settle_link(now, key, number);
         self.unanswered_checks(key);
+        self.elect_another(key, place);
         self.settle_stranded(now, place.service);
         // What kept to this link is free to take another.
         self.send_waiting(now, place.service);

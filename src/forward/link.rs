@@ -85,6 +85,8 @@ pub(super) struct Link {
     pub(super) is_up: bool,
     /// The largest frame that the service takes, in bytes.
     pub(super) frame_bytes_max: usize,
+    /// The service wants to know of presence.
+    pub(super) is_subscribed: bool,
     pub(super) alarm: Alarm,
 }
 
@@ -101,6 +103,7 @@ impl Link {
             outstanding_max: 0,
             is_up: true,
             frame_bytes_max: 0,
+            is_subscribed: false,
             alarm: Alarm::default(),
         }
     }

@@ -5,7 +5,7 @@
 //! | [`Forwarder::forward`]: a shard's batch; [`Forwarder::receipts`] | [`Forwarder::deliveries`]: settlements, pushes and more for a shard |
 //! | [`Forwarder::connected`], [`Forwarder::received`], [`Forwarder::link_lost`] | [`Forwarder::next_command`]: links to dial or close |
 //! | [`Forwarder::sent`], [`Forwarder::writable`] | [`Forwarder::next_flush`], [`Forwarder::unsent`]: what to write |
-//! | [`Forwarder::timers`] | [`Forwarder::next_deadline`] |
+//! | [`Forwarder::timers`], [`Forwarder::tell_presence`] | [`Forwarder::next_deadline`], [`Forwarder::has_presence`] |
 //!
 //! ```text
 //!             no link is ready: settled          sent ── Reply ──────────► settled
@@ -25,6 +25,7 @@ mod dial;
 mod directives;
 mod link;
 mod order;
+mod presence;
 mod pushes;
 mod replies;
 mod settings;
@@ -249,6 +250,7 @@ pub struct Forwarder {
     recent: Arc<Vec<RecentPushes>>,
     pushes: PushGauge,
     check_service: Option<ServiceId>,
+    presence: presence::Presence,
     rng: Rng,
     services: Vec<Service>,
     links: GenSlab<LinkTag, Link>,
@@ -291,6 +293,7 @@ impl Forwarder {
             recent: parts.recent,
             pushes: parts.pushes,
             check_service: parts.check_service,
+            presence: presence::Presence::default(),
             rng: Rng::new(parts.seed),
             services,
             links: GenSlab::default(),

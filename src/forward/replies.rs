@@ -200,8 +200,13 @@ impl Forwarder {
                 self.verdict(now, key, &verdict);
                 return Ok(());
             }
+            to_gateway::PRESENCE_SUBSCRIBE => {
+                v1::PresenceSubscribe::decode(body).map_err(malformed)?;
+                self.subscribed(key);
+                return Ok(());
+            }
             to_gateway::HELLO_ACK => return Err(LinkFault::Unexpected(member)),
-            // Presence subscriptions ask for nothing yet; newer members are unknown.
+            // Newer members are unknown.
             _ => {}
         }
         self.list(key);

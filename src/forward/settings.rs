@@ -36,6 +36,8 @@ pub struct Settings {
     pub push_bytes_max: usize,
     /// The largest frame towards clients, in bytes: no push is larger.
     pub client_frame_bytes_max: usize,
+    /// How long a service believes what it was told of presence without a frame of this gateway.
+    pub presence_lease: Duration,
 }
 
 impl Default for Settings {
@@ -56,6 +58,7 @@ impl Default for Settings {
             deliveries_max: 1024 * 1024,
             push_bytes_max: 256 * 1024 * 1024,
             client_frame_bytes_max: FRAME_BYTES_MAIN_LINK,
+            presence_lease: Duration::from_secs(30),
         }
     }
 }

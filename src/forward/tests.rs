@@ -4,6 +4,7 @@ mod calls;
 mod links;
 mod opening;
 mod order;
+mod presence;
 mod sizes;
 
 use super::{Forwarder, LinkCommand, Parts, Readiness, Settings};

@@ -108,8 +108,9 @@ impl WorkerLoop {
         let deadline = self.parts.forwarder.next_deadline();
         let is_held = self.held.iter().any(Option::is_some);
         let timeout = sleep_time(now, deadline, !self.backlog.is_empty(), is_held);
-        let WorkerParts { poll, bell, forwards, receipts, commands, .. } = &mut self.parts;
-        let idle = || forwards.is_empty() && receipts.is_empty() && commands.is_empty();
+        let WorkerParts { poll, bell, forwards, receipts, commands, forwarder, .. } = &mut self.parts;
+        let idle =
+            || forwards.is_empty() && receipts.is_empty() && commands.is_empty() && !forwarder.has_presence();
         bell.sleep(idle, |may_wait| wait(poll, events, if may_wait { timeout } else { Duration::ZERO }));
     }
 
@@ -135,6 +136,7 @@ impl WorkerLoop {
             self.stopped = true;
         }
         self.parts.forwarder.timers(now.mono);
+        self.parts.forwarder.tell_presence();
         self.hand_over();
         self.flush(now);
         self.commands(now);

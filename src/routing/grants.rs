@@ -13,16 +13,19 @@ pub enum Right {
     Push,
     /// Push to everyone.
     PushAll,
+    /// Know who is here.
+    Presence,
 }
 
 impl Right {
     /// All of them, with their names in the configuration.
-    pub const ALL: [(&'static str, Right); 5] = [
+    pub const ALL: [(&'static str, Right); 6] = [
         ("login", Right::Login),
         ("kick", Right::Kick),
         ("groups", Right::Groups),
         ("push", Right::Push),
         ("push_all", Right::PushAll),
+        ("presence", Right::Presence),
     ];
 }
 
@@ -60,7 +63,7 @@ mod tests {
         for (_, right) in Right::ALL {
             let grants = Grants::NONE.with(right);
             assert!(Right::ALL.iter().all(|(_, other)| grants.has(*other) == (*other == right)));
-            assert_eq!(grants.may_push(), !matches!(right, Right::Login | Right::Kick));
+            assert_eq!(grants.may_push(), !matches!(right, Right::Login | Right::Kick | Right::Presence));
         }
     }
 }

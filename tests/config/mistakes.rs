@@ -69,7 +69,7 @@ const KEYS: Cases = &[
     (
         End("[sesion]\nheartbeat = \"30s\""),
         &[
-            "15: sesion: there is no such table; there are: admin, application, auth, bans, gateway, limits, links, listener, log, rates, route, service, session, session_check",
+            "15: sesion: there is no such table; there are: admin, application, auth, bans, devices, gateway, limits, links, listener, log, presence, rates, route, service, session, session_check",
         ],
     ),
     (End("[[session]]\nheartbeat = \"30s\""), &["15: session: this is a list; write [session]"]),
@@ -413,6 +413,68 @@ const LIMITS: Cases = &[
 #[test]
 fn rates_and_bans() {
     check("limits", LIMITS);
+}
+
+const USERS: Cases = &[
+    (
+        End("[devices]\npolicy = \"two\""),
+        &[r#"16: devices.policy: `two` is not known; write one of "any", "one_per_class", "one""#],
+    ),
+    (
+        End("[devices]\nwins = true"),
+        &[r#"16: devices.wins: this is a boolean; write one of "newer", "older""#],
+    ),
+    (
+        End("[devices]\nsessions_per_user = 65537"),
+        &["16: devices.sessions_per_user: 65537 is out of bounds; write a number from 0 to 65536"],
+    ),
+    (
+        End("[devices]\nclasses = [\"phone\"]"),
+        &[
+            r#"16: devices.classes: this is a list; write for example { phone = ["android", "ios"], computer = ["windows", "macos"] }"#,
+        ],
+    ),
+    (
+        End("[devices]\nclasses = { phone = \"android\" }"),
+        &[
+            r#"16: devices.classes: this is a text; write a list such as ["android", "ios"] for class `phone`"#,
+        ],
+    ),
+    (
+        End("[devices]\nclasses = { phone = [] }"),
+        &[
+            r#"16: devices.classes: class `phone` has no platforms; write a list such as ["android", "ios"], or leave it out"#,
+        ],
+    ),
+    (
+        End("[devices]\nclasses = { phone = [\"android\", \"\"] }"),
+        &["16: devices.classes: a platform of class `phone` has 0 bytes; write 1 to 64"],
+    ),
+    (
+        End("[devices]\nclasses = { phone = [\"android\"], pad = [\"ANDROID\"] }"),
+        &["16: devices.classes: `android` is named twice; each platform is of one class"],
+    ),
+    (
+        End("[devices]\ndevices = 1"),
+        &[
+            "16: devices.devices: there is no such key here; there are: classes, policy, sessions_per_user, wins",
+        ],
+    ),
+    (
+        End("[presence]\nlease = \"10s\""),
+        &[
+            "16: presence.lease: it is 10s and must be at least 3 times links.heartbeat, 5s: one late ping would take everybody offline; write lease = \"15s\" or more",
+        ],
+    ),
+    (
+        End("[presence]\nlease = \"0s\""),
+        &[r#"16: presence.lease: `0s` is out of bounds; write "1ms" to "1day""#],
+    ),
+];
+
+#[test]
+fn users() {
+    check("users", USERS);
 }
 
 const ROUTES: Cases = &[

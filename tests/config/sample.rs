@@ -101,6 +101,9 @@ fn other_value(key: &str, default: &str) -> String {
         "heartbeat_max" => "\"20m\"",
         "access_ttl_max" => "\"2h\"",
         "grants" => "[\"push\"]",
+        "policy" => "\"one\"",
+        "wins" => "\"older\"",
+        "lease" => "\"1m\"",
         _ => "",
     };
     if !special.is_empty() {
@@ -178,6 +181,8 @@ fn it_has_every_key_that_is_known_and_no_other() {
         "[rates]",
         "[bans]",
         "[session]",
+        "[devices]",
+        "[presence]",
         "[links]",
         "[auth]",
         "[[auth.key]]",
