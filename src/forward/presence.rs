@@ -53,7 +53,7 @@ struct Listener {
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     listeners: Vec<Listener>,
-    /// Of the last event: one count for all users.
+    /// Of the last event or bracket: one count for all.
     version: u64,
 }
 
@@ -69,7 +69,10 @@ impl Forwarder {
             return log::debug!("service {name}: asks for presence, and has no grant for it");
         }
         link.is_subscribed = true;
-        if self.worker == TELLER && !self.has_listener(place) {
+        if let Some(listener) = self.presence.listeners.iter_mut().find(|listener| listener.link == key) {
+            // It has lost what it was told.
+            listener.told = Told::Behind;
+        } else if self.worker == TELLER && !self.has_listener(place) {
             self.elect(key);
         }
     }
@@ -204,7 +207,9 @@ impl Forwarder {
 
     fn bracket(&mut self, key: LinkKey, end: bool) {
         if let Some(link) = self.links.get_mut(key) {
-            link.put(to_service::PRESENCE_SNAPSHOT, &v1::PresenceSnapshot { end });
+            self.presence.version = self.presence.version.saturating_add(1);
+            let bracket = v1::PresenceSnapshot { end, version: self.presence.version };
+            link.put(to_service::PRESENCE_SNAPSHOT, &bracket);
         }
     }
 

@@ -104,7 +104,11 @@ impl World {
             Input::Cancel(call_id) => cancelled.push(call_id),
             Input::PushResult(result) => results.push(result.clone()),
             Input::PushReceipt(receipt) => receipts.push(receipt.clone()),
-            Input::Ready | Input::Drain | Input::SessionCheck(_) => {}
+            Input::Ready
+            | Input::Drain
+            | Input::SessionCheck(_)
+            | Input::PresenceEvent(_)
+            | Input::PresenceSnapshot(_) => {}
         });
         results.iter().for_each(|result| self.note_push_result(result));
         receipts.iter().for_each(|receipt| self.note_receipt(receipt));

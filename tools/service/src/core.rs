@@ -85,6 +85,10 @@ pub enum Input<'a> {
     PushReceipt(&'a v1::PushReceipt),
     /// May this session be? Wants one [`LinkCore::verdict`].
     SessionCheck(&'a v1::SessionCheck),
+    /// A user has come or gone, or is named in a snapshot; after [`LinkCore::subscribe_presence`].
+    PresenceEvent(&'a v1::PresenceEvent),
+    /// A snapshot of who is online begins or ends.
+    PresenceSnapshot(&'a v1::PresenceSnapshot),
 }
 
 /// One start of one gateway: what a gateway knows of sessions, it knows for this long.
@@ -303,6 +307,14 @@ impl LinkCore {
                 let check = v1::SessionCheck::decode(body).map_err(malformed)?;
                 handle(&mut self.calls, Input::SessionCheck(&check));
             }
+            to_service::PRESENCE_EVENT => {
+                let event = v1::PresenceEvent::decode(body).map_err(malformed)?;
+                handle(&mut self.calls, Input::PresenceEvent(&event));
+            }
+            to_service::PRESENCE_SNAPSHOT => {
+                let bracket = v1::PresenceSnapshot::decode(body).map_err(malformed)?;
+                handle(&mut self.calls, Input::PresenceSnapshot(&bracket));
+            }
             to_service::DRAIN => {
                 v1::LinkDrain::decode(body).map_err(malformed)?;
                 handle(&mut self.calls, Input::Drain);
@@ -370,6 +382,13 @@ impl LinkCore {
     pub fn verdict(&mut self, verdict: &v1::SessionVerdict) {
         if self.is_ready() {
             self.calls.put(to_gateway::SESSION_VERDICT, verdict);
+        }
+    }
+
+    /// Asks to be told who is online; the gateway chooses one of the links that ask.
+    pub fn subscribe_presence(&mut self) {
+        if self.is_ready() {
+            self.calls.put(to_gateway::PRESENCE_SUBSCRIBE, &v1::PresenceSubscribe {});
         }
     }
 

@@ -6,6 +6,7 @@ use crate::core::{Calls, CancelFlag};
 use crate::dedup::{Begun, Dedup, DedupKey};
 use crate::pool::{Job, Pool};
 use crate::post::{CallPlace, Post};
+use crate::presence::PresenceChange;
 use crate::push::{LinkId, Receipt};
 use crate::reply::{EncodedReply, Reply};
 use crate::verdict::{Verdict, VerdictLater};
@@ -22,6 +23,7 @@ pub(crate) type LoopHandler = Box<dyn Fn(&Call<'_>, Responder<'_>) + Send>;
 pub(crate) type BlockingHandler = Arc<dyn Fn(&Call<'_>, Later) + Send + Sync>;
 pub(crate) type CheckHandler = Arc<dyn Fn(&v1::Caller) -> Verdict + Send + Sync>;
 pub(crate) type ReceiptHandler = Box<dyn Fn(&Receipt) + Send>;
+pub(crate) type PresenceHandler = Box<dyn Fn(&PresenceChange) + Send>;
 
 /// Where a handler runs.
 pub(crate) enum Handler {
@@ -36,6 +38,7 @@ pub(crate) struct Handlers {
     pub(crate) deduplicated: Vec<RangeInclusive<u32>>,
     pub(crate) check: Option<CheckHandler>,
     pub(crate) receipt: Option<ReceiptHandler>,
+    pub(crate) presence: Option<PresenceHandler>,
 }
 
 impl Handlers {
@@ -131,6 +134,20 @@ impl Dispatch {
             && catch_unwind(AssertUnwindSafe(|| handler(&Receipt::new(receipt)))).is_err()
         {
             log::error!("the handler of receipts has panicked");
+        }
+    }
+
+    /// Whether gateways are to tell who is online.
+    pub(crate) fn wants_presence(&self) -> bool {
+        self.handlers.presence.is_some()
+    }
+
+    /// Passes on that a user has come or gone.
+    pub(crate) fn presence(&self, change: &PresenceChange) {
+        if let Some(handler) = &self.handlers.presence
+            && catch_unwind(AssertUnwindSafe(|| handler(change))).is_err()
+        {
+            log::error!("the handler of presence has panicked");
         }
     }
 }

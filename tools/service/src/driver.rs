@@ -12,6 +12,7 @@ use crate::dispatch::Dispatch;
 use crate::handle::{Control, Handle};
 use crate::health::Health;
 use crate::post::{Mail, Post};
+use crate::presence::Presence;
 use crate::push::{Action, LinkId, Pusher, Pushes, Reporter};
 use crate::service::Parts;
 use crossbeam_channel::Receiver;
@@ -48,6 +49,7 @@ pub struct Listening {
     settings: Arc<LinkSettings>,
     dispatch: Dispatch,
     pushes: Pushes<Reporter>,
+    presence: Presence,
     links: slab::Slab<Link>,
     serial: u64,
     mail: Receiver<Mail>,
@@ -80,6 +82,7 @@ impl Listening {
             clock: parts.dispatch.clock,
             dispatch: parts.dispatch,
             pushes: Pushes::new(parts.push_timeout),
+            presence: parts.presence,
             links: slab::Slab::new(),
             serial: 0,
             mail: parts.mail,
@@ -140,7 +143,8 @@ impl Listening {
         let now = self.clock.now();
         let drained = self.draining.filter(|until| *until > now);
         let links = self.links.iter().map(|(_, link)| link.next_deadline());
-        let next = links.chain(drained).chain([self.accept_at, self.pushes.next_deadline()]).min()?;
+        let others = [self.accept_at, self.pushes.next_deadline(), self.presence.next_deadline()];
+        let next = links.chain(drained).chain(others).min()?;
         (next != Mono::NEVER).then(|| next.since(now))
     }
 
@@ -357,7 +361,12 @@ impl Listening {
                 continue;
             }
             let bytes = self.buffer.get(..count).unwrap_or_default();
-            if let Err(fault) = received(now, link, bytes, &mut self.dispatch, &mut self.pushes) {
+            let gathered = (&mut self.pushes, &mut self.presence);
+            let result = received(now, link, bytes, &mut self.dispatch, gathered);
+            while let Some(change) = self.presence.poll_change() {
+                self.dispatch.presence(&change);
+            }
+            if let Err(fault) = result {
                 log::warn!("link ended: {fault}");
                 link.leaving = Some(now + LINGER);
                 self.pushes.link_lost(link.id);
@@ -383,7 +392,26 @@ impl Listening {
         }
     }
 
+    /// Takes users of gateways that are silent as offline, and asks these anew where there are links of them.
+    fn expire_presence(&mut self, now: Mono) {
+        let over = self.presence.timers(now);
+        while let Some(change) = self.presence.poll_change() {
+            self.dispatch.presence(&change);
+        }
+        let mut touched = Vec::new();
+        for (index, link) in &mut self.links {
+            if link.core.peer().is_some_and(|peer| over.contains(&peer.gateway)) {
+                link.core.subscribe_presence();
+                touched.push(index);
+            }
+        }
+        self.write_all(touched);
+    }
+
     fn timers(&mut self, now: Mono) {
+        if self.presence.next_deadline() <= now {
+            self.expire_presence(now);
+        }
         let due: Vec<usize> =
             self.links.iter().filter(|(_, link)| link.next_deadline() <= now).map(|(at, _)| at).collect();
         for index in due {
@@ -409,10 +437,14 @@ fn received(
     link: &mut Link,
     bytes: &[u8],
     dispatch: &mut Dispatch,
-    pushes: &mut Pushes<Reporter>,
+    (pushes, presence): (&mut Pushes<Reporter>, &mut Presence),
 ) -> Result<(), LinkFault> {
     let id = link.id;
     let (mut opened, mut drains) = (false, false);
+    let gateway = link.core.peer().map(|peer| peer.gateway.clone());
+    if let Some(gateway) = &gateway {
+        presence.heard(now, gateway);
+    }
     let mut handle = |calls: &mut Calls, input: Input<'_>| match input {
         Input::Ready => opened = true,
         Input::Drain => drains = true,
@@ -422,10 +454,18 @@ fn received(
         Input::PushResult(result) => pushes.result(id, result),
         Input::PushReceipt(receipt) => dispatch.receipt(receipt),
         Input::SessionCheck(check) => dispatch.check(check, id),
+        // Nothing of presence comes on a link before it has opened, and was asked for it.
+        Input::PresenceEvent(event) => gateway.iter().for_each(|gateway| presence.event(gateway, event)),
+        Input::PresenceSnapshot(bracket) => {
+            gateway.iter().for_each(|gateway| presence.snapshot(now, gateway, bracket));
+        }
     };
     let result = link.core.received(now, bytes, &mut handle);
     if let Some(peer) = link.core.peer().filter(|_| opened) {
         pushes.link_ready(id, peer);
+    }
+    if opened && dispatch.wants_presence() {
+        link.core.subscribe_presence();
     }
     if drains {
         pushes.link_draining(id);

@@ -18,15 +18,16 @@
 //! | requests that must not run twice | [`Service::deduplicate`] |
 //! | login, logout, groups, kicks, revocation | [`Reply::with_login`], [`Reply::with_logout`], [`Directive`] |
 //! | pushes to users, sessions, groups, everyone | [`Service::pusher`], [`Push`], [`PushReport`], [`Service::on_receipt`] |
+//! | who is online | [`Service::presence`] |
 //! | letting sessions in or not | [`Service::check_sessions`] |
 //! | state, load, bounds at run time | [`Service::health`] |
 //! | the end | [`Handle::drain`], [`Handle::stop`] |
 //!
-//! Directives and pushes need grants in the gateways' configuration.
+//! Directives, pushes and presence need grants in the gateways' configuration.
 //!
 //! [`Listening`] is the driver: one thread with a loop, any number of links from any number of gateways, and a pool of
 //! threads if handlers block. What decides has no I/O and can be driven by any loop: [`core`] for one link, and
-//! [`push::Pushes`] for the pushes over all of them.
+//! [`push::Pushes`] and [`presence::Presence`] for pushes and presence over all of them.
 //!
 //! Guarantees: exactly one Reply for each call, whatever the handler does (one that forgets, or panics, answers
 //! INTERNAL); no call is run before the gateway has proved itself, if a key is set; calls beyond a bound are answered
@@ -43,6 +44,7 @@ mod handle;
 mod health;
 mod pool;
 mod post;
+pub mod presence;
 pub mod push;
 mod queue;
 mod reply;
@@ -58,6 +60,7 @@ pub use health::Health;
 pub use moorgate_proto::proof::LinkKey;
 pub use moorgate_proto::status::Code;
 pub use moorgate_proto::v1::{Caller, Execution, Priority, Reason, ServiceView, service_view::State};
+pub use presence::PresenceChange;
 pub use push::{PendingPush, Push, PushError, PushId, PushReport, Pusher, Receipt, TargetState};
 pub use reply::Reply;
 pub use service::Service;

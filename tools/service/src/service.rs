@@ -9,6 +9,7 @@ use crate::driver::Listening;
 use crate::health::Health;
 use crate::pool::Pool;
 use crate::post::{Mail, Post};
+use crate::presence::{Presence, PresenceChange, USERS_MAX};
 use crate::push::{Pusher, Receipt};
 use crate::verdict::Verdict;
 use crossbeam_channel::Receiver;
@@ -35,6 +36,7 @@ pub struct Service {
     waiting_max: usize,
     dedup: DedupSettings,
     push_timeout: Duration,
+    presence_users_max: usize,
     post: Arc<Post>,
     mail: Receiver<Mail>,
     pusher: Pusher,
@@ -53,6 +55,7 @@ impl Service {
             waiting_max: WAITING_MAX,
             dedup: DedupSettings::default(),
             push_timeout: PUSH_TIMEOUT,
+            presence_users_max: USERS_MAX,
             pusher: Pusher::new(post.clone()),
             health: Health::new(post.clone()),
             post,
@@ -149,6 +152,21 @@ impl Service {
         self
     }
 
+    /// Is told which users come online and go offline, at whichever gateway, on the loop's thread: briefly. First come all
+    /// who are online, and when nothing is heard of a gateway for its lease, its users go. Gateways must grant `presence`.
+    #[must_use]
+    pub fn presence(mut self, handler: impl Fn(&PresenceChange) + Send + 'static) -> Service {
+        self.handlers.presence = Some(Box::new(handler));
+        self
+    }
+
+    /// The most users of whom presence is remembered (1,000,000); others count as offline.
+    #[must_use]
+    pub fn presence_users_max(mut self, users: usize) -> Service {
+        self.presence_users_max = users;
+        self
+    }
+
     /// How long gateways have to answer a push (10 s), before it is reported as unknown.
     #[must_use]
     pub fn push_timeout(mut self, timeout: Duration) -> Service {
@@ -186,6 +204,7 @@ impl Service {
             settings: Arc::new(self.settings),
             dispatch,
             push_timeout: self.push_timeout,
+            presence: Presence::new(self.presence_users_max),
             post: self.post,
             mail: self.mail,
             pusher: self.pusher,
@@ -200,6 +219,7 @@ pub(crate) struct Parts {
     pub(crate) settings: Arc<LinkSettings>,
     pub(crate) dispatch: Dispatch,
     pub(crate) push_timeout: Duration,
+    pub(crate) presence: Presence,
     pub(crate) post: Arc<Post>,
     pub(crate) mail: Receiver<Mail>,
     pub(crate) pusher: Pusher,

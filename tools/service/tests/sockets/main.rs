@@ -7,6 +7,7 @@ mod blocking;
 mod deduplication;
 mod gateway;
 mod health;
+mod presence;
 mod pushing;
 mod vectors;
 
