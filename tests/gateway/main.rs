@@ -21,6 +21,8 @@ mod confirming;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod exhaustion;
@@ -40,6 +42,8 @@ mod listeners;
 mod opening;
 #[cfg(test)]
 mod operator;
+#[cfg(test)]
+mod presence;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
