@@ -103,12 +103,9 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
 /// The services inside, with what they may ask for, and the ways to them.
 fn services(at: &DevServices) -> (Vec<ServiceSettings>, Vec<RouteSettings>) {
     let login = Grants::NONE.with(Right::Login);
-    let groups_and_push = Grants::NONE.with(Right::Groups).with(Right::Push);
-    let services = [
-        ("echo", at.echo, Grants::NONE),
-        ("accounts", at.accounts, login),
-        ("chat", at.chat, groups_and_push),
-    ];
+    let chat = Grants::NONE.with(Right::Groups).with(Right::Push).with(Right::Presence);
+    let services =
+        [("echo", at.echo, Grants::NONE), ("accounts", at.accounts, login), ("chat", at.chat, chat)];
     let services = services.map(|(name, address, grants)| ServiceSettings {
         name: name.to_owned(),
         endpoints: vec![address],

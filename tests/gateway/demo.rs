@@ -3,10 +3,10 @@
 use crate::site::{ACCESS_SECRET, LINK_SECRET, Site, any_port, link_key};
 use crate::wire::{RawClient, hello, hello_frame};
 use moorgate::config;
-use moorgate_demo::wire::chat::{JOIN, LEAVE, MESSAGE, NOTICE, SEND, SEND_GROUP, WHO};
+use moorgate_demo::wire::chat::{JOIN, LEAVE, MESSAGE, NOTICE, PRESENCE, SEND, SEND_GROUP, WHO};
 use moorgate_demo::wire::message::Target;
 use moorgate_demo::wire::sent::Receiver;
-use moorgate_demo::wire::{self, Credentials, Group, Message, Notice, accounts};
+use moorgate_demo::wire::{self, Credentials, Group, Message, Notice, Presence, accounts};
 use moorgate_demo::{accounts as accounts_service, chat as chat_service};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::gateway_frame::Member;
@@ -210,6 +210,31 @@ fn a_group_is_joined_told_and_left() {
         client.client.nothing_else();
     }
     drop((alice, bob, carol));
+    chat.end();
+}
+
+// spec: L-60
+#[test]
+fn friends_are_told_who_comes_and_goes() {
+    let chat = Chat::start(r#""groups", "push", "presence""#);
+    let mut alice = chat.enters(accounts::REGISTER, "alice", "phone");
+    let mut bob = chat.enters(accounts::REGISTER, "bob", "phone");
+    alice.sends("bob", "hello");
+    assert_eq!((alice.message().text, bob.message().text), ("hello".to_owned(), "hello".to_owned()));
+    let laptop = chat.enters(accounts::LOGIN, "bob", "laptop");
+    drop((bob, laptop));
+    let told = |alice: &mut User| {
+        let push = alice.push();
+        assert_eq!(push.command, PRESENCE);
+        let presence = Presence::decode(&push.payload[..]).unwrap();
+        (presence.user, presence.online)
+    };
+    assert_eq!(told(&mut alice), ("bob".to_owned(), false), "once, with the last of his sessions");
+    let bob = chat.enters(accounts::LOGIN, "bob", "phone");
+    assert_eq!(told(&mut alice), ("bob".to_owned(), true));
+    let answer = wire::Who::decode(&alice.asks(WHO, &Group::default())[..]).unwrap();
+    assert_eq!(answer.users.len(), 2, "bob has asked for nothing since: {answer:?}");
+    drop((alice, bob));
     chat.end();
 }
 

@@ -1,17 +1,19 @@
 //! The chat service: messages to users and to groups, which reach whoever is connected now. It keeps none.
 //!
-//! The gateway must grant it `groups` and `push`, and should send it calls in the order of their session
+//! The gateway must grant it `groups` and `push`. With the grant `presence` it tells users when others come and go with whom
+//! they keep company, and who is online. The gateway should send it calls in the order of their session
 //! (`order = "session"`), so that messages keep theirs.
 
 use crate::clock::unix_ms;
+use crate::company::Company;
 use crate::seen::Seen;
-use crate::wire::chat::{JOIN, LEAVE, MESSAGE, NAME, NOTICE, SEND, SEND_GROUP, WHO};
+use crate::wire::chat::{JOIN, LEAVE, MESSAGE, NAME, NOTICE, PRESENCE, SEND, SEND_GROUP, WHO};
 use crate::wire::{self, message, sent::Receiver};
-use crate::wire::{Group, Message, Notice, Send, SendGroup, Sent, TEXT_BYTES_MAX, Who, is_name};
+use crate::wire::{Group, Message, Notice, Presence, Send, SendGroup, Sent, TEXT_BYTES_MAX, Who, is_name};
 use moorgate_service::push::GatewayAnswer;
 use moorgate_service::{
-    Call, Code, Directive, Execution, Later, LinkKey, Listening, Push, PushError, PushId, PushReport, Pusher,
-    Reason, Reply, Responder, Service, TargetState,
+    Call, Code, Directive, Execution, Later, LinkKey, Listening, PresenceChange, Priority, Push, PushError,
+    PushId, PushReport, Pusher, Reason, Reply, Responder, Service, TargetState,
 };
 use parking_lot::Mutex;
 use prost::Message as _;
@@ -20,15 +22,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Users in one [`Who`].
 const WHO_MAX: usize = 1000;
+/// Whoever does not hear within this time that somebody has come or gone need not hear it.
+const PRESENCE_TTL: Duration = Duration::from_secs(60);
 
 /// What all handlers share.
 #[derive(Clone)]
 struct Chat {
     pusher: Pusher,
     seen: Arc<Mutex<Seen>>,
+    company: Arc<Mutex<Company>>,
     /// It was logged that no gateway takes pushes, and none has since.
     has_complained: Arc<AtomicBool>,
 }
@@ -36,7 +42,14 @@ struct Chat {
 /// The service, to be refined and told where to listen.
 pub fn service() -> Service {
     let service = Service::named(NAME).deduplicate(SEND..=SEND_GROUP);
-    let chat = Chat { pusher: service.pusher(), seen: Arc::default(), has_complained: Arc::default() };
+    let chat = Chat {
+        pusher: service.pusher(),
+        seen: Arc::default(),
+        company: Arc::default(),
+        has_complained: Arc::default(),
+    };
+    let told = chat.clone();
+    let service = service.presence(move |change| told.presence(change));
     service.handle(SEND..=WHO, move |call, responder| {
         let user = call.caller().user_id;
         if user.is_empty() {
@@ -92,6 +105,7 @@ impl Chat {
         if !is_text(&text) {
             return responder.reply(invalid(BAD_TEXT));
         }
+        self.company.lock().meets(&from, &to);
         // The receiver first: the report goes by this order. The sender's own devices have a copy.
         let users = if to == from { vec![to.clone()] } else { vec![to.clone(), from.clone()] };
         let target = Some(message::Target::To(to.clone()));
@@ -175,11 +189,46 @@ impl Chat {
         let joined = call.command() == JOIN;
         let directive = if joined { Directive::join(&group) } else { Directive::leave(&group) };
         responder.reply(Reply::ok(b"").with(directive));
+        match joined {
+            true => self.company.lock().joins(&user, &group),
+            false => self.company.lock().leaves(&user, &group),
+        }
         let notice = Notice { group: group.clone(), user, joined, unix_ms: unix_ms() };
         self.pusher.send_then(Push::to_group(&group, NOTICE, notice.encode_to_vec()), |result| {
             // A notice that is lost is no fault of whoever joined.
             if let Err(error) = result {
                 log::warn!("a notice was not pushed: {error}");
+            }
+        });
+    }
+
+    /// A user has come or gone: whoever is here and keeps company with the user is told.
+    fn presence(&self, change: &PresenceChange) {
+        let (user, now_ms) = (&*change.user_id, unix_ms());
+        // Others are none of this service's users.
+        if !is_name(user) {
+            return;
+        }
+        let mut seen = self.seen.lock();
+        match change.online {
+            true => seen.online(now_ms, user),
+            false => seen.offline(user),
+        }
+        let company = self.company.lock().of(user, |other| seen.is_here(now_ms, other));
+        drop(seen);
+        if company.is_empty() {
+            return;
+        }
+        let told = Presence { user: user.to_owned(), online: change.online, unix_ms: now_ms };
+        let users = company.iter().map(String::as_str);
+        let push = Push::to_users(users, PRESENCE, told.encode_to_vec());
+        let push = push
+            .with_collapse_key(&format!("presence {user}"))
+            .with_priority(Priority::Low)
+            .with_ttl(PRESENCE_TTL);
+        self.pusher.send_then(push, |result| {
+            if let Err(error) = result {
+                log::warn!("a presence was not pushed: {error}");
             }
         });
     }

@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod chat;
 mod clock;
+mod company;
 pub mod echo;
 mod password;
 mod seen;

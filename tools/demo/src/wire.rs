@@ -38,6 +38,8 @@ pub mod chat {
     pub const MESSAGE: u32 = 0x0220;
     /// A push with a [`Notice`](super::Notice).
     pub const NOTICE: u32 = 0x0221;
+    /// A push with a [`Presence`](super::Presence).
+    pub const PRESENCE: u32 = 0x0222;
 }
 
 /// Longest name of a user or a group, in bytes.

@@ -51,6 +51,8 @@ pub struct LinkSettings {
     pub opening_timeout: Duration,
     /// Silence for twice this long ends a link; gateways ping well within.
     pub heartbeat: Duration,
+    /// Each link asks to be told who is online, once it is ready.
+    pub wants_presence: bool,
 }
 
 impl LinkSettings {
@@ -64,6 +66,7 @@ impl LinkSettings {
             outstanding_max: 0,
             opening_timeout: Duration::from_secs(5),
             heartbeat: Duration::from_secs(15),
+            wants_presence: false,
         }
     }
 }
@@ -85,7 +88,7 @@ pub enum Input<'a> {
     PushReceipt(&'a v1::PushReceipt),
     /// May this session be? Wants one [`LinkCore::verdict`].
     SessionCheck(&'a v1::SessionCheck),
-    /// A user has come or gone, or is named in a snapshot; after [`LinkCore::subscribe_presence`].
+    /// A user has come or gone, or is named in a snapshot; with [`LinkSettings::wants_presence`].
     PresenceEvent(&'a v1::PresenceEvent),
     /// A snapshot of who is online begins or ends.
     PresenceSnapshot(&'a v1::PresenceSnapshot),
@@ -258,6 +261,9 @@ impl LinkCore {
             });
         }
         self.tell_view();
+        if self.settings.wants_presence {
+            self.subscribe_presence();
+        }
         Ok(())
     }
 
@@ -385,7 +391,7 @@ impl LinkCore {
         }
     }
 
-    /// Asks to be told who is online; the gateway chooses one of the links that ask.
+    /// Asks anew to be told who is online; the gateway begins anew, if this is the link that it has chosen.
     pub fn subscribe_presence(&mut self) {
         if self.is_ready() {
             self.calls.put(to_gateway::PRESENCE_SUBSCRIBE, &v1::PresenceSubscribe {});

@@ -137,11 +137,6 @@ impl Dispatch {
         }
     }
 
-    /// Whether gateways are to tell who is online.
-    pub(crate) fn wants_presence(&self) -> bool {
-        self.handlers.presence.is_some()
-    }
-
     /// Passes on that a user has come or gone.
     pub(crate) fn presence(&self, change: &PresenceChange) {
         if let Some(handler) = &self.handlers.presence

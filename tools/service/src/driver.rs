@@ -464,9 +464,6 @@ fn received(
     if let Some(peer) = link.core.peer().filter(|_| opened) {
         pushes.link_ready(id, peer);
     }
-    if opened && dispatch.wants_presence() {
-        link.core.subscribe_presence();
-    }
     if drains {
         pushes.link_draining(id);
     }

@@ -157,6 +157,7 @@ impl Service {
     #[must_use]
     pub fn presence(mut self, handler: impl Fn(&PresenceChange) + Send + 'static) -> Service {
         self.handlers.presence = Some(Box::new(handler));
+        self.settings.wants_presence = true;
         self
     }
 

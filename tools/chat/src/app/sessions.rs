@@ -334,6 +334,11 @@ impl App {
                     self.notice(now, &notice);
                 }
             }
+            chat::PRESENCE => {
+                if let Ok(presence) = wire::Presence::decode(&push.payload[..]) {
+                    self.presence(now, &presence);
+                }
+            }
             // A service that is newer than this client.
             _ => {}
         }
@@ -359,6 +364,15 @@ impl App {
     /// Whether a reference is one of ours; another device of the same user has others.
     fn is_made_here(&self, reference: u64) -> bool {
         (1..=self.made).contains(&reference.wrapping_sub(self.first_half()))
+    }
+
+    fn presence(&mut self, now: Moment, presence: &wire::Presence) {
+        let user = clean(&presence.user);
+        if self.user() == Some(&user) {
+            return;
+        }
+        self.note(now, format!("{user} {}", if presence.online { "is here" } else { "has gone" }));
+        self.remember(user);
     }
 
     fn notice(&mut self, now: Moment, notice: &wire::Notice) {

@@ -366,6 +366,19 @@ fn what_others_say_is_shown_once_and_cannot_steer_the_terminal() {
 }
 
 #[test]
+fn who_comes_and_goes_is_told() {
+    let mut desk = Desk::chatting();
+    let presence = |user: &str, online| wire::Presence { user: user.to_owned(), online, unix_ms: 0 };
+    desk.push(chat::PRESENCE, &presence("bob", true));
+    assert_eq!(desk.last(), "bob is here");
+    desk.push(chat::PRESENCE, &presence("bob", false));
+    assert_eq!(desk.last(), "bob has gone");
+    desk.push(chat::PRESENCE, &presence("alice", true));
+    assert_eq!(desk.last(), "bob has gone", "one's own is no news");
+    assert!(desk.app.completions().any(|name| name == "bob"));
+}
+
+#[test]
 fn who_is_online_is_listed() {
     let mut desk = Desk::chatting();
     let seen = |user: &str, ago_ms| wire::Seen { user: user.to_owned(), ago_ms };

@@ -3,10 +3,10 @@
 use crate::gateway::{Gateway, frame};
 use crate::{FINE, INVALID, ask, call, outcome};
 use moorgate_demo::chat;
-use moorgate_demo::wire::chat::{JOIN, LEAVE, MESSAGE, NAME, NOTICE, SEND, SEND_GROUP, WHO};
+use moorgate_demo::wire::chat::{JOIN, LEAVE, MESSAGE, NAME, NOTICE, PRESENCE, SEND, SEND_GROUP, WHO};
 use moorgate_demo::wire::message::Target as To;
 use moorgate_demo::wire::sent::Receiver;
-use moorgate_demo::wire::{Group, Message, Notice, Send, SendGroup, Sent, TEXT_BYTES_MAX, Who};
+use moorgate_demo::wire::{Group, Message, Notice, Presence, Send, SendGroup, Sent, TEXT_BYTES_MAX, Who};
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::v1::directive::Action;
 use moorgate_proto::v1::push_result::Target;
@@ -123,6 +123,56 @@ fn who_was_heard_of_lately_and_not_found_offline_is_listed() {
         gateway.reply();
         assert_eq!(seen(&mut gateway, "alice"), listed);
     }
+}
+
+// spec: L-60
+#[test]
+fn whoever_keeps_company_with_a_user_is_told_when_the_user_comes_and_goes() {
+    let (_service, mut gateway) = start(10);
+    assert_eq!(gateway.subscriptions, 1);
+    let mut version = 0;
+    let mut event = |gateway: &mut Gateway, user: &str, sessions: u32| {
+        version += 1;
+        let event = v1::PresenceEvent {
+            user_id: user.to_owned(),
+            online: sessions > 0,
+            sessions,
+            version,
+            ..v1::PresenceEvent::default()
+        };
+        gateway.send(&frame(to_service::PRESENCE_EVENT, &event));
+    };
+    gateway.send(&frame(to_service::PRESENCE_SNAPSHOT, &v1::PresenceSnapshot { end: false, version: 1 }));
+    // The versions of a gateway rise from each frame to the next.
+    for user in ["", "alice", "bob", "carol", "dave"] {
+        event(&mut gateway, user, 1);
+    }
+    gateway.round_trip();
+    for (user, command) in [("alice", JOIN), ("bob", JOIN)] {
+        ask(&mut gateway, command, user, &Group { group: "lobby".to_owned() });
+        let notice = gateway.push();
+        gateway.result(&notice, &[]);
+    }
+    gateway.send(&call(1, SEND, "alice", &send("carol", "hello")));
+    let message = gateway.push();
+    gateway.result(&message, &[Target::Queued, Target::Queued]);
+    gateway.reply();
+    for (sessions, online) in [(0, false), (2, true)] {
+        event(&mut gateway, "alice", sessions);
+        let push = gateway.push();
+        assert_eq!((push.command, users(&push)), (PRESENCE, &["bob".to_owned(), "carol".to_owned()][..]));
+        assert_eq!((&push.collapse_key[..], push.ttl_ms), ("presence alice", 60_000));
+        let told = Presence::decode(&push.payload[..]).unwrap();
+        assert_eq!((&told.user[..], told.online), ("alice", online));
+        gateway.result(&push, &[Target::Queued, Target::Queued]);
+    }
+    // Nobody who is here has to do with dave.
+    event(&mut gateway, "dave", 0);
+    gateway.round_trip();
+    assert_eq!(seen(&mut gateway, "alice"), ["alice", "bob", "carol"]);
+    event(&mut gateway, "bob", 0);
+    let push = gateway.push();
+    assert_eq!(users(&push), ["alice"], "carol does not know him");
 }
 
 #[test]

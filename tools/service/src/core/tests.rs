@@ -90,6 +90,37 @@ fn a_call_before_auth_and_a_wrong_service_end_the_link() {
     assert_eq!(result, Err(LinkFault::WrongService("chat".into())));
 }
 
+// spec: L-68
+#[test]
+fn a_link_asks_for_presence_first_of_all() {
+    for wants_presence in [false, true] {
+        let settings = Arc::new(LinkSettings { wants_presence, ..LinkSettings::new("echo") });
+        let mut core = LinkCore::new(NOW, settings, [2; NONCE_BYTES]);
+        core.received(NOW, &frame(to_service::HELLO, &hello("echo")), &mut |_, _| {}).unwrap();
+        assert_eq!(said(&mut core).len(), 1);
+        let ping = frame(to_service::PING, &v1::LinkPing::default());
+        let auth = frame(to_service::AUTH, &v1::LinkAuth::default());
+        core.received(NOW, &[auth, ping].concat(), &mut |_, _| {}).unwrap();
+        let members: Vec<u32> = said(&mut core).into_iter().map(|(member, _)| member).collect();
+        let subscribed = [to_gateway::PRESENCE_SUBSCRIBE, to_gateway::PONG];
+        assert_eq!(members, subscribed[usize::from(!wants_presence)..]);
+    }
+    let mut core = ready();
+    let event = v1::PresenceEvent { user_id: "alice".to_owned(), ..v1::PresenceEvent::default() };
+    let bytes = [
+        frame(to_service::PRESENCE_SNAPSHOT, &v1::PresenceSnapshot { end: true, version: 3 }),
+        frame(to_service::PRESENCE_EVENT, &event),
+    ];
+    let mut seen = 0;
+    let mut handle = |_: &mut Calls, input: Input<'_>| match input {
+        Input::PresenceSnapshot(bracket) => seen += usize::from(bracket.end),
+        Input::PresenceEvent(told) => seen += usize::from(*told == event),
+        other => panic!("{other:?}"),
+    };
+    core.received(NOW, &bytes.concat(), &mut handle).unwrap();
+    assert_eq!(seen, 2);
+}
+
 // spec: F-9, L-22, L-39, L-47
 #[test]
 fn each_call_is_answered_once() {

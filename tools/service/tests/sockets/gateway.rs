@@ -19,6 +19,8 @@ pub(crate) struct Gateway {
     assembler: Assembler,
     /// Frames that came, without their lengths.
     said: VecDeque<Vec<u8>>,
+    /// How often the service has asked for presence, which nobody awaits in the order of other frames.
+    pub(crate) subscriptions: usize,
 }
 
 /// One frame.
@@ -69,7 +71,7 @@ impl Gateway {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Gateway { stream, assembler: Assembler::default(), said: VecDeque::new() }
+        Gateway { stream, assembler: Assembler::default(), said: VecDeque::new(), subscriptions: 0 }
     }
 
     /// A link that is ready.
@@ -126,8 +128,13 @@ impl Gateway {
 
     /// What the service says next; `None`: the end of its stream.
     pub(crate) fn next(&mut self) -> Option<Member> {
-        let frame = self.next_frame()?;
-        Some(ToGateway::decode(&frame[..]).unwrap().member.unwrap())
+        loop {
+            let frame = self.next_frame()?;
+            match ToGateway::decode(&frame[..]).unwrap().member.unwrap() {
+                Member::PresenceSubscribe(_) => self.subscriptions += 1,
+                member => return Some(member),
+            }
+        }
     }
 
     /// The next frame, without its length.
