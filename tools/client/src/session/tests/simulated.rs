@@ -157,6 +157,7 @@ impl World {
                     self.at(soon, Happens::Connected(attempt));
                 }
                 Output::Disconnect => drop(self.gone()),
+                Output::Save(_) => panic!("there is nothing to save it in"),
                 Output::Settled(ticket, outcome) => {
                     let asked = self.asked.get_mut(&self.tickets[&ticket]).unwrap();
                     assert!(asked.outcome.replace(outcome).is_none(), "two outcomes");
