@@ -224,13 +224,14 @@ impl ClientSession {
     }
 
     /// Has the session written down, by [`Output::Save`]; to be called before [`ClientSession::start`]. `restored` is
-    /// what was written by the process before.
+    /// what was written by the process before. A first session that is not that one is an [`Event::Resync`], too: the
+    /// application may have missed what came since its process before.
     #[must_use]
     pub fn writing_down(mut self, restored: Option<&Resumption>) -> ClientSession {
         if let Some(resumption) = restored.filter(|resumption| !resumption.resume_token.is_empty()) {
             self.core = ClientCore::restored(Arc::clone(&self.book.options), resumption);
-            self.book.was_open = true;
         }
+        self.book.was_open = true;
         self.core.write_down();
         self.book.saving = Saving::Idle;
         self

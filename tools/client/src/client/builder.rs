@@ -139,6 +139,9 @@ impl Builder {
 
     /// Writes the session down there, and resumes the one that is written there: so a session also outlives the
     /// application. One client at a time uses a store. For a file that is [`FileStore`](crate::FileStore).
+    ///
+    /// What the application took just before it was killed may come again. Where its first session is not the one
+    /// before, it is told to [resync](Event::Resync).
     #[must_use]
     pub fn store(mut self, store: impl Store + 'static) -> Builder {
         self.store = Some(Box::new(store));
