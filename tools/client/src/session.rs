@@ -31,6 +31,7 @@
 //!
 //! [`Reason`]: moorgate_proto::v1::Reason
 //! [`Action`]: crate::Action
+//! [`Resumption`]: crate::core::Resumption
 //! [`Answer::action`]: crate::Answer::action
 
 mod access;
@@ -40,6 +41,7 @@ mod event;
 mod link;
 mod recent;
 mod requests;
+mod saving;
 mod verdict;
 
 #[cfg(test)]
@@ -54,7 +56,7 @@ pub use event::{
 pub use recent::PUSHES_REMEMBERED;
 pub use requests::ANSWER_GRACE;
 
-use crate::core::{ClientCore, Event as CoreEvent, Options, Refused, RequestOptions, Resumption};
+use crate::core::{ClientCore, Event as CoreEvent, Options, Refused, RequestOptions};
 use access::{Access, Given, Shows};
 use addresses::Addresses;
 use fastrand::Rng;
@@ -63,12 +65,10 @@ use moorgate_proto::time::Mono;
 use moorgate_proto::v1;
 use recent::RecentPushes;
 use requests::{Cancelled, Requests};
+use saving::Saving;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A session that cannot be resumed has nothing to wait for: what is taken of it may be acknowledged.
-const UNBOUND: u64 = u64::MAX - 1;
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
@@ -137,16 +137,6 @@ struct Leaving {
     until: Mono,
     /// The session is to be kept for its next start; zero: it is to end.
     keep_for: Duration,
-}
-
-/// Whether the session is written down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Saving {
-    Never,
-    /// What is written down is what is known.
-    Idle,
-    /// This `down_seq` is being written.
-    Busy(u64),
 }
 
 impl Book {
@@ -221,20 +211,6 @@ impl ClientSession {
         };
         let core = ClientCore::resuming(Arc::clone(&book.options));
         ClientSession { phase: Phase::Idle, core, book }
-    }
-
-    /// Has the session written down, by [`Output::Save`]; to be called before [`ClientSession::start`]. `restored` is
-    /// what was written by the process before. A first session that is not that one is an [`Event::Resync`], too: the
-    /// application may have missed what came since its process before.
-    #[must_use]
-    pub fn writing_down(mut self, restored: Option<&Resumption>) -> ClientSession {
-        if let Some(resumption) = restored.filter(|resumption| !resumption.resume_token.is_empty()) {
-            self.core = ClientCore::restored(Arc::clone(&self.book.options), resumption);
-        }
-        self.book.was_open = true;
-        self.core.write_down();
-        self.book.saving = Saving::Idle;
-        self
     }
 
     /// Begins.
@@ -423,34 +399,6 @@ impl ClientSession {
         self.turn(now);
     }
 
-    /// What was to be [saved](Output::Save) is safe; or why it is not.
-    pub fn saved(&mut self, now: Mono, result: Result<(), String>) {
-        let Saving::Busy(down_seq) = self.book.saving else { return };
-        match result {
-            Ok(()) => {
-                self.book.saving = Saving::Idle;
-                self.core.saved(now, down_seq);
-            }
-            Err(why) => {
-                self.book.saving = Saving::Never;
-                self.core.stop_writing_down(now);
-                self.book.tell(Event::NotSaved(why), None);
-            }
-        }
-        self.turn(now);
-    }
-
-    /// Asks to write down what must be.
-    fn save(&mut self, now: Mono) {
-        let ClientSession { core, book, .. } = self;
-        if book.saving == Saving::Idle && core.is_save_due(now, book.requests.wants_place()) {
-            let resumption = core.resumption();
-            let down_seq = resumption.as_ref().map_or(UNBOUND, |resumption| resumption.down_seq);
-            book.saving = Saving::Busy(down_seq);
-            book.outputs.push_back(Output::Save(resumption.map(Box::new)));
-        }
-    }
-
     /// Leaves: answers that are open are awaited for `patience`, then comes Bye, and the session ends.
     pub fn leave(&mut self, now: Mono, patience: Duration) {
         self.leave_keeping(now, patience, Duration::ZERO);
@@ -566,12 +514,7 @@ impl ClientSession {
             self.book.outputs.push_back(Output::Disconnect);
         }
         self.phase = Phase::Ended;
-        let is_left = self.book.leaving.is_some_and(|leaving| leaving.keep_for.is_zero());
-        if self.book.saving != Saving::Never {
-            let resumption = self.core.resumption().filter(|_| !(is_left && ending == Ending::Left));
-            self.book.saving = Saving::Never;
-            self.book.outputs.push_back(Output::Save(resumption.map(Box::new)));
-        }
+        self.save_last(&ending);
         let book = &mut self.book;
         self.core.give_up(&mut |_, event| {
             if let CoreEvent::Unanswered(id, execution) = event

@@ -171,3 +171,108 @@ fn check_sum(bytes: &[u8]) -> u64 {
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn resumption(attempt: u64) -> Resumption {
+        Resumption {
+            resume_token: ResumeToken::from(&[7; RESUME_TOKEN_BYTES_MAX][..]),
+            attempt,
+            down_seq: u64::MAX,
+            up_seq: u64::MAX,
+            in_flight: u32::MAX,
+            user_id: "u".repeat(USER_ID_BYTES),
+        }
+    }
+
+    /// A folder of its own, gone at the end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("moorgate-store-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir(&path).unwrap();
+            Folder(path)
+        }
+
+        fn store(&self) -> FileStore {
+            FileStore::new(self.0.join("session"))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_by_its_owner_alone_until_it_is_erased() {
+        let folder = Folder::new("saved");
+        let mut store = folder.store();
+        assert_eq!(decode(&store.load().unwrap()), None);
+        for attempt in [1, u64::MAX] {
+            let state = encode(&resumption(attempt));
+            assert!(state.len() <= STORED_BYTES_MAX);
+            store.save(&state).unwrap();
+            assert_eq!(decode(&folder.store().load().unwrap()), Some(resumption(attempt)));
+        }
+        let mode = fs::metadata(&store.path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        store.save(&[]).unwrap();
+        store.save(&[]).unwrap();
+        assert_eq!(decode(&store.load().unwrap()), None);
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_torn_or_changed_is_nothing() {
+        let state = encode(&resumption(3));
+        for len in 0..state.len() {
+            assert_eq!(decode(&state[..len]), None, "{len} bytes");
+        }
+        for at in 0..state.len() {
+            let mut changed = state.clone();
+            changed[at] ^= 0x10;
+            assert_eq!(decode(&changed), None, "byte {at}");
+        }
+        let folder = Folder::new("torn");
+        let mut store = folder.store();
+        for content in [&state[..20], &[0; 100_000], b"x"] {
+            fs::write(&store.path, content).unwrap();
+            let loaded = store.load().unwrap();
+            assert!(loaded.len() <= STORED_BYTES_MAX + 1);
+            assert_eq!(decode(&loaded), None);
+        }
+    }
+
+    #[test]
+    fn a_crash_while_it_is_written_leaves_what_was_there() {
+        let folder = Folder::new("crash");
+        let mut store = folder.store();
+        let old = encode(&resumption(1));
+        store.save(&old).unwrap();
+        fs::write(store.beside(), &encode(&resumption(2))[..9]).unwrap();
+        fs::set_permissions(store.beside(), fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(store.load().unwrap(), old);
+        let new = encode(&resumption(3));
+        store.save(&new).unwrap();
+        assert_eq!(store.load().unwrap(), new);
+        assert_eq!(fs::metadata(&store.path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_written_or_read_is_said() {
+        let folder = Folder::new("absent");
+        let mut store = FileStore::new(folder.0.join("nowhere").join("session"));
+        assert_eq!(store.load().unwrap(), []);
+        assert!(store.save(b"state").is_err());
+        assert!(FileStore::new(&folder.0).load().is_err(), "a folder is no file");
+        assert!(FileStore::new(&folder.0).save(&[]).is_err());
+    }
+}

@@ -167,6 +167,10 @@ impl World {
     fn killed(&mut self) {
         self.reached.insert("a process that was killed");
         self.gone();
+        // Attempts are counted anew: what was on its way is for nobody.
+        let stays =
+            |happens: &Happens| matches!(happens, Happens::Asks | Happens::Runs(..) | Happens::Killed);
+        self.agenda.retain(|_, happens| stays(happens));
         self.not_before = Mono::ZERO;
         (self.refused_last, self.given) = (false, BTreeSet::new());
         for (_, id) in self.tickets.drain() {

@@ -99,6 +99,7 @@ impl World {
                     assert!(is_first, "no acknowledgement right after a resume, but {frame:?}");
                 }
                 kept.proven = unproven;
+                self.refused_last = false;
             }
             self.acknowledged(frame.ack);
             match frame.member {
@@ -161,7 +162,6 @@ impl World {
         if self.chance(10) {
             return self.sheds();
         }
-        self.refused_last = false;
         match hello.resume {
             Some(resume) if self.chance(2) && !self.is_kind => {
                 self.tried(&resume);
