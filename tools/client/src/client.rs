@@ -237,14 +237,23 @@ impl Client {
         matches!(self.state(), State::Ended(ending) if ending.reason() == Reason::LoggedOut)
     }
 
-    /// Leaves: answers that are open are awaited for `patience`, then the client says Bye. Returns when it is over; on
+    /// Leaves: answers that are open are awaited for `patience`, then the client says Bye, and its session ends. Returns when it is over; on
     /// the kit's own thread, in a callback, at once.
     ///
     /// # Errors
     /// [`ClientError::Ended`] when the gateway has ended it before, for a reason of its own.
     pub fn leave(&self, patience: Duration) -> Result<(), ClientError> {
+        self.leave_keeping(patience, Duration::ZERO)
+    }
+
+    /// As [`Client::leave`], but asks the gateway to keep the session for `keep_for` (it may keep it for less), so that
+    /// the next start of the application resumes it. For that it must have a [`Builder::store`].
+    ///
+    /// # Errors
+    /// As [`Client::leave`].
+    pub fn leave_keeping(&self, patience: Duration, keep_for: Duration) -> Result<(), ClientError> {
         let shared = &self.handle.shared;
-        shared.act(|inner, now| inner.session.leave(now, patience));
+        shared.act(|inner, now| inner.session.leave_keeping(now, patience, keep_for));
         if shared.check_thread().is_err() {
             return Ok(());
         }

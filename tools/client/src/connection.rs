@@ -293,6 +293,8 @@ impl Seen {
             Event::Push(view) => self.pushes.push_back(view.into()),
             Event::GoingAway(go_away) => self.going_away = Some(*go_away),
             Event::Ended(end) => self.ended = Some(end),
+            // A session over one connection is not resumed.
+            Event::Resumed(_) | Event::Detached(_) => {}
             Event::Gap(_) | Event::Notice(_) | Event::Authenticated(_) => {}
         }
         while self.pushes.len() > EVENTS_MAX {

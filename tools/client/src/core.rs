@@ -1,10 +1,11 @@
-//! One session over one connection, without I/O.
+//! One session, without I/O: over one connection, or over as many as it outlives.
 //!
 //! ```text
 //! Idle ── connected: Hello ──► Opening ── Welcome ──► Open ── GoAway ──► GoingAway (no new requests)
-//!                                 │                     │ bye              │
-//!                                 ▼                     ▼                  ▼
-//!                               Ended ◄── Error, ByeAck, disconnected, silence, a broken contract
+//!                              ▲  │                     │ bye              │
+//!                    connected │  ▼                     ▼                  ▼
+//!                         Detached ◄── the connection's end, if it leaves the session alone
+//!                            Ended ◄── any other: Error, ByeAck, disconnected, silence, a broken contract
 //! ```
 //!
 //! The caller passes `now`, the bytes that arrived, and a visitor for the [`Event`]s; it writes out
@@ -14,30 +15,47 @@
 //!
 //! Requests are numbered as they are made and sent in that order, never more at once than the gateway allows; those
 //! that have to wait are kept, up to [`Options::waiting_max`].
+//!
+//! # Resuming
+//!
+//! A core that was made with [`ClientCore::new`] ends with its connection. One of [`ClientCore::resuming`] keeps its
+//! session when the gateway does: at the end of the connection comes [`Event::Detached`] in place of `Unanswered` and
+//! `Ended`, all is kept that is open, and the next [`ClientCore::connected`] asks to resume. Then comes
+//! [`Event::Resumed`], and the streams go on; or, when the gateway has no such session any more, [`Event::Unanswered`]
+//! for each open request and [`Event::Welcomed`] for a fresh session. Request ids begin again at 1 with that.
+//!
+//! Who writes the session down for another process calls [`ClientCore::write_down`] first; then nothing is acknowledged
+//! before [`ClientCore::saved`] has said that it is written.
 
 mod downward;
 mod event;
+mod opening;
 mod options;
+mod resume;
 #[cfg(test)]
 mod tests;
+mod upward;
+mod writing;
 
 pub use downward::{ACK_DELAY, Held};
 pub use event::{End, Event, Fault, Refused, RequestId};
 pub use options::{Options, RequestOptions};
+pub(crate) use resume::denies_resume;
+pub use resume::{RESUME_TOKEN_BYTES_MAX, ResumeToken, Resumption};
 
 use downward::Downward;
-use moorgate_proto::VERSION;
 use moorgate_proto::codec::{Assembler, put_bare_frame, put_frame};
 use moorgate_proto::envelope::member::{client, gateway};
 use moorgate_proto::envelope::{Envelope, Numbers};
 use moorgate_proto::limits::{FRAME_BYTES_OPENING, FRAME_OVERHEAD};
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{self, Execution};
+use moorgate_proto::v1;
 use moorgate_proto::view::{Body, PushView, RequestView, ResponseView};
 use prost::Message;
-use std::collections::VecDeque;
+use resume::Resume;
 use std::sync::Arc;
 use std::time::Duration;
+use upward::{Cancels, Upward, Waiting, millis};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -45,16 +63,12 @@ enum State {
     Opening,
     Open,
     GoingAway,
-    Leaving,
+    /// After Bye; the session is to be kept, or not.
+    Leaving {
+        keeps: bool,
+    },
+    Detached,
     Ended,
-}
-
-/// What waits for a slot: its number is its place.
-#[derive(Debug)]
-enum Waiting {
-    Request(Box<[u8]>),
-    /// It was cancelled before it was sent.
-    Cancelled,
 }
 
 /// One session. See the module's page.
@@ -64,13 +78,9 @@ pub struct ClientCore {
     state: State,
     assembler: Assembler,
     output: Vec<u8>,
-    /// The last number given to a request.
-    numbered: u64,
-    /// Sent and unanswered, by rising number.
-    open: VecDeque<u64>,
-    waiting: VecDeque<Waiting>,
+    upward: Upward,
     downward: Downward,
-    in_flight_max: usize,
+    resume: Resume,
     frame_bytes_max: usize,
     heartbeat: Duration,
     heard: Mono,
@@ -81,55 +91,41 @@ pub struct ClientCore {
 }
 
 impl ClientCore {
-    /// A session to be.
+    /// A session to be, that ends with its connection.
     pub fn new(options: Arc<Options>) -> ClientCore {
+        ClientCore::with(options, Resume::new(false))
+    }
+
+    /// A session to be, that outlives its connections where the gateway keeps it.
+    pub fn resuming(options: Arc<Options>) -> ClientCore {
+        ClientCore::with(options, Resume::new(true))
+    }
+
+    /// The session of an earlier process. Its requests are not known here: Responses to them are told all the same, and
+    /// whoever gets them ignores ids that it has not asked with.
+    pub fn restored(options: Arc<Options>, resumption: &Resumption) -> ClientCore {
+        let upward = Upward::restored(resumption.up_seq, resumption.in_flight as usize);
+        let downward = Downward::restored(resumption.down_seq);
+        let state = State::Detached;
+        let resume = Resume::restored(resumption);
+        ClientCore { state, upward, downward, ..ClientCore::with(options, resume) }
+    }
+
+    fn with(options: Arc<Options>, resume: Resume) -> ClientCore {
         ClientCore {
             options,
             state: State::Idle,
             assembler: Assembler::default(),
             output: Vec::new(),
-            numbered: 0,
-            open: VecDeque::new(),
-            waiting: VecDeque::new(),
-            downward: Downward::new(),
-            in_flight_max: 0,
+            upward: Upward::new(resume.is_wanted()),
+            downward: Downward::new(0),
+            resume,
             frame_bytes_max: 0,
             heartbeat: Duration::ZERO,
             heard: Mono::ZERO,
             pinged: Mono::NEVER,
             spoke: Mono::ZERO,
         }
-    }
-
-    /// The connection stands: says Hello. An empty token opens an anonymous session.
-    pub fn connected(&mut self, now: Mono, access_token: &str) {
-        self.connected_with_proof(now, access_token, None);
-    }
-
-    /// As [`ClientCore::connected`], with the [application's proof](Options::application_proof).
-    pub fn connected_with_proof(
-        &mut self,
-        now: Mono,
-        access_token: &str,
-        application_proof: Option<v1::ApplicationProof>,
-    ) {
-        let options = &self.options;
-        let hello = v1::Hello {
-            version_min: VERSION,
-            version_max: VERSION,
-            application: options.application.clone(),
-            application_proof,
-            app_version: options.app_version.clone(),
-            platform: options.platform.clone(),
-            device_id: options.device_id.clone(),
-            heartbeat_ms: millis(options.heartbeat),
-            frame_bytes_max: options.frame_bytes_max,
-            access_token: access_token.to_owned(),
-            ..v1::Hello::default()
-        };
-        put_frame(&mut self.output, Numbers::NONE, client::HELLO, &hello);
-        self.state = State::Opening;
-        (self.heard, self.spoke) = (now, now);
     }
 
     /// Makes a request; it is sent as soon as there is a slot.
@@ -148,44 +144,34 @@ impl ClientCore {
         if payload.len().saturating_add(FRAME_OVERHEAD) > self.frame_bytes_max {
             return Err(Refused::TooLarge);
         }
-        let view = RequestView {
-            command: options.command,
-            version: options.version,
-            timeout_ms: millis(options.timeout),
-            idempotency_key: options.idempotency_key,
-            payload,
-            ..RequestView::default()
-        };
-        let id = self.numbered.saturating_add(1);
         if self.places() > 0 {
-            self.numbered = id;
-            self.send(now, id, &view);
-        } else if self.waiting.len() < self.options.waiting_max {
-            self.numbered = id;
-            let mut body = Vec::with_capacity(view.body_len());
-            view.put(&mut body);
-            self.waiting.push_back(Waiting::Request(body.into_boxed_slice()));
+            let id = self.upward.send(now, options, payload);
+            let view = RequestView {
+                command: options.command,
+                version: options.version,
+                timeout_ms: millis(options.timeout),
+                idempotency_key: options.idempotency_key,
+                payload,
+                ..RequestView::default()
+            };
+            self.put(now, id, client::REQUEST, &view);
+            Ok(RequestId(id))
+        } else if self.upward.waiting() < self.options.waiting_max {
+            Ok(RequestId(self.upward.wait(options, payload)))
         } else {
-            return Err(Refused::Full);
+            Err(Refused::Full)
         }
-        Ok(RequestId(id))
     }
 
     /// Requests that would be sent at once.
     pub fn places(&self) -> usize {
-        if self.state == State::Open && self.waiting.is_empty() { self.free_places() } else { 0 }
+        if self.state == State::Open && self.upward.waiting() == 0 { self.free_places() } else { 0 }
     }
 
-    /// A Response that is not acknowledged keeps its place, and only one behind a frame that is held still is not when
-    /// the next request has come.
+    /// A Response that is not acknowledged keeps its place, and only one that cannot be acknowledged yet still is not
+    /// when the next request has come.
     fn free_places(&self) -> usize {
-        let in_flight = self.open.len().saturating_add(self.downward.kept_places());
-        self.in_flight_max.saturating_sub(in_flight)
-    }
-
-    fn send(&mut self, now: Mono, id: u64, body: &impl Body) {
-        self.open.push_back(id);
-        self.put(now, id, client::REQUEST, body);
+        self.upward.free_places(self.downward.kept_places())
     }
 
     /// Writes a frame; every frame acknowledges what was taken.
@@ -197,6 +183,11 @@ impl ClientCore {
     fn spoken(&mut self, now: Mono) {
         self.spoke = now;
         self.downward.acknowledged();
+    }
+
+    fn ping(&mut self, now: Mono) {
+        self.pinged = self.pinged.min(now);
+        self.put(now, 0, client::PING, &v1::Ping { nonce: now.as_nanos(), next_ms: 0 });
     }
 
     /// For a visitor of [`Event::Push`] and [`Event::Gap`]: the application has not taken it yet. `None`: it has no
@@ -224,16 +215,8 @@ impl ClientCore {
 
     /// Asks for a request not to be run, or to be stopped; its one answer still comes.
     pub fn cancel(&mut self, now: Mono, id: RequestId) {
-        if self.state == State::Ended {
-            return;
-        }
-        let sent = self.numbered.saturating_sub(self.waiting.len() as u64);
-        if id.0 > sent {
-            let at = usize::try_from(id.0.saturating_sub(sent).saturating_sub(1)).unwrap_or(usize::MAX);
-            if let Some(waiting) = self.waiting.get_mut(at) {
-                *waiting = Waiting::Cancelled;
-            }
-        } else if self.open.binary_search(&id.0).is_ok() {
+        let is_open = matches!(self.state, State::Open | State::GoingAway);
+        if self.upward.cancel(id.0) == Cancels::Sent && is_open {
             self.put(now, 0, client::CANCEL, &v1::Cancel { up_seq: id.0 });
         }
     }
@@ -242,7 +225,7 @@ impl ClientCore {
     pub fn bye(&mut self, now: Mono, keep_for: Duration) {
         if matches!(self.state, State::Open | State::GoingAway) {
             self.put(now, 0, client::BYE, &v1::Bye { keep_for_ms: millis(keep_for) });
-            self.state = State::Leaving;
+            self.state = State::Leaving { keeps: !keep_for.is_zero() };
         }
     }
 
@@ -260,7 +243,7 @@ impl ClientCore {
             self.end(End::Fault(fault), visit);
         }
         self.pump(now);
-        self.state != State::Ended
+        self.is_connected()
     }
 
     fn frames(
@@ -273,8 +256,8 @@ impl ClientCore {
         loop {
             let max = match self.state {
                 State::Opening => FRAME_BYTES_OPENING,
-                State::Open | State::GoingAway | State::Leaving => self.frame_bytes_max,
-                State::Idle | State::Ended => return Ok(()),
+                State::Open | State::GoingAway | State::Leaving { .. } => self.frame_bytes_max,
+                State::Idle | State::Detached | State::Ended => return Ok(()),
             };
             let Some(frame) = assembler.next(bytes, max)? else { return Ok(()) };
             (self.heard, self.pinged) = (now, Mono::NEVER);
@@ -328,26 +311,28 @@ impl ClientCore {
         match member {
             gateway::RESPONSE => {
                 let response = ResponseView::decode(body).map_err(|_| Fault::Malformed(member))?;
-                if !response.login.is_empty() {
-                    v1::LoginResult::decode(response.login).map_err(malformed)?;
-                }
-                let at = self
-                    .open
-                    .binary_search(&response.up_seq)
-                    .map_err(|_| Fault::UnknownRequest(response.up_seq))?;
-                self.open.remove(at);
+                let login = (!response.login.is_empty()).then(|| v1::LoginResult::decode(response.login));
+                let login = login.transpose().map_err(malformed)?;
+                let answered = self.upward.answered(response.up_seq)?;
                 self.downward.response_came();
+                self.logged_in(answered, login);
                 visit(self, Event::Response(RequestId(response.up_seq), response));
             }
             gateway::WELCOME => {
                 let welcome = v1::Welcome::decode(body).map_err(malformed)?;
-                self.welcomed(&welcome)?;
-                visit(self, Event::Welcomed(Box::new(welcome)));
+                self.welcomed(now, welcome, visit)?;
             }
             gateway::PUSH => {
                 visit(self, Event::Push(PushView::decode(body).map_err(|_| Fault::Malformed(member))?))
             }
-            gateway::GAP => visit(self, Event::Gap(v1::Gap::decode(body).map_err(malformed)?)),
+            gateway::GAP => {
+                let mut gap = v1::Gap::decode(body).map_err(malformed)?;
+                if gap.first > 0 {
+                    // Of what is replayed some may have come before.
+                    gap.first = gap.first.max(self.downward.first());
+                }
+                visit(self, Event::Gap(gap));
+            }
             gateway::PING => {
                 let ping = v1::Ping::decode(body).map_err(malformed)?;
                 self.put(now, 0, client::PONG, &v1::Pong { nonce: ping.nonce });
@@ -365,33 +350,18 @@ impl ClientCore {
             }
             gateway::AUTHENTICATED => {
                 let authenticated = v1::Authenticated::decode(body).map_err(malformed)?;
+                self.resume.renew(&authenticated.resume_token);
                 visit(self, Event::Authenticated(Box::new(authenticated)));
             }
             gateway::ERROR => {
                 let error = v1::Error::decode(body).map_err(malformed)?;
                 self.end(End::Error(error), visit);
             }
-            gateway::BYE_ACK if self.state == State::Leaving => self.end(End::Bye, visit),
+            gateway::BYE_ACK if matches!(self.state, State::Leaving { .. }) => self.end(End::Bye, visit),
             gateway::BYE_ACK => return Err(Fault::Unexpected(member)),
             // A newer gateway's: counted if it has a number, and never answered.
             _ => {}
         }
-        Ok(())
-    }
-
-    fn welcomed(&mut self, welcome: &v1::Welcome) -> Result<(), Fault> {
-        if self.state != State::Opening {
-            return Err(Fault::Unexpected(gateway::WELCOME));
-        }
-        if welcome.version != VERSION {
-            return Err(Fault::Version(welcome.version));
-        }
-        let limits = welcome.limits.unwrap_or_default();
-        self.in_flight_max = limits.in_flight_max.max(1) as usize;
-        self.downward.set_window(u64::from(limits.window_max.max(1)));
-        self.frame_bytes_max = (limits.frame_bytes_max as usize).max(FRAME_BYTES_OPENING);
-        self.heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_ms.max(1)));
-        self.state = State::Open;
         Ok(())
     }
 
@@ -401,14 +371,16 @@ impl ClientCore {
             return;
         }
         while self.free_places() > 0 {
-            let id = self.numbered.saturating_sub(self.waiting.len() as u64).saturating_add(1);
-            match self.waiting.pop_front() {
-                Some(Waiting::Request(body)) => self.send(now, id, &Encoded(&body)),
-                Some(Waiting::Cancelled) => {
-                    self.open.push_back(id);
-                    self.put(now, 0, client::CANCEL, &v1::Cancel { up_seq: id });
+            let Some((id, waiting)) = self.upward.next_waiting() else { break };
+            match waiting {
+                Waiting::Request(request) => {
+                    self.put(now, id, client::REQUEST, &request.view(request.timeout()));
+                    self.upward.opened(now, id, Some(request));
                 }
-                None => break,
+                Waiting::Cancelled => {
+                    self.put(now, 0, client::CANCEL, &v1::Cancel { up_seq: id });
+                    self.upward.opened(now, id, None);
+                }
             }
         }
         if self.downward.is_ack_due(now) {
@@ -423,35 +395,55 @@ impl ClientCore {
     }
 
     fn end(&mut self, end: End, visit: &mut impl FnMut(&mut ClientCore, Event<'_>)) {
-        if matches!(self.state, State::Ended | State::Idle) {
+        if !self.is_connected() {
+            return;
+        }
+        let is_opening = self.state == State::Opening;
+        if let End::Error(error) = &end
+            && !is_opening
+        {
+            // An Error freezes the highest number admitted: above it nothing ran.
+            self.upward.set_admitted_max(error.admitted);
+        }
+        let keeps = match self.state {
+            State::Leaving { keeps } => keeps,
+            _ => !matches!(end, End::Bye),
+        };
+        if keeps && self.resume.outlives(&end, is_opening) {
+            self.state = State::Detached;
+            visit(self, Event::Detached(end));
             return;
         }
         self.state = State::Ended;
-        // An Error freezes the highest number admitted: above it nothing ran.
-        let admitted = match &end {
-            End::Error(error) => error.admitted,
-            _ => u64::MAX,
-        };
-        let waiting = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
-        let sent = self.numbered.saturating_sub(waiting);
-        self.waiting.clear();
-        for id in std::mem::take(&mut self.open).into_iter().chain(sent.saturating_add(1)..=self.numbered) {
-            let execution = if id > admitted.min(sent) { Execution::NotExecuted } else { Execution::Unknown };
+        self.resume.forget();
+        self.settle(visit);
+        visit(self, Event::Ended(end));
+    }
+
+    /// Gives the session up, whatever its state: its open requests are [`Event::Unanswered`]. The next connection opens
+    /// a fresh one.
+    pub fn give_up(&mut self, visit: &mut impl FnMut(&mut ClientCore, Event<'_>)) {
+        self.state = State::Ended;
+        self.resume.forget();
+        self.settle(visit);
+    }
+
+    fn settle(&mut self, visit: &mut impl FnMut(&mut ClientCore, Event<'_>)) {
+        for (id, execution) in self.upward.settle() {
             visit(self, Event::Unanswered(RequestId(id), execution));
         }
-        visit(self, Event::Ended(end));
     }
 
     /// When [`ClientCore::timers`] has something to do.
     pub fn next_deadline(&self) -> Mono {
         match self.state {
-            State::Idle | State::Ended => Mono::NEVER,
+            State::Idle | State::Detached | State::Ended => Mono::NEVER,
             State::Opening => self.spoke + self.options.opening_timeout,
             State::Open | State::GoingAway => {
                 self.downward.ack_due().min(self.silence_due()).min(self.ping_due())
             }
             // Its Bye was its last frame that counts: nothing is acknowledged any more.
-            State::Leaving => self.silence_due().min(self.ping_due()),
+            State::Leaving { .. } => self.silence_due().min(self.ping_due()),
         }
     }
 
@@ -465,25 +457,24 @@ impl ClientCore {
         quiet_since + self.heartbeat
     }
 
-    /// Looks at the deadlines. Whether the session goes on.
+    /// Looks at the deadlines. Whether the connection goes on.
     pub fn timers(&mut self, now: Mono, visit: &mut impl FnMut(&mut ClientCore, Event<'_>)) -> bool {
         match self.state {
-            State::Idle | State::Ended => return false,
+            State::Idle | State::Detached | State::Ended => return false,
             State::Opening if self.spoke + self.options.opening_timeout <= now => {
                 self.end(End::OpeningTimeout, visit)
             }
             State::Opening => {}
-            State::Open | State::GoingAway | State::Leaving => {
+            State::Open | State::GoingAway | State::Leaving { .. } => {
                 if self.silence_due() <= now {
                     self.end(End::Silence, visit);
                 } else if self.ping_due() <= now {
-                    self.pinged = self.pinged.min(now);
-                    self.put(now, 0, client::PING, &v1::Ping { nonce: now.as_nanos(), next_ms: 0 });
+                    self.ping(now);
                 }
                 self.pump(now);
             }
         }
-        self.state != State::Ended
+        self.is_connected()
     }
 
     /// Bytes to send; whoever has sent some drains them from the front.
@@ -493,7 +484,7 @@ impl ClientCore {
 
     /// Requests without an answer, those that wait included.
     pub fn unanswered(&self) -> usize {
-        self.open.len().saturating_add(self.waiting.len())
+        self.upward.unanswered()
     }
 
     /// Whether requests are taken.
@@ -501,25 +492,28 @@ impl ClientCore {
         self.state == State::Open
     }
 
+    /// Whether there is a connection.
+    fn is_connected(&self) -> bool {
+        !matches!(self.state, State::Idle | State::Detached | State::Ended)
+    }
+
     /// Whether it is over.
     pub fn has_ended(&self) -> bool {
         self.state == State::Ended
     }
-}
 
-/// An encoded message, passed on as it is.
-struct Encoded<'a>(&'a [u8]);
-
-impl Body for Encoded<'_> {
-    fn body_len(&self) -> usize {
-        self.0.len()
+    /// Whether there is no connection, and a session that the next one asks for.
+    pub fn is_detached(&self) -> bool {
+        self.state == State::Detached
     }
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.0);
-    }
-}
 
-/// Rounded up: zero means something else.
-fn millis(time: Duration) -> u32 {
-    u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+    /// Whether the session could be resumed if the connection were lost now.
+    pub fn can_resume(&self) -> bool {
+        self.resume.is_possible()
+    }
+
+    /// How long the gateway keeps the session without a connection; zero: not at all.
+    pub fn kept_for(&self) -> Duration {
+        if self.can_resume() { self.resume.kept_for() } else { Duration::ZERO }
+    }
 }

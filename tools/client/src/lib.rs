@@ -34,9 +34,12 @@
 //!   an [idempotency key](fresh_key); never anything else.
 //! - Pushes come in order, each once, and are acknowledged when the application has taken them. Where something may be
 //!   missing there is an [`Event::Resync`].
+//! - A session outlives its connections: the next one resumes it, as long as the gateway keeps it. The application sees
+//!   that as a pause ([`State`]), and nothing else: requests stay open and get their answers, pushes go on where they
+//!   were. Only where a session is really lost there is a [`Missed::Session`], and requests that may have been executed
+//!   are [told so](ClientError::Unanswered).
+//! - With a [`Builder::store`] it outlives the application, too. See [`Store`] for what is written there.
 //! - It follows the documented [`Action`] of each [`Reason`].
-//!
-//! Resuming a session is not there yet: a new connection is a new session, and says [`Missed::Session`].
 
 mod action;
 mod ambient;
@@ -45,6 +48,7 @@ mod client;
 mod connection;
 pub mod core;
 pub mod session;
+mod store;
 
 pub use action::{Action, action};
 pub use ambient::fresh_key;
@@ -58,3 +62,4 @@ pub use moorgate_proto::v1::{Execution, Reason, Source};
 pub use session::{
     Backoff, Ending, Event, Missed, Policy, Setback, Settings, State, Ticket, TokenError, TokenNeed,
 };
+pub use store::{FileStore, STORED_BYTES_MAX, Store};

@@ -20,10 +20,18 @@
 //! documented [`Action`]: those of a final Error are followed here; those of an answer are followed as far as repeating
 //! and renewing tokens go, and the rest is the application's, which finds it in [`Answer::action`].
 //!
-//! A session ends with its connection: resuming is not there yet, and what a gateway says about it is ignored.
+//! A session outlives its connections where the gateway keeps it: the next connection resumes it. What is open stays
+//! open then, what was not admitted is sent again under its number, and no push is missed or given twice, so there is no
+//! [`Event::Resync`]. Where it cannot be resumed a fresh one is opened, and what was open is settled.
+//!
+//! With [`ClientSession::writing_down`] a session also outlives its process. What is written down is a [`Resumption`]:
+//! before an attempt to resume is made with it, before a newer token is proven, and before what the application has
+//! taken is acknowledged. A push that it had taken when the process died, and that was not written down yet, comes
+//! again.
 //!
 //! [`Reason`]: moorgate_proto::v1::Reason
 //! [`Action`]: crate::Action
+//! [`Resumption`]: crate::core::Resumption
 //! [`Answer::action`]: crate::Answer::action
 
 mod access;
@@ -33,6 +41,7 @@ mod event;
 mod link;
 mod recent;
 mod requests;
+mod saving;
 mod verdict;
 
 #[cfg(test)]
@@ -47,7 +56,7 @@ pub use event::{
 pub use recent::PUSHES_REMEMBERED;
 pub use requests::ANSWER_GRACE;
 
-use crate::core::{Options, Refused, RequestOptions};
+use crate::core::{ClientCore, Event as CoreEvent, Options, Refused, RequestOptions};
 use access::{Access, Given, Shows};
 use addresses::Addresses;
 use fastrand::Rng;
@@ -56,6 +65,7 @@ use moorgate_proto::time::Mono;
 use moorgate_proto::v1;
 use recent::RecentPushes;
 use requests::{Cancelled, Requests};
+use saving::Saving;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,8 +126,17 @@ struct Book {
     failures: u32,
     /// There was a session.
     was_open: bool,
-    /// The application leaves: until then answers are awaited.
-    leaving: Option<Mono>,
+    leaving: Option<Leaving>,
+    saving: Saving,
+}
+
+/// The application leaves.
+#[derive(Debug, Clone, Copy)]
+struct Leaving {
+    /// Until then answers are awaited.
+    until: Mono,
+    /// The session is to be kept for its next start; zero: it is to end.
+    keep_for: Duration,
 }
 
 impl Book {
@@ -158,6 +177,8 @@ impl Book {
 #[derive(Debug)]
 pub struct ClientSession {
     phase: Phase,
+    /// Over all connections.
+    core: ClientCore,
     book: Book,
 }
 
@@ -183,11 +204,13 @@ impl ClientSession {
             failures: 0,
             was_open: false,
             leaving: None,
+            saving: Saving::Never,
             options: Arc::new(options.clone()),
             random,
             settings,
         };
-        ClientSession { phase: Phase::Idle, book }
+        let core = ClientCore::resuming(Arc::clone(&book.options));
+        ClientSession { phase: Phase::Idle, core, book }
     }
 
     /// Begins.
@@ -225,7 +248,7 @@ impl ClientSession {
     /// Bytes to send; whoever has sent some drains them from the front. `None`: there is no connection.
     pub fn output(&mut self) -> Option<&mut Vec<u8>> {
         match &mut self.phase {
-            Phase::Linked(link) => Some(link.output()),
+            Phase::Linked(_) => Some(self.core.output()),
             _ => None,
         }
     }
@@ -306,8 +329,9 @@ impl ClientSession {
     pub fn connected(&mut self, now: Mono, attempt: Attempt, proof: Option<v1::ApplicationProof>) -> bool {
         match std::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Connecting { attempt: awaited, address, token, .. } if awaited == attempt => {
-                let link = Link::new(now, &self.book.options, (attempt, address), &token, proof);
+                let link = Link::new(now, &mut self.core, address, &token, proof);
                 self.phase = Phase::Linked(Box::new(link));
+                self.save(now);
                 true
             }
             phase => {
@@ -327,7 +351,7 @@ impl ClientSession {
     /// Bytes from the connection.
     pub fn received(&mut self, now: Mono, bytes: &[u8]) {
         if let Phase::Linked(link) = &mut self.phase {
-            link.received(now, bytes, &mut self.book);
+            link.received(now, bytes, &mut self.core, &mut self.book);
             self.turn(now);
         }
     }
@@ -335,7 +359,7 @@ impl ClientSession {
     /// The connection is gone.
     pub fn disconnected(&mut self, now: Mono) {
         if let Phase::Linked(link) = &mut self.phase {
-            link.disconnected(now, &mut self.book);
+            link.disconnected(now, &mut self.core, &mut self.book);
             self.turn(now);
         }
     }
@@ -364,29 +388,29 @@ impl ClientSession {
     pub fn cancel(&mut self, now: Mono, ticket: Ticket) {
         match self.book.requests.cancel(ticket) {
             Cancelled::Unsent(outcome) => self.book.settle(ticket, outcome),
-            Cancelled::Sent(id) => {
-                if let Phase::Linked(link) = &mut self.phase {
-                    link.cancel(now, id);
-                }
-            }
+            Cancelled::Sent(id) => self.core.cancel(now, id),
             Cancelled::Nobody => {}
         }
     }
 
     /// The application has taken what was delivered.
     pub fn taken(&mut self, now: Mono, delivery: Delivery) {
-        if let Phase::Linked(link) = &mut self.phase {
-            link.taken(now, delivery);
-            self.turn(now);
-        }
+        self.core.release(now, delivery.0);
+        self.turn(now);
     }
 
-    /// Leaves: answers that are open are awaited for `patience`, then comes Bye.
+    /// Leaves: answers that are open are awaited for `patience`, then comes Bye, and the session ends.
     pub fn leave(&mut self, now: Mono, patience: Duration) {
+        self.leave_keeping(now, patience, Duration::ZERO);
+    }
+
+    /// As [`ClientSession::leave`], but asks the gateway to keep the session for `keep_for`, so that the next start of
+    /// the application resumes it: for that it must be [written down](ClientSession::writing_down).
+    pub fn leave_keeping(&mut self, now: Mono, patience: Duration, keep_for: Duration) {
         if matches!(self.phase, Phase::Ended) {
             return;
         }
-        self.book.leaving = Some(now + patience);
+        self.book.leaving = Some(Leaving { until: now + patience, keep_for });
         match &self.phase {
             Phase::Linked(link) if link.is_open() => self.turn(now),
             _ => self.finish(Ending::Left),
@@ -405,7 +429,7 @@ impl ClientSession {
         let of_phase = match &self.phase {
             Phase::Pausing(until) => *until,
             Phase::Connecting { due, .. } => *due,
-            Phase::Linked(link) => link.next_deadline(&self.book),
+            Phase::Linked(link) => link.next_deadline(&self.core, &self.book),
             Phase::Idle | Phase::Listing | Phase::Fetching | Phase::Ended => Mono::NEVER,
         };
         of_phase.min(self.book.requests.next_deadline())
@@ -414,13 +438,8 @@ impl ClientSession {
     /// Looks at the deadlines.
     pub fn timers(&mut self, now: Mono) {
         let Book { requests, outputs, .. } = &mut self.book;
-        let phase = &mut self.phase;
-        let mut cancel = |id| {
-            if let Phase::Linked(link) = phase {
-                link.cancel(now, id);
-            }
-        };
-        requests.timers(now, &mut cancel, &mut |ticket, outcome| {
+        let core = &mut self.core;
+        requests.timers(now, &mut |id| core.cancel(now, id), &mut |ticket, outcome| {
             outputs.push_back(Output::Settled(ticket, outcome));
         });
         match &mut self.phase {
@@ -430,7 +449,7 @@ impl ClientSession {
                 self.set_back(now, Setback::NotConnected("no answer in time".to_owned()));
             }
             Phase::Linked(link) => {
-                link.timers(now, &mut self.book);
+                link.timers(now, &mut self.core, &mut self.book);
                 self.turn(now);
             }
             _ => {}
@@ -477,15 +496,17 @@ impl ClientSession {
 
     /// After everything that may have changed something: what can be done now is done.
     fn turn(&mut self, now: Mono) {
-        let Phase::Linked(link) = &mut self.phase else { return };
-        match link.turn(now, &mut self.book) {
-            Some(Over::Again(wait, why)) => {
-                self.book.outputs.push_back(Output::Disconnect);
-                self.pause(now, wait, why);
+        if let Phase::Linked(link) = &mut self.phase {
+            match link.turn(now, &mut self.core, &mut self.book) {
+                Some(Over::Again(wait, why)) => {
+                    self.book.outputs.push_back(Output::Disconnect);
+                    self.pause(now, wait, why);
+                }
+                Some(Over::Ended(ending)) => return self.finish(ending),
+                None => {}
             }
-            Some(Over::Ended(ending)) => self.finish(ending),
-            None => {}
         }
+        self.save(now);
     }
 
     fn finish(&mut self, ending: Ending) {
@@ -493,6 +514,15 @@ impl ClientSession {
             self.book.outputs.push_back(Output::Disconnect);
         }
         self.phase = Phase::Ended;
+        self.save_last(&ending);
+        let book = &mut self.book;
+        self.core.give_up(&mut |_, event| {
+            if let CoreEvent::Unanswered(id, execution) = event
+                && let Some((ticket, outcome)) = book.requests.unanswered(id, execution)
+            {
+                book.settle(ticket, outcome);
+            }
+        });
         let Book { requests, outputs, .. } = &mut self.book;
         requests.end(&mut |ticket, outcome| outputs.push_back(Output::Settled(ticket, outcome)));
         self.book.access.forget();

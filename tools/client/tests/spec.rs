@@ -135,7 +135,7 @@ fn bytes_that_break_the_contract_end_the_session() {
             Fault::Frame(moorgate_proto::codec::FrameError::TooLarge { .. }) => "FRAME_TOO_LARGE",
             Fault::Envelope(_) | Fault::Malformed(_) => "FRAME_MALFORMED",
             Fault::Unexpected(_) | Fault::UnknownRequest(_) | Fault::WindowExceeded => "PROTOCOL_VIOLATION",
-            Fault::SequenceGap { .. } => "SEQUENCE_GAP",
+            Fault::SequenceGap { .. } | Fault::Admitted(_) => "SEQUENCE_GAP",
             Fault::Version(_) => "VERSION_UNSUPPORTED",
         };
         assert_eq!(reason, vector.text("fault"), "{}", vector.name());

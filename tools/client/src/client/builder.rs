@@ -8,6 +8,7 @@ use super::{Client, Handle};
 use crate::ambient::random_u64;
 use crate::core::Options;
 use crate::session::{Backoff, ClientSession, Credentials, Event, Policy, Settings, TokenError, TokenNeed};
+use crate::store::{Store, decode};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub struct Builder {
     addresses: Addresses,
     tokens: Tokens,
     on_event: Option<OnEvent>,
+    store: Option<Box<dyn Store>>,
 }
 
 impl fmt::Debug for Builder {
@@ -59,6 +61,7 @@ impl Builder {
             addresses: Addresses::List(vec![address.to_owned()]),
             tokens: Tokens::None,
             on_event: None,
+            store: None,
         }
     }
 
@@ -134,6 +137,17 @@ impl Builder {
         self
     }
 
+    /// Writes the session down there, and resumes the one that is written there: so a session also outlives the
+    /// application. One client at a time uses a store. For a file that is [`FileStore`](crate::FileStore).
+    ///
+    /// What the application took just before it was killed may come again. Where its first session is not the one
+    /// before, it is told to [resync](Event::Resync).
+    #[must_use]
+    pub fn store(mut self, store: impl Store + 'static) -> Builder {
+        self.store = Some(Box::new(store));
+        self
+    }
+
     /// Takes the events, one after the other, on the kit's thread. A push is acknowledged when this returns. It must
     /// not wait for the client: requests are made with [`Client::start_with`].
     #[must_use]
@@ -145,7 +159,7 @@ impl Builder {
     /// Starts. Without [`Builder::on_event`] nobody is told of events, and pushes count as taken.
     ///
     /// # Errors
-    /// When the system has no thread or no descriptor left.
+    /// When the system has no thread or no descriptor left, or the [store](Builder::store) cannot be read.
     pub fn start(self) -> io::Result<Client> {
         self.build(false).map(|(client, _)| client)
     }
@@ -160,16 +174,20 @@ impl Builder {
         Ok((client, Events::new(shared)))
     }
 
-    fn build(self, with_events: bool) -> io::Result<(Client, Arc<Shared>)> {
+    fn build(mut self, with_events: bool) -> io::Result<(Client, Arc<Shared>)> {
         let (credentials, source) = match self.tokens {
             Tokens::None => (Credentials::Anonymous, None),
             Tokens::One(token) => (Credentials::Token(token.into()), None),
             Tokens::Asked(source) => (Credentials::Asked, Some(source)),
         };
         let options = self.settings.options.clone();
-        let session = ClientSession::new(self.settings, credentials, random_u64());
+        let mut session = ClientSession::new(self.settings, credentials, random_u64());
+        if let Some(store) = &mut self.store {
+            let restored = store.load()?;
+            session = session.writing_down(decode(&restored).as_ref());
+        }
         let inbox = Inbox::new(with_events);
-        let (driver, shared) = Driver::new(session, inbox, options)?;
+        let (driver, shared) = Driver::new(session, inbox, options, self.store)?;
         driver.spawn(self.addresses, source, self.on_event)?;
         let handle = Arc::new(Handle { shared: Arc::clone(&shared) });
         Ok((Client { handle }, shared))

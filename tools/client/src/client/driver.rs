@@ -5,8 +5,9 @@ use super::errand::{Brought, Errands, TokenSource};
 use super::events::Inbox;
 use super::shared::Shared;
 use crate::ambient::application_proof;
-use crate::core::Options;
+use crate::core::{Options, Resumption};
 use crate::session::{Attempt, ClientSession, Delivery, Event, Output, State, TokenError};
+use crate::store::{Store, encode};
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Token, Waker};
 use moorgate_proto::time::Mono;
@@ -41,6 +42,7 @@ pub(super) struct Driver {
     errands: Errands,
     brought: Receiver<Brought>,
     options: Options,
+    store: Option<Box<dyn Store>>,
     stream: Option<Stream>,
     buffer: Box<[u8]>,
 }
@@ -79,6 +81,7 @@ impl Driver {
         session: ClientSession,
         inbox: Inbox,
         options: Options,
+        store: Option<Box<dyn Store>>,
     ) -> io::Result<(Driver, Arc<Shared>)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
@@ -91,6 +94,7 @@ impl Driver {
             events: mio::Events::with_capacity(8),
             brought,
             options,
+            store,
             stream: None,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
         };
@@ -183,6 +187,7 @@ impl Driver {
                     self.errands.connect(attempt, address, self.options.opening_timeout);
                 }
                 Some(Output::Disconnect) => self.stream = None,
+                Some(Output::Save(resumption)) => self.save(resumption.as_deref()),
                 Some(Output::Settled(ticket, outcome)) => {
                     let sink = self.shared.lock().sinks.remove(&ticket);
                     if let Some(sink) = sink {
@@ -192,6 +197,14 @@ impl Driver {
                 Some(Output::Event(event, delivery)) => self.tell(given, event, delivery),
             }
         }
+    }
+
+    /// Writes the session down; it takes as long as it takes, and nothing is sent meanwhile.
+    fn save(&mut self, resumption: Option<&Resumption>) {
+        let Some(store) = &mut self.store else { return };
+        let state = resumption.map(encode).unwrap_or_default();
+        let result = store.save(&state).map_err(|error| error.to_string());
+        self.act(|session, now| session.saved(now, result));
     }
 
     fn tell(&self, given: &mut Given, event: Event, delivery: Option<Delivery>) {

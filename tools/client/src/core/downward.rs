@@ -1,5 +1,7 @@
 //! The downward stream as its receiver keeps it: what came, what the application has taken of it, and what is still
 //! to be acknowledged.
+//!
+//! Where the session is written down, nothing is acknowledged that was not saved as taken before.
 
 use moorgate_proto::time::Mono;
 use std::collections::VecDeque;
@@ -10,36 +12,57 @@ pub const ACK_DELAY: Duration = Duration::from_millis(500);
 
 /// A numbered frame that the application has not taken yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Held(u64);
+pub struct Held {
+    /// Which of a core's sessions has brought it.
+    session: u64,
+    first: u64,
+}
 
 /// See the module's page.
 #[derive(Debug)]
 pub(super) struct Downward {
+    /// Which of the core's sessions this is.
+    session: u64,
     /// The highest number that came.
     came: u64,
     /// The first number of the frame that is looked at: a Gap may stand for several.
     first: u64,
     /// The first numbers of frames that were not taken yet, rising.
     held: VecDeque<u64>,
-    /// Responses behind a frame that is held: unacknowledged, they keep their places in flight.
+    /// Responses that cannot be acknowledged yet: they keep their places in flight.
     kept_places: VecDeque<u64>,
     acknowledged: u64,
+    /// Up to here it is written down what was taken; the highest number there is when nothing is.
+    saved: u64,
     /// `NEVER`: there is nothing to acknowledge.
     ack_due: Mono,
     window_max: u64,
 }
 
 impl Downward {
-    pub(super) fn new() -> Downward {
+    pub(super) fn new(session: u64) -> Downward {
         Downward {
+            session,
             came: 0,
             first: 0,
             held: VecDeque::new(),
             kept_places: VecDeque::new(),
             acknowledged: 0,
+            saved: u64::MAX,
             ack_due: Mono::NEVER,
             window_max: 0,
         }
+    }
+
+    /// Of a session whose application has taken everything up to this number.
+    pub(super) fn restored(taken: u64) -> Downward {
+        Downward { came: taken, acknowledged: taken, ..Downward::new(0) }
+    }
+
+    /// The next session of the same core.
+    pub(super) fn next_session(&self) -> Downward {
+        let saved = if self.saved == u64::MAX { u64::MAX } else { 0 };
+        Downward { saved, ..Downward::new(self.session.wrapping_add(1)) }
     }
 
     pub(super) fn set_window(&mut self, window_max: u64) {
@@ -61,6 +84,11 @@ impl Downward {
         self.first = 0;
     }
 
+    /// The first number that the frame that is looked at stands for, of those that had not come; 0: it has none.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
     /// The frame that came last is not taken yet.
     pub(super) fn hold(&mut self) -> Option<Held> {
         if self.first == 0 {
@@ -69,7 +97,7 @@ impl Downward {
         if self.held.back() != Some(&self.first) {
             self.held.push_back(self.first);
         }
-        Some(Held(self.first))
+        Some(Held { session: self.session, first: self.first })
     }
 
     /// More is held than a gateway may send.
@@ -79,13 +107,20 @@ impl Downward {
 
     /// A frame that was held is taken now.
     pub(super) fn release(&mut self, now: Mono, held: Held) {
-        if let Ok(at) = self.held.binary_search(&held.0) {
+        if held.session != self.session {
+            return;
+        }
+        if let Ok(at) = self.held.binary_search(&held.first) {
             self.held.remove(at);
-            let ack = self.ack();
-            while self.kept_places.front().is_some_and(|seq| *seq <= ack) {
-                self.kept_places.pop_front();
-            }
+            self.free_places();
             self.judge(now);
+        }
+    }
+
+    fn free_places(&mut self) {
+        let ack = self.ack();
+        while self.kept_places.front().is_some_and(|seq| *seq <= ack) {
+            self.kept_places.pop_front();
         }
     }
 
@@ -101,14 +136,30 @@ impl Downward {
         self.kept_places.len()
     }
 
+    /// Places that are not kept once everything that is taken is saved.
+    pub(super) fn places_unsaved(&self) -> usize {
+        self.kept_places.partition_point(|seq| *seq <= self.taken())
+    }
+
     /// The highest number up to which everything was taken.
-    pub(super) fn ack(&self) -> u64 {
+    pub(super) fn taken(&self) -> u64 {
         self.held.front().map_or(self.came, |first| first.saturating_sub(1))
+    }
+
+    /// The highest number that may be acknowledged.
+    pub(super) fn ack(&self) -> u64 {
+        self.taken().min(self.saved)
+    }
+
+    /// It is written down from now on what is taken; up to here it is.
+    pub(super) fn set_saved(&mut self, saved: u64) {
+        self.saved = saved;
+        self.free_places();
     }
 
     /// Looks whether there is something to acknowledge, and until when.
     pub(super) fn judge(&mut self, now: Mono) {
-        if self.ack() > self.acknowledged {
+        if self.taken() > self.acknowledged {
             self.ack_due = self.ack_due.min(now + ACK_DELAY);
         }
     }
@@ -116,13 +167,24 @@ impl Downward {
     /// A frame with [`Downward::ack`] was written.
     pub(super) fn acknowledged(&mut self) {
         self.acknowledged = self.ack();
-        self.ack_due = Mono::NEVER;
+        if self.taken() == self.acknowledged {
+            self.ack_due = Mono::NEVER;
+        }
     }
 
     /// Whether an acknowledgement must be sent of its own.
     pub(super) fn is_ack_due(&self, now: Mono) -> bool {
-        let behind = self.ack().saturating_sub(self.acknowledged);
-        behind > 0 && (behind.saturating_mul(2) >= self.window_max || now >= self.ack_due)
+        self.ack() > self.acknowledged && self.is_due(now)
+    }
+
+    /// Whether what is taken must be written down, so that it can be acknowledged.
+    pub(super) fn is_save_due(&self, now: Mono) -> bool {
+        self.taken() > self.saved && self.is_due(now)
+    }
+
+    fn is_due(&self, now: Mono) -> bool {
+        let behind = self.taken().saturating_sub(self.acknowledged);
+        behind.saturating_mul(2) >= self.window_max || now >= self.ack_due
     }
 
     pub(super) fn ack_due(&self) -> Mono {

@@ -82,6 +82,8 @@ pub enum Fault {
     UnknownRequest(u64),
     /// More pushes than the window has room for, and none of them taken yet.
     WindowExceeded,
+    /// What it says that it has admitted of a resumed session cannot be.
+    Admitted(u64),
 }
 
 impl From<FrameError> for Fault {
@@ -99,8 +101,11 @@ impl From<EnvelopeError> for Fault {
 /// What happens to a session, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<'a> {
-    /// The session is open.
+    /// A session is open, and a fresh one. What a resume was asked for and did not come is said by `resume_result`; the
+    /// requests of the session before were [`Event::Unanswered`].
     Welcomed(Box<v1::Welcome>),
+    /// The session goes on: all that was open still is, and nothing was missed.
+    Resumed(Box<v1::Welcome>),
     /// The answer to a request.
     Response(RequestId, ResponseView<'a>),
     /// The session ended before the answer came.
@@ -115,6 +120,9 @@ pub enum Event<'a> {
     Notice(Box<v1::Notice>),
     /// The answer to an in-band refresh.
     Authenticated(Box<v1::Authenticated>),
-    /// The end; nothing comes after it.
+    /// The connection is gone and the session is kept; nothing comes until the next connection. Only of a core that
+    /// [resumes](super::ClientCore::resuming).
+    Detached(End),
+    /// The end; nothing comes after it, unless there is another connection.
     Ended(End),
 }

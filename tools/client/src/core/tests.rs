@@ -1,3 +1,5 @@
+mod resume;
+
 use super::*;
 use moorgate_proto::v1::Reason;
 
@@ -34,6 +36,9 @@ fn name(event: &Event<'_>) -> String {
         Event::Ended(End::Error(_)) => "error".to_owned(),
         Event::Ended(end) => format!("{end:?}"),
         Event::Welcomed(_) => "welcomed".to_owned(),
+        Event::Resumed(_) => "resumed".to_owned(),
+        Event::Detached(End::Error(_)) => "detached by an error".to_owned(),
+        Event::Detached(end) => format!("detached: {end:?}"),
         Event::GoingAway(_) => "going away".to_owned(),
         Event::Push(_) => "push".to_owned(),
         other => format!("{other:?}"),

@@ -250,6 +250,11 @@ impl Access {
         self.current.is_none() && !self.has_others()
     }
 
+    /// Whether there is no token, and none to be had.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.current.is_none() && self.refused.is_none() && self.fresh.is_none() && !self.can_ask
+    }
+
     /// The session with the current token is over for good.
     pub(super) fn forget(&mut self) {
         *self = Access::new(Credentials::Anonymous);

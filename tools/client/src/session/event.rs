@@ -2,7 +2,7 @@
 
 use crate::action::Action;
 use crate::answer::{Answer, Push, reason_name};
-use crate::core::{End, Held};
+use crate::core::{End, Held, Resumption};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason};
 use std::fmt;
@@ -18,12 +18,11 @@ pub struct Attempt(pub(super) u64);
 
 /// What the application must say that it has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delivery {
-    pub(super) attempt: Attempt,
-    pub(super) held: Held,
-}
+pub struct Delivery(pub(super) Held);
 
-/// What a driver has to do.
+/// What a driver has to do, in order, and all of it before it writes what [`ClientSession::output`] has then.
+///
+/// [`ClientSession::output`]: super::ClientSession::output
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// Find the addresses, and say them with [`ClientSession::listed`](super::ClientSession::listed).
@@ -35,6 +34,10 @@ pub enum Output {
     Connect(Attempt, String),
     /// Close the connection, or give up the attempt: whatever comes from it is of no use.
     Disconnect,
+    /// Write this down for the next start of the application, in place of what was written before; or, when it is
+    /// `None`, erase that. Once it is safe, or has failed, tell
+    /// [`ClientSession::saved`](super::ClientSession::saved).
+    Save(Option<Box<Resumption>>),
     /// A request has come to its one end.
     Settled(Ticket, Outcome),
     /// For the application. With a delivery, tell [`ClientSession::taken`](super::ClientSession::taken) once it has it.
@@ -98,6 +101,9 @@ pub enum Event {
     TokenRenewed,
     /// The session's access token could not be renewed; it is tried again, if that is of use.
     TokenNotRenewed(String),
+    /// The session could not be written down, and is not any more: the next start of the application does not resume
+    /// it. This one goes on.
+    NotSaved(String),
     /// The gateway says something for the log.
     Notice {
         /// What it is about.
@@ -112,7 +118,7 @@ pub enum Event {
 /// What may have been missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missed {
-    /// The session before was lost, and with it the pushes of the time between.
+    /// The session before was lost and could not be resumed, and with it the pushes of the time between are lost.
     Session,
     /// The gateway gave up so many pushes.
     Pushes(u64, Reason),
@@ -130,7 +136,7 @@ pub enum State {
         /// Where to.
         address: String,
     },
-    /// There is a session.
+    /// There is a session: the one before, resumed, unless an [`Event::Resync`] of [`Missed::Session`] follows.
     Open {
         /// With whom.
         address: String,
@@ -139,7 +145,8 @@ pub enum State {
     },
     /// The gateway goes away: requests wait for the next session.
     GoingAway,
-    /// There is no session, and soon another try.
+    /// There is no connection, and soon another try. Requests wait meanwhile, those that were sent as well when the
+    /// gateway keeps the session.
     Away {
         /// How soon, from this event on.
         retry_in: Duration,

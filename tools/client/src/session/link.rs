@@ -2,16 +2,15 @@
 
 use super::Book;
 use super::access::AccessToken;
-use super::event::{Attempt, Delivery, Ending, Event, Missed, Output, Setback, State, TokenNeed};
+use super::event::{Delivery, Ending, Event, Missed, Output, Setback, State, TokenNeed};
 use super::requests::{Means, Next};
-use super::verdict::{Verdict, verdict};
+use super::verdict::{Verdict, after_of, verdict};
 use crate::action::{Action, action};
 use crate::answer::{Answer, Push};
-use crate::core::{self, ClientCore, End, Options, RequestId};
+use crate::core::{self, ClientCore, End, RequestId, denies_resume};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Execution, Reason};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// After its Bye a client waits so long for the gateway's word.
@@ -19,18 +18,12 @@ const BYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A session that has stood for so long was no failure.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// A connection, and what is known of its session.
+/// A connection, and what the gateway has said on it.
 #[derive(Debug)]
 pub(super) struct Link {
-    core: ClientCore,
-    talk: Talk,
-}
-
-/// What the gateway has said.
-#[derive(Debug)]
-struct Talk {
-    attempt: Attempt,
     address: String,
+    /// It was asked to resume.
+    is_resuming: bool,
     /// Empty: anonymous.
     user_id: String,
     /// `NEVER`: there was no Welcome yet.
@@ -43,9 +36,11 @@ struct Talk {
     end: Option<End>,
 }
 
-/// This session makes room for the next one: no new requests; Bye when all are answered.
+/// This connection makes room for the next one: no new requests; Bye when all are answered.
 #[derive(Debug)]
 struct Moving {
+    /// With the same session, if the gateway keeps it.
+    keeps: bool,
     /// The next one may begin then.
     not_before: Mono,
     addresses: Vec<String>,
@@ -65,117 +60,109 @@ impl Link {
     /// The connection stands: says Hello.
     pub(super) fn new(
         now: Mono,
-        options: &Arc<Options>,
-        (attempt, address): (Attempt, String),
+        core: &mut ClientCore,
+        address: String,
         token: &AccessToken,
         proof: Option<v1::ApplicationProof>,
     ) -> Link {
-        let mut core = ClientCore::new(Arc::clone(options));
+        let is_resuming = core.can_resume();
         core.connected_with_proof(now, token.as_str(), proof);
-        let talk = Talk {
-            attempt,
+        Link {
             address,
+            is_resuming,
             user_id: String::new(),
             opened: Mono::NEVER,
             server_time_ms: 0,
             moving: None,
             bye_due: Mono::NEVER,
             end: None,
-        };
-        Link { core, talk }
-    }
-
-    pub(super) fn output(&mut self) -> &mut Vec<u8> {
-        self.core.output()
+        }
     }
 
     /// Whether there was a Welcome.
     pub(super) fn is_open(&self) -> bool {
-        self.talk.opened != Mono::NEVER
+        self.opened != Mono::NEVER
     }
 
-    pub(super) fn received(&mut self, now: Mono, bytes: &[u8], book: &mut Book) {
-        let talk = &mut self.talk;
-        self.core.received(now, bytes, &mut |core, event| talk.note(now, book, core, event));
+    pub(super) fn received(&mut self, now: Mono, bytes: &[u8], core: &mut ClientCore, book: &mut Book) {
+        core.received(now, bytes, &mut |core, event| self.note(now, book, core, event));
     }
 
-    pub(super) fn disconnected(&mut self, now: Mono, book: &mut Book) {
-        let talk = &mut self.talk;
-        self.core.disconnected(&mut |core, event| talk.note(now, book, core, event));
+    pub(super) fn disconnected(&mut self, now: Mono, core: &mut ClientCore, book: &mut Book) {
+        core.disconnected(&mut |core, event| self.note(now, book, core, event));
     }
 
-    pub(super) fn timers(&mut self, now: Mono, book: &mut Book) {
-        let talk = &mut self.talk;
-        self.core.timers(now, &mut |core, event| talk.note(now, book, core, event));
-        if self.talk.bye_due <= now {
-            self.disconnected(now, book);
+    pub(super) fn timers(&mut self, now: Mono, core: &mut ClientCore, book: &mut Book) {
+        core.timers(now, &mut |core, event| self.note(now, book, core, event));
+        if self.bye_due <= now {
+            self.disconnected(now, core, book);
         }
     }
 
-    pub(super) fn next_deadline(&self, book: &Book) -> Mono {
-        let mut next = self.core.next_deadline();
-        if self.is_open() && self.talk.bye_due == Mono::NEVER {
-            next = next.min(book.leaving.unwrap_or(Mono::NEVER)).min(book.access.next_deadline());
+    pub(super) fn next_deadline(&self, core: &ClientCore, book: &Book) -> Mono {
+        let mut next = core.next_deadline();
+        if self.is_open() && self.bye_due == Mono::NEVER {
+            next = next.min(book.leaving.map_or(Mono::NEVER, |leaving| leaving.until));
+            next = next.min(book.access.next_deadline());
         }
-        next.min(self.talk.bye_due)
-    }
-
-    pub(super) fn cancel(&mut self, now: Mono, id: RequestId) {
-        self.core.cancel(now, id);
-    }
-
-    pub(super) fn taken(&mut self, now: Mono, delivery: Delivery) {
-        if delivery.attempt == self.talk.attempt {
-            self.core.release(now, delivery.held);
-        }
+        next.min(self.bye_due)
     }
 
     /// The application has another access token. An anonymous session cannot take it: another session does.
     pub(super) fn token_changed(&mut self, now: Mono) {
-        if self.is_open() && self.talk.user_id.is_empty() {
-            self.talk.move_on(now);
+        if self.is_open() && self.user_id.is_empty() {
+            self.move_on(now, false);
         }
     }
 
     /// Does what can be done now; what comes after, if the session is over.
-    pub(super) fn turn(&mut self, now: Mono, book: &mut Book) -> Option<Over> {
-        if let Some(end) = self.talk.end.take() {
-            return Some(self.talk.over(now, book, end));
+    pub(super) fn turn(&mut self, now: Mono, core: &mut ClientCore, book: &mut Book) -> Option<Over> {
+        if let Some(end) = self.end.take() {
+            return Some(self.over(now, core, book, end));
         }
-        if !self.is_open() || self.talk.bye_due != Mono::NEVER {
+        if !self.is_open() || self.bye_due != Mono::NEVER {
             return None;
         }
         if book.access.timers(now) {
             book.ask_for_token(TokenNeed::Renew);
         }
-        if self.talk.moving.is_none() {
+        if self.moving.is_none() {
             if let Some(token) = book.access.show_fresh(now) {
-                self.core.authenticate(now, token.as_str());
+                core.authenticate(now, token.as_str());
             }
             let Book { requests, outputs, .. } = book;
-            requests.send(now, &mut self.core, &mut |ticket, outcome| {
+            requests.send(now, core, &mut |ticket, outcome| {
                 outputs.push_back(Output::Settled(ticket, outcome));
             });
         }
-        let is_idle = self.core.unanswered() == 0;
-        let leaves = match (book.leaving, &self.talk.moving) {
-            (Some(until), _) if until <= now => true,
+        let is_idle = core.unanswered() == 0;
+        let leaves = match (book.leaving, &self.moving) {
+            (Some(leaving), _) if leaving.until <= now => true,
             (_, Some(_)) => is_idle,
             (Some(_), None) => is_idle && book.requests.open() == 0,
             (None, None) => false,
         };
         if leaves {
-            self.core.bye(now, Duration::ZERO);
-            self.talk.bye_due = now + BYE_TIMEOUT;
+            let keep_for = match (book.leaving, &self.moving) {
+                (Some(leaving), _) => leaving.keep_for,
+                (None, Some(moving)) if moving.keeps => core.kept_for(),
+                (None, _) => Duration::ZERO,
+            };
+            core.bye(now, keep_for);
+            self.bye_due = now + BYE_TIMEOUT;
         }
         None
     }
-}
 
-impl Talk {
     fn note(&mut self, now: Mono, book: &mut Book, core: &mut ClientCore, event: core::Event<'_>) {
         match event {
-            core::Event::Welcomed(welcome) => self.welcomed(now, book, *welcome),
+            core::Event::Welcomed(welcome) => {
+                self.welcomed(now, book, *welcome);
+                if std::mem::replace(&mut book.was_open, true) {
+                    book.tell(Event::Resync(Missed::Session), None);
+                }
+            }
+            core::Event::Resumed(welcome) => self.welcomed(now, book, *welcome),
             core::Event::Response(id, view) => self.answered(now, book, id, view.into()),
             core::Event::Unanswered(id, execution) => {
                 if let Some((ticket, outcome)) = book.requests.unanswered(id, execution) {
@@ -184,18 +171,19 @@ impl Talk {
             }
             core::Event::Push(view) => {
                 if book.recent.is_new(view.push_id) {
-                    let delivery = core.hold().map(|held| Delivery { attempt: self.attempt, held });
+                    let delivery = core.hold().map(Delivery);
                     book.tell(Event::Push(Push::from(view)), delivery);
                 }
             }
             core::Event::Gap(gap) => {
-                let delivery = core.hold().map(|held| Delivery { attempt: self.attempt, held });
+                let delivery = core.hold().map(Delivery);
                 book.tell(Event::Resync(missed(&gap)), delivery);
             }
             core::Event::GoingAway(go_away) => {
                 let why = Setback::GoneAway(go_away.reason());
                 let not_before = now + Duration::from_millis(u64::from(go_away.reconnect_after_ms));
-                self.moving = Some(Moving { not_before, addresses: go_away.addresses, why });
+                let (addresses, keeps) = (go_away.addresses, go_away.resumable);
+                self.moving = Some(Moving { not_before, addresses, why, keeps });
                 book.set_state(State::GoingAway);
             }
             core::Event::Notice(notice) => {
@@ -206,7 +194,7 @@ impl Talk {
                 book.tell(Event::Notice { code, reason, message: notice.message }, None);
             }
             core::Event::Authenticated(answer) => self.authenticated(now, book, &answer),
-            core::Event::Ended(end) => self.end = Some(end),
+            core::Event::Detached(end) | core::Event::Ended(end) => self.end = Some(end),
         }
     }
 
@@ -215,9 +203,6 @@ impl Talk {
         let life = self.life(now, welcome.access_expires_ms);
         book.access.accepted(now, life, &mut book.random);
         book.set_state(self.open_state());
-        if std::mem::replace(&mut book.was_open, true) {
-            book.tell(Event::Resync(Missed::Session), None);
-        }
     }
 
     fn open_state(&self) -> State {
@@ -263,7 +248,7 @@ impl Talk {
         if code == Code::Unimplemented {
             // This gateway takes a token only from a Hello.
             book.access.unjudged();
-            return self.move_on(now);
+            return self.move_on(now, true);
         }
         let again = match action(reason, Execution::Unspecified) {
             Action::RetryNow | Action::RetryAfter | Action::Reauthenticate => book.renewal_retry(now),
@@ -281,15 +266,16 @@ impl Talk {
         );
     }
 
-    /// Another access token needs another session.
-    fn move_on(&mut self, now: Mono) {
+    /// Another access token needs another connection, or another session.
+    fn move_on(&mut self, now: Mono, keeps: bool) {
         if self.moving.is_none() {
-            self.moving = Some(Moving { not_before: now, addresses: Vec::new(), why: Setback::TokenChanged });
+            let (addresses, why) = (Vec::new(), Setback::TokenChanged);
+            self.moving = Some(Moving { not_before: now, addresses, why, keeps });
         }
     }
 
     /// The session has ended: what comes next.
-    fn over(&mut self, now: Mono, book: &mut Book, end: End) -> Over {
+    fn over(&mut self, now: Mono, core: &mut ClientCore, book: &mut Book, end: End) -> Over {
         book.access.unjudged();
         book.requests.token_renewed();
         book.addresses.end_round();
@@ -315,7 +301,14 @@ impl Talk {
                 return Over::Again(wait, why);
             }
         };
-        let (at_once, after) = match verdict(&error, book.access.has_others()) {
+        let mut judged = verdict(&error, book.access.has_others());
+        let needs_token = judged == Verdict::End(Action::Reauthenticate) && book.access.is_anonymous();
+        if self.is_resuming && !self.is_open() && (denies_resume(error.reason()) || needs_token) {
+            // It is the session that is refused, not the client: the next Hello does not ask for it.
+            core.give_up(&mut |core, event| self.note(now, book, core, event));
+            judged = Verdict::Again { at_once: true, after: after_of(&error) };
+        }
+        let (at_once, after) = match judged {
             Verdict::Again { at_once, after } => (at_once, after),
             Verdict::Renew { after } if book.access.refused(error.reason()) => (true, after),
             Verdict::Renew { .. } => {

@@ -3,14 +3,14 @@
 //! ```text
 //!              place in flight            answer
 //! Ready ──────────────────────► Sent ───────────────────────────────────► settled
-//!   ▲                            │ lost, and not executed or with a key      ▲
+//!   ▲                            │ session lost, and not executed or with a key      ▲
 //!   ├────────────────────────────┤                                           │ lost otherwise, deadline, cancelled
 //!   └── Later, ForToken ◄────────┘ answer whose action is to repeat it       │
 //!            └───────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! A request is sent again by itself only when it was not executed, or carries an idempotency key by which its service
-//! recognises it, and only within its own time.
+//! recognises it, and only within its own time. A session that is resumed is not lost: what is sent stays so.
 
 use super::backoff::Backoff;
 use super::event::{Outcome, Ticket};
@@ -19,7 +19,7 @@ use crate::answer::Answer;
 use crate::core::{ClientCore, Refused, RequestId, RequestOptions};
 use fastrand::Rng;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::Execution;
+use moorgate_proto::v1::{Execution, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -240,6 +240,11 @@ impl Requests {
     /// The answer has come.
     pub(super) fn answered(&mut self, now: Mono, id: RequestId, answer: Answer, means: Means) -> Next {
         let Some(ticket) = self.sent.get(&id).copied() else { return Next::Nobody };
+        if self.is_late(now, ticket, &answer) {
+            // Its time was over before it could be sent again after a resume, and so its number was cancelled.
+            self.remove(ticket);
+            return Next::Settled(ticket, Outcome::TimedOut(Execution::NotExecuted));
+        }
         let place = self.judge(now, ticket, &answer, means);
         match place {
             Some(place) => {
@@ -256,6 +261,12 @@ impl Requests {
                 None => Next::Nobody,
             },
         }
+    }
+
+    fn is_late(&self, now: Mono, ticket: Ticket, answer: &Answer) -> bool {
+        let is_cancel = answer.reason == Reason::Cancelled && answer.execution == Execution::NotExecuted;
+        let entry = self.entries.get(&ticket);
+        is_cancel && entry.is_some_and(|entry| !entry.is_cancelled && !entry.may_have_run && entry.due <= now)
     }
 
     /// Where an answered request waits for its repetition; `None`: the answer stands.
@@ -388,6 +399,11 @@ impl Requests {
         self.ready.clear();
         self.sent.clear();
         self.look_at = Mono::NEVER;
+    }
+
+    /// Whether one waits for a place in flight.
+    pub(super) fn wants_place(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// Requests without an outcome.

@@ -5,7 +5,9 @@ mod opening;
 mod pushes;
 mod reasons;
 mod requests;
+mod resume;
 mod simulated;
+mod writing;
 
 use super::*;
 use crate::answer::Answer;
@@ -14,7 +16,7 @@ use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::{Numbers, member::gateway};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::client_frame::Member;
-use moorgate_proto::v1::{Execution, Reason};
+use moorgate_proto::v1::{Execution, Reason, ResumeResult};
 use moorgate_proto::view::Body;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -35,6 +37,8 @@ struct Desk {
     outcomes: BTreeMap<Ticket, Outcome>,
     /// The last number of the downward stream.
     numbered: u64,
+    /// What Welcomes say beside what is known here.
+    template: v1::Welcome,
 }
 
 impl Desk {
@@ -46,6 +50,7 @@ impl Desk {
             events: Vec::new(),
             outcomes: BTreeMap::new(),
             numbered: 0,
+            template: v1::Welcome::default(),
         };
         desk.session.start(desk.now);
         desk.collect();
@@ -55,6 +60,32 @@ impl Desk {
     fn new(credentials: Credentials) -> Desk {
         let policy = Policy::Failover;
         Desk::with(Settings { policy, ..Settings::default() }, credentials)
+    }
+
+    /// With an open session of alice that can be resumed by the token `first`.
+    fn resumable(credentials: Credentials) -> Desk {
+        let mut desk = Desk::new(credentials);
+        desk.resumes(ResumeResult::None, b"first", 0);
+        desk.listed(&["a"]);
+        desk.accept("a");
+        desk.welcome("alice", 0);
+        desk.heard();
+        desk.events.clear();
+        desk
+    }
+
+    /// The connection is lost, and the session resumed by this token.
+    fn resume(&mut self, token: &[u8], admitted: u64) -> v1::Hello {
+        self.lose();
+        self.reconnect("a");
+        let hello = self.accept("a");
+        self.resumes(ResumeResult::Resumed, token, admitted);
+        self.welcome("alice", 0);
+        hello
+    }
+
+    fn has_missed(&self) -> bool {
+        self.events.iter().any(|(event, _)| *event == Event::Resync(Missed::Session))
     }
 
     /// With an open session of this user; empty: anonymous.
@@ -112,10 +143,15 @@ impl Desk {
     /// The connection that is asked for stands; what it says in its Hello.
     fn accept(&mut self, address: &str) -> v1::Hello {
         let attempt = self.attempt(address);
-        self.numbered = 0;
+        let numbered = std::mem::take(&mut self.numbered);
         assert!(self.act(|session, now| session.connected(now, attempt, None)));
         match self.heard().remove(0).member {
-            Some(Member::Hello(hello)) => hello,
+            Some(Member::Hello(hello)) => {
+                if hello.resume.is_some() {
+                    self.numbered = numbered;
+                }
+                hello
+            }
             other => panic!("no Hello but {other:?}"),
         }
     }
@@ -141,9 +177,20 @@ impl Desk {
             user_id: user_id.to_owned(),
             server_time_ms: SERVER_TIME_MS,
             access_expires_ms: if life_s == 0 { 0 } else { SERVER_TIME_MS + life_s * 1000 },
-            ..v1::Welcome::default()
+            ..self.template.clone()
         };
         self.say(0, gateway::WELCOME, &welcome);
+    }
+
+    /// Welcomes from now on say this of resuming, with this token.
+    fn resumes(&mut self, result: ResumeResult, token: &[u8], admitted: u64) {
+        self.template = v1::Welcome {
+            resume_result: result.into(),
+            resume_token: token.to_vec().into(),
+            detached_ttl_ms: 60_000,
+            admitted,
+            ..v1::Welcome::default()
+        };
     }
 
     fn answer(&mut self, up_seq: u64, response: v1::Response) {

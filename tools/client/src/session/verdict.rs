@@ -26,8 +26,8 @@ pub(super) enum Verdict {
 
 /// Judges a final Error; `has_others`: there may be another access token.
 pub(super) fn verdict(error: &v1::Error, has_others: bool) -> Verdict {
-    let reconnect = error.reconnect.clone().unwrap_or_default();
-    let after = Duration::from_millis(u64::from(reconnect.after_ms));
+    let after = after_of(error);
+    let is_allowed = error.reconnect.as_ref().is_some_and(|reconnect| reconnect.allowed);
     let reason = error.reason();
     let action = match reason {
         Reason::Unspecified => of_status(Code::from_wire(error.status)),
@@ -35,7 +35,7 @@ pub(super) fn verdict(error: &v1::Error, has_others: bool) -> Verdict {
     };
     match action {
         action if is_for_good(reason) => Verdict::End(action),
-        Action::RetryNow | Action::RetryAfter | Action::Resync if reconnect.allowed => {
+        Action::RetryNow | Action::RetryAfter | Action::Resync if is_allowed => {
             Verdict::Again { at_once: action == Action::RetryNow, after }
         }
         Action::RetryNow | Action::RetryAfter | Action::Resync | Action::Reauthenticate if has_others => {
@@ -47,6 +47,12 @@ pub(super) fn verdict(error: &v1::Error, has_others: bool) -> Verdict {
             Verdict::End(Action::GiveUp)
         }
     }
+}
+
+/// How long it asks to be left alone.
+pub(super) fn after_of(error: &v1::Error) -> Duration {
+    let after_ms = error.reconnect.as_ref().map_or(0, |reconnect| reconnect.after_ms);
+    Duration::from_millis(u64::from(after_ms))
 }
 
 /// Somebody has decided that this user's session ends. That may ask for a new login, which is the user's to make, not

@@ -4,7 +4,7 @@
 
 use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::{Numbers, member::gateway};
-use moorgate_proto::v1::{self, client_frame::Member};
+use moorgate_proto::v1::{self, ResumeResult, client_frame::Member};
 use moorgate_proto::view::Body;
 use prost::Message;
 use std::collections::VecDeque;
@@ -51,12 +51,20 @@ pub(crate) struct Peer {
     assembler: Assembler,
     heard: VecDeque<v1::ClientFrame>,
     numbered: u64,
+    /// What Welcomes say beside the rest.
+    pub(crate) template: v1::Welcome,
 }
 
 impl Peer {
     pub(crate) fn new(stream: TcpStream) -> Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Peer { stream, assembler: Assembler::default(), heard: VecDeque::new(), numbered: 0 }
+        Peer {
+            stream,
+            assembler: Assembler::default(),
+            heard: VecDeque::new(),
+            numbered: 0,
+            template: v1::Welcome::default(),
+        }
     }
 
     pub(crate) fn say(&mut self, member: u32, body: &impl Body) {
@@ -147,9 +155,30 @@ impl Peer {
             user_id: user_id.to_owned(),
             server_time_ms: SERVER_TIME_MS,
             access_expires_ms: if life_ms == 0 { 0 } else { SERVER_TIME_MS + life_ms },
-            ..v1::Welcome::default()
+            ..self.template.clone()
         };
         self.say(gateway::WELCOME, &welcome);
+    }
+
+    /// Takes a Hello, and welcomes alice with this result, resume token and admitted number, going on after this
+    /// `down_seq`; what the Hello asked for: token, attempt and `down_seq`.
+    pub(crate) fn resume(
+        &mut self,
+        (result, token): (ResumeResult, &[u8]),
+        admitted: u64,
+        sent: u64,
+    ) -> Option<(Vec<u8>, u64, u64)> {
+        let hello = self.hello();
+        self.template = v1::Welcome {
+            resume_result: result.into(),
+            resume_token: token.to_vec().into(),
+            detached_ttl_ms: 60_000,
+            admitted,
+            ..v1::Welcome::default()
+        };
+        self.numbered = sent;
+        self.welcome_user("alice", 60_000, 0);
+        hello.resume.map(|resume| (resume.resume_token.to_vec(), resume.attempt, resume.down_seq))
     }
 
     pub(crate) fn answer(&mut self, up_seq: u64) {
