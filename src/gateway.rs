@@ -4,7 +4,7 @@ mod limits;
 mod operate;
 
 use crate::admin::{Admin, OperateError, Operation, Outcome, Pages};
-use crate::auth::Authority;
+use crate::auth::{Authority, ResumeTokens};
 use crate::base::bell::Ring;
 use crate::base::clock::Clock;
 use crate::base::counters::{Cells, Count, Totals};
@@ -250,6 +250,7 @@ struct Wiring<'a> {
     receipts: Vec<Outbox<Vec<Receipt>>>,
     addresses: Option<Arc<AddressTable>>,
     cells: Vec<Arc<Cells>>,
+    resume_tokens: Arc<ResumeTokens>,
     directory: Arc<Directory>,
     recent: Arc<Vec<RecentPushes>>,
     pushes: PushGauge,
@@ -373,6 +374,7 @@ impl Gateway {
             receipts,
             addresses: per_address.map(|max| Arc::new(AddressTable::new(max))),
             cells: self.state.cells.clone(),
+            resume_tokens: Arc::new(ResumeTokens::new(self.boot_id, &random_bytes()?)),
             directory: Arc::new(Directory::new(doors, watcher, settings.directory.clone())),
             recent: Arc::new(settings.services.iter().map(|_| RecentPushes::default()).collect()),
             pushes: PushGauge::default(),
@@ -412,6 +414,7 @@ impl Gateway {
             routes: settings.routes.clone(),
             limits: self.state.limits.clone(),
             authority: settings.authority.clone(),
+            resume_tokens: wiring.resume_tokens.clone(),
             directory: wiring.directory.clone(),
             pushes: wiring.pushes.clone(),
             cells: cells.clone(),
@@ -622,7 +625,11 @@ fn send<T>(outbox: &Outbox<T>, command: T) {
 }
 
 fn random_u64() -> io::Result<u64> {
-    let mut bytes = [0; 8];
+    random_bytes().map(u64::from_ne_bytes)
+}
+
+fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
-    Ok(u64::from_ne_bytes(bytes))
+    Ok(bytes)
 }

@@ -1,5 +1,5 @@
-//! Who somebody is: the key ring, access tokens (JWT, HS256) checked inline and minted after a login, revocations, and
-//! applications that prove themselves.
+//! Who somebody is: the key ring, access tokens (JWT, HS256) checked inline and minted after a login, revocations, resume
+//! tokens, and applications that prove themselves.
 
 mod application;
 mod authority;
@@ -7,6 +7,7 @@ mod claims;
 mod error;
 mod issuer;
 mod key_ring;
+mod resume;
 mod revocation;
 mod token;
 
@@ -16,5 +17,6 @@ pub use claims::Claims;
 pub use error::TokenError;
 pub use issuer::{ACCESS_TTL_DEFAULT, ACCESS_TTL_MAX_DEFAULT, Bearer, IssueError, Issued, Issuer};
 pub use key_ring::{KeyRing, KeyRingError, LEEWAY_DEFAULT, SECRET_BYTES_MIN, SigningKey};
+pub use resume::{Holder, RESUME_TOKEN_BYTES, ResumeClaims, ResumeError, ResumeTokens};
 pub use revocation::{KEEP_DEFAULT, Revocations, TokenHash, TooManyRevocations};
 pub use token::{mint, unverified_parts};

@@ -56,6 +56,17 @@ counters! {
     AcceptRests "moorgate_accept_rests_total" "" "Times a listener rested since it had accepted as fast as it may.";
     SessionsOpened "moorgate_sessions_opened_total" "" "Sessions opened.";
     SessionsEnded "moorgate_sessions_ended_total" "" "Sessions ended.";
+    SessionsDetached "moorgate_sessions_detached_total" "" "Sessions that lost their connection and were kept.";
+    SessionsResumed "moorgate_resumes_total" "result=\"resumed\"" "Hellos that were to resume a session.";
+    ResumesUnknown "moorgate_resumes_total" "result=\"unknown_session\"" "Hellos that were to resume a session.";
+    ResumesStale "moorgate_resumes_total" "result=\"stale\"" "Hellos that were to resume a session.";
+    ResumesInvalid "moorgate_resumes_total" "result=\"invalid\"" "Hellos that were to resume a session.";
+    ResumesEnded "moorgate_resumes_total" "result=\"ended\"" "Hellos that were to resume a session.";
+    TakeOvers "moorgate_take_overs_total" "" "Resumes of sessions whose old connection was still there.";
+    DetachedExpired "moorgate_detached_ended_total" "why=\"time\"" "Sessions that ended without a connection.";
+    DetachedEvicted "moorgate_detached_ended_total" "why=\"room\"" "Sessions that ended without a connection.";
+    DetachedEnded "moorgate_detached_ended_total" "why=\"ordered\"" "Sessions that ended without a connection.";
+    ConnectionsHandedOver "moorgate_connections_handed_over_total" "" "Connections that went to the shard that has their session.";
     SessionsAnonymous "moorgate_sessions_anonymous_total" "" "Sessions opened without an access token.";
     CloseProtocol "moorgate_close_reasons_total" "reason=\"protocol\"" "Why connections were closed.";
     CloseOpening "moorgate_close_reasons_total" "reason=\"opening_refused\"" "Why connections were closed.";

@@ -16,6 +16,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Zero: sessions end with their connections.
+const DETACHED_TTLS: RangeInclusive<Duration> = Duration::ZERO..=text::TIME_MAX;
 const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=text::TIME_MAX;
 /// What the kernel takes for the idle time before a keepalive probe.
 const KEEPALIVES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(9 * 3600);
@@ -146,7 +148,7 @@ fn reactor_settings(tables: &mut Tables<'_>, listeners: Vec<ListenerSettings>) -
 
 fn shard_settings(tables: &mut Tables<'_>) -> shard::Settings {
     let default = shard::Settings::default();
-    let Tables { gateway, limits, session, .. } = tables;
+    let Tables { gateway, limits, session, presence, .. } = tables;
     let count_max = u32::MAX as usize;
     shard::Settings {
         connections_max: limits.number("connections", 1..=count_max, default.connections_max),
@@ -162,6 +164,17 @@ fn shard_settings(tables: &mut Tables<'_>) -> shard::Settings {
         linger: session.time("linger", TIMES, default.linger),
         expiry_grace: session.time("expiry_grace", TIMES, default.expiry_grace),
         reconnect_spread: gateway.time("reconnect_spread", TIMES, default.reconnect_spread),
+        presence_grace: presence.time("grace", DETACHED_TTLS, default.presence_grace),
+        detached: shard::DetachedCaps {
+            total: limits.number("detached", 0..=count_max, default.detached.total),
+            user: limits.number("detached_per_user", 0..=count_max, default.detached.user),
+            address: limits.number("detached_per_address", 0..=count_max, default.detached.address),
+            application: limits.number(
+                "detached_per_application",
+                0..=count_max,
+                default.detached.application,
+            ),
+        },
         ..default
     }
 }
@@ -178,6 +191,7 @@ fn session_settings(session: &mut Section<'_>) -> session::Settings {
         heartbeat: session.time("heartbeat", TIMES, default.heartbeat),
         heartbeat_min: session.time("heartbeat_min", TIMES, default.heartbeat_min),
         heartbeat_max: session.time("heartbeat_max", TIMES, default.heartbeat_max),
+        detached_ttl: session.time("detached_ttl", DETACHED_TTLS, default.detached_ttl),
     }
 }
 

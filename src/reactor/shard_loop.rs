@@ -8,12 +8,12 @@ use super::{
 use super::{sleep_time, wait};
 use crate::base::clock::{Clock, Now};
 use crate::base::counters::{Cells, Count};
-use crate::base::ids::ConnectionKey;
+use crate::base::ids::{ConnectionKey, ShardId};
 use crate::base::pulse::Pulse;
 use crate::limit::{AddressTable, Rate, TokenBucket};
 use crate::relay::{AccessRecord, DeliveryBatch, ForwardBatch, Receipt};
 use crate::session::Fault;
-use crate::shard::{End, Shard, farewell};
+use crate::shard::{End, HandOver, Shard, farewell};
 use mio::Interest;
 use mio::net::TcpStream;
 use moorgate_proto::codec::LENGTH_BYTES;
@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// How long a listener rests when descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Connections without a session that are read in one turn: a storm of them delays those that have one only so much.
+const OPENINGS_PER_TURN: u32 = 128;
 /// Listeners have the tokens just below the waker's.
 const FIRST_LISTENER: usize = usize::MAX - 1;
 
@@ -44,6 +46,10 @@ pub enum ShardCommand {
 pub struct Handed {
     stream: TcpStream,
     peer: SocketAddr,
+    /// Counts among its address's connections.
+    charged: bool,
+    /// What the client has said, when it comes back to a session of this shard; empty: nothing.
+    hello: Vec<u8>,
 }
 
 /// What a shard's loop is built from.
@@ -111,6 +117,10 @@ pub struct ShardLoop {
     held: Option<ForwardBatch>,
     /// Receipts likewise, by worker.
     held_receipts: Vec<Option<Vec<Receipt>>>,
+    /// A connection that did not fit into the mailbox of the shard that is to have it.
+    held_connection: Option<(ShardId, Handed)>,
+    /// Openings that this turn may still read.
+    openings: u32,
     /// Given up for a moment when there are no others, to refuse a client politely.
     spare: Option<File>,
     next_shard: usize,
@@ -135,6 +145,8 @@ impl ShardLoop {
             backlog: VecDeque::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             held: None,
+            held_connection: None,
+            openings: OPENINGS_PER_TURN,
             spare: spare_descriptor(),
             next_shard: 0,
             stopped: false,
@@ -161,7 +173,9 @@ impl ShardLoop {
         let paused = self.parts.listeners.iter().filter_map(|listener| listener.paused_until);
         let deadline = self.parts.shard.next_deadline().into_iter().chain(paused).min();
         let is_busy = !self.backlog.is_empty() || accepting || self.parts.shard.is_fanning_out();
-        let is_held = self.held.is_some() || self.held_receipts.iter().any(Option::is_some);
+        let is_held = self.held.is_some()
+            || self.held_connection.is_some()
+            || self.held_receipts.iter().any(Option::is_some);
         let timeout = sleep_time(now, deadline, is_busy, is_held);
         let ShardParts { shard, poll, bell, deliveries, commands, handed, .. } = &mut self.parts;
         let idle =
@@ -170,6 +184,7 @@ impl ShardLoop {
     }
 
     fn turn(&mut self, now: Now, events: &mio::Events) {
+        self.openings = OPENINGS_PER_TURN;
         // What the last turn left over goes first, so that the busy ones starve nobody.
         for _ in 0..self.backlog.len() {
             if let Some(key) = self.backlog.pop_front() {
@@ -187,6 +202,7 @@ impl ShardLoop {
         self.parts.shard.timers(now);
         self.hand_over();
         self.hand_receipts_over();
+        self.hand_connections_over();
         self.flush(now);
         self.end();
         if let (Some(sender), Some(records)) = (&self.parts.access, self.parts.shard.take_access()) {
@@ -227,6 +243,12 @@ impl ShardLoop {
 
     /// Reads a socket until it is drained, or this turn's budget is.
     fn read(&mut self, now: Now, key: ConnectionKey) {
+        if self.parts.shard.is_opening(key) {
+            if self.openings == 0 {
+                return self.queue(key);
+            }
+            self.openings = self.openings.saturating_sub(1);
+        }
         for _ in 0..READS_PER_TURN {
             let Some(Some(socket)) = self.sockets.get_mut(key.index()) else { return };
             if socket.key != key {
@@ -244,6 +266,11 @@ impl ShardLoop {
                 Got::End => return self.parts.shard.peer_closed(now, key),
             }
         }
+        self.queue(key);
+    }
+
+    /// Reads on in the next turn.
+    fn queue(&mut self, key: ConnectionKey) {
         if let Some(socket) = self.socket(key)
             && !std::mem::replace(&mut socket.queued, true)
         {
@@ -257,8 +284,8 @@ impl ShardLoop {
             self.parts.shard.delivered(now, batch);
         }
         self.parts.shard.fan_out(now);
-        while let Some(Handed { stream, peer }) = self.parts.handed.take() {
-            self.adopt(now, stream, peer);
+        while let Some(handed) = self.parts.handed.take() {
+            self.adopt(now, handed);
         }
         while let Some(command) = self.parts.commands.take() {
             match command {
@@ -290,6 +317,35 @@ impl ShardLoop {
                     Err(receipts) => *held = Some(receipts),
                 }
             }
+        }
+    }
+
+    /// Clients that come back to sessions of other shards.
+    fn hand_connections_over(&mut self) {
+        while let Some((to, handed)) = self.held_connection.take().or_else(|| self.next_to_hand_over()) {
+            let Some(outbox) = self.parts.hand_out.get(to.index()) else { continue };
+            match outbox.post(handed) {
+                Ok(()) => outbox.ring(),
+                Err(handed) => {
+                    self.held_connection = Some((to, handed));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn next_to_hand_over(&mut self) -> Option<(ShardId, Handed)> {
+        loop {
+            let HandOver { connection, to, hello } = self.parts.shard.next_hand_over()?;
+            let Some(mut socket) = self.sockets.get_mut(connection.index()).and_then(Option::take) else {
+                continue;
+            };
+            debug_assert_eq!(socket.key, connection, "a place is free before it is taken again");
+            if let Err(error) = self.parts.poll.registry().deregister(&mut socket.stream) {
+                log::debug!("{}: {error}", socket.peer);
+            }
+            let Socket { stream, peer, charged, .. } = socket;
+            return Some((to, Handed { stream, peer, charged, hello }));
         }
     }
 
@@ -410,27 +466,36 @@ impl ShardLoop {
             let taken = self.parts.shard.turned_away(now, peer, Fault::ConnectionLimit);
             return self.watch(now, taken, stream, (peer, false));
         }
+        let handed = Handed { stream, peer, charged: true, hello: Vec::new() };
         if !shared || self.parts.hand_out.len() <= 1 {
-            return self.adopt(now, stream, peer);
+            return self.adopt(now, handed);
         }
         self.next_shard = self.next_shard.saturating_add(1) % self.parts.hand_out.len();
         let Some(outbox) = self.parts.hand_out.get(self.next_shard) else { return };
-        match outbox.post(Handed { stream, peer }) {
+        match outbox.post(handed) {
             Ok(()) => outbox.ring(),
             // That shard has more than it can take in: it is served here.
-            Err(Handed { stream, peer }) => self.adopt(now, stream, peer),
+            Err(handed) => self.adopt(now, handed),
         }
     }
 
-    fn adopt(&mut self, now: Now, stream: TcpStream, peer: SocketAddr) {
+    fn adopt(&mut self, now: Now, handed: Handed) {
+        let Handed { stream, peer, charged, hello } = handed;
         // The core may give the new connection the place of one that has ended in this very turn: that one's
         // socket goes first.
         self.end();
-        let taken = self.parts.shard.accepted(now, peer);
-        if taken.is_err() {
+        let taken = match hello.is_empty() {
+            true => self.parts.shard.accepted(now, peer),
+            false => self.parts.shard.taken_over(now, peer),
+        };
+        let key = taken.as_ref().ok().copied();
+        if key.is_none() && charged {
             self.release(peer);
         }
-        self.watch(now, taken, stream, (peer, true));
+        self.watch(now, taken, stream, (peer, charged));
+        if let Some(key) = key.filter(|_| !hello.is_empty()) {
+            self.parts.shard.received(now, key, &hello);
+        }
     }
 
     /// Registers the socket of a connection that the core has taken.

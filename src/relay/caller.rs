@@ -30,6 +30,12 @@ impl Caller {
         }
     }
 
+    /// What services are told of it.
+    pub fn who(&self) -> v1::Caller {
+        // It was encoded here: it can be read.
+        v1::Caller::decode(&*self.encoded).unwrap_or_default()
+    }
+
     /// Whether nobody has logged in.
     pub fn is_anonymous(&self) -> bool {
         self.user_id.is_empty()

@@ -94,6 +94,11 @@ impl Queues {
         self.waiting.is_empty() && self.pushes.is_empty() && self.window.is_empty()
     }
 
+    /// Whether a frame may get a number, as far as what has one is concerned.
+    fn is_flowing(&self, window_max: usize) -> bool {
+        !self.window.is_replaying() && self.window.len() < window_max
+    }
+
     /// Keeps a Response that was written, within the bound.
     fn keep(&mut self, numbers: Numbers, frame: &[u8], response: &ResponseView<'_>, room: Room) {
         let over = self.window.bytes().saturating_add(frame.len()) > KEPT_BYTES_MAX;
@@ -132,14 +137,33 @@ impl Down {
         self.queues.as_ref().map_or(0, |queues| queues.window.len())
     }
 
-    /// Whether something waits for its number.
-    pub fn is_waiting(&self) -> bool {
-        self.queues.as_ref().is_some_and(|queues| !queues.waiting.is_empty() || !queues.pushes.is_empty())
+    /// The highest number acknowledged.
+    pub fn acked(&self) -> u64 {
+        self.acked
     }
 
-    /// Whether a Response waits for its number.
+    /// Whether something waits for its number, or to be sent again.
+    pub fn is_waiting(&self) -> bool {
+        self.queues.as_ref().is_some_and(|queues| {
+            queues.window.is_replaying() || !queues.waiting.is_empty() || !queues.pushes.is_empty()
+        })
+    }
+
+    /// Whether a Response waits for its number, or may have to be sent again.
     pub fn has_response_waiting(&self) -> bool {
-        self.queues.as_ref().is_some_and(|queues| !queues.waiting.is_empty())
+        self.queues.as_ref().is_some_and(|queues| queues.window.is_replaying() || !queues.waiting.is_empty())
+    }
+
+    /// Whether the client has acknowledged every Response that there is.
+    pub fn is_settled(&self) -> bool {
+        self.responses() == 0
+    }
+
+    /// There is a new connection: what is not acknowledged is sent again, by [`Down::pump`].
+    pub fn rewind(&mut self) {
+        if let Some(queues) = &mut self.queues {
+            queues.window.rewind();
+        }
     }
 
     /// Bytes kept, but for those of pushes, which are shared.
@@ -170,8 +194,8 @@ impl Down {
         let Sending { admitted, window_max, out, room } = sending;
         let queues = self.queues.get_or_insert_default();
         if let Some(out) = out
+            && queues.is_flowing(window_max)
             && queues.waiting.is_empty()
-            && queues.window.len() < window_max
         {
             self.sent = self.sent.saturating_add(1);
             let numbers = Numbers { seq: self.sent, ack: admitted };
@@ -207,9 +231,9 @@ impl Down {
             return Pushed::GivenUp;
         }
         if let Some(out) = out
+            && queues.is_flowing(window_max)
             && queues.waiting.is_empty()
             && queues.pushes.is_empty()
-            && queues.window.len() < window_max
         {
             self.sent = self.sent.saturating_add(1);
             put_frame(out, Numbers { seq: self.sent, ack: admitted }, PUSH, &Encoded(&push.body));
@@ -225,13 +249,17 @@ impl Down {
         if lost.overflowed > overflowed { Pushed::GivenUp } else { Pushed::Waiting }
     }
 
-    /// Numbers and writes what waits, until the output holds `high` bytes or the window is full; how many frames were
-    /// written. Responses go first.
+    /// Sends again what a new connection has not had; then numbers and writes what waits, until the output holds `high`
+    /// bytes or the window is full; how many frames were written. Responses go first.
     pub fn pump(&mut self, now: Mono, sending: Sending<'_>, high: usize, lost: &mut Lost) -> usize {
         let Sending { admitted, window_max, out: Some(out), room } = sending else { return 0 };
         let Some(queues) = &mut self.queues else { return 0 };
         let mut written = 0usize;
-        while out.len() < high && queues.window.len() < window_max {
+        while out.len() < high && queues.window.is_replaying() {
+            queues.window.replay(out, (self.acked, admitted));
+            written = written.saturating_add(1);
+        }
+        while out.len() < high && queues.is_flowing(window_max) {
             let numbers = Numbers { seq: self.sent.saturating_add(1), ack: admitted };
             let start = out.len();
             if let Some(body) = queues.waiting.pop_front() {

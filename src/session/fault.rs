@@ -52,8 +52,10 @@ pub enum Fault {
     HelloInvalid(&'static str),
     /// The access token is no good.
     Token(TokenError),
-    /// The access token expired, and so did the grace.
+    /// The access token expired, and so did the grace; or a session whose access has ended is resumed without a new one.
     TokenExpired,
+    /// An access token of another user than the session that is resumed.
+    IdentityMismatch,
     /// No complete Hello in time.
     HandshakeTimeout,
     /// A frame was begun and not finished in time.
@@ -131,6 +133,9 @@ impl Fault {
                 }
             }
             Fault::TokenExpired => Wire { code: Code::Unauthenticated, ..broken(Reason::TokenExpired) },
+            Fault::IdentityMismatch => {
+                Wire { code: Code::PermissionDenied, ..broken(Reason::IdentityMismatch) }
+            }
             Fault::HandshakeTimeout => failed(Code::DeadlineExceeded, Reason::HandshakeTimeout),
             Fault::FrameTimeout => failed(Code::DeadlineExceeded, Reason::FrameTimeout),
             Fault::HeartbeatTimeout => failed(Code::DeadlineExceeded, Reason::HeartbeatTimeout),
@@ -171,8 +176,52 @@ impl Fault {
         }
     }
 
-    /// The final Error; `admitted` is the highest number admitted, `after_ms` overrides when to reconnect.
-    pub fn error(&self, admitted: u64, after_ms: Option<u32>) -> v1::Error {
+    /// Whether the session outlives the connection that ends for this: its client may come back to it.
+    pub fn keeps_session(&self) -> bool {
+        match self {
+            Fault::SequenceGap { .. }
+            | Fault::AckBeyondSent { .. }
+            | Fault::InFlightExceeded(_)
+            | Fault::FrameTimeout
+            | Fault::HeartbeatTimeout
+            | Fault::WriteStalled
+            | Fault::Overloaded
+            | Fault::FramesLimited(_)
+            | Fault::TokenExpired => true,
+            Fault::Frame(_)
+            | Fault::Envelope(_)
+            | Fault::Malformed(_)
+            | Fault::UnexpectedFrame(_)
+            | Fault::NumberMissing
+            | Fault::NumberUnexpected(_)
+            | Fault::VersionUnsupported { .. }
+            | Fault::HelloInvalid(_)
+            | Fault::Token(_)
+            | Fault::IdentityMismatch
+            | Fault::HandshakeTimeout
+            | Fault::ConnectionLimit
+            | Fault::Banned(_)
+            | Fault::Application(_)
+            | Fault::SessionRefused { .. }
+            | Fault::SessionUnconfirmed
+            | Fault::Superseded
+            | Fault::Conflict(_)
+            | Fault::Kicked(_)
+            | Fault::LoggedOut
+            | Fault::TokenRevoked
+            | Fault::Shutdown => false,
+        }
+    }
+
+    /// The final Error of a session whose highest number admitted is `admitted`, and which is kept or not.
+    pub fn error(&self, admitted: u64, resumable: bool) -> v1::Error {
+        let error = self.error_after(admitted, None);
+        let reconnect = error.reconnect.map(|reconnect| v1::Reconnect { resumable, ..reconnect });
+        v1::Error { reconnect, ..error }
+    }
+
+    /// The final Error of a session that is not kept; `after_ms` overrides when to reconnect.
+    pub fn error_after(&self, admitted: u64, after_ms: Option<u32>) -> v1::Error {
         let wire = self.wire();
         v1::Error {
             status: wire.code.to_wire(),
@@ -205,7 +254,8 @@ impl Fault {
             | Fault::Token(_)
             | Fault::Application(_)
             | Fault::SessionRefused { .. }
-            | Fault::SessionUnconfirmed => Count::CloseOpening,
+            | Fault::SessionUnconfirmed
+            | Fault::IdentityMismatch => Count::CloseOpening,
             Fault::Superseded => Count::CloseSuperseded,
             Fault::Conflict(_) => Count::CloseConflict,
             Fault::Kicked(_) => Count::CloseKicked,
@@ -256,6 +306,9 @@ impl std::fmt::Display for Fault {
             Fault::HelloInvalid(field) => write!(f, "Hello.{field} is out of its bounds"),
             Fault::Token(error) => error.fmt(f),
             Fault::TokenExpired => f.write_str("the access token has expired"),
+            Fault::IdentityMismatch => {
+                f.write_str("the access token is of another user than the session that was to be resumed")
+            }
             Fault::HandshakeTimeout => f.write_str("no complete Hello in time"),
             Fault::FrameTimeout => f.write_str("a frame was begun and not finished in time"),
             Fault::HeartbeatTimeout => f.write_str("silence for twice the heartbeat interval"),
@@ -305,7 +358,7 @@ mod tests {
         let ms = |nanos| whole_ms(Duration::from_nanos(nanos));
         assert_eq!([0, 1, 1_000_000, 1_000_001].map(ms), [1, 1, 1, 2]);
         assert_eq!(whole_ms(Duration::MAX), u32::MAX);
-        let after = |fault: Fault| fault.error(0, None).reconnect.unwrap().after_ms;
+        let after = |fault: Fault| fault.error(0, false).reconnect.unwrap().after_ms;
         assert_eq!(after(Fault::Banned(Duration::from_secs(60))), 60_000);
         assert_eq!(after(Fault::FramesLimited(Duration::from_micros(1))), 1);
     }
@@ -313,7 +366,7 @@ mod tests {
     // spec
     #[test]
     fn a_broken_contract_is_no_reason_to_reconnect_and_a_lost_race_is() {
-        let allowed = |fault: Fault| fault.error(3, None).reconnect.unwrap().allowed;
+        let allowed = |fault: Fault| fault.error(3, false).reconnect.unwrap().allowed;
         assert!(!allowed(Fault::NumberMissing));
         for ended in [Fault::TokenExpired, Fault::Superseded, Fault::LoggedOut, Fault::TokenRevoked] {
             assert!(!allowed(ended));
@@ -323,7 +376,7 @@ mod tests {
         assert!(allowed(Fault::HeartbeatTimeout));
         assert!(allowed(Fault::Banned(Duration::ZERO)) && allowed(Fault::FramesLimited(Duration::ZERO)));
         assert!(allowed(Fault::Shutdown));
-        assert_eq!(Fault::Shutdown.error(3, Some(70)).reconnect.unwrap().after_ms, 70);
-        assert_eq!(Fault::Shutdown.error(3, None).admitted, 3);
+        assert_eq!(Fault::Shutdown.error_after(3, Some(70)).reconnect.unwrap().after_ms, 70);
+        assert_eq!(Fault::Shutdown.error(3, false).admitted, 3);
     }
 }

@@ -9,6 +9,7 @@
 //!      │      down: Response, push ──► waiting ─► numbered as it enters the output ─► window ─► acknowledged
 //!      │      login: from anonymous to a user, once
 //!      │ a Fault poisons the connection: one final Error, then it closes
+//!      │ the connection is lost: detach() ──► nothing leaves, what comes waits ──► resumed: attach(), a replay
 //!      ▼
 //!    ended
 //! ```
@@ -22,6 +23,7 @@ mod fault;
 mod opening;
 mod push_queue;
 mod refresh;
+mod resume;
 mod settings;
 #[cfg(test)]
 pub(crate) mod test_push;
@@ -32,7 +34,7 @@ mod window;
 
 pub use down::{Down, Pushed, Responded, Room, Sending};
 pub use fault::{Fault, whole_ms};
-pub use opening::{Opened, OpeningContext, expiry_of, welcome};
+pub use opening::{Opened, OpeningContext, Welcoming, expiry_of, welcome};
 pub use push_queue::{Lost, PushLimits};
 pub use refresh::{NoRefresh, Refreshed, refresh};
 pub use settings::Settings;
@@ -46,6 +48,7 @@ use crate::limit::Standing;
 use crate::relay::Caller;
 use crate::routing::RoleMask;
 use moorgate_proto::time::Mono;
+use resume::Generations;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,13 +75,32 @@ impl Expiry {
     }
 }
 
+/// Where a session's client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attachment {
+    /// On this connection.
+    Attached(ConnectionKey),
+    /// Away, and may come back.
+    Detached,
+}
+
 /// What is kept of an access token: whether it was revoked can be asked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TokenMark {
+    /// When it ends, in seconds since the Unix epoch, as far as that goes.
+    pub expires_unix_s: u32,
     /// When it was issued, in seconds since the Unix epoch; 0: nobody knows.
-    pub issued_unix_s: u64,
+    pub issued_unix_s: u32,
     /// Stands for its id.
     pub token: TokenHash,
+}
+
+impl TokenMark {
+    /// Of a token that was issued and ends then, in seconds since the Unix epoch.
+    pub fn new(issued_unix_s: u64, expires_unix_s: u64, token: TokenHash) -> TokenMark {
+        let whole = |seconds| u32::try_from(seconds).unwrap_or(u32::MAX);
+        TokenMark { issued_unix_s: whole(issued_unix_s), expires_unix_s: whole(expires_unix_s), token }
+    }
 }
 
 /// The groups that a session is in, in no order.
@@ -94,19 +116,20 @@ pub struct Membership {
     pub at: u32,
 }
 
-/// A session that is open.
+/// A session, attached or not.
 #[derive(Debug)]
 pub struct Session {
-    /// The connection that it is attached to.
-    pub connection: ConnectionKey,
+    /// Where its client is.
+    pub attachment: Attachment,
+    generations: Generations,
     /// Who asks.
     pub caller: Arc<Caller>,
     /// The roles that any route asks for.
     pub roles: RoleMask,
     /// The protocol version in force.
     pub version: u32,
-    /// Bits of `v1::Feature` in force.
-    pub features: u64,
+    /// Bits of `v1::Feature` in force; those that are served are the first.
+    pub features: u32,
     heartbeat_ms: u32,
     frame_bytes_max: u32,
     /// Of the access token.
@@ -127,11 +150,12 @@ impl Session {
     /// A session as it was opened, attached to `connection`.
     pub fn new(connection: ConnectionKey, opened: &Opened, roles: RoleMask, caller: Arc<Caller>) -> Session {
         Session {
-            connection,
+            attachment: Attachment::Attached(connection),
+            generations: Generations::default(),
             caller,
             roles,
             version: opened.version,
-            features: opened.features,
+            features: u32::try_from(opened.features).unwrap_or_default(),
             heartbeat_ms: u32::try_from(opened.heartbeat.as_millis()).unwrap_or(u32::MAX),
             frame_bytes_max: u32::try_from(opened.frame_bytes_max).unwrap_or(u32::MAX),
             expiry: opened.expiry,
@@ -149,6 +173,14 @@ impl Session {
         self.roles = roles;
         self.expiry = expiry;
         self.token = token;
+    }
+
+    /// The connection that it is attached to.
+    pub fn connection(&self) -> Option<ConnectionKey> {
+        match self.attachment {
+            Attachment::Attached(connection) => Some(connection),
+            Attachment::Detached => None,
+        }
     }
 
     /// Interval of the heartbeat; silence for twice this long ends the connection.

@@ -1,6 +1,7 @@
 //! The opening: a Hello becomes a session, or a [`Fault`].
 
-use super::{Expiry, Fault, Settings, TokenMark};
+use super::resume::told_expiry;
+use super::{Expiry, Fault, Session, Settings, TokenMark};
 use crate::auth::{Authority, Claims};
 use crate::base::clock::Now;
 use crate::base::ids::SessionId;
@@ -27,6 +28,8 @@ pub struct OpeningContext<'a> {
     pub settings: &'a Settings,
     /// Where the client comes from.
     pub peer: SocketAddr,
+    /// The interval of the heartbeat when the client wishes none.
+    pub heartbeat: Duration,
 }
 
 /// What was agreed in an opening.
@@ -42,8 +45,6 @@ pub struct Opened {
     pub frame_bytes_max: usize,
     /// When access ends.
     pub expiry: Expiry,
-    /// When access ends, as the client is told: Unix time in milliseconds, 0: never.
-    pub expires_unix_ms: u64,
     /// The access token.
     pub token: TokenMark,
     /// The client's roles, from its token.
@@ -67,13 +68,18 @@ pub fn expiry_of(now: Now, expires_unix_s: u64, authority: &Authority) -> (Expir
 /// What is kept of a good token.
 pub(super) fn mark_of(claims: &Claims, authority: &Authority) -> TokenMark {
     let token = authority.revocations.hash_of(claims.token_id.as_deref());
-    TokenMark { issued_unix_s: claims.issued_unix_s, token }
+    TokenMark::new(claims.issued_unix_s, claims.expires_unix_s, token)
 }
 
 impl Opened {
     /// What services learn of the client, but for its session's id.
     pub fn who(&self) -> &v1::Caller {
         &self.caller
+    }
+
+    /// Where the client comes from.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
     }
 
     /// The identity of the session, once it has an id.
@@ -83,7 +89,7 @@ impl Opened {
     }
 }
 
-/// Judges a Hello.
+/// Judges a Hello, as if it were to open a fresh session. Whether it resumes one, [`super::Session::judge`] says.
 ///
 /// # Errors
 /// The [`Fault`] to close the connection with.
@@ -93,20 +99,16 @@ pub fn open(now: Now, hello: v1::Hello, context: OpeningContext<'_>) -> Result<O
     }
     check_bounds(&hello)?;
     context.authority.applications.check(now.unix_ms, &hello).map_err(Fault::Application)?;
-    let heartbeat = heartbeat(&hello, context.settings);
+    let heartbeat = heartbeat(&hello, context);
     let mut opened = Opened {
         version: VERSION,
         features: hello.features & FEATURES_SERVED,
         heartbeat,
         frame_bytes_max: frame_bytes_max(&hello, context.settings),
         expiry: Expiry::Never,
-        expires_unix_ms: 0,
         token: TokenMark::default(),
         roles: Vec::new(),
-        resume_result: match hello.resume {
-            None => ResumeResult::None,
-            Some(_) => ResumeResult::NotSupported,
-        },
+        resume_result: ResumeResult::None,
         caller: v1::Caller {
             application: hello.application,
             device_id: hello.device_id,
@@ -121,7 +123,7 @@ pub fn open(now: Now, hello: v1::Hello, context: OpeningContext<'_>) -> Result<O
     if !hello.access_token.is_empty() {
         let authority = context.authority;
         let claims = authority.verify(&hello.access_token, now.unix_s()).map_err(Fault::Token)?;
-        (opened.expiry, opened.expires_unix_ms) = expiry_of(now, claims.expires_unix_s, authority);
+        (opened.expiry, _) = expiry_of(now, claims.expires_unix_s, authority);
         opened.token = mark_of(&claims, authority);
         opened.caller.user_id = claims.user_id;
         opened.caller.roles.clone_from(&claims.roles);
@@ -149,13 +151,12 @@ fn check_bounds(hello: &v1::Hello) -> Result<(), Fault> {
     }
 }
 
-fn heartbeat(hello: &v1::Hello, settings: &Settings) -> Duration {
-    match hello.heartbeat_ms {
-        0 => settings.heartbeat,
-        wished => {
-            Duration::from_millis(u64::from(wished)).clamp(settings.heartbeat_min, settings.heartbeat_max)
-        }
-    }
+fn heartbeat(hello: &v1::Hello, context: OpeningContext<'_>) -> Duration {
+    let wish = match hello.heartbeat_ms {
+        0 => context.heartbeat,
+        wished => Duration::from_millis(u64::from(wished)),
+    };
+    wish.clamp(context.settings.heartbeat_min, context.settings.heartbeat_max)
 }
 
 fn frame_bytes_max(hello: &v1::Hello, settings: &Settings) -> usize {
@@ -166,25 +167,41 @@ fn frame_bytes_max(hello: &v1::Hello, settings: &Settings) -> usize {
     .min(limits::FRAME_BYTES_CEILING)
 }
 
-/// The Welcome for a fresh session.
-pub fn welcome(now: Now, opened: &Opened, caller: &Caller, settings: &Settings) -> v1::Welcome {
+/// What a Welcome says beside what its session knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Welcoming<'a> {
+    /// Whether the session is fresh, and why.
+    pub result: ResumeResult,
+    /// With which the client may come back; empty: it may not.
+    pub resume_token: &'a [u8],
+    /// What the deployment allows.
+    pub settings: &'a Settings,
+}
+
+/// The Welcome to a session, fresh or resumed.
+pub fn welcome(now: Now, session: &Session, welcoming: Welcoming<'_>) -> v1::Welcome {
+    let Welcoming { result, resume_token, settings } = welcoming;
+    let ttl = if resume_token.is_empty() { Duration::ZERO } else { settings.detached_ttl };
     v1::Welcome {
-        version: opened.version,
-        session_id: caller.session_id.0.to_vec().into(),
-        resume_result: opened.resume_result.into(),
-        heartbeat_ms: u32::try_from(opened.heartbeat.as_millis()).unwrap_or(u32::MAX),
+        version: session.version,
+        session_id: session.caller.session_id.0.to_vec().into(),
+        resume_result: result.into(),
+        heartbeat_ms: whole(session.heartbeat()),
         limits: Some(v1::Limits {
-            frame_bytes_max: u32::try_from(opened.frame_bytes_max).unwrap_or(u32::MAX),
+            frame_bytes_max: u32::try_from(session.frame_bytes_max()).unwrap_or(u32::MAX),
             in_flight_max: settings.in_flight_max,
             window_max: settings.window_max,
         }),
-        // Sessions end with their connection for now: nothing to resume.
-        resume_token: bytes::Bytes::new(),
-        detached_ttl_ms: 0,
+        resume_token: resume_token.to_vec().into(),
+        detached_ttl_ms: whole(ttl),
         server_time_ms: now.unix_ms,
-        admitted: 0,
-        features: opened.features,
-        user_id: caller.user_id.to_string(),
-        access_expires_ms: opened.expires_unix_ms,
+        admitted: session.up.admitted(),
+        features: u64::from(session.features),
+        user_id: session.caller.user_id.to_string(),
+        access_expires_ms: told_expiry(session.expiry, session.token),
     }
+}
+
+fn whole(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }

@@ -7,7 +7,6 @@ use crate::base::clock::Now;
 use crate::relay::Caller;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Reason};
-use prost::Message;
 
 /// What a good token changes.
 #[derive(Debug)]
@@ -61,8 +60,7 @@ pub fn refresh(
     authority: &Authority,
 ) -> Result<Refreshed, NoRefresh> {
     let claims = authority.verify(access_token, now.unix_s()).map_err(NoRefresh::Token)?;
-    // It was encoded here: it can be read.
-    let who = v1::Caller::decode(&*caller.encoded).unwrap_or_default();
+    let who = caller.who();
     let other_device = claims.device.as_ref().is_some_and(|device| *device != who.device_id);
     if claims.user_id != who.user_id || other_device {
         return Err(NoRefresh::Mismatch);

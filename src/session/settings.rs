@@ -24,6 +24,8 @@ pub struct Settings {
     pub heartbeat_min: Duration,
     /// The longest interval that a client gets.
     pub heartbeat_max: Duration,
+    /// How long a session lives without a connection; zero: it ends with its connection.
+    pub detached_ttl: Duration,
 }
 
 impl Default for Settings {
@@ -38,6 +40,7 @@ impl Default for Settings {
             heartbeat: Duration::from_secs(30),
             heartbeat_min: Duration::from_secs(5),
             heartbeat_max: Duration::from_secs(600),
+            detached_ttl: Duration::from_secs(120),
         }
     }
 }

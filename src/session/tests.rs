@@ -32,7 +32,11 @@ fn opened(hello: v1::Hello) -> Result<Opened, Fault> {
     let authority = Authority::of_keys(keys);
     let settings = Settings::default();
     let peer = std::net::SocketAddr::from(([192, 0, 2, 9], 999));
-    open(now(), hello, OpeningContext { authority: &authority, settings: &settings, peer })
+    open(
+        now(),
+        hello,
+        OpeningContext { authority: &authority, settings: &settings, peer, heartbeat: settings.heartbeat },
+    )
 }
 
 fn session(hello: v1::Hello) -> Session {
@@ -106,16 +110,15 @@ fn access_ends_when_the_token_does() {
 
 #[test]
 fn a_welcome_tells_the_limits_and_why_the_session_is_fresh() {
-    let resume = Some(v1::Resume::default());
-    let opened = opened(v1::Hello { resume, ..hello() }).unwrap();
-    let caller = opened.caller(SessionId([3; 16]));
+    let session = session(hello());
     let settings = Settings::default();
-    let welcome = welcome(now(), &opened, &caller, &settings);
-    assert_eq!(welcome.resume_result(), ResumeResult::NotSupported);
+    let result = ResumeResult::NotSupported;
+    let welcome = welcome(now(), &session, Welcoming { result, resume_token: &[], settings: &settings });
+    assert_eq!((welcome.resume_result(), welcome.detached_ttl_ms), (result, 0));
     let limits = welcome.limits.unwrap();
     assert_eq!((limits.in_flight_max, limits.window_max), (settings.in_flight_max, settings.window_max));
     assert_eq!((welcome.server_time_ms, welcome.access_expires_ms), (UNIX_S * 1000, 0));
-    assert!(welcome.resume_token.is_empty() && caller.is_anonymous());
+    assert!(welcome.resume_token.is_empty() && session.caller.is_anonymous());
 }
 
 fn sending(out: Option<&mut Vec<u8>>) -> Sending<'_> {

@@ -2,8 +2,18 @@
 //!
 //! A Response and a Gap are kept as the bytes that were written, one after the other in a ring, so that none needs an
 //! allocation. A push is kept as what all its receivers share.
+//!
+//! ```text
+//!   entries:  n+1  n+2  n+3  n+4        after a resume: rewind(), then replay() in order, as far as the output takes
+//!             └ sent on this connection ┘ └ still to be sent on it
+//! ```
 
 use crate::relay::{Push, ReceiptTo};
+use moorgate_proto::codec::put_frame;
+use moorgate_proto::envelope::Numbers;
+use moorgate_proto::envelope::member::gateway::{GAP, PUSH};
+use moorgate_proto::v1::{self, Reason};
+use moorgate_proto::view::Encoded;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -23,26 +33,34 @@ const LENGTH_MASK: u32 = (1 << KIND_SHIFT) - 1;
 
 /// A push that was sent.
 #[derive(Debug)]
-enum Sent {
+enum Kept {
     Whole(Arc<Push>),
     /// It was let go; a replay has a Gap in its place.
     Gone(Option<Arc<ReceiptTo>>),
 }
 
-impl Sent {
+impl Kept {
     fn bytes(&self) -> usize {
         match self {
-            Sent::Whole(push) => push.body.len(),
-            Sent::Gone(_) => 0,
+            Kept::Whole(push) => push.body.len(),
+            Kept::Gone(_) => 0,
         }
     }
 
     fn receipt(self) -> Option<Arc<ReceiptTo>> {
         match self {
-            Sent::Whole(push) => push.receipt.clone(),
-            Sent::Gone(receipt) => receipt,
+            Kept::Whole(push) => push.receipt.clone(),
+            Kept::Gone(receipt) => receipt,
         }
     }
+}
+
+/// How much of a window: entries, bytes of frames, pushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Sent {
+    entries: usize,
+    bytes: usize,
+    pushes: usize,
 }
 
 /// The frames that one client has not acknowledged, in the order of their numbers.
@@ -50,10 +68,12 @@ impl Sent {
 pub(super) struct Window {
     entries: VecDeque<u32>,
     frames: VecDeque<u8>,
-    pushes: VecDeque<Sent>,
+    pushes: VecDeque<Kept>,
     push_bytes: usize,
     /// Of `entries`, those that are Responses.
     responses: usize,
+    /// What was sent on the connection that the session has.
+    sent: Sent,
 }
 
 impl Window {
@@ -75,45 +95,92 @@ impl Window {
         self.frames.len()
     }
 
+    /// Whether something is still to be sent again on this connection.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.sent.entries < self.entries.len()
+    }
+
+    /// There is a new connection, on which nothing was sent.
+    pub(super) fn rewind(&mut self) {
+        self.sent = Sent::default();
+    }
+
+    /// Sends the next frame again; `acked` is the number before the first that is kept, `admitted` what a frame that is
+    /// made anew acknowledges. Pushes that were let go, as many as stand together, are one Gap with their range.
+    pub(super) fn replay(&mut self, out: &mut Vec<u8>, (acked, admitted): (u64, u64)) {
+        let Some(entry) = self.entries.get(self.sent.entries).copied() else { return };
+        let seq = acked.saturating_add(self.sent.entries as u64).saturating_add(1);
+        let mut entries = 1usize;
+        if entry >> KIND_SHIFT != Kind::Push as u32 {
+            let len = (entry & LENGTH_MASK) as usize;
+            let end = self.sent.bytes.saturating_add(len).min(self.frames.len());
+            out.extend(self.frames.range(self.sent.bytes.min(end)..end));
+            self.sent.bytes = end;
+        } else if let Some(Kept::Whole(push)) = self.pushes.get(self.sent.pushes) {
+            put_frame(out, Numbers { seq, ack: admitted }, PUSH, &Encoded(&push.body));
+            self.sent.pushes = self.sent.pushes.saturating_add(1);
+        } else {
+            let kinds = self.entries.iter().skip(self.sent.entries).map(|entry| entry >> KIND_SHIFT);
+            let pushes = self.pushes.iter().skip(self.sent.pushes);
+            let gone = kinds.zip(pushes);
+            let is_gone =
+                |(kind, push): &(u32, &Kept)| *kind == Kind::Push as u32 && matches!(push, Kept::Gone(_));
+            entries = gone.take_while(is_gone).count().max(1);
+            let last = seq.saturating_add(entries as u64).saturating_sub(1);
+            let reason = Reason::PushOverflow.into();
+            let gap = v1::Gap { first: seq, last, reason, ..v1::Gap::default() };
+            put_frame(out, Numbers { seq: last, ack: admitted }, GAP, &gap);
+            self.sent.pushes = self.sent.pushes.saturating_add(entries);
+        }
+        self.sent.entries = self.sent.entries.saturating_add(entries);
+    }
+
     /// Keeps a frame as it was written.
     pub(super) fn keep(&mut self, kind: Kind, frame: &[u8]) {
         debug_assert_ne!(kind, Kind::Push, "a push is shared");
         self.note(kind, frame.len());
         self.frames.extend(frame);
+        self.sent.bytes = self.frames.len();
         self.responses = self.responses.saturating_add(usize::from(kind == Kind::Response));
     }
 
     /// Keeps a push, `whole` or only who wants to know of it.
     pub(super) fn keep_push(&mut self, push: &Arc<Push>, whole: bool) {
         self.note(Kind::Push, 0);
-        let sent = if whole { Sent::Whole(push.clone()) } else { Sent::Gone(push.receipt.clone()) };
+        let sent = if whole { Kept::Whole(push.clone()) } else { Kept::Gone(push.receipt.clone()) };
         self.push_bytes = self.push_bytes.saturating_add(sent.bytes());
         self.pushes.push_back(sent);
+        self.sent.pushes = self.pushes.len();
         let mut oldest = self.pushes.iter_mut();
         while self.push_bytes > PUSH_BYTES_MAX {
             let Some(sent) = oldest.next() else { break };
             self.push_bytes = self.push_bytes.saturating_sub(sent.bytes());
-            if let Sent::Whole(push) = sent {
-                *sent = Sent::Gone(push.receipt.clone());
+            if let Kept::Whole(push) = sent {
+                *sent = Kept::Gone(push.receipt.clone());
             }
         }
     }
 
     fn note(&mut self, kind: Kind, len: usize) {
+        debug_assert!(!self.is_replaying(), "what is new comes after what is sent again");
         let len = u32::try_from(len).unwrap_or(LENGTH_MASK).min(LENGTH_MASK);
         self.entries.push_back(len | (kind as u32) << KIND_SHIFT);
+        self.sent.entries = self.entries.len();
     }
 
     /// The oldest is acknowledged, or lost with its session; who wants to know of it.
     pub(super) fn pop(&mut self) -> Option<Arc<ReceiptTo>> {
         let entry = self.entries.pop_front()?;
+        self.sent.entries = self.sent.entries.saturating_sub(1);
         if entry >> KIND_SHIFT == Kind::Push as u32 {
             let sent = self.pushes.pop_front()?;
+            self.sent.pushes = self.sent.pushes.saturating_sub(1);
             self.push_bytes = self.push_bytes.saturating_sub(sent.bytes());
             return sent.receipt();
         }
         let len = (entry & LENGTH_MASK) as usize;
         self.frames.drain(..self.frames.len().min(len));
+        self.sent.bytes = self.sent.bytes.saturating_sub(len);
         let is_response = entry >> KIND_SHIFT == Kind::Response as u32;
         self.responses = self.responses.saturating_sub(usize::from(is_response));
         None
@@ -124,6 +191,10 @@ impl Window {
 mod tests {
     use super::*;
     use crate::session::test_push::push;
+    use moorgate_proto::codec::Assembler;
+    use moorgate_proto::envelope::Envelope;
+    use moorgate_proto::envelope::member::gateway::RESPONSE;
+    use prost::Message;
 
     #[test]
     fn frames_go_in_their_order_and_responses_are_counted() {
@@ -138,6 +209,58 @@ mod tests {
         window.pop();
         assert!(window.is_empty() && window.frames.is_empty() && window.pushes.is_empty());
         assert_eq!((window.push_bytes, window.pop()), (0, None));
+    }
+
+    /// Kind and number of each frame, and of a gap its first.
+    fn replayed(window: &mut Window, acked: u64) -> Vec<(u32, u64, u64)> {
+        let (mut out, mut found) = (Vec::new(), Vec::new());
+        while window.is_replaying() {
+            window.replay(&mut out, (acked, 5));
+        }
+        let (mut bytes, mut assembler) = (out.as_slice(), Assembler::default());
+        while let Some(frame) = assembler.next(&mut bytes, 1 << 24).unwrap() {
+            let envelope = Envelope::decode(frame).unwrap();
+            let (member, body) = envelope.member.unwrap();
+            let first = if member == GAP { v1::Gap::decode(body).unwrap().first } else { 0 };
+            found.push((member, envelope.numbers.seq, first));
+        }
+        found
+    }
+
+    // spec: R-14, D-11
+    #[test]
+    fn a_replay_has_every_number_and_what_was_let_go_is_one_gap() {
+        let mut window = Window::default();
+        let response = |seq| {
+            let mut frame = Vec::new();
+            put_frame(&mut frame, Numbers { seq, ack: 0 }, RESPONSE, &v1::Response::default());
+            frame
+        };
+        window.keep(Kind::Response, &response(1));
+        window.keep_push(&push(b"\x08\x01"), true);
+        window.keep_push(&push(b"\x08\x02"), false);
+        window.keep_push(&push(b"\x08\x03"), false);
+        window.keep(Kind::Response, &response(5));
+        window.keep_push(&push(b"\x08\x04"), false);
+        let all = [(RESPONSE, 1, 0), (PUSH, 2, 0), (GAP, 4, 3), (RESPONSE, 5, 0), (GAP, 6, 6)];
+        assert!(!window.is_replaying());
+        window.rewind();
+        assert_eq!(replayed(&mut window, 0), all);
+        window.rewind();
+        let mut out = Vec::new();
+        window.replay(&mut out, (0, 5));
+        window.pop();
+        assert_eq!(replayed(&mut window, 1), all[1..], "an acknowledgement moves nothing");
+        window.rewind();
+        window.pop();
+        window.pop();
+        assert_eq!(
+            replayed(&mut window, 3),
+            [(GAP, 4, 4), (RESPONSE, 5, 0), (GAP, 6, 6)],
+            "what is left of a gap"
+        );
+        window.keep(Kind::Response, &response(7));
+        assert!(!window.is_replaying());
     }
 
     #[test]

@@ -9,14 +9,15 @@ use crate::directory::Life;
 use crate::session::{Fault, Session};
 use moorgate_proto::envelope::member::gateway::{BYE_ACK, ERROR};
 use moorgate_proto::v1;
+use std::time::Duration;
 
 /// Why a connection is closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseReason {
     /// The client gets a final Error.
     Fault(Fault),
-    /// The client said Bye.
-    Bye,
+    /// The client said Bye, and its session is to be kept for so long.
+    Bye(Duration),
     /// The peer closed the connection, or its socket failed.
     Peer,
 }
@@ -25,8 +26,23 @@ impl CloseReason {
     fn count(&self) -> Count {
         match self {
             CloseReason::Fault(fault) => fault.count(),
-            CloseReason::Bye => Count::CloseBye,
+            CloseReason::Bye(_) => Count::CloseBye,
             CloseReason::Peer => Count::ClosePeer,
+        }
+    }
+
+    /// Whether it ends an opening that was to resume a session, which may be tried again with a new access token.
+    fn leaves_session(&self) -> bool {
+        matches!(self, CloseReason::Fault(Fault::TokenExpired))
+    }
+
+    /// How long the session may live on, of at most `ttl`.
+    fn keeps(&self, ttl: Duration) -> Duration {
+        match self {
+            CloseReason::Fault(fault) if fault.keeps_session() => ttl,
+            CloseReason::Fault(_) => Duration::ZERO,
+            CloseReason::Bye(wished) => ttl.min(*wished),
+            CloseReason::Peer => ttl,
         }
     }
 }
@@ -46,45 +62,57 @@ impl Shard {
         self.ended.pop()
     }
 
-    /// Ends a connection and its session. Calls that were admitted run on; their answers find nobody.
+    /// Ends a connection. Its session is detached, or ends too: calls that were admitted run on then, and their answers
+    /// find nobody.
     pub(super) fn close(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) {
         let Some(state) = self.connections.get(key).map(|connection| connection.state) else {
             return;
         };
         let closed_before = match state {
-            State::Opening(_) | State::Confirming(_) | State::Open(_) => {
+            State::Opening(_) | State::Confirming(_) | State::Moving(_) | State::Open(_) => {
                 self.cells.count(reason.count());
                 false
             }
             State::Closing(_) | State::HalfClosed(_) => true,
         };
-        let mut admitted = 0;
+        let (mut admitted, mut resumable) = (0, state.is_opening() && reason.leaves_session());
         if state.is_opening() {
             self.handshakes = self.handshakes.saturating_sub(1);
             self.confirmations.forget(key);
         }
         if let State::Open(session_key) = state
-            && let Some(session) = self.sessions.remove(session_key)
+            && let Some(session) = self.sessions.get(session_key)
         {
             admitted = session.up.admitted();
-            self.end_session(now, session_key, session);
+            let ttl = reason.keeps(self.session_settings.detached_ttl);
+            resumable = !ttl.is_zero() && self.keeps_sessions() && !session.is_leaving();
+            if resumable {
+                self.detach(now, session_key, ttl);
+                // There may have been no room for it.
+                resumable = self.sessions.get(session_key).is_some();
+            } else if let Some(session) = self.sessions.remove(session_key) {
+                if session.is_leaving() {
+                    self.remember_ended(session_key);
+                }
+                self.end_session(now, session_key, session);
+            }
         }
         self.drop_partial(key);
         let stalled = self.connections.get(key).is_some_and(|connection| connection.output.is_stalled());
         match reason {
             CloseReason::Peer => self.forget(key),
             CloseReason::Fault(Fault::WriteStalled) if stalled => self.forget(key),
-            CloseReason::Fault(_) | CloseReason::Bye if closed_before => {}
+            CloseReason::Fault(_) | CloseReason::Bye(_) if closed_before => {}
             CloseReason::Fault(fault) => {
-                let after_ms = match fault {
-                    Fault::Shutdown => Some(self.reconnect_after_ms()),
-                    _ => None,
+                let error = match fault {
+                    Fault::Shutdown => fault.error_after(admitted, Some(self.reconnect_after_ms())),
+                    _ => fault.error(admitted, resumable),
                 };
                 log::debug!("{}: closed: {fault}", self.peer_name(key));
                 self.linger(now, key);
-                self.put(key, ERROR, &fault.error(admitted, after_ms));
+                self.put(key, ERROR, &error);
             }
-            CloseReason::Bye => {
+            CloseReason::Bye(_) => {
                 self.linger(now, key);
                 self.put(key, BYE_ACK, &v1::ByeAck {});
             }
@@ -92,7 +120,7 @@ impl Shard {
     }
 
     /// A session is gone: nobody finds it any more.
-    fn end_session(&mut self, now: Now, key: SessionKey, mut session: Session) {
+    pub(super) fn end_session(&mut self, now: Now, key: SessionKey, mut session: Session) {
         self.limits.leave(now.mono, &mut session.standing);
         self.cells.count(Count::SessionsEnded);
         self.owed_bytes = self.owed_bytes.saturating_sub(session.down.kept_bytes());
@@ -105,7 +133,7 @@ impl Shard {
         self.directory.set_sessions(self.batch.shard, self.sessions.len());
     }
 
-    fn linger(&mut self, now: Now, key: ConnectionKey) {
+    pub(super) fn linger(&mut self, now: Now, key: ConnectionKey) {
         let deadline = now.mono + self.settings.linger;
         if let Some(connection) = self.connections.get_mut(key) {
             connection.state = State::Closing(deadline);

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 /// ```text
 /// Opening ── good Hello ──► Open ── Fault, Bye, drain ──► Closing ── all sent ──► HalfClosed ── peer's end ──► gone
-///    │   └─► Confirming ──────▲                             ▲          └── linger over ──► gone ◄── linger over ─┘
+///    │   ├─► Confirming ──────▲                             ▲          └── linger over ──► gone ◄── linger over ─┘
+///    │   └─► Moving ── another shard has it ──► gone        │
 ///    └────────────┴─── Fault ───────────────────────────────┘
 /// ```
-/// A service that has to confirm the session comes between Hello and Open.
+/// A service that has to confirm the session comes between Hello and Open. Whose session is another shard's moves there.
 /// The end of the peer's stream, or an error of the socket, leads from anywhere to gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -22,6 +23,8 @@ pub(super) enum State {
     Opening(Mono),
     /// Has said Hello, and a service has to confirm the session until then.
     Confirming(Mono),
+    /// Has said Hello, and goes to the shard that has its session; until then at the latest.
+    Moving(Mono),
     /// Has a session.
     Open(SessionKey),
     /// The last frame is in the output; what comes in is ignored. Gone then at the latest.
@@ -33,7 +36,7 @@ pub(super) enum State {
 impl State {
     /// Whether there is no session yet, and may be one.
     pub(super) fn is_opening(self) -> bool {
-        matches!(self, State::Opening(_) | State::Confirming(_))
+        matches!(self, State::Opening(_) | State::Confirming(_) | State::Moving(_))
     }
 }
 

@@ -52,7 +52,7 @@ impl Shard {
                 return Ok(());
             };
             let (session, max) = match connection.state {
-                State::Opening(_) | State::Confirming(_) => (None, FRAME_BYTES_OPENING),
+                State::Opening(_) | State::Confirming(_) | State::Moving(_) => (None, FRAME_BYTES_OPENING),
                 State::Open(session) => (Some(session), self.session_settings.frame_bytes_max),
                 State::Closing(_) | State::HalfClosed(_) => return Ok(()),
             };
@@ -67,7 +67,7 @@ impl Shard {
             let envelope = Envelope::decode(frame)?;
             match session {
                 None => self.first_frame(now, key, envelope)?,
-                Some(session) => self.frame(now, session, envelope)?,
+                Some(session) => self.frame(now, (key, session), envelope)?,
             }
         }
     }
@@ -92,16 +92,22 @@ impl Shard {
     }
 
     /// One frame of an open session.
-    fn frame(&mut self, now: Now, session_key: SessionKey, envelope: Envelope<'_>) -> Result<(), Fault> {
+    fn frame(
+        &mut self,
+        now: Now,
+        (key, session_key): (ConnectionKey, SessionKey),
+        envelope: Envelope<'_>,
+    ) -> Result<(), Fault> {
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
         };
-        let key = session.connection;
+        session.prove();
         // Before anything else: the freeing acknowledgement must not be stuck behind a request.
         let held = session.down.kept_bytes();
         let mut taken = Vec::new();
         session.down.acknowledge(envelope.numbers.ack, |to| taken.push(to))?;
         self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
+        session.learn_acknowledged();
         if session.down.is_waiting() {
             // The window may have been what they waited for.
             self.pump(now, key);
@@ -153,8 +159,9 @@ impl Shard {
                 self.authenticate(now, key, session_key, &authenticate)
             }
             client::BYE => {
-                v1::Bye::decode(body).map_err(malformed)?;
-                self.close(now, key, CloseReason::Bye);
+                let bye = v1::Bye::decode(body).map_err(malformed)?;
+                let keep = Duration::from_millis(u64::from(bye.keep_for_ms));
+                self.close(now, key, CloseReason::Bye(keep));
                 Ok(())
             }
             client::CLIENT_STATE => {

@@ -1,14 +1,14 @@
 //! Who a session belongs to: refreshed, bound by a login, ended by a logout, a kick or a revocation.
 
+use super::Shard;
 use super::asked::{Asked, Effect};
-use super::{CloseReason, Shard};
 use crate::auth::{Bearer, Issued};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, SessionKey};
 use crate::directory::{Kick, Order, Place, SessionRef};
 use crate::relay::{Caller, Directive, Outcome};
-use crate::session::{Expiry, Fault, TokenMark, expiry_of, refresh};
+use crate::session::{Expiry, Fault, Session, TokenMark, expiry_of, refresh};
 use moorgate_proto::envelope::member::gateway;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason, Source};
@@ -18,12 +18,6 @@ use std::time::Duration;
 
 /// How long the answer to a logout may wait for room.
 const LOGOUT_WAIT: Duration = Duration::from_secs(10);
-
-/// What is known of a session's user and device.
-pub(super) fn who(caller: &Caller) -> v1::Caller {
-    // It was encoded by this gateway: it can be read.
-    v1::Caller::decode(&*caller.encoded).unwrap_or_default()
-}
 
 /// An outcome of the gateway's own for a call that the service has run.
 fn spoilt(code: Code, reason: Reason) -> Outcome {
@@ -43,8 +37,8 @@ impl Shard {
             Place { application: &who.application, device_id: &who.device_id, platform: &who.platform };
         let claimed = self.directory.claim(&session.caller.user_id, self.session_ref(session_key), place);
         claimed.map_err(Fault::Conflict)?;
-        let TokenMark { issued_unix_s, token } = session.token;
-        if self.authority.revocations.is_revoked(&who.user_id, issued_unix_s, token) {
+        let TokenMark { issued_unix_s, token, .. } = session.token;
+        if self.authority.revocations.is_revoked(&who.user_id, issued_unix_s.into(), token) {
             return Err(Fault::TokenRevoked);
         }
         Ok(())
@@ -160,16 +154,14 @@ impl Shard {
         if !session.caller.is_anonymous() {
             return Err(spoilt(Code::FailedPrecondition, Reason::AlreadyAuthenticated));
         }
-        let who = v1::Caller { user_id: user_id.to_owned(), roles: roles.to_vec(), ..who(&session.caller) };
+        let who = v1::Caller { user_id: user_id.to_owned(), roles: roles.to_vec(), ..session.caller.who() };
         // Not a secret, only unlike any other.
         let token_id = format!("{:016x}{:016x}", self.rng.next_u64(), session_key.to_u64());
         let bearer = Bearer { user_id, roles, device_id: &who.device_id, ttl, token_id: &token_id };
         match self.authority.issue(now.unix_s(), &bearer) {
             Some(Ok(issued)) => {
-                let mark = TokenMark {
-                    issued_unix_s: issued.issued_unix_s,
-                    token: self.authority.revocations.hash_of(Some(&token_id)),
-                };
+                let token = self.authority.revocations.hash_of(Some(&token_id));
+                let mark = TokenMark::new(issued.issued_unix_s, issued.expires_unix_s, token);
                 Ok(self.bind(now, session_key, &who, (issued, mark)))
             }
             Some(Err(error)) => {
@@ -190,26 +182,30 @@ impl Shard {
     ) -> v1::LoginResult {
         let (expiry, access_expires_ms) = expiry_of(now, issued.expires_unix_s, &self.authority);
         let roles = self.routes.role_mask(who.roles.iter().map(String::as_str));
-        let mut connection = None;
+        let was_detached = self.forget_detached(session_key).is_some();
         if let Some(session) = self.sessions.get_mut(session_key) {
             let caller = Caller::new(session.caller.session_id, session.caller.peer, who);
             // From now on it is counted as this user.
             self.limits.leave(now.mono, &mut session.standing);
             session.identify(Arc::new(caller), roles, (expiry, mark));
-            connection = Some(session.connection);
+            session.renew_generation();
+        }
+        if was_detached {
+            self.list_detached(now, session_key, self.session_settings.detached_ttl);
         }
         self.cells.count(Count::LoginsDone);
         self.cells.count(Count::DirectivesDone);
-        if let (Err(fault), Some(key)) = (self.claim(session_key, who), connection) {
-            self.fault(now, key, fault);
-        } else if let Some(key) = connection {
+        let resume_token = self.resume_token(session_key);
+        if let Err(fault) = self.claim(session_key, who) {
+            self.expel(now, session_key, fault);
+        } else if let Some(key) = self.sessions.get(session_key).and_then(Session::connection) {
             self.arm_session(key);
         }
         v1::LoginResult {
             user_id: who.user_id.clone(),
             access_token: issued.token,
             access_expires_ms,
-            resume_token: bytes::Bytes::new(),
+            resume_token: resume_token.into(),
         }
     }
 
@@ -225,13 +221,14 @@ impl Shard {
     }
 
     /// Ends a session whose user has logged out, after the answer to that: it may wait for room.
-    pub(super) fn log_out(&mut self, now: Now, key: ConnectionKey, session_key: SessionKey) {
-        match self.sessions.get_mut(session_key) {
-            Some(session) if session.down.has_response_waiting() => {
+    pub(super) fn log_out(&mut self, now: Now, session_key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(session_key) else { return };
+        match session.connection() {
+            Some(key) if session.down.has_response_waiting() => {
                 session.expiry = Expiry::LoggedOut(now.mono + LOGOUT_WAIT);
                 self.arm_session(key);
             }
-            _ => self.fault(now, key, Fault::LoggedOut),
+            _ => self.expel(now, session_key, Fault::LoggedOut),
         }
     }
 
@@ -255,7 +252,7 @@ impl Shard {
 
     fn kick(&mut self, now: Now, session_key: SessionKey, kick: Kick) {
         let Some(session) = self.sessions.get(session_key) else { return };
-        let TokenMark { issued_unix_s, token } = session.token;
+        let TokenMark { issued_unix_s, token, .. } = session.token;
         let revocations = &self.authority.revocations;
         let fault = match kick {
             Kick::Superseded => Fault::Superseded,
@@ -264,12 +261,11 @@ impl Shard {
             // It is about to end, and has more to say.
             Kick::Revoked if session.is_leaving() => return,
             // A session that lives by another token, or a newer one, stays.
-            Kick::Revoked if revocations.is_revoked(&session.caller.user_id, issued_unix_s, token) => {
+            Kick::Revoked if revocations.is_revoked(&session.caller.user_id, issued_unix_s.into(), token) => {
                 Fault::TokenRevoked
             }
             Kick::Revoked => return,
         };
-        let key = session.connection;
-        self.close(now, key, CloseReason::Fault(fault));
+        self.expel(now, session_key, fault);
     }
 }

@@ -2,7 +2,6 @@
 
 use super::Shard;
 use super::asked::Asked;
-use super::identity::who;
 use crate::auth::{ApplicationError, Authority, TokenError};
 use crate::base::clock::Now;
 use crate::base::counters::{Cells, Count};
@@ -55,7 +54,7 @@ pub(super) fn limited(cells: &Cells, refusal: Refusal) -> Outcome {
 /// Who asks. The application is looked up in what services are told: it is asked for once, when a session has been
 /// idle, and not worth a place in every session.
 fn asker(caller: &Caller, authority: &Authority) -> Asker {
-    let who = who(caller);
+    let who = caller.who();
     Asker { user: user(&who, authority), application: who.application.into(), address: caller.peer }
 }
 
@@ -68,7 +67,7 @@ fn user(who: &v1::Caller, authority: &Authority) -> Option<User> {
 /// Who is banned for what a session does: its user, or its address when it has none. An address may be a whole
 /// network, which is not to suffer for one of its users.
 fn culprit(caller: &Caller, authority: &Authority) -> Subject {
-    match user(&who(caller), authority) {
+    match user(&caller.who(), authority) {
         Some(user) => Subject::User(Arc::new(user)),
         None => Subject::address(caller.peer),
     }
@@ -94,6 +93,7 @@ fn offence(fault: &Fault) -> Option<Offence> {
         | Fault::FramesLimited(_) => Some(Offence::Violation),
         Fault::VersionUnsupported { .. }
         | Fault::TokenExpired
+        | Fault::IdentityMismatch
         | Fault::TokenRevoked
         | Fault::Application(_)
         | Fault::SessionRefused { .. }
@@ -141,6 +141,18 @@ impl Shard {
             self.cells.count(Count::RefusedReserve);
             return Err(Fault::ConnectionLimit);
         };
+        self.may_enter(now, user)
+    }
+
+    /// Whether a session may have its client back.
+    pub(super) fn may_resume(&self, now: Now, who: &v1::Caller) -> Result<(), Fault> {
+        match user(who, &self.authority) {
+            Some(user) => self.may_enter(now, user),
+            None => Ok(()),
+        }
+    }
+
+    fn may_enter(&self, now: Now, user: User) -> Result<(), Fault> {
         match self.bans.is_banned(now.mono, &Subject::User(Arc::new(user))) {
             Some(until) => {
                 self.cells.count(Count::RefusedBanned);
@@ -208,14 +220,16 @@ impl Shard {
 
     /// A service does not know the one who has just asked: a failed login, if the service logs users in.
     #[cold]
-    pub(super) fn login_refused(&mut self, now: Now, key: ConnectionKey, asked: &Asked) {
+    pub(super) fn login_refused(&mut self, now: Now, key: Option<ConnectionKey>, asked: &Asked) {
         let Some((_, service)) = asked.route else { return };
         let is_login = asked.outcome.source == Source::Service && asked.caller.is_anonymous();
         if !is_login || !self.settings.login_services.contains(&service) {
             return;
         }
         let address = Subject::address(asked.caller.peer);
-        if let Some(until) = self.offend(now, &address, Offence::FailedLogin) {
+        if let Some(until) = self.offend(now, &address, Offence::FailedLogin)
+            && let Some(key) = key
+        {
             self.fault(now, key, Fault::Banned(until.since(now.mono)));
         }
     }

@@ -9,6 +9,7 @@
 //! | [`Shard::sent`], [`Shard::writable`] | [`Shard::next_ended`]: what to shut down or close |
 //! | [`Shard::delivered`]: answers and pushes from workers | [`Shard::forwards`]: requests for the worker |
 //! | [`Shard::orders`]: kicks; [`Shard::fan_out`]: pushes | [`Shard::take_receipts`]: what became of pushes |
+//! | [`Shard::taken_over`]: from another shard | [`Shard::next_hand_over`]: to another shard |
 //! | [`Shard::timers`], [`Shard::drain`] | [`Shard::next_deadline`], [`Shard::take_access`] |
 //!
 //! Guarantees: every admitted request is answered once, or its session is gone; a connection is closed at one
@@ -19,6 +20,7 @@ mod asked;
 mod closing;
 mod confirm;
 mod connection;
+mod detached;
 mod frames;
 mod greeting;
 mod groups;
@@ -28,6 +30,7 @@ mod membership;
 mod opening;
 mod output;
 mod pushes;
+mod resume;
 mod settings;
 mod settle;
 #[cfg(test)]
@@ -35,9 +38,11 @@ mod tests;
 mod timers;
 
 pub use closing::{CloseReason, End};
+pub use detached::DetachedCaps;
+pub use resume::HandOver;
 pub use settings::{CheckSettings, Settings};
 
-use crate::auth::Authority;
+use crate::auth::{Authority, ResumeTokens};
 use crate::base::clock::Now;
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{
@@ -53,12 +58,14 @@ use crate::routing::RouteTable;
 use crate::session::{self, Fault, Session};
 use confirm::Confirmations;
 use connection::{Connection, State};
+use detached::DetachedTable;
 use greeting::Greetings;
 use groups::GroupTable;
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::{Numbers, member::gateway::ERROR};
 use moorgate_proto::time::Mono;
 use pushes::Fanout;
+use resume::Tombstones;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,6 +83,8 @@ pub struct Parts {
     pub routes: Arc<RouteTable>,
     /// Who is let in.
     pub authority: Arc<Authority>,
+    /// With which clients come back; the same for all shards.
+    pub resume_tokens: Arc<ResumeTokens>,
     /// Who is here, on all shards.
     pub directory: Arc<Directory>,
     /// Bytes of all pushes that live.
@@ -99,6 +108,7 @@ impl Parts {
             session: session::Settings::default(),
             routes: Arc::new(routes),
             authority: Arc::new(authority),
+            resume_tokens: Arc::new(ResumeTokens::new(1, &[0; 32])),
             directory: Arc::new(Directory::unrung(1, 1)),
             pushes: PushGauge::default(),
             limits: limit::Shared::unlimited(),
@@ -144,6 +154,7 @@ pub struct Shard {
     session_settings: session::Settings,
     routes: Arc<RouteTable>,
     authority: Arc<Authority>,
+    resume_tokens: Arc<ResumeTokens>,
     directory: Arc<Directory>,
     pushes: PushGauge,
     cells: Arc<Cells>,
@@ -174,6 +185,11 @@ pub struct Shard {
     /// By worker.
     receipts: Vec<Vec<Receipt>>,
     confirmations: Confirmations,
+    /// Sessions without a connection.
+    detached: DetachedTable,
+    tombstones: Tombstones,
+    /// Connections for other shards. Bounded: each is one of those that have no session yet.
+    hand_overs: VecDeque<HandOver>,
     drain: Drain,
     /// Connections that were turned away and may still be there.
     turned_away: Vec<ConnectionKey>,
@@ -188,6 +204,7 @@ impl Shard {
             session_settings: parts.session,
             routes: parts.routes,
             authority: parts.authority,
+            resume_tokens: parts.resume_tokens,
             directory: parts.directory,
             pushes: parts.pushes,
             cells: parts.cells,
@@ -212,6 +229,9 @@ impl Shard {
             fanouts: VecDeque::new(),
             receipts: Vec::new(),
             confirmations: Confirmations::default(),
+            detached: DetachedTable::default(),
+            tombstones: Tombstones::default(),
+            hand_overs: VecDeque::new(),
             drain: Drain::No,
             turned_away: Vec::new(),
         }
@@ -229,6 +249,7 @@ impl Shard {
         if let Some(fault) = self.refusal(now, peer) {
             return self.turned_away(now, peer, fault);
         }
+        self.cells.count(Count::ConnectionsAccepted);
         let key = self.insert(now, peer);
         self.arm(key, now.mono + self.settings.handshake_timeout);
         Ok(key)
@@ -251,6 +272,7 @@ impl Shard {
         if self.turned_away.len() >= TURNED_AWAY_MAX {
             return Err(farewell(&fault));
         }
+        self.cells.count(Count::ConnectionsAccepted);
         let key = self.insert(now, peer);
         self.turned_away.push(key);
         self.close(now, key, CloseReason::Fault(fault));
@@ -272,7 +294,6 @@ impl Shard {
     }
 
     fn insert(&mut self, now: Now, peer: SocketAddr) -> ConnectionKey {
-        self.cells.count(Count::ConnectionsAccepted);
         self.room.enter();
         self.handshakes = self.handshakes.saturating_add(1);
         let deadline = now.mono + self.settings.handshake_timeout;
@@ -288,6 +309,11 @@ impl Shard {
     /// The connection that lies at this index of the slab now.
     pub fn connection_at(&self, index: usize) -> Option<ConnectionKey> {
         self.connections.key_at(index)
+    }
+
+    /// Whether a connection has no session yet.
+    pub fn is_opening(&self, key: ConnectionKey) -> bool {
+        self.connections.get(key).is_some_and(|connection| connection.state.is_opening())
     }
 
     /// Connections at the moment.
@@ -356,7 +382,11 @@ impl Shard {
     fn session_of(&self, key: ConnectionKey) -> Option<SessionKey> {
         match self.connections.get(key)?.state {
             State::Open(session) => Some(session),
-            State::Opening(_) | State::Confirming(_) | State::Closing(_) | State::HalfClosed(_) => None,
+            State::Opening(_)
+            | State::Confirming(_)
+            | State::Moving(_)
+            | State::Closing(_)
+            | State::HalfClosed(_) => None,
         }
     }
 
@@ -365,10 +395,12 @@ impl Shard {
         if cfg!(debug_assertions) && self.connections.len() < 64 {
             for key in self.connections.keys() {
                 if let Some(session) = self.session_of(key) {
-                    let attached = self.sessions.get(session).map(|session| session.connection);
+                    let attached = self.sessions.get(session).and_then(Session::connection);
                     debug_assert_eq!(attached, Some(key), "session and connection belong together");
                 }
             }
+            let away = self.sessions.values().filter(|session| session.connection().is_none()).count();
+            debug_assert_eq!(away, self.detached.len(), "who has no connection is on the list of those");
             let held: usize = self.connections.values().map(|c| c.assembler.held_bytes()).sum();
             debug_assert_eq!(held, self.partial_bytes, "the budget counts what is held");
             let owed: usize = self.sessions.values().map(|session| session.down.kept_bytes()).sum();
@@ -390,6 +422,6 @@ impl Shard {
 /// An Error frame for a connection that gets nothing else.
 pub fn farewell(fault: &Fault) -> Vec<u8> {
     let mut bytes = Vec::new();
-    put_frame(&mut bytes, Numbers::NONE, ERROR, &fault.error(0, None));
+    put_frame(&mut bytes, Numbers::NONE, ERROR, &fault.error(0, false));
     bytes
 }

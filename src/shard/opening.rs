@@ -1,6 +1,7 @@
 //! From a connection to a session: the first frame.
 
 use super::connection::State;
+use super::resume::Resumption;
 use super::{CloseReason, Drain, Shard};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
@@ -8,7 +9,7 @@ use crate::base::ids::ConnectionKey;
 use crate::directory::Life;
 use crate::session::{self, Fault, Opened, OpeningContext, Session};
 use moorgate_proto::envelope::Envelope;
-use moorgate_proto::envelope::member::{client, gateway};
+use moorgate_proto::envelope::member::client;
 use moorgate_proto::v1;
 use prost::Message;
 
@@ -23,13 +24,13 @@ impl Shard {
         let Some((state, peer)) = self.connections.get(key).map(|it| (it.state, it.peer)) else {
             return Ok(());
         };
-        if let State::Confirming(_) = state {
+        if let State::Confirming(_) | State::Moving(_) = state {
             // Nothing may come between Hello and Welcome.
             return Err(Fault::UnexpectedFrame(envelope.member.map_or(0, |(member, _)| member)));
         }
-        let hello = match envelope.member {
+        let (mut hello, body) = match envelope.member {
             Some((client::HELLO, body)) => {
-                v1::Hello::decode(body).map_err(|_| Fault::Malformed(client::HELLO))?
+                (v1::Hello::decode(body).map_err(|_| Fault::Malformed(client::HELLO))?, body)
             }
             Some((member, _)) => return Err(Fault::UnexpectedFrame(member)),
             None => return Err(Fault::UnexpectedFrame(0)),
@@ -43,8 +44,17 @@ impl Shard {
         if self.drain != Drain::No {
             return Err(Fault::Shutdown);
         }
-        let context = OpeningContext { authority: &self.authority, settings: &self.session_settings, peer };
-        let opened = session::open(now, hello, context)?;
+        let settings = &self.session_settings;
+        let context =
+            OpeningContext { authority: &self.authority, settings, peer, heartbeat: settings.heartbeat };
+        let resume = hello.resume.take();
+        let mut opened = session::open(now, hello, context)?;
+        if let Some(resume) = resume {
+            match self.resume(now, key, (&opened, &resume), body)? {
+                Resumption::Done => return Ok(()),
+                Resumption::Fresh(result) => opened.resume_result = result,
+            }
+        }
         self.may_open(now, opened.who())?;
         if self.settings.check.is_some() && !opened.who().user_id.is_empty() {
             return self.confirm(now, key, opened);
@@ -59,7 +69,6 @@ impl Shard {
         let caller = opened.caller(id);
         let is_anonymous = caller.is_anonymous();
         let roles = self.routes.role_mask(opened.roles.iter().map(String::as_str));
-        let welcome = session::welcome(now, opened, &caller, &self.session_settings);
         self.cells.count(Count::SessionsOpened);
         let session = self.sessions.insert(Session::new(key, opened, roles, caller));
         debug_assert_eq!(session, session_key, "the id names this session");
@@ -74,8 +83,7 @@ impl Shard {
         } else {
             self.claim(session, opened.who())?;
         }
-        self.put(key, gateway::WELCOME, &welcome);
-        self.arm_session(key);
+        self.greet(now, key, session, opened.resume_result);
         Ok(())
     }
 

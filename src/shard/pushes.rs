@@ -68,7 +68,7 @@ impl Shard {
     }
 
     fn deliver(&mut self, now: Now, session_key: SessionKey, push: &Arc<Push>) {
-        let Some(key) = self.sessions.get(session_key).map(|session| session.connection) else {
+        if self.sessions.get(session_key).is_none() {
             self.cells.count(Count::PushesNobody);
             if let Some(to) = push.receipt.clone() {
                 let session_id = self.directory.id_of(self.session_ref(session_key));
@@ -76,24 +76,26 @@ impl Shard {
                 self.receipt(Receipt { to, session_id, user_id: "".into(), lost });
             }
             return;
-        };
+        }
         // If it waited too long before it came to its turn here, it is given up as if it had waited in the session.
         let at_once = push.expires > now.mono;
-        if at_once {
-            self.buffer(key);
-        }
         self.offer(now, session_key, push, at_once);
     }
 
     fn offer(&mut self, now: Now, session_key: SessionKey, push: &Arc<Push>, at_once: bool) {
         let room = self.push_room();
+        let key = self.sessions.get(session_key).and_then(Session::connection);
+        if let Some(key) = key.filter(|_| at_once) {
+            self.buffer(key);
+        }
+        let high = self.settings.output_bytes_high;
+        let connection = key.filter(|_| at_once).and_then(|key| self.connections.get_mut(key));
+        let out = connection.map(|it| &mut it.output).filter(|output| !output.is_above(high));
         let Some(session) = self.sessions.get_mut(session_key) else { return };
-        let Some(connection) = self.connections.get_mut(session.connection) else { return };
-        let full = connection.output.is_above(self.settings.output_bytes_high);
         let sending = Sending {
             admitted: session.up.admitted(),
             window_max: self.session_settings.window_max as usize,
-            out: (at_once && !full).then_some(&mut connection.output.bytes),
+            out: out.map(|output| &mut output.bytes),
             room,
         };
         let limits = PushLimits {
@@ -105,18 +107,17 @@ impl Shard {
         let frame_bytes_max = session.frame_bytes_max();
         let became = session.down.push(push, sending, (limits, frame_bytes_max), &mut lost);
         self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
-        let key = session.connection;
         match became {
             Pushed::Written => {
                 self.cells.count(Count::FramesSent);
                 self.cells.count(Count::PushesSent);
-                self.list(key);
+                key.into_iter().for_each(|key| self.list(key));
             }
             Pushed::Waiting => self.cells.count(Count::PushesWaiting),
             Pushed::GivenUp => {}
         }
         self.lose(session_key, lost);
-        if became != Pushed::Written {
+        if let Some(key) = key.filter(|_| became != Pushed::Written) {
             // A gap may be told at once; so may what waits only since its time was over.
             self.pump(now, key);
         }

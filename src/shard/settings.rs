@@ -1,5 +1,6 @@
 //! What a deployment chooses for each shard.
 
+use super::DetachedCaps;
 use crate::base::ids::ServiceId;
 use crate::limit::Reserve;
 use std::time::Duration;
@@ -38,6 +39,10 @@ pub struct Settings {
     pub push_bytes_soft: usize,
     /// Whether a service confirms new sessions.
     pub check: Option<CheckSettings>,
+    /// Sessions without a connection.
+    pub detached: DetachedCaps,
+    /// How long a user is taken as present whose last session has lost its connection.
+    pub presence_grace: Duration,
     /// Clients come back after a drain within this time, each at a moment of its own.
     pub reconnect_spread: Duration,
 }
@@ -60,6 +65,8 @@ impl Default for Settings {
             expiry_grace: Duration::from_secs(60),
             push_bytes_soft: 128 * 1024 * 1024,
             check: None,
+            detached: DetachedCaps::default(),
+            presence_grace: Duration::from_secs(10),
             reconnect_spread: Duration::from_secs(10),
         }
     }

@@ -4,7 +4,7 @@ use super::Shard;
 use super::asked::{Asked, Effect};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
-use crate::base::ids::{ConnectionKey, SessionKey};
+use crate::base::ids::SessionKey;
 use crate::base::text::cut;
 use crate::relay::{AccessRecord, Arena, Delivery, DeliveryBatch, Outcome, Settled};
 use crate::session::{Responded, Room, Sending};
@@ -59,7 +59,7 @@ impl Shard {
             return;
         };
         session.up.answered(asked.up_seq);
-        let key = session.connection;
+        let key = session.connection();
         if directives.is_empty() {
             self.answer(now, outstanding.session, &asked, (&reply, &[]));
             if asked.outcome.code == Code::Unauthenticated {
@@ -74,7 +74,7 @@ impl Shard {
         }
         self.answer(now, outstanding.session, &asked, (&reply, &login));
         if logout {
-            self.log_out(now, key, outstanding.session);
+            self.log_out(now, outstanding.session);
         }
     }
 
@@ -91,7 +91,6 @@ impl Shard {
             self.cells.count(Count::RepliesOrphaned);
             return self.note(now, asked, 0);
         };
-        let key = session.connection;
         let frame_bytes_max = session.frame_bytes_max();
         let mut response = ResponseView { login, ..response(asked.up_seq, asked.outcome, reply) };
         let bytes = response.payload.len().saturating_add(login.len());
@@ -102,28 +101,28 @@ impl Shard {
             response.reason = Reason::ReplyTooLarge.into();
         }
         let mut response_bytes = u32::try_from(response.payload.len()).unwrap_or(u32::MAX);
-        if self.respond(key, session_key, &response) == Some(Responded::WaitingBare) {
+        if self.respond(session_key, &response) == Some(Responded::WaitingBare) {
             self.cells.count(Count::PayloadsDropped);
             response_bytes = 0;
         }
         self.note(now, asked, response_bytes);
     }
 
-    fn respond(
-        &mut self,
-        key: ConnectionKey,
-        session_key: SessionKey,
-        response: &ResponseView<'_>,
-    ) -> Option<Responded> {
-        self.buffer(key);
-        let connection = self.connections.get_mut(key)?;
+    /// Without a connection it waits for one.
+    fn respond(&mut self, session_key: SessionKey, response: &ResponseView<'_>) -> Option<Responded> {
+        let key = self.sessions.get(session_key)?.connection();
+        if let Some(key) = key {
+            self.buffer(key);
+        }
+        let high = self.settings.output_bytes_high;
+        let connection = key.and_then(|key| self.connections.get_mut(key));
+        let out = connection.map(|it| &mut it.output).filter(|output| !output.is_above(high));
         let session = self.sessions.get_mut(session_key)?;
-        let full = connection.output.is_above(self.settings.output_bytes_high);
         let held = session.down.kept_bytes();
         let sending = Sending {
             admitted: session.up.admitted(),
             window_max: self.session_settings.window_max as usize,
-            out: (!full).then_some(&mut connection.output.bytes),
+            out: out.map(|output| &mut output.bytes),
             room: match self.owed_bytes < self.settings.owed_bytes_max {
                 true => Room::Whole,
                 false => Room::Bare,
@@ -133,7 +132,7 @@ impl Shard {
         self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
         if became == Responded::Written {
             self.cells.count(Count::FramesSent);
-            self.list(key);
+            key.into_iter().for_each(|key| self.list(key));
         }
         Some(became)
     }

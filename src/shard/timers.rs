@@ -18,7 +18,7 @@ impl Shard {
             Drain::Until(deadline) => Some(deadline),
             Drain::No | Drain::Over => None,
         };
-        self.wheel.next_due().into_iter().chain(drain).min()
+        self.wheel.next_due().into_iter().chain(self.detached.next_due()).chain(drain).min()
     }
 
     /// Looks at every deadline that has come.
@@ -30,6 +30,7 @@ impl Shard {
                 self.deadline(now, key);
             }
         }
+        self.detached_timers(now);
         if matches!(self.drain, Drain::Until(deadline) if deadline <= now.mono) {
             self.end_all(now);
         }
@@ -43,11 +44,13 @@ impl Shard {
         let frame_due = connection.frame_deadline(self.settings.frame_timeout);
         let write_due = connection.write_deadline(self.settings.write_timeout);
         let next = match connection.state {
-            State::Opening(due) if due <= now.mono => return self.fault(now, key, Fault::HandshakeTimeout),
+            State::Opening(due) | State::Moving(due) if due <= now.mono => {
+                return self.fault(now, key, Fault::HandshakeTimeout);
+            }
             State::Confirming(due) if due <= now.mono => return self.unconfirmed(now, key),
             State::Closing(due) | State::HalfClosed(due) if due <= now.mono => return self.forget(key),
             State::Opening(due) => due.min(frame_due),
-            State::Confirming(due) | State::Closing(due) | State::HalfClosed(due) => due,
+            State::Confirming(due) | State::Moving(due) | State::Closing(due) | State::HalfClosed(due) => due,
             State::Open(session) => {
                 if write_due <= now.mono {
                     return self.close(now, key, CloseReason::Fault(Fault::WriteStalled));
@@ -110,6 +113,7 @@ impl Shard {
             return;
         }
         self.drain = Drain::Until(now.mono + timeout);
+        self.end_detached(now);
         let keys: Vec<ConnectionKey> = self.connections.keys().collect();
         for key in keys {
             if self.session_of(key).is_none() {

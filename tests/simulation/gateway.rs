@@ -4,6 +4,7 @@ use crate::dice::Dice;
 use crate::network::{ConnId, Side};
 use crate::scenario::Scenario;
 use crate::world::{Event, Owner, Phase, Plant, World};
+use moorgate::auth::ResumeTokens;
 use moorgate::base::counters::{Cells, Count, Totals};
 use moorgate::base::ids::{ConnectionKey, LinkKey, ShardId, WorkerId};
 use moorgate::directory::RecentPushes;
@@ -36,6 +37,7 @@ impl ShardHost {
             session: scenario.session.clone(),
             routes: scenario.routes.clone(),
             authority: scenario.authority.clone(),
+            resume_tokens: Arc::new(ResumeTokens::new(1, &[0; 32])),
             directory: scenario.directory.clone(),
             pushes: scenario.pushes.clone(),
             limits: scenario.limits.clone(),

@@ -164,6 +164,7 @@ fn session_settings(dice: &mut Dice) -> session::Settings {
         heartbeat: dice.millis(1_000, 4_000),
         heartbeat_min: Duration::from_millis(500),
         heartbeat_max: Duration::from_secs(10),
+        detached_ttl: Duration::ZERO,
     }
 }
 

@@ -66,8 +66,8 @@ fn an_error_says_what_was_admitted() {
 }
 
 #[test]
-fn a_peer_that_closes_takes_its_session_with_it() {
-    let (mut world, client) = World::joined();
+fn a_peer_that_closes_takes_its_session_with_it_where_none_is_kept() {
+    let (mut world, client) = World::joined_with(|parts| parts.session.detached_ttl = Duration::ZERO);
     world.shard.received(world.now, client, &[0, 0]);
     world.shard.peer_closed(world.now, client);
     assert_eq!(world.shard.next_ended(), Some((client, End::Close)));

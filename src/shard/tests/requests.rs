@@ -109,7 +109,7 @@ fn frames_of_a_newer_contract_are_answered() {
 // spec: K-3
 #[test]
 fn what_is_not_served_yet_says_so() {
-    let (mut world, client) = World::joined();
+    let (mut world, client) = World::joined_with(|parts| parts.session.detached_ttl = Duration::ZERO);
     world.say(client, 0, client_frame::Member::ClientState(v1::ClientState::default()));
     assert!(matches!(world.member(client), gateway_frame::Member::Notice(_)));
     let other = world.accept();
@@ -117,6 +117,7 @@ fn what_is_not_served_yet_says_so() {
     world.say(other, 0, client_frame::Member::Hello(v1::Hello { resume, ..hello() }));
     let gateway_frame::Member::Welcome(welcome) = world.member(other) else { panic!("a Welcome") };
     assert_eq!(welcome.resume_result(), v1::ResumeResult::NotSupported);
+    assert!(welcome.resume_token.is_empty() && welcome.detached_ttl_ms == 0);
 }
 
 // spec: W-2, W-3
@@ -235,7 +236,7 @@ fn a_reply_too_large_for_the_client_loses_its_payload_only() {
 // spec: X-19
 #[test]
 fn a_settlement_for_a_session_that_is_gone_finds_nobody() {
-    let (mut world, client) = World::joined();
+    let (mut world, client) = World::joined_with(|parts| parts.session.detached_ttl = Duration::ZERO);
     world.request(client, 1);
     let ticket = world.tickets()[0];
     world.shard.peer_closed(world.now, client);

@@ -47,7 +47,7 @@ fn silence_for_twice_the_interval_is_too_long() {
     assert!(world.got(client).is_empty(), "every frame is life");
     world.pass(2 * TICK);
     assert_eq!(world.error(client), (Reason::HeartbeatTimeout, true));
-    assert_eq!((world.shard.sessions(), world.count(Count::CloseHeartbeat)), (0, 1));
+    assert_eq!((world.shard.detached(), world.count(Count::CloseHeartbeat)), (1, 1));
 }
 
 // spec: P-4
@@ -102,7 +102,7 @@ fn a_client_that_does_not_read_is_given_up_without_a_word() {
     assert_eq!(world.shard.connections(), 1);
     world.pass(2 * TICK);
     assert_eq!(world.shard.next_ended(), Some((client, End::Close)), "an Error would not get through");
-    assert_eq!((world.shard.connections(), world.shard.sessions()), (0, 0));
+    assert_eq!((world.shard.connections(), world.shard.detached()), (0, 1));
     assert_eq!(world.count(Count::CloseWriteStalled), 1);
 }
 

@@ -1,0 +1,335 @@
+//! Sessions that outlive their connections: detached, resumed here, handed to the shard that has them, remembered for
+//! a while when they were ended.
+
+use super::connection::State;
+use super::detached::{Detaching, Due, Owner};
+use super::{CloseReason, Drain, Shard};
+use crate::auth::{Holder, ResumeClaims};
+use crate::base::clock::Now;
+use crate::base::counters::Count;
+use crate::base::ids::{ConnectionKey, SessionKey, ShardId};
+use crate::directory::Life;
+use crate::relay::Caller;
+use crate::session::{self, Fault, Opened, Session, Welcoming};
+use moorgate_proto::codec::put_frame;
+use moorgate_proto::envelope::Numbers;
+use moorgate_proto::envelope::member::{client, gateway};
+use moorgate_proto::v1::{self, ResumeResult};
+use moorgate_proto::view::Encoded;
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Ended sessions that are remembered; of more the oldest are forgotten.
+const TOMBSTONES_MAX: usize = 64 * 1024;
+
+/// A connection whose Hello resumes a session of another shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandOver {
+    /// The connection; its key is dead.
+    pub connection: ConnectionKey,
+    /// Who has the session.
+    pub to: ShardId,
+    /// What the client has said: for [`Shard::taken_over`].
+    pub hello: Vec<u8>,
+}
+
+/// Sessions that were ended by somebody else than their clients, so that these learn of it when they come back.
+#[derive(Debug, Default)]
+pub(super) struct Tombstones {
+    keys: HashSet<SessionKey, foldhash::fast::FixedState>,
+    order: VecDeque<SessionKey>,
+}
+
+impl Tombstones {
+    fn add(&mut self, key: SessionKey) {
+        if self.keys.insert(key) {
+            self.order.push_back(key);
+        }
+        if self.order.len() > TOMBSTONES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.keys.remove(&oldest);
+        }
+    }
+
+    fn has(&self, key: SessionKey) -> bool {
+        self.keys.contains(&key)
+    }
+}
+
+/// What became of a Hello that was to resume a session.
+#[derive(Debug)]
+pub(super) enum Resumption {
+    /// It has its session back, or will have it on another shard.
+    Done,
+    /// It gets a fresh one, and why.
+    Fresh(ResumeResult),
+}
+
+fn owner<'a>(caller: &'a Caller, who: &'a v1::Caller) -> Owner<'a> {
+    Owner { user_id: &caller.user_id, application: &who.application, address: caller.peer }
+}
+
+impl Shard {
+    /// Sessions without a connection.
+    pub fn detached(&self) -> usize {
+        self.detached.len()
+    }
+
+    /// Whether a session may be kept without its connection.
+    pub(super) fn keeps_sessions(&self) -> bool {
+        !self.session_settings.detached_ttl.is_zero() && self.drain == Drain::No
+    }
+
+    /// The token of the newest generation of a session; empty: it cannot be resumed.
+    pub(super) fn resume_token(&self, session_key: SessionKey) -> Vec<u8> {
+        if self.session_settings.detached_ttl.is_zero() {
+            return Vec::new();
+        }
+        let Some(session) = self.sessions.get(session_key) else { return Vec::new() };
+        let claims =
+            ResumeClaims { shard: self.batch.shard, session: session_key, generation: session.generation() };
+        let who = session.caller.who();
+        self.resume_tokens.seal(claims, holder(&who)).to_vec()
+    }
+
+    /// Greets the client of a session that has just been attached.
+    pub(super) fn greet(
+        &mut self,
+        now: Now,
+        key: ConnectionKey,
+        session_key: SessionKey,
+        result: ResumeResult,
+    ) {
+        let token = self.resume_token(session_key);
+        let Some(session) = self.sessions.get(session_key) else { return };
+        let welcoming = Welcoming { result, resume_token: &token, settings: &self.session_settings };
+        let welcome = session::welcome(now, session, welcoming);
+        self.put(key, gateway::WELCOME, &welcome);
+        self.arm_session(key);
+    }
+
+    /// A Hello that is to resume a session; `body` is the Hello as it came.
+    pub(super) fn resume(
+        &mut self,
+        now: Now,
+        key: ConnectionKey,
+        (opened, resume): (&Opened, &v1::Resume),
+        body: &[u8],
+    ) -> Result<Resumption, Fault> {
+        if self.session_settings.detached_ttl.is_zero() {
+            return Ok(Resumption::Fresh(ResumeResult::NotSupported));
+        }
+        let claims = match self.resume_tokens.open(&resume.resume_token, holder(opened.who())) {
+            Ok(claims) => claims,
+            Err(error) => return Ok(self.not_resumed(error.result())),
+        };
+        if claims.shard != self.batch.shard && self.directory.shards().any(|shard| shard == claims.shard) {
+            self.hand_over(key, claims.shard, body);
+            return Ok(Resumption::Done);
+        }
+        let Some(session) = self.sessions.get(claims.session) else {
+            let result = match self.tombstones.has(claims.session) {
+                true => ResumeResult::Ended,
+                false => ResumeResult::UnknownSession,
+            };
+            return Ok(self.not_resumed(result));
+        };
+        let who = session.caller.who();
+        if let Err(result) = session.judge(now, (claims.generation, resume), opened)? {
+            return Ok(self.not_resumed(result));
+        }
+        self.may_resume(now, &who)?;
+        self.take_back(now, (key, claims.session), (opened, resume))?;
+        Ok(Resumption::Done)
+    }
+
+    fn not_resumed(&self, result: ResumeResult) -> Resumption {
+        self.cells.count(match result {
+            ResumeResult::Stale => Count::ResumesStale,
+            ResumeResult::Invalid => Count::ResumesInvalid,
+            ResumeResult::Ended => Count::ResumesEnded,
+            _ => Count::ResumesUnknown,
+        });
+        Resumption::Fresh(result)
+    }
+
+    /// The session gets the new connection, in one step: from here on nothing of the old one counts.
+    fn take_back(
+        &mut self,
+        now: Now,
+        (key, session_key): (ConnectionKey, SessionKey),
+        (opened, resume): (&Opened, &v1::Resume),
+    ) -> Result<(), Fault> {
+        let Some(session) = self.sessions.get(session_key) else { return Ok(()) };
+        match session.connection() {
+            Some(old) => {
+                self.cells.count(Count::TakeOvers);
+                self.abandon(now, old, session_key);
+            }
+            None => {
+                let caller = session.caller.clone();
+                if self.forget_detached(session_key) == Some(false) && !caller.is_anonymous() {
+                    self.directory.back(&caller.user_id, self.session_ref(session_key));
+                }
+            }
+        }
+        let roles = self.routes.role_mask(opened.roles.iter().map(String::as_str));
+        let Some(session) = self.sessions.get_mut(session_key) else { return Ok(()) };
+        let held = session.down.kept_bytes();
+        let mut taken = Vec::new();
+        // Its address may be another one: what it is charged for, it is charged for there.
+        self.limits.leave(now.mono, &mut session.standing);
+        session.attach(key, resume, (opened, roles), |to| taken.push(to))?;
+        self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.state = State::Open(session_key);
+            self.handshakes = self.handshakes.saturating_sub(1);
+        }
+        self.cells.count(Count::SessionsResumed);
+        self.directory.note(self.session_ref(session_key), Life::Attached);
+        self.taken(session_key, taken);
+        self.greet(now, key, session_key, ResumeResult::Resumed);
+        self.pump(now, key);
+        Ok(())
+    }
+
+    /// The connection that a session had is not its own any more.
+    fn abandon(&mut self, now: Now, key: ConnectionKey, session_key: SessionKey) {
+        let admitted = self.sessions.get(session_key).map_or(0, |session| session.up.admitted());
+        self.cells.count(Count::CloseSuperseded);
+        self.drop_partial(key);
+        self.linger(now, key);
+        self.put(key, gateway::ERROR, &Fault::Superseded.error(admitted, false));
+    }
+
+    /// A session has lost its connection: it stays for a while, unless there is no room.
+    pub(super) fn detach(&mut self, now: Now, session_key: SessionKey, ttl: Duration) {
+        let Some(session) = self.sessions.get_mut(session_key) else { return };
+        session.detach();
+        self.limits.leave(now.mono, &mut session.standing);
+        self.cells.count(Count::SessionsDetached);
+        self.directory.note(self.session_ref(session_key), Life::Detached);
+        self.list_detached(now, session_key, ttl);
+    }
+
+    /// Puts a session without a connection on the list of those, whose time to live begins.
+    pub(super) fn list_detached(&mut self, now: Now, session_key: SessionKey, ttl: Duration) {
+        let Some(caller) = self.sessions.get(session_key).map(|session| session.caller.clone()) else {
+            return;
+        };
+        let who = caller.who();
+        let detaching = Detaching { owner: owner(&caller, &who), ttl, grace: self.settings.presence_grace };
+        let gone = self.detached.add(now.mono, session_key, detaching, &self.settings.detached);
+        for evicted in gone {
+            self.cells.count(Count::DetachedEvicted);
+            self.end(now, evicted);
+        }
+    }
+
+    /// A session is detached no more: it was resumed, has ended, or is about to be somebody else's. Whether its user was
+    /// still taken as present for it; `None`: it was not detached.
+    pub(super) fn forget_detached(&mut self, session_key: SessionKey) -> Option<bool> {
+        let caller = self.sessions.get(session_key)?.caller.clone();
+        let who = caller.who();
+        self.detached.remove(session_key, owner(&caller, &who))
+    }
+
+    /// Ends a session that has no connection.
+    pub(super) fn end(&mut self, now: Now, session_key: SessionKey) {
+        self.forget_detached(session_key);
+        if let Some(session) = self.sessions.remove(session_key) {
+            self.end_session(now, session_key, session);
+        }
+    }
+
+    /// Somebody has ended a session: its client learns of it when it comes back.
+    pub(super) fn remember_ended(&mut self, session_key: SessionKey) {
+        if !self.session_settings.detached_ttl.is_zero() {
+            self.tombstones.add(session_key);
+        }
+    }
+
+    /// Looks at sessions whose clients are away.
+    pub(super) fn detached_timers(&mut self, now: Now) {
+        while let Some((session_key, due)) = self.detached.due(now.mono) {
+            match due {
+                Due::Away => {
+                    if let Some(session) = self.sessions.get(session_key) {
+                        self.directory.away(&session.caller.user_id, self.session_ref(session_key));
+                    }
+                }
+                Due::Over => {
+                    self.cells.count(Count::DetachedExpired);
+                    self.end(now, session_key);
+                }
+            }
+        }
+    }
+
+    /// The gateway goes away: nobody comes back to it.
+    pub(super) fn end_detached(&mut self, now: Now) {
+        let keys: Vec<SessionKey> = self.detached.keys().collect();
+        keys.into_iter().for_each(|key| self.end(now, key));
+    }
+
+    fn hand_over(&mut self, key: ConnectionKey, to: ShardId, body: &[u8]) {
+        let mut hello = Vec::new();
+        put_frame(&mut hello, Numbers::NONE, client::HELLO, &Encoded(body));
+        if let Some(connection) = self.connections.get_mut(key)
+            && let State::Opening(deadline) = connection.state
+        {
+            connection.state = State::Moving(deadline);
+            self.hand_overs.push_back(HandOver { connection: key, to, hello });
+        }
+    }
+
+    /// The next connection that another shard is to have; the reactor takes it out of its poll, and takes care of it
+    /// until that shard has it.
+    pub fn next_hand_over(&mut self) -> Option<HandOver> {
+        while let Some(hand_over) = self.hand_overs.pop_front() {
+            let key = hand_over.connection;
+            if matches!(self.connections.get(key).map(|it| it.state), Some(State::Moving(_))) {
+                self.drop_partial(key);
+                self.handshakes = self.handshakes.saturating_sub(1);
+                self.connections.remove(key);
+                self.room.leave();
+                self.cells.count(Count::ConnectionsHandedOver);
+                return Some(hand_over);
+            }
+        }
+        None
+    }
+
+    /// Takes a connection that another shard has accepted, and which is to say its Hello again:
+    /// [`Shard::received`] gets it next.
+    ///
+    /// # Errors
+    /// The bytes to send before closing it, when it cannot be taken. It counts as closed then.
+    pub fn taken_over(&mut self, now: Now, peer: SocketAddr) -> Result<ConnectionKey, Vec<u8>> {
+        if self.drain != Drain::No {
+            self.cells.count(Count::ConnectionsClosed);
+            return Err(super::farewell(&Fault::Shutdown));
+        }
+        let key = self.insert(now, peer);
+        self.arm(key, now.mono + self.settings.handshake_timeout);
+        Ok(key)
+    }
+
+    /// Ends a session, attached or not, for a fault.
+    pub(super) fn expel(&mut self, now: Now, session_key: SessionKey, fault: Fault) {
+        self.remember_ended(session_key);
+        match self.sessions.get(session_key).and_then(Session::connection) {
+            Some(key) => self.close(now, key, CloseReason::Fault(fault)),
+            None => {
+                self.cells.count(Count::DetachedEnded);
+                self.end(now, session_key);
+            }
+        }
+    }
+}
+
+fn holder(who: &v1::Caller) -> Holder<'_> {
+    Holder { application: &who.application, device_id: &who.device_id, is_secure: false }
+}
