@@ -5,6 +5,7 @@ mod links;
 mod opening;
 mod order;
 mod presence;
+mod pushes;
 mod sizes;
 
 use super::{Forwarder, LinkCommand, Parts, Readiness, Settings};

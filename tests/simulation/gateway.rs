@@ -198,6 +198,7 @@ impl World {
         }
         self.shard_ends(at);
         self.wake_ordered();
+        self.wake_teller();
     }
 
     fn shard_ends(&mut self, at: usize) {
@@ -272,6 +273,7 @@ impl World {
         let receipts = std::mem::take(&mut self.worker.receipts);
         self.worker.forwarder.receipts(receipts);
         self.worker.forwarder.timers(now);
+        self.tell_presence();
         self.hand_over();
         while let Some(key) = self.worker.forwarder.next_flush() {
             let Some((_, conn)) = self.worker.sockets.get(&key.index()).copied().filter(|held| held.0 == key)
@@ -301,6 +303,7 @@ impl World {
         }
         self.hand_over();
         self.wake_ordered();
+        self.wake_teller();
     }
 
     fn hand_over(&mut self) {

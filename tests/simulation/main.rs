@@ -13,6 +13,7 @@ mod gateway;
 mod limits;
 mod network;
 mod oracle;
+mod presence;
 mod pushes;
 mod scenario;
 mod service;
@@ -96,6 +97,10 @@ const PATHS: &[Count] = &[
     Count::CloseKicked,
     Count::CloseLoggedOut,
     Count::CloseTokenRevoked,
+    Count::PresenceEvents,
+    Count::PresenceSnapshots,
+    Count::PresenceCoalesced,
+    Count::PresenceOverflowed,
 ];
 
 fn number(name: &str) -> Option<u64> {
@@ -234,6 +239,11 @@ fn a_push_that_comes_twice_is_found() {
 #[test]
 fn a_push_for_somebody_else_is_found() {
     found(Plant::PushAstray, "came to");
+}
+
+#[test]
+fn a_lost_change_of_presence_is_found() {
+    found(Plant::LostPresence, "are online, and instance");
 }
 
 #[test]

@@ -90,6 +90,12 @@ impl PushOracle {
         (session.user, session.since) = (user.to_owned(), now);
     }
 
+    /// Who a session belongs to, as its client knows; `None`: nobody, or it is over.
+    pub fn user_of(&self, incarnation: u32) -> Option<&str> {
+        let session = self.sessions.get(&incarnation).filter(|session| !session.is_over)?;
+        Some(session.user.as_str()).filter(|user| !user.is_empty())
+    }
+
     pub fn over(&mut self, incarnation: u32) {
         self.sessions.entry(incarnation).or_default().is_over = true;
     }

@@ -185,6 +185,6 @@ fn forward_settings(dice: &mut Dice) -> forward::Settings {
         deliveries_max: dice.between(5, 50) as usize,
         push_bytes_max: dice.between(5_000, 50_000) as usize,
         client_frame_bytes_max: 20_000,
-        presence_lease: Duration::from_secs(30),
+        presence_lease: dice.millis(9_000, 12_000),
     }
 }

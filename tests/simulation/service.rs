@@ -15,7 +15,9 @@ use moorgate_proto::v1::directive::Action;
 use moorgate_proto::v1::service_view::State as View;
 use moorgate_proto::v1::{self, Execution};
 use moorgate_service::core::{Input, LinkCore, LinkSettings};
+use moorgate_service::presence::Presence;
 use prost::Message;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,10 +39,13 @@ pub struct EndpointHost {
     pub up: bool,
     /// Places are never used again.
     pub links: Vec<Option<ServiceLink>>,
+    pub presence: Presence,
+    /// Who is online, as far as it was told.
+    pub online: BTreeSet<String>,
 }
 
 pub struct ServiceLink {
-    core: LinkCore,
+    pub core: LinkCore,
     conn: ConnId,
     blocked: bool,
 }
@@ -63,13 +68,21 @@ impl EndpointHost {
             outstanding_max: scenario.outstanding_max,
             opening_timeout: Duration::from_secs(2),
             heartbeat: Duration::from_secs(4),
+            wants_presence: true,
             ..LinkSettings::new("echo")
         };
-        EndpointHost { settings: Arc::new(settings), up: true, links: Vec::new() }
+        EndpointHost {
+            settings: Arc::new(settings),
+            up: true,
+            links: Vec::new(),
+            presence: Presence::new(1000),
+            online: BTreeSet::new(),
+        }
     }
 
     pub fn next_deadlines(&self) -> impl Iterator<Item = Mono> {
-        self.links.iter().flatten().map(|link| link.core.next_deadline())
+        let links = self.links.iter().flatten().map(|link| link.core.next_deadline());
+        links.chain([self.presence.next_deadline()])
     }
 }
 
@@ -85,7 +98,10 @@ impl World {
 
     pub fn service_received(&mut self, at: usize, link: usize, bytes: &[u8]) {
         let now = self.now;
-        let Some(service) = self.link(at, link) else { return };
+        let EndpointHost { links, presence, .. } = &mut self.endpoints[at];
+        let Some(service) = links[link].as_mut() else { return };
+        let gateway = service.core.peer().map(|peer| peer.gateway.clone());
+        gateway.iter().for_each(|gateway| presence.heard(now, gateway));
         let mut runs = Vec::new();
         let mut cancelled = Vec::new();
         let (mut results, mut receipts) = (Vec::new(), Vec::new());
@@ -104,12 +120,13 @@ impl World {
             Input::Cancel(call_id) => cancelled.push(call_id),
             Input::PushResult(result) => results.push(result.clone()),
             Input::PushReceipt(receipt) => receipts.push(receipt.clone()),
-            Input::Ready
-            | Input::Drain
-            | Input::SessionCheck(_)
-            | Input::PresenceEvent(_)
-            | Input::PresenceSnapshot(_) => {}
+            Input::PresenceEvent(event) => presence.event(gateway.as_ref().unwrap(), event),
+            Input::PresenceSnapshot(bracket) => {
+                presence.snapshot(now, gateway.as_ref().unwrap(), bracket);
+            }
+            Input::Ready | Input::Drain | Input::SessionCheck(_) => {}
         });
+        self.note_presence(at);
         results.iter().for_each(|result| self.note_push_result(result));
         receipts.iter().for_each(|receipt| self.note_receipt(receipt));
         for run in runs {
@@ -259,6 +276,9 @@ impl World {
 
     pub fn endpoint_timers(&mut self, at: usize) {
         let now = self.now;
+        if self.endpoints[at].presence.next_deadline() <= now {
+            self.presence_timers(at);
+        }
         for link in 0..self.endpoints[at].links.len() {
             if let Some(service) = self.link(at, link)
                 && service.core.next_deadline() <= now

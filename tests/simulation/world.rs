@@ -40,6 +40,8 @@ pub enum Plant {
     PushTwice,
     /// A push goes to everyone on a shard.
     PushAstray,
+    /// Nobody is told that a user has come or gone.
+    LostPresence,
 }
 
 /// Who holds one end of a connection.
@@ -519,6 +521,7 @@ impl World {
         if let Some(problem) = self.pushes.complete() {
             self.oracle.violated(problem);
         }
+        self.judge_presence();
         for at in 0..self.clients.len() {
             if let Some(problem) = self.clients[at].problem() {
                 self.oracle.violated(format!("client {at}: {problem}"));
