@@ -117,7 +117,13 @@ pub(crate) fn settings(service: SocketAddr, tables: &str) -> Settings {
         "LINK" => Some(LINK_SECRET.to_owned()),
         _ => None,
     };
-    config::parse("test.toml", &text(service, tables), Path::new(""), &environment).unwrap()
+    let mut settings =
+        config::parse("test.toml", &text(service, tables), Path::new(""), &environment).unwrap();
+    // A session ends with its connection where a test does not say otherwise: most look whether nothing is left.
+    if !tables.contains("detached_ttl") {
+        settings.session.detached_ttl = Duration::ZERO;
+    }
+    settings
 }
 
 /// The key that proves links.
