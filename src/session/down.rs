@@ -256,7 +256,7 @@ impl Down {
         let Some(queues) = &mut self.queues else { return 0 };
         let mut written = 0usize;
         while out.len() < high && queues.window.is_replaying() {
-            queues.window.replay(out, (self.acked, admitted));
+            queues.window.replay(out, (self.acked, admitted), lost);
             written = written.saturating_add(1);
         }
         while out.len() < high && queues.is_flowing(window_max) {

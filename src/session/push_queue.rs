@@ -37,6 +37,12 @@ pub struct Lost {
 }
 
 impl Lost {
+    /// A push that was sent, may not have arrived, and cannot be sent again.
+    pub(super) fn note_sent(&mut self, receipt: Option<Arc<ReceiptTo>>) {
+        self.overflowed = self.overflowed.saturating_add(1);
+        self.receipts.extend(receipt.map(|to| (to, Reason::PushOverflow)));
+    }
+
     fn note(&mut self, push: &Push, reason: Reason) {
         let count = match reason {
             Reason::PushExpired => &mut self.expired,

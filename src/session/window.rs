@@ -8,6 +8,7 @@
 //!             └ sent on this connection ┘ └ still to be sent on it
 //! ```
 
+use super::push_queue::Lost;
 use crate::relay::{Push, ReceiptTo};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
@@ -35,15 +36,17 @@ const LENGTH_MASK: u32 = (1 << KIND_SHIFT) - 1;
 #[derive(Debug)]
 enum Kept {
     Whole(Arc<Push>),
-    /// It was let go; a replay has a Gap in its place.
+    /// It was let go; a replay will have a Gap in its place.
     Gone(Option<Arc<ReceiptTo>>),
+    /// A replay had a Gap in its place: whatever the client acknowledges, it has not got it.
+    Missed,
 }
 
 impl Kept {
     fn bytes(&self) -> usize {
         match self {
             Kept::Whole(push) => push.body.len(),
-            Kept::Gone(_) => 0,
+            Kept::Gone(_) | Kept::Missed => 0,
         }
     }
 
@@ -51,6 +54,7 @@ impl Kept {
         match self {
             Kept::Whole(push) => push.receipt.clone(),
             Kept::Gone(receipt) => receipt,
+            Kept::Missed => None,
         }
     }
 }
@@ -106,8 +110,9 @@ impl Window {
     }
 
     /// Sends the next frame again; `acked` is the number before the first that is kept, `admitted` what a frame that is
-    /// made anew acknowledges. Pushes that were let go, as many as stand together, are one Gap with their range.
-    pub(super) fn replay(&mut self, out: &mut Vec<u8>, (acked, admitted): (u64, u64)) {
+    /// made anew acknowledges. Pushes that were let go, as many as stand together, are one Gap with their range, and
+    /// `lost`.
+    pub(super) fn replay(&mut self, out: &mut Vec<u8>, (acked, admitted): (u64, u64), lost: &mut Lost) {
         let Some(entry) = self.entries.get(self.sent.entries).copied() else { return };
         let seq = acked.saturating_add(self.sent.entries as u64).saturating_add(1);
         let mut entries = 1usize;
@@ -130,6 +135,11 @@ impl Window {
             let reason = Reason::PushOverflow.into();
             let gap = v1::Gap { first: seq, last, reason, ..v1::Gap::default() };
             put_frame(out, Numbers { seq: last, ack: admitted }, GAP, &gap);
+            for kept in self.pushes.iter_mut().skip(self.sent.pushes).take(entries) {
+                if let Kept::Gone(receipt) = std::mem::replace(kept, Kept::Missed) {
+                    lost.note_sent(receipt);
+                }
+            }
             self.sent.pushes = self.sent.pushes.saturating_add(entries);
         }
         self.sent.entries = self.sent.entries.saturating_add(entries);
@@ -215,7 +225,7 @@ mod tests {
     fn replayed(window: &mut Window, acked: u64) -> Vec<(u32, u64, u64)> {
         let (mut out, mut found) = (Vec::new(), Vec::new());
         while window.is_replaying() {
-            window.replay(&mut out, (acked, 5));
+            window.replay(&mut out, (acked, 5), &mut Lost::default());
         }
         let (mut bytes, mut assembler) = (out.as_slice(), Assembler::default());
         while let Some(frame) = assembler.next(&mut bytes, 1 << 24).unwrap() {
@@ -248,7 +258,7 @@ mod tests {
         assert_eq!(replayed(&mut window, 0), all);
         window.rewind();
         let mut out = Vec::new();
-        window.replay(&mut out, (0, 5));
+        window.replay(&mut out, (0, 5), &mut Lost::default());
         window.pop();
         assert_eq!(replayed(&mut window, 1), all[1..], "an acknowledgement moves nothing");
         window.rewind();
@@ -261,6 +271,21 @@ mod tests {
         );
         window.keep(Kind::Response, &response(7));
         assert!(!window.is_replaying());
+    }
+
+    #[test]
+    fn what_a_replay_had_a_gap_for_is_lost_once_and_never_acknowledged() {
+        let mut window = Window::default();
+        window.keep_push(&push(b"\x08\x01"), false);
+        window.keep_push(&push(b"\x08\x02"), false);
+        assert!(window.pop().is_some(), "it was sent, and the client has it");
+        for (overflowed, receipts) in [(1, 1), (0, 0)] {
+            let mut lost = Lost::default();
+            window.rewind();
+            window.replay(&mut Vec::new(), (1, 0), &mut lost);
+            assert_eq!((lost.overflowed, lost.receipts.len()), (overflowed, receipts));
+        }
+        assert!(window.pop().is_none() && window.is_empty());
     }
 
     #[test]
