@@ -56,6 +56,8 @@ pub enum Fault {
     TokenExpired,
     /// An access token of another user than the session that is resumed.
     IdentityMismatch,
+    /// An attempt to resume a session that has accepted it, or a later one, before.
+    ResumeStale,
     /// No complete Hello in time.
     HandshakeTimeout,
     /// A frame was begun and not finished in time.
@@ -136,6 +138,7 @@ impl Fault {
             Fault::IdentityMismatch => {
                 Wire { code: Code::PermissionDenied, ..broken(Reason::IdentityMismatch) }
             }
+            Fault::ResumeStale => failed(Code::FailedPrecondition, Reason::ResumeStale),
             Fault::HandshakeTimeout => failed(Code::DeadlineExceeded, Reason::HandshakeTimeout),
             Fault::FrameTimeout => failed(Code::DeadlineExceeded, Reason::FrameTimeout),
             Fault::HeartbeatTimeout => failed(Code::DeadlineExceeded, Reason::HeartbeatTimeout),
@@ -198,6 +201,7 @@ impl Fault {
             | Fault::HelloInvalid(_)
             | Fault::Token(_)
             | Fault::IdentityMismatch
+            | Fault::ResumeStale
             | Fault::HandshakeTimeout
             | Fault::ConnectionLimit
             | Fault::Banned(_)
@@ -255,7 +259,8 @@ impl Fault {
             | Fault::Application(_)
             | Fault::SessionRefused { .. }
             | Fault::SessionUnconfirmed
-            | Fault::IdentityMismatch => Count::CloseOpening,
+            | Fault::IdentityMismatch
+            | Fault::ResumeStale => Count::CloseOpening,
             Fault::Superseded => Count::CloseSuperseded,
             Fault::Conflict(_) => Count::CloseConflict,
             Fault::Kicked(_) => Count::CloseKicked,
@@ -309,6 +314,7 @@ impl std::fmt::Display for Fault {
             Fault::IdentityMismatch => {
                 f.write_str("the access token is of another user than the session that was to be resumed")
             }
+            Fault::ResumeStale => f.write_str("an attempt to resume that comes after a later one, or twice"),
             Fault::HandshakeTimeout => f.write_str("no complete Hello in time"),
             Fault::FrameTimeout => f.write_str("a frame was begun and not finished in time"),
             Fault::HeartbeatTimeout => f.write_str("silence for twice the heartbeat interval"),

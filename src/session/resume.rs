@@ -82,8 +82,13 @@ impl Session {
         if generation > current {
             return Ok(Err(ResumeResult::Invalid));
         }
+        // Its client has come again since, or the attempt is a copy. A fresh session for whoever comes late would take this
+        // one's place, and put out the very client that has sent both.
+        if resume.attempt <= attempt {
+            return Err(Fault::ResumeStale);
+        }
         // What was acknowledged cannot be sent again: whoever has forgotten that has lost its place.
-        if generation < proven || resume.attempt <= attempt || resume.down_seq < self.down.acked() {
+        if generation < proven || resume.down_seq < self.down.acked() {
             return Ok(Err(ResumeResult::Stale));
         }
         if resume.down_seq > self.down.sent() {

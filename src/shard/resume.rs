@@ -137,7 +137,11 @@ impl Shard {
             return Ok(self.not_resumed(result));
         };
         let who = session.caller.who();
-        if let Err(result) = session.judge(now, (claims.generation, resume), opened)? {
+        let judged = session.judge(now, (claims.generation, resume), opened);
+        if judged == Err(Fault::ResumeStale) {
+            self.cells.count(Count::ResumesStale);
+        }
+        if let Err(result) = judged? {
             return Ok(self.not_resumed(result));
         }
         self.may_resume(now, &who)?;

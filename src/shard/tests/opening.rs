@@ -125,3 +125,28 @@ fn so_many_are_turned_away_at_once_and_then_the_next() {
     world.pass(Settings::default().linger + TICK);
     assert_eq!(world.shard.connections(), 1, "none of them stays beyond the linger");
 }
+
+// spec: R-13
+#[test]
+fn a_hello_that_comes_late_leaves_the_session_alone() {
+    let mut world = World::new();
+    let first = world.accept();
+    world.say(first, 0, client_frame::Member::Hello(hello()));
+    let gateway_frame::Member::Welcome(welcome) = world.member(first) else { panic!("a Welcome") };
+    let resume = |attempt| {
+        let resume_token = welcome.resume_token.clone();
+        let resume = Some(v1::Resume { resume_token, attempt, down_seq: 0 });
+        client_frame::Member::Hello(v1::Hello { resume, ..hello() })
+    };
+    let newer = world.accept();
+    world.say(newer, 0, resume(2));
+    let gateway_frame::Member::Welcome(welcome) = world.member(newer) else { panic!("a Welcome") };
+    assert_eq!(welcome.resume_result(), v1::ResumeResult::Resumed);
+    for attempt in [1, 2] {
+        let late = world.accept();
+        world.say(late, 0, resume(attempt));
+        assert_eq!(world.error(late), (Reason::ResumeStale, true), "no fresh session in its place");
+    }
+    world.request(newer, 1);
+    assert_eq!((world.shard.sessions(), world.cells.value(Count::ResumesStale)), (1, 2));
+}
