@@ -6,8 +6,12 @@ use super::text;
 use crate::reactor::{AcceptMode, ListenAt, ListenerSettings};
 use moorgate_proto::limits::NAME_BYTES;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 const ADDRESS: &str = "an address such as \"0.0.0.0:7000\"";
+/// Zero: the deployment's own.
+const HEARTBEATS: RangeInclusive<Duration> = Duration::ZERO..=text::TIME_MAX;
 const SOCKET: &str = "socket_name";
 
 /// Reads `[[listener]]` and `[admin]`.
@@ -32,9 +36,12 @@ pub(super) fn listeners(
             }
             accept = AcceptMode::Shared;
         }
+        let has_own = section.has("heartbeat");
+        let heartbeat = section.time("heartbeat", HEARTBEATS, Duration::ZERO);
+        let heartbeat = (has_own && !heartbeat.is_zero()).then_some(heartbeat);
         if let Some(at) = at {
             collision(&mut section, &at, &listeners, "another listener");
-            listeners.push(ListenerSettings { at, accept });
+            listeners.push(ListenerSettings { at, accept, heartbeat });
         }
         section.close(report);
     }

@@ -1,6 +1,6 @@
 //! One connection as its shard keeps it: state, unfinished input, unsent output, deadlines.
 
-use crate::base::ids::SessionKey;
+use crate::base::ids::{ListenerId, SessionKey};
 use crate::base::output::Output;
 use crate::base::wheel::Alarm;
 use crate::limit::Gcra;
@@ -58,6 +58,8 @@ pub(super) struct Connection {
     pub(super) alarm: Alarm,
     /// Frames that it has sent, against their rate.
     pub(super) frames: Gcra,
+    /// Where it came in.
+    pub(super) listener: ListenerId,
 }
 
 impl Connection {
@@ -72,6 +74,7 @@ impl Connection {
             frame_began: NEVER,
             alarm: Alarm::default(),
             frames: Gcra::default(),
+            listener: ListenerId::default(),
         }
     }
 

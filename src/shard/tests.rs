@@ -5,6 +5,7 @@ mod limits;
 mod opening;
 mod output;
 mod requests;
+mod resume;
 mod sizes;
 mod timers;
 
