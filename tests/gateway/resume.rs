@@ -1,6 +1,6 @@
 //! Sessions that outlive their connections, over real sockets and on two shards.
 
-use crate::link::{RawLink, site_and_granted_link};
+use crate::link::{RawLink, two_shards_and_granted_link};
 use crate::site::{Site, command};
 use crate::token::token;
 use crate::wire::{RawClient, bare, frame, hello, hello_frame, ping, request};
@@ -12,7 +12,7 @@ use moorgate_proto::v1::{self, Reason, ResumeResult};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-const KEPT: &str = "[gateway]\nshards = 2\n[session]\ndetached_ttl = \"60s\"\n";
+const KEPT: &str = "[session]\ndetached_ttl = \"60s\"\n";
 
 /// Alice's client, over all its connections.
 struct Client {
@@ -81,7 +81,7 @@ fn to_alice() -> To {
 // spec: R-5, R-6, R-14, R-15, L-53
 #[test]
 fn what_comes_while_a_client_is_away_waits_for_it_whatever_shard_it_comes_to() {
-    let (site, mut link) = site_and_granted_link(KEPT);
+    let (site, mut link) = two_shards_and_granted_link(KEPT);
     let mut client = Client::open(&site);
     let id = client_session(&mut client, &mut link);
     // Each new connection goes to one of two shards: most likely to both.
@@ -128,7 +128,7 @@ fn client_session(client: &mut Client, link: &mut RawLink) -> bytes::Bytes {
 // spec: R-22, R-23, X-18
 #[test]
 fn a_half_open_connection_locks_nobody_out() {
-    let site = Site::start(KEPT);
+    let site = Site::start_with(KEPT, |settings| settings.reactor.shards = 2);
     let mut client = Client::open(&site);
     for _ in 0..12 {
         let mut old = client.comes_back();
@@ -146,9 +146,9 @@ fn a_half_open_connection_locks_nobody_out() {
 // spec: D-8, D-11, D-16, R-14
 #[test]
 fn a_client_that_stops_reading_costs_a_bounded_window_and_then_its_connection_only() {
-    let tables = "[gateway]\nshards = 2\n[session]\ndetached_ttl = \"60s\"\nwrite_timeout = \"300ms\"\nin_flight = 4\n\
-                  window = 8\npushes = 4\nheartbeat = \"60s\"\n[limits]\nunsent_output = \"4 KiB\"\n";
-    let (site, mut link) = site_and_granted_link(tables);
+    let tables = "[session]\ndetached_ttl = \"60s\"\nwrite_timeout = \"300ms\"\nin_flight = 4\n\
+                  window = 256\npushes = 4\nheartbeat = \"60s\"\n[limits]\nunsent_output = \"4 KiB\"\n";
+    let (site, mut link) = two_shards_and_granted_link(tables);
     let mut client = Client::open(&site);
     let payload = vec![7; 60_000];
     let mut sent = 0u16;
@@ -213,6 +213,7 @@ fn clients_that_come_together_do_not_beat_together() {
 #[test]
 fn who_comes_back_is_let_in_before_who_comes_anew() {
     let site = Site::start_with(KEPT, |settings| {
+        settings.reactor.shards = 2;
         settings.shard.openings = moorgate::limit::Rate::new(1, std::time::Duration::from_secs(3600), 1);
     });
     let mut client = Client::open(&site);
@@ -239,7 +240,7 @@ fn who_comes_back_is_let_in_before_who_comes_anew() {
 // spec: X-9, X-12
 #[test]
 fn a_gateway_that_goes_away_keeps_nobody() {
-    let site = Site::start(KEPT);
+    let site = Site::start_with(KEPT, |settings| settings.reactor.shards = 2);
     let mut client = Client::open(&site);
     client.wire = RawClient::connect(site.address());
     site.metric_becomes("moorgate_sessions_detached", 1);
