@@ -62,7 +62,8 @@ pub(super) fn validate(
         rates: root.table("rates"),
         bans: root.table("bans"),
     };
-    let (listeners, admin) = listeners(&mut root, &mut report);
+    let session = session_settings(&mut tables.session);
+    let (listeners, admin) = listeners(&mut root, &mut report, &session);
     let (access_log, log_level) = log(root.table("log"), secrets.directory, &mut report);
     let mistakes = report.count();
     let authority = identity::authority(&mut root, secrets, &mut report);
@@ -72,7 +73,6 @@ pub(super) fn validate(
         identity::check_logins(&authority, &services, &mut report);
     }
     let check = identity::session_check(&mut root, &services, &mut report);
-    let session = session_settings(&mut tables.session);
     let forward = forward::Settings {
         client_frame_bytes_max: session.frame_bytes_max,
         ..forward_settings(&mut tables)

@@ -261,8 +261,10 @@ impl Shard {
 
     /// Says where a connection has come in: listeners may wish another heartbeat than the deployment.
     pub fn came_by(&mut self, key: ConnectionKey, listener: ListenerId) {
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.listener = listener;
+        if let Some(connection) = self.connections.get_mut(key)
+            && let State::Opening(deadline, _) = connection.state
+        {
+            connection.state = State::Opening(deadline, listener);
         }
     }
 
@@ -393,7 +395,7 @@ impl Shard {
     fn session_of(&self, key: ConnectionKey) -> Option<SessionKey> {
         match self.connections.get(key)?.state {
             State::Open(session) => Some(session),
-            State::Opening(_)
+            State::Opening(..)
             | State::Confirming(_)
             | State::Moving(_)
             | State::Closing(_)

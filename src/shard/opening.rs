@@ -67,7 +67,10 @@ impl Shard {
     /// The interval for a client that wishes none: up to a tenth below what its listener hints at, so that those who have
     /// come together do not beat together for ever.
     fn heartbeat_hint(&mut self, key: ConnectionKey) -> Duration {
-        let listener = self.connections.get(key).map_or(0, |connection| connection.listener.index());
+        let listener = match self.connections.get(key).map(|connection| connection.state) {
+            Some(State::Opening(_, listener)) => listener.index(),
+            _ => 0,
+        };
         let hint = self.settings.heartbeats.get(listener).copied().flatten();
         let hint = hint.unwrap_or(self.session_settings.heartbeat);
         let early = self.rng.up_to(hint / 10);

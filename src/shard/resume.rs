@@ -285,10 +285,9 @@ impl Shard {
         let mut hello = Vec::new();
         put_frame(&mut hello, Numbers::NONE, client::HELLO, &Encoded(body));
         if let Some(connection) = self.connections.get_mut(key)
-            && let State::Opening(deadline) = connection.state
+            && let State::Opening(deadline, listener) = connection.state
         {
             connection.state = State::Moving(deadline);
-            let listener = connection.listener;
             self.hand_overs.push_back(HandOver { connection: key, to, listener, hello });
         }
     }

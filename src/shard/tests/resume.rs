@@ -95,7 +95,7 @@ fn numbered(frames: &[v1::GatewayFrame]) -> Vec<(u64, u64)> {
     frames.iter().map(number).collect()
 }
 
-// spec, U-3
+// spec, U-3
 #[test]
 fn what_was_not_acknowledged_comes_again_and_what_came_meanwhile_behind_it() {
     let mut world = World::new();
@@ -149,7 +149,7 @@ fn lost_welcomes_lock_nobody_out_and_old_tokens_die_when_the_client_has_spoken()
     assert_eq!(welcome.resume_result(), ResumeResult::Resumed);
 }
 
-// spec
+// spec
 #[test]
 fn a_take_over_discards_what_the_old_connection_had_begun() {
     let mut world = World::new();
@@ -234,7 +234,7 @@ fn a_bye_may_keep_the_session_for_a_while() {
     assert_eq!(world.shard.sessions(), 0);
 }
 
-// spec
+// spec
 #[test]
 fn a_login_s_token_is_newer_and_the_older_one_is_good_until_the_answer_was_acknowledged() {
     let mut world = World::with(|parts| {
@@ -269,6 +269,26 @@ fn a_login_s_token_is_newer_and_the_older_one_is_good_until_the_answer_was_ackno
         assert_eq!(welcome_of(&got).resume_result(), ResumeResult::Stale);
         assert_eq!(welcome_of(&got).user_id, "");
     }
+}
+
+// spec
+#[test]
+fn what_cannot_be_replayed_is_refused() {
+    let mut world = World::new();
+    let mut client = world.comer(hello());
+    world.push(&v1::Push { command: 77, ..v1::Push::default() });
+    world.got(client.key);
+    world.lose(&client);
+    client.down_seq = 2;
+    assert_eq!(error(&world.back_with(&mut client, hello())).0, Reason::AckBeyondSent);
+    client.down_seq = 1;
+    assert_eq!(world.back(&mut client).0.resume_result(), ResumeResult::Resumed);
+    world.request(client.key, 9);
+    let (reason, reconnect) = error(&world.got(client.key));
+    assert_eq!((reason, reconnect.allowed, reconnect.resumable), (Reason::SequenceGap, true, true));
+    client.down_seq = 0;
+    let got = world.back_with(&mut client, hello());
+    assert_eq!(welcome_of(&got).resume_result(), ResumeResult::Stale, "it was taken, and is gone");
 }
 
 // spec: R-25
