@@ -176,6 +176,7 @@ impl SessionOracle {
                 && (&life.application, &life.device) == (&hello.application, &hello.device_id)
                 && (hello.access_token.is_empty() || life.user == user)
                 && life.pending.is_empty()
+                && !life.is_tried
                 && now.since(life.active) + SLACK < life.ttl
                 && self.is_gentle;
             life.attempt.high = life.attempt.high.max(resume.attempt.into());
