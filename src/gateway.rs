@@ -8,7 +8,7 @@ use crate::auth::{Authority, ResumeTokens};
 use crate::base::bell::Ring;
 use crate::base::clock::Clock;
 use crate::base::counters::{Cells, Count, Totals};
-use crate::base::ids::{ServiceId, ShardId, WorkerId};
+use crate::base::ids::{ListenerId, ServiceId, ShardId, WorkerId};
 use crate::base::mailbox::mailbox;
 use crate::base::pulse::Pulse;
 use crate::config::Settings;
@@ -201,6 +201,7 @@ impl Pages for State {
                 between(Count::ConnectionsAccepted, Count::ConnectionsClosed),
             ),
             gauge("moorgate_sessions", "Sessions now.", between(Count::SessionsOpened, Count::SessionsEnded)),
+            gauge("moorgate_sessions_detached", "Sessions without a connection now.", detached(&totals)),
             gauge("moorgate_users", "Users with a session now.", self.here(Directory::users)),
             gauge("moorgate_groups", "Groups with members now.", self.here(Directory::groups)),
             gauge(
@@ -276,7 +277,7 @@ impl Gateway {
         let (shards, workers) = settings.threads();
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
         let mut client_addresses = Vec::new();
-        for listener in &settings.reactor.listeners {
+        for (id, listener) in (0u16..).map(ListenerId).zip(&settings.reactor.listeners) {
             let (sockets, addresses) = match &listener.at {
                 ListenAt::Inherited(name) => adopt(inherited.claim(name)?, shards)?,
                 ListenAt::Address(address) => {
@@ -285,6 +286,7 @@ impl Gateway {
                         .map_err(GatewayError::Listen)?
                 }
             };
+            let sockets = sockets.into_iter().map(|more| more.into_iter().map(|socket| socket.with_id(id)));
             listeners.iter_mut().zip(sockets).for_each(|(all, more)| all.extend(more));
             client_addresses.extend(addresses);
         }
@@ -601,6 +603,14 @@ struct ShardEnds {
     handed: Inbox<Handed>,
     deliveries: Inbox<DeliveryBatch>,
     forwards: Outbox<ForwardBatch>,
+}
+
+/// Sessions that have lost their connection, were not resumed, and have not ended.
+fn detached(totals: &Totals) -> u64 {
+    let resumed = totals.value(Count::SessionsResumed).saturating_sub(totals.value(Count::TakeOvers));
+    let ended = [Count::DetachedExpired, Count::DetachedEvicted, Count::DetachedEnded];
+    let gone = ended.into_iter().map(|count| totals.value(count)).fold(resumed, u64::saturating_add);
+    totals.value(Count::SessionsDetached).saturating_sub(gone)
 }
 
 /// The socket of the operator's pages.

@@ -66,6 +66,7 @@ counters! {
     DetachedExpired "moorgate_detached_ended_total" "why=\"time\"" "Sessions that ended without a connection.";
     DetachedEvicted "moorgate_detached_ended_total" "why=\"room\"" "Sessions that ended without a connection.";
     DetachedEnded "moorgate_detached_ended_total" "why=\"ordered\"" "Sessions that ended without a connection.";
+    OpeningsShed "moorgate_openings_shed_total" "" "Hellos refused since too many fresh sessions were opened at once.";
     ConnectionsHandedOver "moorgate_connections_handed_over_total" "" "Connections that went to the shard that has their session.";
     SessionsAnonymous "moorgate_sessions_anonymous_total" "" "Sessions opened without an access token.";
     CloseProtocol "moorgate_close_reasons_total" "reason=\"protocol\"" "Why connections were closed.";

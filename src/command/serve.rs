@@ -45,7 +45,7 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
                 let accept =
                     settings.reactor.listeners.first().map(|listener| listener.accept).unwrap_or_default();
                 settings.reactor.listeners =
-                    vec![ListenerSettings { at: ListenAt::Address(address), accept }];
+                    vec![ListenerSettings { at: ListenAt::Address(address), accept, heartbeat: None }];
             }
             settings.admin = options.admin.map(ListenAt::Address).or(settings.admin);
             serve(settings, inherited, |_| {})

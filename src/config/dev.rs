@@ -66,7 +66,7 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
     let (services, routes) = services(&options.services);
     let routes = RouteTable::build(&routes).map_err(|_| "the routes of --dev overlap".to_owned())?;
     let at = ListenAt::Address(options.listen);
-    let listener = ListenerSettings { at, accept: reactor::AcceptMode::default() };
+    let listener = ListenerSettings { at, accept: reactor::AcceptMode::default(), heartbeat: None };
     Ok(Settings {
         reactor: reactor::Settings {
             listeners: vec![listener],

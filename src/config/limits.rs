@@ -14,8 +14,16 @@ const RIGHT: &str = "\"100/s\", \"600/m, burst 50\" or \"off\"";
 const COUNT_MAX: u32 = 1_000_000;
 const TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
 
-/// Reads `[rates]`; `routes` are the rates of the routes, by their ids. The last are new connections of a listener.
-pub(super) fn rates(section: &mut Section<'_>, routes: Vec<Option<Rate>>) -> (limit::Settings, Option<Rate>) {
+/// What comes anew.
+pub(super) struct NewComers {
+    /// Connections of a listener.
+    pub(super) accepts: Option<Rate>,
+    /// Fresh sessions of a shard.
+    pub(super) openings: Option<Rate>,
+}
+
+/// Reads `[rates]`; `routes` are the rates of the routes, by their ids.
+pub(super) fn rates(section: &mut Section<'_>, routes: Vec<Option<Rate>>) -> (limit::Settings, NewComers) {
     let default = limit::Settings::default();
     let settings = limit::Settings {
         connection: rate(section, "connection", default.connection),
@@ -27,6 +35,7 @@ pub(super) fn rates(section: &mut Section<'_>, routes: Vec<Option<Rate>>) -> (li
         accounts_max: default.accounts_max,
     };
     let accepts = rate(section, "accepts", crate::reactor::Settings::default().accepts);
+    let openings = rate(section, "openings", crate::shard::Settings::default().openings);
     if let (Some(requests), Some(frames)) = (settings.connection, settings.frames)
         && (frames.interval() > requests.interval() || frames.burst() < requests.burst())
     {
@@ -34,7 +43,7 @@ pub(super) fn rates(section: &mut Section<'_>, routes: Vec<Option<Rate>>) -> (li
                        below it; write a higher rate and burst for frames, or lower ones for connection";
         section.wrong_first(&["frames", "connection"], message.to_owned());
     }
-    (settings, accepts)
+    (settings, NewComers { accepts, openings })
 }
 
 fn owner(

@@ -4,16 +4,22 @@ use super::report::Report;
 use super::section::{Section, string};
 use super::text;
 use crate::reactor::{AcceptMode, ListenAt, ListenerSettings};
+use crate::session;
 use moorgate_proto::limits::NAME_BYTES;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 const ADDRESS: &str = "an address such as \"0.0.0.0:7000\"";
+/// Zero: the deployment's own.
+const HEARTBEATS: RangeInclusive<Duration> = Duration::ZERO..=text::TIME_MAX;
 const SOCKET: &str = "socket_name";
 
 /// Reads `[[listener]]` and `[admin]`.
 pub(super) fn listeners(
     root: &mut Section<'_>,
     report: &mut Report<'_>,
+    session: &session::Settings,
 ) -> (Vec<ListenerSettings>, Option<ListenAt>) {
     let mut listeners: Vec<ListenerSettings> = Vec::new();
     let sections = root.tables("listener");
@@ -32,9 +38,20 @@ pub(super) fn listeners(
             }
             accept = AcceptMode::Shared;
         }
+        let has_own = section.has("heartbeat");
+        let heartbeat = section.time("heartbeat", HEARTBEATS, Duration::ZERO);
+        let heartbeat = (has_own && !heartbeat.is_zero()).then_some(heartbeat);
+        let (low, high) = (session.heartbeat_min, session.heartbeat_max);
+        if let Some(heartbeat) = heartbeat
+            && !(low..=high).contains(&heartbeat)
+        {
+            let [heartbeat, low, high] = [heartbeat, low, high].map(humantime::format_duration);
+            let bounds = format!("session.heartbeat_min, {low}, and session.heartbeat_max, {high}");
+            section.wrong("heartbeat", format!("it is {heartbeat} and must lie between {bounds}"));
+        }
         if let Some(at) = at {
             collision(&mut section, &at, &listeners, "another listener");
-            listeners.push(ListenerSettings { at, accept });
+            listeners.push(ListenerSettings { at, accept, heartbeat });
         }
         section.close(report);
     }

@@ -1,5 +1,6 @@
 //! What the file says, within bounds and held against itself.
 
+use super::limits::NewComers;
 use super::listeners::listeners;
 use super::report::{ConfigError, Report};
 use super::secrets::Secrets;
@@ -61,21 +62,22 @@ pub(super) fn validate(
         rates: root.table("rates"),
         bans: root.table("bans"),
     };
-    let (listeners, admin) = listeners(&mut root, &mut report);
+    let session = session_settings(&mut tables.session);
+    let (listeners, admin) = listeners(&mut root, &mut report, &session);
     let (access_log, log_level) = log(root.table("log"), secrets.directory, &mut report);
     let mistakes = report.count();
     let authority = identity::authority(&mut root, secrets, &mut report);
     let Ways { services, routes, rates } = services_and_routes(&mut root, secrets, &mut report);
-    let (limits, accepts) = limits::rates(&mut tables.rates, rates);
+    let (limits, NewComers { accepts, openings }) = limits::rates(&mut tables.rates, rates);
     if report.count() == mistakes {
         identity::check_logins(&authority, &services, &mut report);
     }
     let check = identity::session_check(&mut root, &services, &mut report);
-    let session = session_settings(&mut tables.session);
     let forward = forward::Settings {
         client_frame_bytes_max: session.frame_bytes_max,
         ..forward_settings(&mut tables)
     };
+    let heartbeats = listeners.iter().map(|listener| listener.heartbeat).collect();
     let settings = Settings {
         reactor: reactor::Settings { accepts, ..reactor_settings(&mut tables, listeners) },
         shard: shard::Settings {
@@ -83,6 +85,8 @@ pub(super) fn validate(
             // What waits for clients that are slow is let go before new pushes are refused.
             push_bytes_soft: forward.push_bytes_max / 2,
             login_services: limits::login_services(&services),
+            heartbeats,
+            openings,
             ..shard_settings(&mut tables)
         },
         directory: devices::devices(&mut root, &mut report),

@@ -1,6 +1,7 @@
 //! Sockets that listen: bound here, or inherited from the service manager.
 
 use super::AcceptMode;
+use crate::base::ids::ListenerId;
 use crate::limit::TokenBucket;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
@@ -18,6 +19,8 @@ pub struct Listener {
     pub(super) is_ready: bool,
     /// No accepting before then: descriptors ran out, or tokens.
     pub(super) paused_until: Option<moorgate_proto::time::Mono>,
+    /// Which of the configuration it is.
+    pub(super) id: ListenerId,
     /// What may be accepted; `None`: as much as comes.
     pub(super) tokens: Option<TokenBucket>,
 }
@@ -48,7 +51,20 @@ impl std::error::Error for BindError {}
 impl Listener {
     fn new(socket: TcpListener, accept: AcceptMode) -> Listener {
         let socket = mio::net::TcpListener::from_std(socket);
-        Listener { socket, accept, is_ready: true, paused_until: None, tokens: None }
+        Listener {
+            socket,
+            accept,
+            is_ready: true,
+            paused_until: None,
+            id: ListenerId::default(),
+            tokens: None,
+        }
+    }
+
+    /// The same, as this one of the configuration.
+    #[must_use]
+    pub fn with_id(self, id: ListenerId) -> Listener {
+        Listener { id, ..self }
     }
 
     /// Closes it. Whoever else holds the socket, as a service manager does, goes on listening: the poll would go on

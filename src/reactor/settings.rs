@@ -12,6 +12,8 @@ pub struct ListenerSettings {
     pub at: ListenAt,
     /// How connections reach the shards. Inherited sockets are always shared.
     pub accept: AcceptMode,
+    /// The heartbeat for its clients that wish none; `None`: the deployment's own.
+    pub heartbeat: Option<Duration>,
 }
 
 /// Where connections come from.

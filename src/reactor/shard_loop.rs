@@ -8,7 +8,7 @@ use super::{
 use super::{sleep_time, wait};
 use crate::base::clock::{Clock, Now};
 use crate::base::counters::{Cells, Count};
-use crate::base::ids::{ConnectionKey, ShardId};
+use crate::base::ids::{ConnectionKey, ListenerId, ShardId};
 use crate::base::pulse::Pulse;
 use crate::limit::{AddressTable, Rate, TokenBucket};
 use crate::relay::{AccessRecord, DeliveryBatch, ForwardBatch, Receipt};
@@ -48,6 +48,8 @@ pub struct Handed {
     peer: SocketAddr,
     /// Counts among its address's connections.
     charged: bool,
+    /// Where it came in.
+    listener: ListenerId,
     /// What the client has said, when it comes back to a session of this shard; empty: nothing.
     hello: Vec<u8>,
 }
@@ -336,7 +338,7 @@ impl ShardLoop {
 
     fn next_to_hand_over(&mut self) -> Option<(ShardId, Handed)> {
         loop {
-            let HandOver { connection, to, hello } = self.parts.shard.next_hand_over()?;
+            let HandOver { connection, to, listener, hello } = self.parts.shard.next_hand_over()?;
             let Some(mut socket) = self.sockets.get_mut(connection.index()).and_then(Option::take) else {
                 continue;
             };
@@ -345,7 +347,7 @@ impl ShardLoop {
                 log::debug!("{}: {error}", socket.peer);
             }
             let Socket { stream, peer, charged, .. } = socket;
-            return Some((to, Handed { stream, peer, charged, hello }));
+            return Some((to, Handed { stream, peer, charged, listener, hello }));
         }
     }
 
@@ -414,12 +416,13 @@ impl ShardLoop {
                 if let Some(tokens) = &mut listener.tokens {
                     tokens.take(now.mono);
                 }
+                let id = listener.id;
                 let shared = listener.accept == AcceptMode::Shared;
                 if self.spare.is_none() {
                     // Another thread had it, when it was given up.
                     self.spare = spare_descriptor();
                 }
-                self.admit(now, stream, canonical(peer), shared);
+                self.admit(now, stream, canonical(peer), (id, shared));
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -457,7 +460,13 @@ impl ShardLoop {
         false
     }
 
-    fn admit(&mut self, now: Now, stream: TcpStream, peer: SocketAddr, shared: bool) {
+    fn admit(
+        &mut self,
+        now: Now,
+        stream: TcpStream,
+        peer: SocketAddr,
+        (listener, shared): (ListenerId, bool),
+    ) {
         if let Some(addresses) = &self.parts.addresses
             && !addresses.charge(peer.ip())
         {
@@ -466,7 +475,7 @@ impl ShardLoop {
             let taken = self.parts.shard.turned_away(now, peer, Fault::ConnectionLimit);
             return self.watch(now, taken, stream, (peer, false));
         }
-        let handed = Handed { stream, peer, charged: true, hello: Vec::new() };
+        let handed = Handed { stream, peer, charged: true, listener, hello: Vec::new() };
         if !shared || self.parts.hand_out.len() <= 1 {
             return self.adopt(now, handed);
         }
@@ -480,7 +489,7 @@ impl ShardLoop {
     }
 
     fn adopt(&mut self, now: Now, handed: Handed) {
-        let Handed { stream, peer, charged, hello } = handed;
+        let Handed { stream, peer, charged, listener, hello } = handed;
         // The core may give the new connection the place of one that has ended in this very turn: that one's
         // socket goes first.
         self.end();
@@ -493,6 +502,9 @@ impl ShardLoop {
             self.release(peer);
         }
         self.watch(now, taken, stream, (peer, charged));
+        if let Some(key) = key {
+            self.parts.shard.came_by(key, listener);
+        }
         if let Some(key) = key.filter(|_| !hello.is_empty()) {
             self.parts.shard.received(now, key, &hello);
         }

@@ -70,6 +70,8 @@ pub enum Fault {
     Overloaded,
     /// Too many connections.
     ConnectionLimit,
+    /// Too many fresh sessions at once; how long until another try.
+    OpeningsLimited(Duration),
     /// More frames than its rate allows; how long until the next one would pass.
     FramesLimited(Duration),
     /// Its address or its user is shut out; for how long still.
@@ -149,6 +151,10 @@ impl Fault {
             Fault::ConnectionLimit => {
                 Wire { after_ms: RETRY_MS, ..failed(Code::ResourceExhausted, Reason::ConnectionLimit) }
             }
+            Fault::OpeningsLimited(after) => Wire {
+                after_ms: whole_ms(*after),
+                ..failed(Code::ResourceExhausted, Reason::GatewayOverloaded)
+            },
             Fault::FramesLimited(after) => {
                 Wire { after_ms: whole_ms(*after), ..failed(Code::ResourceExhausted, Reason::RateLimited) }
             }
@@ -204,6 +210,7 @@ impl Fault {
             | Fault::ResumeStale
             | Fault::HandshakeTimeout
             | Fault::ConnectionLimit
+            | Fault::OpeningsLimited(_)
             | Fault::Banned(_)
             | Fault::Application(_)
             | Fault::SessionRefused { .. }
@@ -271,7 +278,7 @@ impl Fault {
             Fault::FrameTimeout => Count::CloseFrameTimeout,
             Fault::HeartbeatTimeout => Count::CloseHeartbeat,
             Fault::WriteStalled => Count::CloseWriteStalled,
-            Fault::Overloaded | Fault::ConnectionLimit => Count::CloseOverload,
+            Fault::Overloaded | Fault::ConnectionLimit | Fault::OpeningsLimited(_) => Count::CloseOverload,
             Fault::FramesLimited(_) => Count::CloseLimited,
             Fault::Banned(_) => Count::CloseBanned,
             Fault::Shutdown => Count::CloseDrain,
@@ -321,6 +328,7 @@ impl std::fmt::Display for Fault {
             Fault::WriteStalled => f.write_str("the client does not read"),
             Fault::Overloaded => f.write_str("unfinished frames hold too much memory"),
             Fault::ConnectionLimit => f.write_str("too many connections"),
+            Fault::OpeningsLimited(_) => f.write_str("too many sessions are opened at once"),
             Fault::FramesLimited(_) => f.write_str("too many frames in a short time"),
             Fault::Banned(_) => f.write_str("shut out for a time, after too many offences or by an operator"),
             Fault::Application(error) => error.fmt(f),

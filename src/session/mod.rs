@@ -207,6 +207,16 @@ impl Session {
         }
     }
 
+    /// When access ends, as the client is told: Unix time in milliseconds, 0: never.
+    pub fn told_expiry_ms(&self) -> u64 {
+        match self.expiry {
+            Expiry::Never => 0,
+            Expiry::At(_) | Expiry::Grace(_) | Expiry::LoggedOut(_) => {
+                u64::from(self.token.expires_unix_s).saturating_mul(1000)
+            }
+        }
+    }
+
     /// Whether it ends once its client has got what waits.
     pub fn is_leaving(&self) -> bool {
         matches!(self.expiry, Expiry::LoggedOut(_))

@@ -1,6 +1,5 @@
 //! The opening: a Hello becomes a session, or a [`Fault`].
 
-use super::resume::told_expiry;
 use super::{Expiry, Fault, Session, Settings, TokenMark};
 use crate::auth::{Authority, Claims};
 use crate::base::clock::Now;
@@ -198,7 +197,7 @@ pub fn welcome(now: Now, session: &Session, welcoming: Welcoming<'_>) -> v1::Wel
         admitted: session.up.admitted(),
         features: u64::from(session.features),
         user_id: session.caller.user_id.to_string(),
-        access_expires_ms: told_expiry(session.expiry, session.token),
+        access_expires_ms: session.told_expiry_ms(),
     }
 }
 

@@ -12,7 +12,7 @@
 //! good, so that no badly timed disconnect locks it out. Once it has spoken, the older ones are worth nothing to
 //! whoever has copied them.
 
-use super::{Attachment, Expiry, Fault, Opened, Session, TokenMark};
+use super::{Attachment, Fault, Opened, Session};
 use crate::base::clock::Now;
 use crate::base::ids::ConnectionKey;
 use crate::relay::{Caller, ReceiptTo};
@@ -154,14 +154,4 @@ fn caller_again(caller: &Caller, opened: &Opened, shows_token: bool) -> Caller {
     let peer: SocketAddr = opened.peer();
     // The same user: one name for all who hold it.
     Caller { user_id: caller.user_id.clone(), ..Caller::new(caller.session_id, peer.ip(), &who) }
-}
-
-/// When access ends, as the client is told: Unix time in milliseconds, 0: never.
-pub(super) fn told_expiry(expiry: Expiry, token: TokenMark) -> u64 {
-    match expiry {
-        Expiry::Never => 0,
-        Expiry::At(_) | Expiry::Grace(_) | Expiry::LoggedOut(_) => {
-            u64::from(token.expires_unix_s).saturating_mul(1000)
-        }
-    }
 }

@@ -129,7 +129,7 @@ impl Window {
             let pushes = self.pushes.iter().skip(self.sent.pushes);
             let gone = kinds.zip(pushes);
             let is_gone =
-                |(kind, push): &(u32, &Kept)| *kind == Kind::Push as u32 && matches!(push, Kept::Gone(_));
+                |(kind, push): &(u32, &Kept)| *kind == Kind::Push as u32 && !matches!(push, Kept::Whole(_));
             entries = gone.take_while(is_gone).count().max(1);
             let last = seq.saturating_add(entries as u64).saturating_sub(1);
             let reason = Reason::PushOverflow.into();

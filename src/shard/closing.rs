@@ -69,7 +69,7 @@ impl Shard {
             return;
         };
         let closed_before = match state {
-            State::Opening(_) | State::Confirming(_) | State::Moving(_) | State::Open(_) => {
+            State::Opening(..) | State::Confirming(_) | State::Moving(_) | State::Open(_) => {
                 self.cells.count(reason.count());
                 false
             }

@@ -1,6 +1,6 @@
 //! One connection as its shard keeps it: state, unfinished input, unsent output, deadlines.
 
-use crate::base::ids::SessionKey;
+use crate::base::ids::{ListenerId, SessionKey};
 use crate::base::output::Output;
 use crate::base::wheel::Alarm;
 use crate::limit::Gcra;
@@ -19,8 +19,8 @@ use std::time::Duration;
 /// The end of the peer's stream, or an error of the socket, leads from anywhere to gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// Waits for a Hello until then.
-    Opening(Mono),
+    /// Waits for a Hello until then; where it came in.
+    Opening(Mono, ListenerId),
     /// Has said Hello, and a service has to confirm the session until then.
     Confirming(Mono),
     /// Has said Hello, and goes to the shard that has its session; until then at the latest.
@@ -36,7 +36,7 @@ pub(super) enum State {
 impl State {
     /// Whether there is no session yet, and may be one.
     pub(super) fn is_opening(self) -> bool {
-        matches!(self, State::Opening(_) | State::Confirming(_) | State::Moving(_))
+        matches!(self, State::Opening(..) | State::Confirming(_) | State::Moving(_))
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(now: Mono, peer: SocketAddr, handshake_deadline: Mono) -> Connection {
         Connection {
-            state: State::Opening(handshake_deadline),
+            state: State::Opening(handshake_deadline, ListenerId::default()),
             peer,
             assembler: Assembler::default(),
             output: Output::default(),

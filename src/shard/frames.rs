@@ -52,7 +52,7 @@ impl Shard {
                 return Ok(());
             };
             let (session, max) = match connection.state {
-                State::Opening(_) | State::Confirming(_) | State::Moving(_) => (None, FRAME_BYTES_OPENING),
+                State::Opening(..) | State::Confirming(_) | State::Moving(_) => (None, FRAME_BYTES_OPENING),
                 State::Open(session) => (Some(session), self.session_settings.frame_bytes_max),
                 State::Closing(_) | State::HalfClosed(_) => return Ok(()),
             };

@@ -94,6 +94,7 @@ fn offence(fault: &Fault) -> Option<Offence> {
         Fault::VersionUnsupported { .. }
         | Fault::TokenExpired
         | Fault::IdentityMismatch
+        | Fault::ResumeStale
         | Fault::TokenRevoked
         | Fault::Application(_)
         | Fault::SessionRefused { .. }
@@ -108,6 +109,7 @@ fn offence(fault: &Fault) -> Option<Offence> {
         | Fault::WriteStalled
         | Fault::Overloaded
         | Fault::ConnectionLimit
+        | Fault::OpeningsLimited(_)
         | Fault::Banned(_)
         | Fault::Shutdown => None,
     }

@@ -46,13 +46,13 @@ use crate::auth::{Authority, ResumeTokens};
 use crate::base::clock::Now;
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{
-    ConnectionKey, ConnectionTag, RouteId, ServiceId, SessionKey, SessionTag, ShardId, TicketTag,
+    ConnectionKey, ConnectionTag, ListenerId, RouteId, ServiceId, SessionKey, SessionTag, ShardId, TicketTag,
 };
 use crate::base::rng::Rng;
 use crate::base::slab::GenSlab;
 use crate::base::wheel::Wheel;
 use crate::directory::Directory;
-use crate::limit::{self, Bans, Charge, ShardLimits, SharedRoom};
+use crate::limit::{self, Bans, Charge, ShardLimits, SharedRoom, TokenBucket};
 use crate::relay::{AccessRecord, Caller, ForwardBatch, PushGauge, Receipt};
 use crate::routing::RouteTable;
 use crate::session::{self, Fault, Session};
@@ -188,6 +188,8 @@ pub struct Shard {
     /// Sessions without a connection.
     detached: DetachedTable,
     tombstones: Tombstones,
+    /// What may still be opened afresh; `None`: as much as comes.
+    openings: Option<TokenBucket>,
     /// Connections for other shards. Bounded: each is one of those that have no session yet.
     hand_overs: VecDeque<HandOver>,
     drain: Drain,
@@ -198,6 +200,7 @@ pub struct Shard {
 impl Shard {
     /// An empty shard.
     pub fn new(parts: Parts) -> Shard {
+        let openings = parts.settings.openings.map(TokenBucket::new);
         Shard {
             rng: Rng::new(parts.seed),
             settings: parts.settings,
@@ -231,6 +234,7 @@ impl Shard {
             confirmations: Confirmations::default(),
             detached: DetachedTable::default(),
             tombstones: Tombstones::default(),
+            openings,
             hand_overs: VecDeque::new(),
             drain: Drain::No,
             turned_away: Vec::new(),
@@ -253,6 +257,15 @@ impl Shard {
         let key = self.insert(now, peer);
         self.arm(key, now.mono + self.settings.handshake_timeout);
         Ok(key)
+    }
+
+    /// Says where a connection has come in: listeners may wish another heartbeat than the deployment.
+    pub fn came_by(&mut self, key: ConnectionKey, listener: ListenerId) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && let State::Opening(deadline, _) = connection.state
+        {
+            connection.state = State::Opening(deadline, listener);
+        }
     }
 
     /// Takes a new connection to say why it is not served: its Error must not be lost to a reset, which a close
@@ -382,7 +395,7 @@ impl Shard {
     fn session_of(&self, key: ConnectionKey) -> Option<SessionKey> {
         match self.connections.get(key)?.state {
             State::Open(session) => Some(session),
-            State::Opening(_)
+            State::Opening(..)
             | State::Confirming(_)
             | State::Moving(_)
             | State::Closing(_)

@@ -12,6 +12,7 @@ use moorgate_proto::envelope::Envelope;
 use moorgate_proto::envelope::member::client;
 use moorgate_proto::v1;
 use prost::Message;
+use std::time::Duration;
 
 impl Shard {
     /// The first frame of a connection: a Hello, or its end.
@@ -44,9 +45,9 @@ impl Shard {
         if self.drain != Drain::No {
             return Err(Fault::Shutdown);
         }
+        let heartbeat = self.heartbeat_hint(key);
         let settings = &self.session_settings;
-        let context =
-            OpeningContext { authority: &self.authority, settings, peer, heartbeat: settings.heartbeat };
+        let context = OpeningContext { authority: &self.authority, settings, peer, heartbeat };
         let resume = hello.resume.take();
         let mut opened = session::open(now, hello, context)?;
         if let Some(resume) = resume {
@@ -55,11 +56,41 @@ impl Shard {
                 Resumption::Fresh(result) => opened.resume_result = result,
             }
         }
+        self.has_turn(now)?;
         self.may_open(now, opened.who())?;
         if self.settings.check.is_some() && !opened.who().user_id.is_empty() {
             return self.confirm(now, key, opened);
         }
         self.welcome(now, key, &opened)
+    }
+
+    /// The interval for a client that wishes none: up to a tenth below what its listener hints at, so that those who have
+    /// come together do not beat together for ever.
+    fn heartbeat_hint(&mut self, key: ConnectionKey) -> Duration {
+        let listener = match self.connections.get(key).map(|connection| connection.state) {
+            Some(State::Opening(_, listener)) => listener.index(),
+            _ => 0,
+        };
+        let hint = self.settings.heartbeats.get(listener).copied().flatten();
+        let hint = hint.unwrap_or(self.session_settings.heartbeat);
+        let early = self.rng.up_to(hint / 10);
+        hint.saturating_sub(Duration::from_millis(u64::try_from(early.as_millis()).unwrap_or_default()))
+    }
+
+    /// Whether one more fresh session may open now. Those who come back do not ask.
+    fn has_turn(&mut self, now: Now) -> Result<(), Fault> {
+        let Some(openings) = &mut self.openings else { return Ok(()) };
+        match openings.wait(now.mono) {
+            None => {
+                openings.take(now.mono);
+                Ok(())
+            }
+            Some(wait) => {
+                self.cells.count(Count::OpeningsShed);
+                // Each at a moment of its own, or the next storm is the same.
+                Err(Fault::OpeningsLimited(wait + self.rng.up_to(self.settings.reconnect_spread)))
+            }
+        }
     }
 
     /// Opens the session that was agreed.

@@ -7,7 +7,7 @@ use super::{CloseReason, Drain, Shard};
 use crate::auth::{Holder, ResumeClaims};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
-use crate::base::ids::{ConnectionKey, SessionKey, ShardId};
+use crate::base::ids::{ConnectionKey, ListenerId, SessionKey, ShardId};
 use crate::directory::Life;
 use crate::relay::Caller;
 use crate::session::{self, Fault, Opened, Session, Welcoming};
@@ -30,6 +30,8 @@ pub struct HandOver {
     pub connection: ConnectionKey,
     /// Who has the session.
     pub to: ShardId,
+    /// Where the client came in.
+    pub listener: ListenerId,
     /// What the client has said: for [`Shard::taken_over`].
     pub hello: Vec<u8>,
 }
@@ -275,6 +277,7 @@ impl Shard {
     /// The gateway goes away: nobody comes back to it.
     pub(super) fn end_detached(&mut self, now: Now) {
         let keys: Vec<SessionKey> = self.detached.keys().collect();
+        self.cells.add(Count::DetachedEnded, keys.len() as u64);
         keys.into_iter().for_each(|key| self.end(now, key));
     }
 
@@ -282,10 +285,10 @@ impl Shard {
         let mut hello = Vec::new();
         put_frame(&mut hello, Numbers::NONE, client::HELLO, &Encoded(body));
         if let Some(connection) = self.connections.get_mut(key)
-            && let State::Opening(deadline) = connection.state
+            && let State::Opening(deadline, listener) = connection.state
         {
             connection.state = State::Moving(deadline);
-            self.hand_overs.push_back(HandOver { connection: key, to, hello });
+            self.hand_overs.push_back(HandOver { connection: key, to, listener, hello });
         }
     }
 

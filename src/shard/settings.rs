@@ -2,7 +2,7 @@
 
 use super::DetachedCaps;
 use crate::base::ids::ServiceId;
-use crate::limit::Reserve;
+use crate::limit::{Rate, Reserve};
 use std::time::Duration;
 
 /// Limits and times of one shard.
@@ -39,6 +39,10 @@ pub struct Settings {
     pub push_bytes_soft: usize,
     /// Whether a service confirms new sessions.
     pub check: Option<CheckSettings>,
+    /// The heartbeat that each listener hints at, by their ids; `None`, or none there: the deployment's own.
+    pub heartbeats: Vec<Option<Duration>>,
+    /// Fresh sessions that open, so that a storm of them leaves room for those who come back; `None`: as many as come.
+    pub openings: Option<Rate>,
     /// Sessions without a connection.
     pub detached: DetachedCaps,
     /// How long a user is taken as present whose last session has lost its connection.
@@ -65,6 +69,8 @@ impl Default for Settings {
             expiry_grace: Duration::from_secs(60),
             push_bytes_soft: 128 * 1024 * 1024,
             check: None,
+            heartbeats: Vec::new(),
+            openings: None,
             detached: DetachedCaps::default(),
             presence_grace: Duration::from_secs(10),
             reconnect_spread: Duration::from_secs(10),

@@ -5,6 +5,7 @@ mod limits;
 mod opening;
 mod output;
 mod requests;
+mod resume;
 mod sizes;
 mod timers;
 
@@ -212,6 +213,7 @@ fn hello() -> v1::Hello {
         version_min: 1,
         version_max: 1,
         access_token: token(Duration::from_secs(86_400)),
+        heartbeat_ms: u32::try_from(session::Settings::default().heartbeat.as_millis()).unwrap(),
         ..v1::Hello::default()
     }
 }

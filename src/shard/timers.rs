@@ -44,12 +44,12 @@ impl Shard {
         let frame_due = connection.frame_deadline(self.settings.frame_timeout);
         let write_due = connection.write_deadline(self.settings.write_timeout);
         let next = match connection.state {
-            State::Opening(due) | State::Moving(due) if due <= now.mono => {
+            State::Opening(due, _) | State::Moving(due) if due <= now.mono => {
                 return self.fault(now, key, Fault::HandshakeTimeout);
             }
             State::Confirming(due) if due <= now.mono => return self.unconfirmed(now, key),
             State::Closing(due) | State::HalfClosed(due) if due <= now.mono => return self.forget(key),
-            State::Opening(due) => due.min(frame_due),
+            State::Opening(due, _) => due.min(frame_due),
             State::Confirming(due) | State::Moving(due) | State::Closing(due) | State::HalfClosed(due) => due,
             State::Open(session) => {
                 if write_due <= now.mono {

@@ -63,7 +63,7 @@ const KEYS: Cases = &[
     (
         Session("heartbeet = \"30s\""),
         &[
-            "16: session.heartbeet: there is no such key here; there are: expiry_grace, frame, frame_timeout, groups, handshake_timeout, heartbeat, heartbeat_max, heartbeat_min, in_flight, keepalive, linger, push_bytes, pushes, user_timeout, window, write_timeout",
+            "16: session.heartbeet: there is no such key here; there are: detached_ttl, expiry_grace, frame, frame_timeout, groups, handshake_timeout, heartbeat, heartbeat_max, heartbeat_min, in_flight, keepalive, linger, push_bytes, pushes, user_timeout, window, write_timeout",
         ],
     ),
     (
@@ -192,6 +192,12 @@ const ADDRESSES: Cases = &[
         Line(2, "address = \"127.0.0.1:7000\"\nsocket_name = \"clients\""),
         &["3: listener.socket_name: there is an address too; leave one of them out"],
     ),
+    (
+        Line(2, "address = \"127.0.0.1:7000\"\nheartbeat = \"1s\""),
+        &[
+            "3: listener.heartbeat: it is 1s and must lie between session.heartbeat_min, 5s, and session.heartbeat_max, 10m",
+        ],
+    ),
     (Line(2, "socket_name = 7"), &["2: listener.socket_name: this is a number; write a text in quotes"]),
     (Line(2, "socket_name = \"a:b\""), &["2: listener.socket_name: write 1 to 64 letters, digits and -_."]),
     (
@@ -204,7 +210,9 @@ const ADDRESSES: Cases = &[
     ),
     (
         Line(2, "socket_name = \"a\"\n[[listener]]\nsocket_name = \"b\"\nadress = 1"),
-        &["5: listener.adress: there is no such key here; there are: accept, address, socket_name"],
+        &[
+            "5: listener.adress: there is no such key here; there are: accept, address, heartbeat, socket_name",
+        ],
     ),
     (
         Line(4, "address = \"127.0.0.1:7001\"\nsocket_name = \"operator\""),
@@ -368,7 +376,7 @@ const LIMITS: Cases = &[
     (
         End("[rates]\nper_user = \"100/s\""),
         &[
-            "16: rates.per_user: there is no such key here; there are: accepts, address, application, connection, frames, outstanding_address, outstanding_application, outstanding_user, user",
+            "16: rates.per_user: there is no such key here; there are: accepts, address, application, connection, frames, openings, outstanding_address, outstanding_application, outstanding_user, user",
         ],
     ),
     (

@@ -15,6 +15,7 @@ use moorgate_service::Handle;
 use prost::Message as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 fn text(accounts: SocketAddr, chat: SocketAddr, chat_grants: &str) -> String {
     format!(
@@ -69,7 +70,9 @@ impl Chat {
         };
         let text = text(accounts.address(), chat.address(), chat_grants);
         let services = [accounts, chat].map(|service| service.spawn().unwrap());
-        let site = Site::of(config::parse("test.toml", &text, Path::new(""), &environment).unwrap());
+        let mut settings = config::parse("test.toml", &text, Path::new(""), &environment).unwrap();
+        settings.session.detached_ttl = Duration::ZERO;
+        let site = Site::of(settings);
         site.ready();
         Chat { site, services }
     }

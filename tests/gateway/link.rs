@@ -2,6 +2,7 @@
 
 use crate::site::{LINK_SECRET, Site, any_port, settings, until};
 use crate::wire::PATIENCE;
+use moorgate::config::Settings;
 use moorgate::routing::{Grants, Right};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
@@ -69,11 +70,30 @@ pub(crate) fn site_and_granted_link(tables: &str) -> (Site, RawLink) {
     (site, link)
 }
 
+/// The same, with two shards.
+pub(crate) fn two_shards_and_granted_link(tables: &str) -> (Site, RawLink) {
+    let listener = listener();
+    let site = granted_site_with(&listener, tables, |settings| settings.reactor.shards = 2);
+    let link = RawLink::open(&listener);
+    site.ready();
+    (site, link)
+}
+
 /// A gateway whose service may ask for everything.
 pub(crate) fn granted_site(listener: &TcpListener, tables: &str) -> Site {
+    granted_site_with(listener, tables, |_| {})
+}
+
+/// The same, with the settings changed.
+pub(crate) fn granted_site_with(
+    listener: &TcpListener,
+    tables: &str,
+    change: impl FnOnce(&mut Settings),
+) -> Site {
     let mut settings = settings(listener.local_addr().unwrap(), tables);
     let all = Right::ALL.iter().fold(Grants::NONE, |grants, (_, right)| grants.with(*right));
     settings.services.iter_mut().for_each(|service| service.grants = all);
+    change(&mut settings);
     Site::of(settings)
 }
 

@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpListener};
 
 fn listening(addresses: &[&str], accept: AcceptMode) -> Vec<ListenerSettings> {
     let at = |address: &&str| ListenAt::Address(address.parse().unwrap());
-    addresses.iter().map(|address| ListenerSettings { at: at(address), accept }).collect()
+    addresses.iter().map(|address| ListenerSettings { at: at(address), accept, heartbeat: None }).collect()
 }
 
 /// Opens a session; which shard has it shows in the first half of its id.
@@ -112,7 +112,8 @@ fn a_port_in_use_is_an_error_that_names_it() {
     let service = echo_service();
     let on = |address: SocketAddr, accept| -> Settings {
         let mut settings = settings(service.address(), "");
-        settings.reactor.listeners = vec![ListenerSettings { at: ListenAt::Address(address), accept }];
+        settings.reactor.listeners =
+            vec![ListenerSettings { at: ListenAt::Address(address), accept, heartbeat: None }];
         settings
     };
     let both = [AcceptMode::ReusePort, AcceptMode::Shared];

@@ -48,6 +48,7 @@ mod presence;
 mod process;
 #[cfg(test)]
 mod pushes;
+mod resume;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]

@@ -1,19 +1,20 @@
 //! The gateway's cores, driven as the reactor drives them: turns, mailboxes with little room, short writes.
 
 use crate::dice::Dice;
-use crate::network::{ConnId, Side};
+use crate::network::{ConnId, NetEvent, Side};
+use crate::plant::Plant;
+use crate::reached::Path;
 use crate::scenario::Scenario;
-use crate::world::{Event, Owner, Phase, Plant, World};
-use moorgate::auth::ResumeTokens;
+use crate::world::{Event, Owner, Phase, World};
 use moorgate::base::counters::{Cells, Count, Totals};
 use moorgate::base::ids::{ConnectionKey, LinkKey, ShardId, WorkerId};
 use moorgate::directory::RecentPushes;
 use moorgate::forward::{self, Forwarder, LinkCommand, Readiness};
-use moorgate::relay::{Audience, Delivery, DeliveryBatch, ForwardBatch, PushOrder, Receipt};
-use moorgate::shard::{self, End, Shard};
+use moorgate::relay::{DeliveryBatch, ForwardBatch, Receipt};
+use moorgate::shard::{self, End, HandOver, Shard};
 use moorgate_proto::status::Code;
-use moorgate_proto::v1::Execution;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ pub struct ShardHost {
     pub sockets: BTreeMap<usize, (ConnectionKey, ConnId)>,
     pub inbox: VecDeque<DeliveryBatch>,
     held: Option<ForwardBatch>,
+    /// Connections from other shards, with their Hellos; and one that goes to another.
+    handed: VecDeque<(ConnId, Vec<u8>)>,
+    held_connection: Option<(usize, ConnId, Vec<u8>)>,
 }
 
 impl ShardHost {
@@ -37,7 +41,7 @@ impl ShardHost {
             session: scenario.session.clone(),
             routes: scenario.routes.clone(),
             authority: scenario.authority.clone(),
-            resume_tokens: Arc::new(ResumeTokens::new(1, &[0; 32])),
+            resume_tokens: scenario.resume_tokens.clone(),
             directory: scenario.directory.clone(),
             pushes: scenario.pushes.clone(),
             limits: scenario.limits.clone(),
@@ -45,7 +49,15 @@ impl ShardHost {
             seed: dice.next(),
             access_log: false,
         });
-        ShardHost { shard, cells, sockets: BTreeMap::new(), inbox: VecDeque::new(), held: None }
+        ShardHost {
+            shard,
+            cells,
+            sockets: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            held: None,
+            handed: VecDeque::new(),
+            held_connection: None,
+        }
     }
 
     /// What should not be there once all has ended.
@@ -54,12 +66,15 @@ impl ShardHost {
         let left = [
             (shard.connections(), "connections"),
             (shard.sessions(), "sessions"),
+            (shard.detached(), "sessions without a connection"),
+            (self.handed.len() + usize::from(self.held_connection.is_some()), "connections under way"),
             (shard.outstanding(), "outstanding calls"),
             (shard.partial_bytes(), "bytes of unfinished frames"),
             (shard.owed_bytes(), "bytes of Responses"),
             (shard.groups().0, "groups"),
             (shard.groups().1, "memberships"),
             (usize::from(shard.is_fanning_out()), "pushes to hand out"),
+            (usize::from(shard.next_deadline().is_some()), "timers"),
             (self.sockets.len(), "open sockets"),
         ];
         left.iter().find(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))
@@ -135,28 +150,85 @@ pub fn unbalanced(totals: &Totals, accepted: u64) -> Option<String> {
 }
 
 impl World {
+    fn peer_of(&self, conn: ConnId) -> SocketAddr {
+        let host = conn % self.scenario.origins + 1;
+        format!("10.1.0.{host}:{}", 1024 + conn % 60_000).parse().unwrap()
+    }
+
     pub fn accept(&mut self, conn: ConnId, shard: usize) {
-        let peer =
-            format!("10.1.0.{}:{}", conn % self.scenario.origins + 1, 1024 + conn % 60_000).parse().unwrap();
-        let now = self.clock();
+        let (now, peer) = (self.clock(), self.peer_of(conn));
         self.leak_a_place();
         self.shard_ends(shard);
-        match self.shards[shard].shard.accepted(now, peer) {
+        let taken = self.shards[shard].shard.accepted(now, peer);
+        if taken.is_ok() {
+            self.accepted += 1;
+            if self.plant == Some(Plant::CountedTwice) && self.dice.chance(5) {
+                self.shards[shard].cells.count(Count::ConnectionsAccepted);
+            }
+        }
+        self.adopt(conn, shard, taken);
+    }
+
+    /// A shard has a connection, or has not taken it.
+    fn adopt(&mut self, conn: ConnId, shard: usize, taken: Result<ConnectionKey, Vec<u8>>) {
+        match taken {
             Ok(key) => {
-                self.accepted += 1;
-                if self.plant == Some(Plant::CountedTwice) && self.dice.chance(5) {
-                    self.shards[shard].cells.count(Count::ConnectionsAccepted);
-                }
                 self.owners[conn][Side::Accepter as usize] = Owner::Shard(shard, key);
                 self.shards[shard].sockets.insert(key.index(), (key, conn));
+                if self.net.is_over(conn) {
+                    // It was lost while nobody listened.
+                    self.schedule(Duration::ZERO, Event::Net(NetEvent::Broken(conn, Side::Accepter)));
+                }
                 self.wake_shard(shard);
             }
             Err(farewell) => {
+                self.owners[conn][Side::Accepter as usize] = Owner::Nobody;
                 self.net.write(conn, Side::Accepter, &farewell, usize::MAX);
                 self.net.shutdown(conn, Side::Accepter);
                 self.net.close(conn, Side::Accepter);
             }
         }
+    }
+
+    /// Connections whose sessions are on this shard.
+    fn take_handed(&mut self, at: usize) {
+        while let Some((conn, hello)) = self.shards[at].handed.pop_front() {
+            let (now, peer) = (self.clock(), self.peer_of(conn));
+            self.shard_ends(at);
+            let taken = self.shards[at].shard.taken_over(now, peer);
+            let key = taken.as_ref().ok().copied();
+            self.adopt(conn, at, taken);
+            if let Some(key) = key {
+                self.shards[at].shard.received(now, key, &hello);
+            }
+        }
+    }
+
+    /// Connections whose sessions are on other shards.
+    fn hand_connections_over(&mut self, at: usize) {
+        while let Some((to, conn, hello)) =
+            self.shards[at].held_connection.take().or_else(|| self.next_to_hand_over(at))
+        {
+            if self.shards[to].handed.len() >= self.scenario.mailbox {
+                self.shards[at].held_connection = Some((to, conn, hello));
+                self.schedule(Duration::from_millis(1), Event::ShardTurn(at));
+                return;
+            }
+            self.reach(Path::HandedOver);
+            self.trace.note(self.now, "hand", (conn as u64, to as u64), || {
+                format!("connection {conn} goes from shard {at} to {to}")
+            });
+            self.shards[to].handed.push_back((conn, hello));
+            self.wake_shard(to);
+        }
+    }
+
+    fn next_to_hand_over(&mut self, at: usize) -> Option<(usize, ConnId, Vec<u8>)> {
+        let HandOver { connection, to, hello, .. } = self.shards[at].shard.next_hand_over()?;
+        let (key, conn) = self.shards[at].sockets.remove(&connection.index())?;
+        assert_eq!(key, connection, "a place is free before it is taken again");
+        self.owners[conn][Side::Accepter as usize] = Owner::Backlog;
+        Some((to.index(), conn, hello))
     }
 
     pub fn shard_turn(&mut self, at: usize) {
@@ -167,6 +239,7 @@ impl World {
             self.shards[at].shard.delivered(now, batch);
         }
         self.shards[at].shard.fan_out(now);
+        self.take_handed(at);
         if self.shards[at].shard.is_fanning_out() {
             self.wake_shard(at);
         }
@@ -174,31 +247,33 @@ impl World {
             self.worker.receipts.extend(receipts);
             self.wake_worker();
         }
-        self.shards[at].shard.timers(now);
-        while let Some(batch) = self.shards[at].held.take().or_else(|| self.shards[at].shard.forwards()) {
+        if self.plant != Some(Plant::NoTimers) || self.phase != Phase::Draining {
+            self.shards[at].shard.timers(now);
+        }
+        while let Some(mut batch) = self.shards[at].held.take().or_else(|| self.shards[at].shard.forwards()) {
             if self.worker.inbox.len() >= self.scenario.mailbox {
                 self.shards[at].held = Some(batch);
                 self.schedule(Duration::from_millis(1), Event::ShardTurn(at));
                 break;
             }
+            self.spoil_calls(&mut batch);
             self.worker.inbox.push_back(batch);
             self.wake_worker();
         }
+        self.hand_connections_over(at);
         while let Some(key) = self.shards[at].shard.next_flush() {
             let Some((held, conn)) = self.shards[at].sockets.get(&key.index()).copied() else { continue };
             if held != key {
                 continue;
             }
             let bytes = self.shards[at].shard.unsent(key).to_vec();
-            let most = self.appetite();
-            match self.net.write(conn, Side::Accepter, &bytes, most) {
+            match self.write_out(conn, &bytes) {
                 Some(count) => self.shards[at].shard.sent(now, key, count),
                 None => self.shards[at].shard.peer_closed(now, key),
             }
         }
         self.shard_ends(at);
         self.wake_ordered();
-        self.wake_teller();
     }
 
     fn shard_ends(&mut self, at: usize) {
@@ -224,47 +299,6 @@ impl World {
         }
     }
 
-    /// The planted bugs of settlements.
-    fn spoil(&mut self, batch: &mut DeliveryBatch) {
-        match self.plant {
-            Some(Plant::LostSettlement) if self.dice.chance(2) => {
-                batch.deliveries.pop();
-            }
-            Some(Plant::LostPush) if self.dice.chance(30) => {
-                batch.deliveries.retain(|delivery| !matches!(delivery, Delivery::Push(_)));
-            }
-            Some(Plant::PushTwice) => {
-                let again = batch.deliveries.iter().filter_map(|delivery| match delivery {
-                    Delivery::Push(order) => Some(Delivery::Push(PushOrder {
-                        push: order.push.clone(),
-                        audience: Audience::Everyone,
-                        reserved: 0,
-                    })),
-                    _ => None,
-                });
-                let again: Vec<Delivery> = again.collect();
-                batch.deliveries.extend(again);
-            }
-            Some(Plant::PushAstray) => {
-                for delivery in &mut batch.deliveries {
-                    if let Delivery::Push(order) = delivery {
-                        order.audience = Audience::Everyone;
-                    }
-                }
-            }
-            Some(Plant::FalseWord) => {
-                for delivery in &mut batch.deliveries {
-                    if let Delivery::Settled(settled) = delivery
-                        && settled.outcome.execution == Execution::Unknown
-                    {
-                        settled.outcome.execution = Execution::NotExecuted;
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
     pub fn worker_turn(&mut self) {
         let now = self.now;
         while let Some(batch) = self.worker.inbox.pop_front() {
@@ -273,7 +307,7 @@ impl World {
         let receipts = std::mem::take(&mut self.worker.receipts);
         self.worker.forwarder.receipts(receipts);
         self.worker.forwarder.timers(now);
-        self.tell_presence();
+        self.worker.forwarder.tell_presence();
         self.hand_over();
         while let Some(key) = self.worker.forwarder.next_flush() {
             let Some((_, conn)) = self.worker.sockets.get(&key.index()).copied().filter(|held| held.0 == key)
@@ -303,7 +337,6 @@ impl World {
         }
         self.hand_over();
         self.wake_ordered();
-        self.wake_teller();
     }
 
     fn hand_over(&mut self) {
@@ -329,7 +362,7 @@ impl World {
         let endpoint = self.scenario.addresses.iter().position(|known| *known == address);
         if !lost {
             let delay = self.dice.millis(0, self.scenario.latency_ms);
-            self.schedule(delay, Event::Dialled(key, endpoint.unwrap_or(usize::MAX)));
+            self.schedule(delay, Event::Dialled(self.boot, key, endpoint.unwrap_or(usize::MAX)));
         }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::dice::Dice;
 use crate::oracle::Asked;
-use crate::world::{Plant, World};
+use crate::plant::Plant;
+use crate::world::World;
 use moorgate::base::ids::RouteId;
 use moorgate::limit::{
     Asker, BanSettings, Bans, Limits, OwnerSettings, Rate, Reserve, Settings, ShardLimits, Shared,

@@ -41,6 +41,8 @@ pub struct Heard {
 #[derive(Debug, Default)]
 struct Entry {
     payload: Vec<u8>,
+    /// By which services know a request that is asked again.
+    key: Vec<u8>,
     heard: Option<Heard>,
     runs: u32,
 }
@@ -68,25 +70,25 @@ impl Oracle {
         self.violation.get_or_insert(what);
     }
 
-    pub fn asked(&mut self, asked: Asked, payload: &[u8]) {
-        let entry = Entry { payload: payload.to_vec(), ..Entry::default() };
+    pub fn asked(&mut self, asked: Asked, payload: &[u8], key: &[u8]) {
+        let entry = Entry { payload: payload.to_vec(), key: key.to_vec(), ..Entry::default() };
         if self.entries.insert(asked, entry).is_some() {
             self.violated(format!("{asked:?} was asked twice"));
         }
     }
 
     /// A service runs a call.
-    pub fn ran(&mut self, asked: Asked, payload: &[u8]) {
+    pub fn ran(&mut self, asked: Asked, payload: &[u8], key: &[u8]) {
         let Some(entry) = self.entries.get_mut(&asked) else {
             return self.violated(format!("{asked:?} was run and never asked"));
         };
         entry.runs += 1;
-        let (runs, same) = (entry.runs, entry.payload == payload);
+        let (runs, same) = (entry.runs, entry.payload == payload && entry.key == key);
         if runs > 1 {
             self.violated(format!("{asked:?} was run {runs} times"));
         }
         if !same {
-            self.violated(format!("{asked:?} was run with another payload"));
+            self.violated(format!("{asked:?} was run with another payload or key"));
         }
     }
 

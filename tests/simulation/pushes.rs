@@ -41,7 +41,7 @@ struct Pushed {
 }
 
 /// What one session of a client has got.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Got {
     session_id: Vec<u8>,
     user: String,
@@ -90,10 +90,16 @@ impl PushOracle {
         (session.user, session.since) = (user.to_owned(), now);
     }
 
-    /// Who a session belongs to, as its client knows; `None`: nobody, or it is over.
-    pub fn user_of(&self, incarnation: u32) -> Option<&str> {
-        let session = self.sessions.get(&incarnation).filter(|session| !session.is_over)?;
-        Some(session.user.as_str()).filter(|user| !user.is_empty())
+    /// Another start of the application goes on with a session.
+    pub fn goes_on(&mut self, before: u32, now: u32) {
+        let got = self.sessions.get(&before).cloned().unwrap_or_default();
+        self.sessions.insert(now, got);
+        self.over(before);
+    }
+
+    /// Whose session this is, as its client knows.
+    pub fn user_of(&self, incarnation: u32) -> Option<String> {
+        self.sessions.get(&incarnation).map(|session| session.user.clone()).filter(|user| !user.is_empty())
     }
 
     pub fn over(&mut self, incarnation: u32) {
@@ -102,9 +108,11 @@ impl PushOracle {
 
     /// A service asks for this in the Reply to a call of that session.
     fn directed(&mut self, incarnation: u32, action: &Action) {
-        let session = self.sessions.entry(incarnation).or_default();
+        let session_id = self.sessions.entry(incarnation).or_default().session_id.clone();
         let group = |name: &str| GROUPS.into_iter().find(|group| *group == name);
-        match action {
+        // Another start of its application may have gone on with it.
+        let same = self.sessions.values_mut().filter(|session| session.session_id == session_id);
+        same.for_each(|session| match action {
             Action::JoinGroup(join) => session.ever_in.extend(group(&join.group)),
             Action::LeaveGroup(leave) => {
                 if let Some(group) = group(&leave.group) {
@@ -112,7 +120,7 @@ impl PushOracle {
                 }
             }
             _ => {}
-        }
+        });
     }
 
     /// The client has heard the answer that came with a group, to what it had asked as this user.
@@ -166,8 +174,8 @@ impl PushOracle {
         if !self.receipts.insert((id, session_id.clone())) {
             return Some(format!("two receipts for push {id} and one session"));
         }
-        let session = self.sessions.values().find(|session| session.session_id == session_id);
-        let has_it = session.is_some_and(|session| session.pushes.contains(&id));
+        let mut sessions = self.sessions.values().filter(|session| session.session_id == session_id);
+        let has_it = sessions.any(|session| session.pushes.contains(&id));
         (receipt.acknowledged && !has_it).then(|| format!("push {id} was acknowledged and never came"))
     }
 
@@ -205,10 +213,14 @@ impl PushOracle {
 }
 
 /// What a service asks for with some Reply.
-pub fn some_action(dice: &mut Dice, clients: usize, session_id: &[u8]) -> Action {
+pub fn some_action(dice: &mut Dice, clients: usize, session_id: &[u8], is_gentle: bool) -> Action {
     let group = GROUPS[dice.index(GROUPS.len())].to_owned();
     let user_id = user(dice.index(clients));
-    match dice.below(20) {
+    let least = if is_gentle { 4 } else { 0 };
+    match dice.between(least, 19) {
+        _ if is_gentle && dice.chance(50) => {
+            Action::JoinGroup(v1::JoinGroup { group, session_id: bytes::Bytes::new() })
+        }
         0 => Action::KickUser(v1::KickUser { user_id, message: "out".to_owned() }),
         1 => Action::KickSession(v1::KickSession {
             session_id: session_id.to_vec().into(),
@@ -217,7 +229,7 @@ pub fn some_action(dice: &mut Dice, clients: usize, session_id: &[u8]) -> Action
         2 => Action::Revoke(v1::Revoke { user_id, token_id: String::new() }),
         3 => Action::Logout(v1::Logout {}),
         4..=6 => Action::LeaveGroup(v1::LeaveGroup { group, session_id: bytes::Bytes::new() }),
-        7..=9 => Action::Login(v1::Login { user_id, roles: Vec::new(), access_ttl_ms: 0 }),
+        7..=9 if !is_gentle => Action::Login(v1::Login { user_id, roles: Vec::new(), access_ttl_ms: 0 }),
         _ => Action::JoinGroup(v1::JoinGroup { group, session_id: bytes::Bytes::new() }),
     }
 }
@@ -253,13 +265,15 @@ impl World {
     }
 
     pub fn note_receipt(&mut self, receipt: &v1::PushReceipt) {
-        if let Some(problem) = self.pushes.receipt(receipt) {
+        // A thief may say that it has what its client never got.
+        let is_robbed = self.sessions.was_robbed(&receipt.session_id);
+        if let Some(problem) = self.pushes.receipt(receipt).filter(|_| !is_robbed) {
             self.oracle.violated(problem);
         }
     }
 
     pub fn note_push(&mut self, at: usize, push_id: &[u8], group: &str) {
-        let incarnation = self.clients[at].incarnation();
+        let incarnation = self.clients[at].incarnation;
         self.trace.note(self.now, "pushed", (u64::from(incarnation), id_of(push_id).unwrap_or(0)), || {
             format!("client {at} as {incarnation} gets push {:?}", id_of(push_id))
         });
@@ -269,18 +283,18 @@ impl World {
     }
 
     pub fn note_welcome(&mut self, at: usize, welcome: &v1::Welcome) {
-        let (incarnation, now) = (self.clients[at].incarnation(), self.since_zero());
+        let (incarnation, now) = (self.clients[at].incarnation, self.since_zero());
         self.pushes.opened(incarnation, welcome, now);
     }
 
     pub fn note_login(&mut self, at: usize, user: &str) {
-        let (incarnation, now) = (self.clients[at].incarnation(), self.since_zero());
+        let (incarnation, now) = (self.clients[at].incarnation, self.since_zero());
         self.pushes.logged_in(incarnation, user, now);
     }
 
     /// The client hears that its request was answered, which may have put it into a group.
     pub fn note_answer(&mut self, at: usize, up_seq: u64, code: Option<Code>) {
-        let (incarnation, now) = (self.clients[at].incarnation(), self.since_zero());
+        let (incarnation, now) = (self.clients[at].incarnation, self.since_zero());
         let joining = self.joining.remove(&(incarnation, up_seq));
         if let Some(joining) = joining.filter(|_| code == Some(Code::Ok)) {
             self.pushes.joined(incarnation, &joining, now);

@@ -2,12 +2,14 @@
 
 use crate::dice::Dice;
 use crate::limits;
-use crate::world::Plant;
-use moorgate::auth::{Authority, Issuer, KeyRing, SigningKey};
+use crate::plant::Plant;
+use crate::reached::Path;
+use moorgate::auth::{Authority, Issuer, KeyRing, ResumeTokens, SigningKey};
 use moorgate::base::ids::ServiceId;
-use moorgate::directory::Directory;
+use moorgate::directory::{self, Allowed, DeviceClasses, DevicePolicy, Directory, Wins};
 use moorgate::relay::PushGauge;
 use moorgate::routing::{Balance, Grants, Order, Right, RouteSettings, RouteTable, ServiceSettings, Span};
+use moorgate::shard::DetachedCaps;
 use moorgate::{forward, limit, session, shard};
 use moorgate_proto::proof::LinkKey;
 use std::net::SocketAddr;
@@ -22,6 +24,43 @@ pub const ABSENT: u32 = 4;
 pub const NOBODYS: u32 = 5;
 
 const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
+
+/// Which bound of sessions without a connection is small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cap {
+    None,
+    User,
+    Address,
+    Application,
+    Total,
+}
+
+impl Cap {
+    const ALL: [Cap; 7] =
+        [Cap::None, Cap::None, Cap::None, Cap::User, Cap::Address, Cap::Application, Cap::Total];
+
+    fn caps(self, dice: &mut Dice) -> DetachedCaps {
+        let (small, caps) = (dice.below(3) as usize, DetachedCaps::default());
+        match self {
+            Cap::None => caps,
+            Cap::User => DetachedCaps { user: small, ..caps },
+            Cap::Address => DetachedCaps { address: small, ..caps },
+            Cap::Application => DetachedCaps { application: small, ..caps },
+            Cap::Total => DetachedCaps { total: small, ..caps },
+        }
+    }
+
+    /// The path of an eviction in such a run.
+    pub fn path(self) -> Option<Path> {
+        match self {
+            Cap::None => None,
+            Cap::User => Some(Path::EvictedUser),
+            Cap::Address => Some(Path::EvictedAddress),
+            Cap::Application => Some(Path::EvictedApplication),
+            Cap::Total => Some(Path::EvictedTotal),
+        }
+    }
+}
 
 pub struct Scenario {
     pub shards: u16,
@@ -40,6 +79,7 @@ pub struct Scenario {
     pub outstanding_max: u32,
     pub signing_key: SigningKey,
     pub authority: Arc<Authority>,
+    pub resume_tokens: Arc<ResumeTokens>,
     pub directory: Arc<Directory>,
     pub pushes: PushGauge,
     pub check_service: Option<ServiceId>,
@@ -47,6 +87,24 @@ pub struct Scenario {
     pub origins: usize,
     pub limit_settings: limit::Settings,
     pub limits: limit::Shared,
+    /// Nothing but time, their own clients and whoever has their place ends sessions.
+    pub is_gentle: bool,
+    /// How long sessions live without a connection.
+    pub detached_ttl: Duration,
+    /// Which of the bounds of sessions without a connection is a small one.
+    pub cap: Cap,
+    /// Thieves have new tokens too.
+    pub thieves: bool,
+    /// The gateway's clock jumps.
+    pub jumps: bool,
+    /// The gateway dies now and then.
+    pub restarts: bool,
+    /// Services want to know who is online.
+    pub presence: bool,
+    /// Which devices and how many sessions a user may have, and what may wait of presence.
+    pub users: directory::Settings,
+    /// Everybody leaves at the end, before the gateway does.
+    pub leave: bool,
 }
 
 fn address(port: u16) -> SocketAddr {
@@ -70,6 +128,10 @@ impl Scenario {
         let clients = dice.between(1, 4) as usize;
         let shards = dice.between(1, 2) as u16;
         let limit_settings = limits::draw(dice, 4);
+        let is_gentle = dice.chance(40);
+        let users = users(dice, is_gentle);
+        let detached_ttl = if dice.chance(8) { Duration::ZERO } else { dice.millis(500, 15_000) };
+        let cap = if is_gentle { Cap::None } else { Cap::ALL[dice.index(Cap::ALL.len())] };
         Scenario {
             limits: limits::shared(dice, &limit_settings, shards, plant),
             limit_settings,
@@ -81,10 +143,17 @@ impl Scenario {
                 as usize,
             mailbox: dice.between(1, 4) as usize,
             shard: {
-                let settings = shard_settings(dice, clients);
+                let settings = shard_settings(dice, clients, cap);
                 limits::places(dice, clients, settings)
             },
-            session: session_settings(dice),
+            session: session::Settings {
+                // The planted bug: they are kept shorter than clients are told.
+                detached_ttl: match plant {
+                    Some(Plant::Forgetful) => detached_ttl / 10,
+                    _ => detached_ttl,
+                },
+                ..session_settings(dice)
+            },
             forward: forward_settings(dice),
             routes: Arc::new(RouteTable::build(&routes(dice, plant)).unwrap()),
             services: vec![service("echo", addresses.clone()), service("absent", vec![address(7999)])],
@@ -92,12 +161,38 @@ impl Scenario {
             link_key: link_key.clone(),
             outstanding_max: if dice.chance(50) { 0 } else { dice.between(1, 6) as u32 },
             authority: Arc::new(authority()),
-            directory: Arc::new(Directory::unrung(shards, dice.next())),
+            resume_tokens: resume_tokens(dice),
+            directory: Arc::new(Directory::unrung_with(shards, dice.next(), users.clone())),
             pushes: PushGauge::default(),
             check_service: None,
             signing_key,
+            is_gentle,
+            detached_ttl,
+            cap,
+            thieves: !is_gentle && dice.chance(50),
+            jumps: dice.chance(40),
+            restarts: dice.chance(30),
+            presence: dice.chance(60),
+            leave: dice.chance(50),
+            users,
         }
     }
+}
+
+impl Scenario {
+    /// What a gateway that starts again has forgotten.
+    pub fn start_again(&mut self, dice: &mut Dice, plant: Option<Plant>) {
+        self.authority = Arc::new(authority());
+        self.resume_tokens = resume_tokens(dice);
+        self.directory = Arc::new(Directory::unrung_with(self.shards, dice.next(), self.users.clone()));
+        self.pushes = PushGauge::default();
+        self.limits = limits::shared(dice, &self.limit_settings, self.shards, plant);
+    }
+}
+
+fn resume_tokens(dice: &mut Dice) -> Arc<ResumeTokens> {
+    let secret = std::array::from_fn(|_| dice.below(256) as u8);
+    Arc::new(ResumeTokens::new(dice.next(), &secret))
 }
 
 fn authority() -> Authority {
@@ -131,11 +226,12 @@ fn routes(dice: &mut Dice, plant: Option<Plant>) -> Vec<RouteSettings> {
     ]
 }
 
-fn shard_settings(dice: &mut Dice, clients: usize) -> shard::Settings {
+fn shard_settings(dice: &mut Dice, clients: usize, cap: Cap) -> shard::Settings {
     shard::Settings {
         connections_max: clients + dice.between(0, 3) as usize,
         login_services: vec![ServiceId(0)],
-        partial_bytes_max: dice.between(1_500, 6_000) as usize,
+        // One frame at least: a request that is sent again and again must come through.
+        partial_bytes_max: dice.between(2_700, 7_000) as usize,
         output_bytes_high: dice.between(100, 10_000) as usize,
         owed_bytes_max: dice.between(1_000, 50_000) as usize,
         outstanding_max: dice.between(1, 20) as usize,
@@ -147,6 +243,8 @@ fn shard_settings(dice: &mut Dice, clients: usize) -> shard::Settings {
         reconnect_spread: dice.millis(0, 500),
         push_bytes_soft: dice.between(500, 20_000) as usize,
         check: None,
+        detached: cap.caps(dice),
+        presence_grace: dice.millis(0, 5_000),
         ..shard::Settings::default()
     }
 }
@@ -166,6 +264,23 @@ fn session_settings(dice: &mut Dice) -> session::Settings {
         heartbeat_max: Duration::from_secs(10),
         detached_ttl: Duration::ZERO,
     }
+}
+
+fn users(dice: &mut Dice, is_gentle: bool) -> directory::Settings {
+    let presence_changes_max = dice.between(1, 4) as usize;
+    if is_gentle || dice.chance(40) {
+        return directory::Settings { presence_changes_max, ..directory::Settings::default() };
+    }
+    let mut classes = DeviceClasses::default();
+    classes.insert("ios", 0);
+    classes.insert("android", 0);
+    let devices = DevicePolicy {
+        allowed: [Allowed::Any, Allowed::OnePerClass, Allowed::One][dice.index(3)],
+        wins: [Wins::Newer, Wins::Older][dice.index(2)],
+        classes,
+    };
+    let sessions_per_user = dice.between(1, 3) as usize;
+    directory::Settings { devices, sessions_per_user, presence_changes_max }
 }
 
 fn forward_settings(dice: &mut Dice) -> forward::Settings {

@@ -2,7 +2,9 @@
 
 use crate::network::{ConnId, Side};
 use crate::oracle::Asked;
+use crate::presence::Told;
 use crate::pushes::{Joining, joins, some_action};
+use crate::reached::Path;
 use crate::scenario::{ORDERED, Scenario};
 use crate::world::{Event, Phase, World};
 use moorgate_proto::codec::put_frame;
@@ -14,7 +16,7 @@ use moorgate_proto::time::Mono;
 use moorgate_proto::v1::directive::Action;
 use moorgate_proto::v1::service_view::State as View;
 use moorgate_proto::v1::{self, Execution};
-use moorgate_service::core::{Input, LinkCore, LinkSettings};
+use moorgate_service::core::{GatewayKey, Input, LinkCore, LinkSettings};
 use moorgate_service::presence::Presence;
 use prost::Message;
 use std::collections::BTreeSet;
@@ -36,6 +38,8 @@ pub struct Script {
 
 pub struct EndpointHost {
     settings: Arc<LinkSettings>,
+    /// How often it has come back.
+    starts: u32,
     pub up: bool,
     /// Places are never used again.
     pub links: Vec<Option<ServiceLink>>,
@@ -58,6 +62,7 @@ struct Run {
     command: u32,
     remaining: Duration,
     payload: Vec<u8>,
+    key: Vec<u8>,
 }
 
 impl EndpointHost {
@@ -68,16 +73,26 @@ impl EndpointHost {
             outstanding_max: scenario.outstanding_max,
             opening_timeout: Duration::from_secs(2),
             heartbeat: Duration::from_secs(4),
-            wants_presence: true,
+            wants_presence: scenario.presence,
             ..LinkSettings::new("echo")
         };
         EndpointHost {
             settings: Arc::new(settings),
+            starts: 0,
             up: true,
             links: Vec::new(),
             presence: Presence::new(1000),
             online: BTreeSet::new(),
         }
+    }
+
+    pub fn instance(&self) -> String {
+        self.settings.instance_id.clone()
+    }
+
+    /// Whether a gateway has a link to it.
+    pub fn is_linked(&self) -> bool {
+        self.links.iter().flatten().any(|link| link.core.is_ready())
     }
 
     pub fn next_deadlines(&self) -> impl Iterator<Item = Mono> {
@@ -104,7 +119,7 @@ impl World {
         gateway.iter().for_each(|gateway| presence.heard(now, gateway));
         let mut runs = Vec::new();
         let mut cancelled = Vec::new();
-        let (mut results, mut receipts) = (Vec::new(), Vec::new());
+        let (mut results, mut receipts, mut told) = (Vec::new(), Vec::new(), Vec::new());
         let result = service.core.received(now, bytes, &mut |_, input| match input {
             Input::Call(view) => {
                 let caller = v1::Caller::decode(view.caller).unwrap();
@@ -115,18 +130,17 @@ impl World {
                     command: view.command,
                     remaining: Duration::from_millis(u64::from(view.remaining_ms)),
                     payload: view.payload.to_vec(),
+                    key: view.idempotency_key.to_vec(),
                 });
             }
             Input::Cancel(call_id) => cancelled.push(call_id),
             Input::PushResult(result) => results.push(result.clone()),
             Input::PushReceipt(receipt) => receipts.push(receipt.clone()),
-            Input::PresenceEvent(event) => presence.event(gateway.as_ref().unwrap(), event),
-            Input::PresenceSnapshot(bracket) => {
-                presence.snapshot(now, gateway.as_ref().unwrap(), bracket);
-            }
+            Input::PresenceEvent(event) => told.push(Told::Event(event.clone())),
+            Input::PresenceSnapshot(bracket) => told.push(Told::Bracket(*bracket)),
             Input::Ready | Input::Drain | Input::SessionCheck(_) => {}
         });
-        self.note_presence(at);
+        self.note_presence(at, link, told);
         results.iter().for_each(|result| self.note_push_result(result));
         receipts.iter().for_each(|receipt| self.note_receipt(receipt));
         for run in runs {
@@ -170,7 +184,7 @@ impl World {
             script.payload.clear();
             return self.reply(at, link, run.call_id, script);
         }
-        self.oracle.ran(asked, &run.payload);
+        self.oracle.ran(asked, &run.payload, &run.key);
         if let Some(problem) = self.rates.ran(self.now, asked) {
             self.oracle.violated(problem);
         }
@@ -184,7 +198,8 @@ impl World {
             self.oracle.ran_in_order(asked, conn, now, now + waits);
         }
         if self.phase == Phase::Faults && self.dice.chance(12) {
-            let action = some_action(&mut self.dice, self.clients.len(), &run.session_id);
+            let action =
+                some_action(&mut self.dice, self.clients.len(), &run.session_id, self.scenario.is_gentle);
             self.note_action(asked.incarnation, &action);
             if let Some(group) = joins(&action) {
                 let joining = Joining { group, user: run.user.clone() };
@@ -299,6 +314,19 @@ impl World {
         }
     }
 
+    /// It comes back, at times as a new instance.
+    pub fn endpoint_up(&mut self, at: usize) {
+        if !self.endpoints[at].up && self.dice.chance(50) {
+            let endpoint = &mut self.endpoints[at];
+            endpoint.starts += 1;
+            let instance_id = format!("echo-{at}-{}", endpoint.starts);
+            endpoint.settings = Arc::new(LinkSettings { instance_id, ..(*endpoint.settings).clone() });
+            (endpoint.presence, endpoint.online) = (Presence::new(1000), BTreeSet::new());
+            self.reach(Path::Crashed);
+        }
+        self.endpoints[at].up = true;
+    }
+
     pub fn some_link(&mut self, at: usize) -> Option<usize> {
         let living: Vec<usize> = (0..self.endpoints[at].links.len())
             .filter(|link| self.endpoints[at].links[*link].is_some())
@@ -315,6 +343,13 @@ impl World {
             let delay = self.dice.millis(500, 3_000);
             self.schedule(delay, Event::Cut(conn));
         }
+    }
+
+    /// Which instance it is, and which start of the gateway it talks to.
+    pub fn link_peer(&mut self, at: usize, link: usize) -> Option<(String, GatewayKey)> {
+        let instance = self.endpoints[at].instance();
+        let peer = self.link(at, link)?.core.peer()?;
+        Some((instance, peer.gateway.clone()))
     }
 
     pub fn link_conn(&mut self, at: usize, link: usize) -> Option<ConnId> {

@@ -4,52 +4,35 @@ use crate::client::ClientHost;
 use crate::dice::Dice;
 use crate::gateway::{ShardHost, WorkerHost};
 use crate::limits::RateOracle;
-use crate::network::{Arrived, ConnId, NetEvent, Network, Side};
+use crate::network::{ConnId, NetEvent, Network};
 use crate::oracle::{Asked, Oracle};
+use crate::plant::Plant;
+use crate::presence::PresenceOracle;
 use crate::pushes::{Joining, PushOracle};
+use crate::raw::RawHost;
+use crate::reached::{Path, Reached};
 use crate::scenario::Scenario;
 use crate::service::{EndpointHost, Script};
+use crate::sessions::SessionOracle;
+use crate::tap::Tap;
 use crate::trace::Trace;
 use moorgate::base::clock::Now;
-use moorgate::base::counters::Totals;
+use moorgate::base::counters::{Cells, Count, Totals};
 use moorgate::base::ids::{ConnectionKey, LinkKey};
+use moorgate_proto::codec::Assembler;
 use moorgate_proto::time::Mono;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
-
-/// A bug that is put in on purpose, to see that an oracle finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plant {
-    /// A settlement is lost between worker and shard.
-    LostSettlement,
-    /// A settlement says NOT_EXECUTED where nothing is known.
-    FalseWord,
-    /// A socket is not closed when its connection has ended.
-    LeakedSocket,
-    /// A connection is counted twice.
-    CountedTwice,
-    /// An ordered route is served like any other.
-    NoOrder,
-    /// Connections have no rate.
-    NoRate,
-    /// A request keeps its place among the outstanding ones for ever.
-    LeakedPlace,
-    /// A push is lost between worker and shard.
-    LostPush,
-    /// A push is handed to a shard twice.
-    PushTwice,
-    /// A push goes to everyone on a shard.
-    PushAstray,
-    /// Nobody is told that a user has come or gone.
-    LostPresence,
-}
 
 /// Who holds one end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub enum Owner {
     Client(usize),
-    /// Says what no client says; hears nothing.
-    Stranger,
+    /// A client that speaks by hand.
+    Raw(usize),
+    /// Says what no client says, or is gone; hears nothing.
+    Nobody,
     /// Waits to be accepted.
     Backlog,
     Shard(usize, ConnectionKey),
@@ -63,14 +46,26 @@ pub enum Event {
     ShardTurn(usize),
     WorkerTurn,
     Accept(ConnId, usize),
-    Dialled(LinkKey, usize),
+    /// In which start of the gateway, which link, which endpoint.
+    Dialled(u32, LinkKey, usize),
     ClientConnects(usize),
     ClientActs(usize),
+    Impatient(usize, ConnId),
     Probe(usize),
-    Reply { endpoint: usize, link: usize, call_id: u64, script: Script },
+    Reply {
+        endpoint: usize,
+        link: usize,
+        call_id: u64,
+        script: Script,
+    },
     EndpointUp(usize),
     Cut(ConnId),
     Stranger,
+    Raw,
+    RawSpeaks(usize),
+    Jump,
+    Restart,
+    Leave,
     Fault,
     Calm,
     Pushes,
@@ -113,7 +108,25 @@ pub struct World {
     pub phase: Phase,
     pub plant: Option<Plant>,
     pub incarnations: u32,
+    /// By this start of the gateway.
     pub accepted: u64,
+    /// Starts of the gateway so far.
+    pub boot: u32,
+    /// What earlier starts have counted.
+    pub past: Vec<Arc<Cells>>,
+    /// How far the gateway's clock is ahead, and how far it has ever been.
+    pub ahead_ms: u64,
+    pub ahead_max_ms: u64,
+    pub reached: Reached,
+    /// By connection.
+    pub taps: Vec<Tap>,
+    pub sessions: SessionOracle,
+    pub raws: Vec<RawHost>,
+    pub presence: PresenceOracle,
+    /// What a planted bug has read of what the gateway writes.
+    pub rewriters: BTreeMap<ConnId, Assembler>,
+    /// What the next thief says that it has, where a planted bug lets it in.
+    pub claimed: Option<Vec<u8>>,
     /// Calls that a service has not answered, and will not before the calm.
     pub forgotten: Vec<(usize, usize, u64, Script)>,
     /// Calls of ordered routes without a reply: at which endpoint, on which link.
@@ -126,6 +139,7 @@ pub struct World {
 pub struct Report {
     pub hash: u64,
     pub totals: Totals,
+    pub reached: Reached,
     pub answered: u64,
     pub unanswered: u64,
     pub pushes: u64,
@@ -150,6 +164,7 @@ impl World {
         let endpoints = (0..scenario.addresses.len()).map(|at| EndpointHost::new(at, &scenario)).collect();
         World {
             rates: RateOracle::new(scenario.limit_settings.connection),
+            sessions: SessionOracle::new(&scenario),
             scenario,
             now: Mono::ZERO + Duration::from_secs(1),
             dice,
@@ -170,6 +185,16 @@ impl World {
             plant,
             incarnations: 0,
             accepted: 0,
+            boot: 1,
+            past: Vec::new(),
+            ahead_ms: 0,
+            ahead_max_ms: 0,
+            reached: Reached::default(),
+            taps: Vec::new(),
+            raws: Vec::new(),
+            presence: PresenceOracle::default(),
+            rewriters: BTreeMap::new(),
+            claimed: None,
             forgotten: Vec::new(),
             running: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -205,6 +230,7 @@ impl World {
             None => Ok(Report {
                 hash: self.trace.hash(),
                 totals: self.totals(),
+                reached: self.reached_all(),
                 answered: self.oracle.answered,
                 unanswered: self.oracle.unanswered,
                 pushes: self.pushes.delivered,
@@ -227,15 +253,28 @@ impl World {
         self.schedule(Duration::from_millis(300), Event::Fault);
         self.schedule(Duration::from_millis(700), Event::Stranger);
         self.schedule(Duration::from_millis(500), Event::Pushes);
+        self.schedule(Duration::from_millis(900), Event::Raw);
+        if self.scenario.jumps {
+            let delay = self.dice.millis(500, 20_000);
+            self.schedule(delay, Event::Jump);
+        }
+        if self.scenario.restarts {
+            let delay = self.dice.millis(3_000, 24_000);
+            self.schedule(delay, Event::Restart);
+        }
         self.schedule(FAULTS, Event::Calm);
         // After all probes: a large push holds up the answers behind it, on a pipe with little room.
         self.schedule(FAULTS + PROBE_AFTER + LAST_PUSH_AFTER, Event::LastPush);
-        self.schedule(FAULTS + CALM, Event::Drain);
+        if self.scenario.leave {
+            self.schedule(FAULTS + CALM, Event::Leave);
+        } else {
+            self.schedule(FAULTS + CALM, Event::Drain);
+        }
     }
 
     pub fn clock(&self) -> Now {
         let since = u64::try_from(self.now.since(Mono::ZERO).as_millis()).unwrap();
-        Now { mono: self.now, unix_ms: 1_800_000_000_000 + since }
+        Now { mono: self.now, unix_ms: 1_800_000_000_000 + since + self.ahead_ms }
     }
 
     pub fn schedule(&mut self, delay: Duration, event: Event) {
@@ -257,10 +296,12 @@ impl World {
 
     /// A new connection, with its owners: who dialled, who accepts.
     pub fn connect(&mut self, dialler: Owner, accepter: Owner) -> ConnId {
-        let id = self.net.connect(self.scenario.room);
+        let room = if self.rewrites() { usize::MAX } else { self.scenario.room };
+        let id = self.net.connect(room);
         self.owners.push([dialler, accepter]);
         self.deaf.push([Mono::ZERO; 2]);
         self.was_deaf.push(false);
+        self.taps.push(Tap::default());
         id
     }
 
@@ -274,7 +315,8 @@ impl World {
     }
 
     fn next_timer(&mut self) -> Mono {
-        let shards = self.shards.iter().filter_map(|host| host.shard.next_deadline());
+        let is_late = self.plant == Some(Plant::NoTimers) && self.phase == Phase::Draining;
+        let shards = self.shards.iter().filter(|_| !is_late).filter_map(|host| host.shard.next_deadline());
         let clients = self.clients.iter().map(ClientHost::next_deadline);
         let links = self.endpoints.iter().flat_map(EndpointHost::next_deadlines);
         let worker = self.worker.forwarder.next_deadline();
@@ -286,7 +328,8 @@ impl World {
         self.now = if due > self.now { due } else { self.now + Duration::from_micros(500) };
         let now = self.now;
         for shard in 0..self.shards.len() {
-            if self.shards[shard].shard.next_deadline().is_some_and(|due| due <= now) {
+            let due = self.shards[shard].shard.next_deadline();
+            if due.is_some_and(|due| due <= now) {
                 self.shard_turn(shard);
             }
         }
@@ -309,103 +352,26 @@ impl World {
             Event::ShardTurn(shard) => self.shard_turn(shard),
             Event::WorkerTurn => self.worker_turn(),
             Event::Accept(conn, shard) => self.accept(conn, shard),
-            Event::Dialled(key, endpoint) => self.dialled(key, endpoint),
+            Event::Dialled(boot, key, endpoint) if boot == self.boot => self.dialled(key, endpoint),
+            Event::Dialled(..) => {}
             Event::ClientConnects(client) => self.client_connects(client),
             Event::ClientActs(client) => self.client_acts(client),
+            Event::Impatient(client, conn) => self.impatient(client, conn),
             Event::Probe(client) => self.probe(client),
             Event::Reply { endpoint, link, call_id, script } => self.reply(endpoint, link, call_id, script),
-            Event::EndpointUp(endpoint) => self.endpoints[endpoint].up = true,
+            Event::EndpointUp(endpoint) => self.endpoint_up(endpoint),
             Event::Cut(conn) => self.net.cut(conn),
             Event::Stranger => self.stranger(),
+            Event::Raw => self.raw(),
+            Event::RawSpeaks(raw) => self.raw_speaks(raw),
+            Event::Jump => self.jump(),
+            Event::Restart => self.restart(),
+            Event::Leave => self.leave(),
             Event::Fault => self.fault(),
             Event::Calm => self.calm(),
             Event::Pushes => self.some_pushes(),
             Event::LastPush => self.last_push(),
             Event::Drain => self.drain(),
-        }
-    }
-
-    fn network(&mut self, event: NetEvent) {
-        let (conn, side) = match event {
-            NetEvent::Arrive(conn, side) | NetEvent::Writable(conn, side) | NetEvent::Broken(conn, side) => {
-                (conn, side)
-            }
-        };
-        let owner = self.owners[conn][side as usize];
-        self.trace.note(self.now, "net", (conn as u64, side as u64), || format!("{event:?} for {owner:?}"));
-        match event {
-            NetEvent::Arrive(..) => self.arrive(conn, side, owner),
-            NetEvent::Writable(..) => match owner {
-                Owner::Client(client) => self.client_writable(client, conn),
-                Owner::Shard(shard, key) => {
-                    self.shards[shard].shard.writable(key);
-                    self.schedule(Duration::ZERO, Event::ShardTurn(shard));
-                }
-                Owner::Link(key) => {
-                    self.worker.forwarder.writable(key);
-                    self.schedule(Duration::ZERO, Event::WorkerTurn);
-                }
-                Owner::Service(endpoint, link) => self.service_writable(endpoint, link),
-                Owner::Stranger | Owner::Backlog => {}
-            },
-            NetEvent::Broken(..) => self.ended(owner),
-        }
-    }
-
-    fn arrive(&mut self, conn: ConnId, side: Side, owner: Owner) {
-        let deaf = self.deaf[conn][side as usize];
-        if deaf > self.now || matches!(owner, Owner::Backlog) {
-            let delay = deaf.since(self.now).max(Duration::from_millis(2));
-            if !self.net.is_over(conn) {
-                self.schedule(delay, Event::Net(NetEvent::Arrive(conn, side)));
-            }
-            return;
-        }
-        let most = if self.dice.chance(30) { self.dice.between(1, 30) as usize } else { 64 * 1024 };
-        match self.net.read(conn, side, most) {
-            Arrived::Nothing => {}
-            Arrived::End => self.ended(owner),
-            Arrived::Bytes(bytes) => {
-                self.trace.note(self.now, "bytes", (conn as u64, bytes.len() as u64), || {
-                    format!("{} bytes for {owner:?}", bytes.len())
-                });
-                self.received(owner, &bytes);
-            }
-        }
-    }
-
-    fn received(&mut self, owner: Owner, bytes: &[u8]) {
-        let now = self.clock();
-        match owner {
-            Owner::Client(client) => self.client_received(client, bytes),
-            Owner::Shard(shard, key) => {
-                self.shards[shard].shard.received(now, key, bytes);
-                self.wake_shard(shard);
-            }
-            Owner::Link(key) => {
-                self.worker.forwarder.received(now, key, bytes);
-                self.wake_worker();
-            }
-            Owner::Service(endpoint, link) => self.service_received(endpoint, link, bytes),
-            Owner::Stranger | Owner::Backlog => {}
-        }
-    }
-
-    /// The other side's end has come, or the connection is dead.
-    fn ended(&mut self, owner: Owner) {
-        let now = self.clock();
-        match owner {
-            Owner::Client(client) => self.client_lost(client),
-            Owner::Shard(shard, key) => {
-                self.shards[shard].shard.peer_closed(now, key);
-                self.wake_shard(shard);
-            }
-            Owner::Link(key) => {
-                self.worker.forwarder.link_lost(now.mono, key, &"the service closed it");
-                self.wake_worker();
-            }
-            Owner::Service(endpoint, link) => self.service_lost(endpoint, link),
-            Owner::Stranger | Owner::Backlog => {}
         }
     }
 
@@ -415,6 +381,9 @@ impl World {
             if self.shards[shard].shard.has_orders() {
                 self.wake_shard(shard);
             }
+        }
+        if self.worker.forwarder.has_presence() {
+            self.wake_worker();
         }
     }
 
@@ -429,154 +398,31 @@ impl World {
         self.schedule(delay, Event::WorkerTurn);
     }
 
-    fn living(&mut self) -> Option<ConnId> {
-        let living: Vec<ConnId> = (0..self.net.len()).filter(|conn| !self.net.is_over(*conn)).collect();
-        (!living.is_empty()).then(|| living[self.dice.index(living.len())])
+    fn cells(&self) -> impl Iterator<Item = &Cells> {
+        let shards = self.shards.iter().map(|host| host.cells.as_ref());
+        shards.chain([self.worker.cells.as_ref()])
     }
 
-    fn fault(&mut self) {
-        if self.phase != Phase::Faults {
-            return;
-        }
-        let again = self.dice.millis(100, 1500);
-        self.schedule(again, Event::Fault);
-        let Some(conn) = self.living() else { return };
-        let side = if self.dice.chance(50) { Side::Dialler } else { Side::Accepter };
-        let kind = self.dice.below(12);
-        self.trace
-            .note(self.now, "fault", (conn as u64, kind), || format!("fault {kind} on connection {conn}"));
-        match kind {
-            0..=2 => self.net.cut(conn),
-            3 | 4 => {
-                self.net.silence(conn);
-                let delay = self.dice.millis(5_000, 20_000);
-                self.schedule(delay, Event::Cut(conn));
-            }
-            5 | 6 => {
-                let until = self.now + self.dice.millis(500, 12_000);
-                self.deaf[conn][side as usize] = until;
-                self.was_deaf[conn] = true;
-                self.schedule(until.since(self.now), Event::Net(NetEvent::Arrive(conn, side)));
-            }
-            7 => {
-                let endpoint = self.dice.index(self.endpoints.len());
-                self.endpoint_down(endpoint);
-                let delay = self.dice.millis(100, 4_000);
-                self.schedule(delay, Event::EndpointUp(endpoint));
-            }
-            8 => {
-                let endpoint = self.dice.index(self.endpoints.len());
-                self.endpoint_drains(endpoint);
-            }
-            9 | 10 => {
-                let endpoint = self.dice.index(self.endpoints.len());
-                self.endpoint_speaks_of_itself(endpoint);
-            }
-            _ => {
-                let endpoint = self.dice.index(self.endpoints.len());
-                self.endpoint_talks_garbage(endpoint);
-            }
-        }
+    /// Of this start of the gateway.
+    pub fn totals_now(&self) -> Totals {
+        Totals::of(self.cells())
     }
 
-    fn stranger(&mut self) {
-        if self.phase != Phase::Faults {
-            return;
+    /// With what the gateway's own counters say.
+    fn reached_all(&self) -> Reached {
+        let mut reached = self.reached.clone();
+        if self.totals().value(Count::DetachedEvicted) > 0 {
+            self.scenario.cap.path().into_iter().for_each(|path| reached.note(path));
         }
-        let again = self.dice.millis(1_000, 6_000);
-        self.schedule(again, Event::Stranger);
-        let shard = self.dice.index(self.shards.len());
-        let conn = self.connect(Owner::Stranger, Owner::Backlog);
-        let words: &[u8] = match self.dice.below(6) {
-            0 => b"",
-            1 => &[0, 0],
-            2 => &[0, 0, 0, 0],
-            3 => b"GET / HTTP/1.1\r\n\r\n",
-            4 => &[0, 0, 0, 40, 0x42, 2],
-            _ => &[0, 0, 0, 2, 0x4a, 0],
-        };
-        self.net.write(conn, Side::Dialler, words, usize::MAX);
-        let (accept, leave) = (self.dice.millis(0, 20), self.dice.millis(3_000, 15_000));
-        self.schedule(accept, Event::Accept(conn, shard));
-        self.schedule(leave, Event::Cut(conn));
+        reached
     }
 
-    fn calm(&mut self) {
-        self.phase = Phase::Calm;
-        self.trace.note(self.now, "calm", (0, 0), || "calm".to_owned());
-        self.endpoints_are_well();
-        for (endpoint, link, call_id, script) in std::mem::take(&mut self.forgotten) {
-            self.reply(endpoint, link, call_id, script);
-        }
-        for conn in 0..self.net.len() {
-            self.deaf[conn] = [Mono::ZERO; 2];
-            for side in [Side::Dialler, Side::Accepter] {
-                self.schedule(Duration::ZERO, Event::Net(NetEvent::Arrive(conn, side)));
-            }
-        }
-    }
-
-    fn drain(&mut self) {
-        self.oracle.all_heard();
-        if let Some(problem) = self.pushes.complete() {
-            self.oracle.violated(problem);
-        }
-        self.judge_presence();
-        for at in 0..self.clients.len() {
-            if let Some(problem) = self.clients[at].problem() {
-                self.oracle.violated(format!("client {at}: {problem}"));
-            }
-        }
-        self.phase = Phase::Draining;
-        self.trace.note(self.now, "drain", (0, 0), || "drain".to_owned());
-        let now = self.clock();
-        for shard in 0..self.shards.len() {
-            self.shards[shard].shard.drain(now, Duration::from_secs(3));
-            self.wake_shard(shard);
-        }
-    }
-
-    /// What is left at the end.
-    fn judge(&mut self) {
-        self.oracle.all_heard();
-        self.oracle.executions_were_true();
-        for at in 0..self.shards.len() {
-            if let Some(left) = self.shards[at].left() {
-                self.oracle.violated(format!("shard {at} is left with {left}"));
-            }
-        }
-        if self.worker.forwarder.calls() > 0 {
-            self.oracle.violated(format!("the worker is left with {} calls", self.worker.forwarder.calls()));
-        }
-        let checks = self.worker.forwarder.checks();
-        let directory = &self.scenario.directory;
-        let reserved: usize = directory.shards().map(|shard| directory.reserved(shard)).sum();
-        let left = [
-            (directory.users(), "users in the directory"),
-            (directory.groups(), "groups in the directory"),
-            (reserved, "deliveries for which room is taken"),
-            (self.scenario.pushes.value(), "bytes of pushes"),
-            (checks, "questions about sessions"),
-        ];
-        if let Some((count, what)) = left.iter().find(|(count, _)| *count > 0) {
-            self.oracle.violated(format!("at the end there are {count} {what}"));
-        }
-        if let Some(left) = self.left_of_limits() {
-            self.oracle.violated(left);
-        }
-        self.worker.forwarder.stop(self.now);
-        self.worker_turn();
-        if self.worker.forwarder.links() > 0 || !self.worker.sockets.is_empty() {
-            self.oracle.violated("the worker is left with links".to_owned());
-        }
-        let (totals, accepted) = (self.totals(), self.accepted);
-        if let Some(problem) = crate::gateway::unbalanced(&totals, accepted) {
-            self.oracle.violated(problem);
-        }
+    pub fn reach(&mut self, path: Path) {
+        self.reached.note(path);
     }
 
     fn totals(&self) -> Totals {
-        let shards = self.shards.iter().map(|host| host.cells.as_ref());
-        Totals::of(shards.chain([self.worker.cells.as_ref()]))
+        let past = self.past.iter().map(Arc::as_ref);
+        Totals::of(past.chain(self.cells()))
     }
 }

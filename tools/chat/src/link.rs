@@ -2,8 +2,10 @@
 
 use crate::app::{Asked, Request};
 use crate::happening::{Bringer, Generation, Happening};
-use moorgate_client::{Backoff, Client, ClientError, Options, Policy, RequestOptions, fresh_key};
+use moorgate_client::{Backoff, Client, ClientError, FileStore, Options, Policy, RequestOptions, fresh_key};
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -13,11 +15,16 @@ const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), max: Durati
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Who leaves waits so long for answers.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// A chat with a state may come again so much later, if the gateway has that much patience.
+const KEEP_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// See the module's page.
 pub(crate) struct Link {
     gateways: Vec<String>,
-    /// This program while it runs: a session of it that the gateway still has makes room for its next.
+    /// Where the session is written down.
+    state: Option<PathBuf>,
+    /// This program while it runs, or as long as its state is there: a session of it that the gateway still has makes
+    /// room for its next.
     device_id: String,
     bringer: Bringer,
     client: Option<Client>,
@@ -25,21 +32,34 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(gateways: Vec<String>, bringer: Bringer) -> Link {
-        let device_id = fresh_key().iter().map(|byte| format!("{byte:02x}")).collect();
-        Link { gateways, device_id, bringer, client: None, generation: Generation::default() }
+    /// # Errors
+    /// The device's name cannot be read or written beside the state.
+    pub(crate) fn new(gateways: Vec<String>, state: Option<PathBuf>, bringer: Bringer) -> io::Result<Link> {
+        let device_id = match &state {
+            Some(state) => kept_device_id(state)?,
+            None => fresh_device_id(),
+        };
+        Ok(Link { gateways, state, device_id, bringer, client: None, generation: Generation::default() })
     }
 
     /// A new client, in place of the one before.
     pub(crate) fn connect(&mut self) -> io::Result<()> {
-        self.client = None;
+        match self.client.take() {
+            // The next one must not find the session of this one, so that is ended first.
+            Some(client) if self.state.is_some() => drop(client.leave(Duration::ZERO)),
+            client => drop(client),
+        }
         self.generation = Generation(self.generation.0 + 1);
         let options = Options {
             application: env!("CARGO_PKG_NAME").to_owned(),
             device_id: self.device_id.clone(),
             ..Options::default()
         };
-        let (client, events) = Client::builder("")
+        let mut builder = Client::builder("");
+        if let Some(state) = &self.state {
+            builder = builder.store(FileStore::new(state));
+        }
+        let (client, events) = builder
             .addresses(self.gateways.iter().cloned())
             .policy(Policy::Failover)
             .options(options)
@@ -75,8 +95,30 @@ impl Link {
         }
     }
 
-    /// Says Bye.
+    /// Says Bye; with a state the session waits for the next start.
     pub(crate) fn leave(&mut self) -> Result<(), ClientError> {
-        self.client.take().map_or(Ok(()), |client| client.leave(FAREWELL))
+        let keep_for = if self.state.is_some() { KEEP_FOR } else { Duration::ZERO };
+        self.client.take().map_or(Ok(()), |client| client.leave_keeping(FAREWELL, keep_for))
     }
+}
+
+fn fresh_device_id() -> String {
+    fresh_key().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The one in the file beside the state, or a fresh one that is written there.
+fn kept_device_id(state: &Path) -> io::Result<String> {
+    let mut name = state.as_os_str().to_owned();
+    name.push(".device");
+    let kept = match fs::read_to_string(&name) {
+        Ok(kept) => kept,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    let fresh = fresh_device_id();
+    if kept.len() == fresh.len() && kept.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(kept);
+    }
+    fs::write(&name, &fresh)?;
+    Ok(fresh)
 }

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 fn chat(options: Options) -> io::Result<()> {
     let (bringer, happenings) = Happenings::new();
     heed_signals(bringer.clone())?;
-    let mut link = Link::new(options.gateways, bringer.clone());
+    let mut link = Link::new(options.gateways, options.state, bringer.clone())?;
     let app = App::new(moorgate_client::fresh_key(), options.user);
     let clocks = Clocks::new();
     let is_screen = io::stdout().is_terminal() && io::stdin().is_terminal() && !is_dumb();

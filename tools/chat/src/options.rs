@@ -2,16 +2,20 @@
 
 use lexopt::prelude::*;
 use moorgate_demo::wire::is_name;
+use std::path::PathBuf;
 
 /// What `--help` says.
 pub(crate) const HELP: &str = "\
 moorgate-chat - chat in the terminal, over a gateway with the demo services
 
 Usage: moorgate-chat [--gateway ADDR[,ADDR...]] [--user NAME]
+                     [--state FILE] [--plain]
 
   --gateway ADDR[,...]  where gateways listen; the first that answers is used
                         (default: 127.0.0.1:7000)
   --user NAME           who you are; else you are asked
+  --state FILE          where the session is written down (keep it secret): the
+                        next start goes on with it, without a password
   --plain               lines in, lines out: no screen. So it is by itself where
                         input or output is no terminal
   -h, --help            this
@@ -34,6 +38,7 @@ pub(crate) enum Wanted {
 pub(crate) struct Options {
     pub(crate) gateways: Vec<String>,
     pub(crate) user: Option<String>,
+    pub(crate) state: Option<PathBuf>,
     pub(crate) is_plain: bool,
 }
 
@@ -42,7 +47,8 @@ pub(crate) struct Options {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn read(mut arguments: lexopt::Parser) -> Result<Wanted, lexopt::Error> {
-    let mut options = Options { gateways: vec!["127.0.0.1:7000".to_owned()], user: None, is_plain: false };
+    let mut options =
+        Options { gateways: vec!["127.0.0.1:7000".to_owned()], user: None, state: None, is_plain: false };
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("gateway") => options.gateways = gateways(&arguments.value()?.string()?)?,
@@ -53,6 +59,7 @@ pub(crate) fn read(mut arguments: lexopt::Parser) -> Result<Wanted, lexopt::Erro
                 }
                 options.user = Some(user);
             }
+            Long("state") => options.state = Some(arguments.value()?.into()),
             Long("plain") => options.is_plain = true,
             Short('h') | Long("help") => return Ok(Wanted::Help),
             Short('V') | Long("version") => return Ok(Wanted::Version),
@@ -91,6 +98,9 @@ mod tests {
         assert_eq!(options.gateways, ["a:1", "[::1]:2"]);
         assert_eq!((options.user.as_deref(), options.is_plain), (Some("alice"), false));
         assert!(matches!(of(&[]), Ok(Wanted::Chat(options)) if options.gateways == ["127.0.0.1:7000"]));
+        assert!(
+            matches!(of(&["--state", "f"]), Ok(Wanted::Chat(options)) if options.state == Some("f".into()))
+        );
         assert_eq!(of(&["--plain", "-h"]), Ok(Wanted::Help));
         assert_eq!(of(&["--version"]), Ok(Wanted::Version));
     }

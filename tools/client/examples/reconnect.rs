@@ -1,9 +1,13 @@
 //! Asks an echo service again and again, whatever happens to the gateways, until it is stopped:
-//! `cargo run -p moorgate-client --example reconnect -- 127.0.0.1:7000,127.0.0.1:7002 [TOKEN]`.
+//! `cargo run -p moorgate-client --example reconnect -- 127.0.0.1:7000,127.0.0.1:7002 [TOKEN [FILE DEVICE]]`.
 //!
-//! Stop a gateway and start it again: what is asked in between waits, and is answered then.
+//! Cut the connection: the session is resumed on the next one, and nothing is missed. Stop a gateway and start it again:
+//! its sessions are gone; what is asked in between waits, and is answered then. With a file and a name for this device,
+//! stop this program and start it again: it goes on with its session, too.
 
-use moorgate_client::{Backoff, Client, ClientError, Event, Policy, RequestOptions, State, fresh_key};
+use moorgate_client::{
+    Backoff, Client, ClientError, Event, FileStore, Missed, Options, Policy, RequestOptions, State, fresh_key,
+};
 use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -15,12 +19,19 @@ fn main() -> ExitCode {
     let addresses = words.next().unwrap_or("127.0.0.1:7000".to_owned());
     let token = words.next().unwrap_or_default();
     let (tell_end, ended) = channel();
-    let client = Client::builder("")
+    let (file, device) = (words.next(), words.next().unwrap_or_default());
+    let mut builder = Client::builder("");
+    if let Some(file) = file {
+        builder = builder.store(FileStore::new(file));
+    }
+    let client = builder
+        .options(Options { device_id: device, ..Options::default() })
         .addresses(addresses.split(','))
         .policy(Policy::Failover)
         .backoff(Backoff { base: Duration::from_millis(500), max: Duration::from_secs(5) })
         .access_token(token)
         .on_event(move |event| match event {
+            Event::Resync(Missed::Session) => println!("a fresh session: something may have been missed"),
             Event::State(State::Open { address, .. }) => println!("open: {address}"),
             Event::State(State::Away { retry_in, why }) => println!("{why}; again in {retry_in:?}"),
             Event::State(State::Ended(ending)) => {

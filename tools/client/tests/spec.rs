@@ -8,7 +8,7 @@ mod document;
 mod vector_file;
 
 use document::Document;
-use moorgate_client::core::{ClientCore, End, Event, Fault};
+use moorgate_client::core::{ClientCore, End, Event, Fault, ResumeToken, Resumption};
 use moorgate_client::{Action, Options, RequestOptions, action};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
@@ -99,6 +99,16 @@ fn frames_of_a_gateway_are_taken() {
         let seen = events(&mut opening(), &vector(name).bytes("hex"));
         assert!(seen[0].starts_with("Welcomed("), "{name}: {seen:?}");
     }
+    let resumption = Resumption {
+        resume_token: ResumeToken::from(&b"\xde\xad\xbe\xef"[..]),
+        up_seq: 13,
+        in_flight: 1,
+        ..Resumption::default()
+    };
+    let mut core = ClientCore::restored(Arc::default(), &resumption);
+    core.connected(NOW, "");
+    let seen = events(&mut core, &vector("welcome-resumed").bytes("hex"));
+    assert!(seen[0].starts_with("Resumed("), "{seen:?}");
     let mut core = open(false);
     core.bye(NOW, Duration::ZERO);
     assert_eq!(events(&mut core, &vector("bye-ack").bytes("hex")), ["Ended(Bye)"]);

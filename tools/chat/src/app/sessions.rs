@@ -41,9 +41,12 @@ impl App {
         match event {
             Event::State(state) => self.state(now, state),
             Event::Push(push) => self.push(now, &push),
-            // Who was not logged in has missed nothing.
-            Event::Resync(Missed::Session) if self.is_chatting() => {
-                self.note(now, "connected again; what was said in between has not come here".to_owned());
+            Event::Resync(Missed::Session) => {
+                self.groups.values_mut().for_each(Membership::lost);
+                // Who was not logged in has missed nothing.
+                if self.is_chatting() {
+                    self.note(now, "connected again; what was said in between has not come here".to_owned());
+                }
             }
             Event::Resync(Missed::Pushes(count, _)) => {
                 let what = format!("there was too much at once: {count} messages have not come here");
@@ -55,10 +58,13 @@ impl App {
             Event::Resync(Missed::Events) => {
                 self.problem(now, "there was too much at once: messages have not come here".to_owned());
             }
-            Event::Resync(Missed::Session)
-            | Event::Notice { .. }
-            | Event::TokenRenewed
-            | Event::TokenNotRenewed(_) => {}
+            Event::NotSaved(why) => {
+                self.problem(
+                    now,
+                    format!("this session cannot be written down, and ends with this chat: {why}"),
+                );
+            }
+            Event::Notice { .. } | Event::TokenRenewed | Event::TokenNotRenewed(_) => {}
         }
     }
 
@@ -77,7 +83,7 @@ impl App {
                 let why = words::setback(&why);
                 let was_open = matches!(self.connection, Connection::Open(_) | Connection::GoingAway);
                 if was_open && self.is_chatting() {
-                    self.problem(now, format!("{why}; connecting again"));
+                    self.problem(now, format!("{why}; reconnecting ..."));
                 }
                 self.connection = Connection::Away { until: now.mono + retry_in, why };
             }
@@ -86,18 +92,27 @@ impl App {
     }
 
     fn opened(&mut self, now: Moment, address: String, user_id: &str) {
-        let was_open = matches!(self.connection, Connection::Open(_));
         self.connection = Connection::Open(address);
         match &self.phase {
-            Phase::Chatting { user } if user == user_id => {
-                if !was_open {
-                    self.groups.values_mut().for_each(Membership::lost);
-                }
-                self.try_again();
-            }
-            // The login's own word comes with its answer.
+            Phase::Chatting { user } if user == user_id => self.try_again(),
             Phase::Chatting { .. } => self.ask_password_again(now, "your login is not accepted any more"),
+            // The login's own word comes with its answer.
+            Phase::LoggingIn { is_asked: true, .. } => {}
+            _ if !user_id.is_empty() => self.resumed(now, user_id),
             _ => self.try_log_in(),
+        }
+    }
+
+    /// The session is that of a chat before.
+    fn resumed(&mut self, now: Moment, user_id: &str) {
+        let wanted = match &self.phase {
+            Phase::AskPassword { user } | Phase::AskRegister { user, .. } => Some(user),
+            Phase::LoggingIn { attempt, .. } => Some(&attempt.user),
+            Phase::AskUser | Phase::Chatting { .. } => None,
+        };
+        match wanted {
+            Some(wanted) if wanted != user_id => self.connect(),
+            _ => self.logged_in(now, user_id.to_owned(), false),
         }
     }
 

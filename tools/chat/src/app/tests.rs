@@ -85,6 +85,12 @@ impl Desk {
         self.collect();
     }
 
+    /// A fresh session.
+    fn opens_anew(&mut self, user_id: &str) {
+        self.kit(Event::Resync(Missed::Session));
+        self.opens(user_id);
+    }
+
     fn opens(&mut self, user_id: &str) {
         let state = State::Open { address: "g:1".to_owned(), user_id: user_id.to_owned() };
         self.kit(Event::State(state));
@@ -316,7 +322,11 @@ fn groups_are_joined_again_in_a_new_session() {
     desk.result(asked, Ok(sent(Receiver::Unknown)));
     desk.is_lost();
     desk.opens("alice");
+    assert_eq!(desk.wanted(), [], "it is the session before, and in its groups");
+    assert!(!desk.last().starts_with("connected again"));
+    desk.is_lost();
     desk.kit(Event::Resync(Missed::Session));
+    desk.opens("alice");
     assert!(desk.last().starts_with("connected again"));
     let shown = desk.shown().len();
     desk.answers(
@@ -474,4 +484,26 @@ fn quitting_warns_once_of_what_waits() {
     assert_eq!(desk.wanted(), []);
     desk.line("/quit");
     assert_eq!(desk.wanted(), [Effect::Quit]);
+}
+
+#[test]
+fn a_session_of_a_chat_before_needs_no_password() {
+    for user in [None, Some("alice")] {
+        let mut desk = Desk::new(user);
+        desk.opens("alice");
+        assert_eq!(
+            (desk.app.user(), desk.last().as_str()),
+            (Some("alice"), "welcome back, alice; /help tells what there is")
+        );
+        desk.line("/to bob hello");
+        let (_, request) = desk.request();
+        assert_eq!(request.command, chat::SEND);
+    }
+    let mut desk = Desk::new(Some("bob"));
+    desk.line("secret");
+    desk.opens("alice");
+    assert_eq!(desk.wanted(), [Effect::Connect], "that is somebody else's");
+    desk.opens_anew("");
+    desk.answers(Asked::Login, logged_in("bob"));
+    assert_eq!(desk.app.user(), Some("bob"));
 }

@@ -4,7 +4,7 @@ use crate::peer::{Listener, PATIENCE, Peer};
 use crate::{anonymous, asked, logs_in, program, pushes, refuses, takes, with_token};
 use moorgate_demo::wire::{self, accounts, chat};
 use moorgate_proto::envelope::member::gateway;
-use moorgate_proto::v1::{self, Reason};
+use moorgate_proto::v1::{self, Reason, ResumeResult, client_frame::Member};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -118,7 +118,7 @@ fn a_restart_of_the_gateway_loses_no_message_and_sends_none_twice() {
     chat.line("one");
     let (_, key, one) = asked::<wire::SendGroup>(&mut peer, chat::SEND_GROUP);
     drop((first, peer));
-    chat.shows("! the connection was lost; connecting again");
+    chat.shows("! the connection was lost; reconnecting ...");
     chat.line("two");
     chat.shows("* reconnecting");
     let mut peer = with_token(&second);
@@ -197,6 +197,51 @@ fn a_signal_ends_it_with_a_bye() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     peer.bye();
     assert!(chat.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_lost_connection_is_a_pause_and_another_start_goes_on() {
+    let folder = std::env::temp_dir().join(format!("moorgate-chat-{}-state", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("session");
+    let arguments = ["--state", file.to_str().unwrap()];
+    let listener = Listener::new();
+    let mut chat = Running::new(&[listener.address()], &arguments);
+    let mut peer = listener.accept();
+    peer.resumes("", (ResumeResult::None, b"first"), 0, 0);
+    chat.line("alice\nsecret");
+    logs_in(&mut peer, accounts::LOGIN, "secret");
+    chat.shows("* welcome back, alice");
+    chat.line("/to bob one");
+    let (up_seq, _, _) = asked::<wire::Send>(&mut peer, chat::SEND);
+    drop(peer);
+    chat.shows("! the connection was lost; reconnecting ...");
+    let mut peer = listener.accept();
+    let hello = peer.resumes("alice", (ResumeResult::Resumed, b"second"), up_seq, 1);
+    assert_eq!(&hello.resume.unwrap().resume_token[..], b"first");
+    takes(&mut peer, up_seq);
+    chat.shows("you to bob: one");
+    pushes(&mut peer, "bob", "two", 7);
+    chat.shows("bob: two");
+    drop(chat.input.take());
+    while !matches!(peer.hear().unwrap().member, Some(Member::Bye(bye)) if bye.keep_for_ms > 0) {}
+    peer.say(gateway::BYE_ACK, &v1::ByeAck {});
+    assert!(chat.child.wait().unwrap().success());
+    let device_id = hello.device_id;
+    let mut chat = Running::new(&[listener.address()], &arguments);
+    let mut peer = listener.accept();
+    let hello = peer.resumes("alice", (ResumeResult::Resumed, b"third"), up_seq, 3);
+    let resume = hello.resume.unwrap();
+    assert_eq!((&resume.resume_token[..], resume.attempt, resume.down_seq), (&b"second"[..], 2, 3));
+    assert_eq!((hello.device_id, hello.access_token.as_str()), (device_id, ""));
+    chat.shows("* welcome back, alice");
+    chat.line("/to bob three");
+    let (up_seq, _, send) = asked::<wire::Send>(&mut peer, chat::SEND);
+    assert_eq!((up_seq, send.text.as_str()), (3, "three"));
+    takes(&mut peer, up_seq);
+    drop(chat);
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

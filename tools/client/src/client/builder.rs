@@ -140,6 +140,11 @@ impl Builder {
     /// Writes the session down there, and resumes the one that is written there: so a session also outlives the
     /// application. One client at a time uses a store. For a file that is [`FileStore`](crate::FileStore).
     ///
+    /// The [device id](Options::device_id) must be the same each time, and no other device's.
+    ///
+    /// Who only pauses leaves with [`Client::leave_keeping`]: [`Client::leave`], and dropping the last handle, end the
+    /// session and erase what is written.
+    ///
     /// What the application took just before it was killed may come again. Where its first session is not the one
     /// before, it is told to [resync](Event::Resync).
     #[must_use]

@@ -19,7 +19,7 @@ impl ClientCore {
         self.connected_with_proof(now, access_token, None);
     }
 
-    /// As [`ClientCore::connected`], with the [application's proof](Options::application_proof).
+    /// As [`ClientCore::connected`], with the [application's proof](super::Options::application_proof).
     pub fn connected_with_proof(
         &mut self,
         now: Mono,

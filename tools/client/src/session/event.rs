@@ -136,7 +136,8 @@ pub enum State {
         /// Where to.
         address: String,
     },
-    /// There is a session: the one before, resumed, unless an [`Event::Resync`] of [`Missed::Session`] follows.
+    /// There is a session: the one before, resumed, unless an [`Event::Resync`] of [`Missed::Session`] has just said that
+    /// that was lost.
     Open {
         /// With whom.
         address: String,

@@ -157,10 +157,10 @@ impl Link {
     fn note(&mut self, now: Mono, book: &mut Book, core: &mut ClientCore, event: core::Event<'_>) {
         match event {
             core::Event::Welcomed(welcome) => {
-                self.welcomed(now, book, *welcome);
                 if std::mem::replace(&mut book.was_open, true) {
                     book.tell(Event::Resync(Missed::Session), None);
                 }
+                self.welcomed(now, book, *welcome);
             }
             core::Event::Resumed(welcome) => self.welcomed(now, book, *welcome),
             core::Event::Response(id, view) => self.answered(now, book, id, view.into()),

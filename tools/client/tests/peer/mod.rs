@@ -160,14 +160,15 @@ impl Peer {
         self.say(gateway::WELCOME, &welcome);
     }
 
-    /// Takes a Hello, and welcomes alice with this result, resume token and admitted number, going on after this
-    /// `down_seq`; what the Hello asked for: token, attempt and `down_seq`.
-    pub(crate) fn resume(
+    /// Takes a Hello, and welcomes this user with this result, resume token and admitted number, going on after this
+    /// `down_seq`.
+    pub(crate) fn resumes(
         &mut self,
+        user_id: &str,
         (result, token): (ResumeResult, &[u8]),
         admitted: u64,
         sent: u64,
-    ) -> Option<(Vec<u8>, u64, u64)> {
+    ) -> v1::Hello {
         let hello = self.hello();
         self.template = v1::Welcome {
             resume_result: result.into(),
@@ -177,8 +178,19 @@ impl Peer {
             ..v1::Welcome::default()
         };
         self.numbered = sent;
-        self.welcome_user("alice", 60_000, 0);
-        hello.resume.map(|resume| (resume.resume_token.to_vec(), resume.attempt, resume.down_seq))
+        self.welcome_user(user_id, 60_000, 0);
+        hello
+    }
+
+    /// As [`Peer::resumes`], for alice; what the Hello asked for: token, attempt and `down_seq`.
+    pub(crate) fn resume(
+        &mut self,
+        how: (ResumeResult, &[u8]),
+        admitted: u64,
+        sent: u64,
+    ) -> Option<(Vec<u8>, u64, u64)> {
+        let resume = self.resumes("alice", how, admitted, sent).resume?;
+        Some((resume.resume_token.to_vec(), resume.attempt, resume.down_seq))
     }
 
     pub(crate) fn answer(&mut self, up_seq: u64) {

@@ -84,7 +84,7 @@ fn a_session_that_was_lost_is_opened_again_with_the_same_token_and_a_resync() {
         assert_eq!(desk.accept("a").access_token, "mine");
         desk.welcome("alice", 0);
         let last = desk.events.iter().rev().take(2).map(|(event, _)| event).collect::<Vec<_>>();
-        assert_eq!(last, [&Event::Resync(Missed::Session), &Event::State(open_state("alice"))]);
+        assert_eq!(last, [&Event::State(open_state("alice")), &Event::Resync(Missed::Session)]);
     }
 }
 

@@ -1,0 +1,357 @@
+//! Sessions that lose their connections, and clients that come back.
+
+use super::*;
+use crate::auth::ResumeTokens;
+use crate::base::ids::{SessionKey, ShardId};
+use crate::directory::{self, Directory, Kick, Life};
+use crate::relay::{Audience, PushOrder};
+use crate::session::test_push::PushDraft;
+use crate::shard::{DetachedCaps, HandOver};
+use moorgate_proto::v1::ResumeResult;
+
+/// What a client knows of its session.
+struct Client {
+    key: ConnectionKey,
+    token: bytes::Bytes,
+    attempt: u64,
+    /// What it has taken.
+    down_seq: u64,
+}
+
+impl World {
+    fn comer(&mut self, hello: v1::Hello) -> Client {
+        let key = self.accept();
+        self.say(key, 0, client_frame::Member::Hello(hello));
+        let welcome = welcome(self.member(key));
+        assert_eq!(welcome.detached_ttl_ms, 120_000);
+        Client { key, token: welcome.resume_token, attempt: 0, down_seq: 0 }
+    }
+
+    fn lose(&mut self, client: &Client) {
+        self.shard.peer_closed(self.now, client.key);
+    }
+
+    /// The client comes back and says this Hello; what it got.
+    fn back_with(&mut self, client: &mut Client, hello: v1::Hello) -> Vec<v1::GatewayFrame> {
+        client.attempt += 1;
+        let (resume_token, attempt, down_seq) = (client.token.clone(), client.attempt, client.down_seq);
+        let resume = Some(v1::Resume { resume_token, attempt, down_seq });
+        client.key = self.accept();
+        self.say(client.key, 0, client_frame::Member::Hello(v1::Hello { resume, ..hello }));
+        self.got(client.key)
+    }
+
+    /// The same; the Welcome that it must have got, and what stands behind it. It has the new token.
+    fn back(&mut self, client: &mut Client) -> (v1::Welcome, Vec<v1::GatewayFrame>) {
+        let mut got = self.back_with(client, hello());
+        let welcome = welcome(got.remove(0).member.unwrap());
+        client.token = welcome.resume_token.clone();
+        (welcome, got)
+    }
+
+    /// A client with a token of before, and the attempt to go with it.
+    fn result_of(&mut self, client: &Client, token: &bytes::Bytes) -> ResumeResult {
+        let mut copy = Client { key: client.key, token: token.clone(), ..*client };
+        welcome(self.back_with(&mut copy, hello()).remove(0).member.unwrap()).resume_result()
+    }
+
+    fn push(&mut self, body: &v1::Push) {
+        let push = PushDraft::of(&body.encode_to_vec()).push();
+        let order = PushOrder { push, audience: Audience::Everyone, reserved: 0 };
+        let mut batch = DeliveryBatch::default();
+        batch.deliveries.push(Delivery::Push(order));
+        self.shard.delivered(self.now, batch);
+        self.shard.fan_out(self.now);
+    }
+
+    fn session_key(&self) -> SessionKey {
+        self.shard.sessions.keys().next().unwrap()
+    }
+}
+
+fn welcome(member: gateway_frame::Member) -> v1::Welcome {
+    match member {
+        gateway_frame::Member::Welcome(welcome) => welcome,
+        other => panic!("a Welcome, not {other:?}"),
+    }
+}
+
+fn error(frames: &[v1::GatewayFrame]) -> (Reason, v1::Reconnect) {
+    match frames {
+        [v1::GatewayFrame { member: Some(gateway_frame::Member::Error(error)), .. }] => {
+            (error.reason(), error.reconnect.clone().unwrap())
+        }
+        other => panic!("an Error, not {other:?}"),
+    }
+}
+
+/// Number, and what it is: the request of a Response, or the command of a push.
+fn numbered(frames: &[v1::GatewayFrame]) -> Vec<(u64, u64)> {
+    let number = |frame: &v1::GatewayFrame| match frame.member.as_ref().unwrap() {
+        gateway_frame::Member::Response(response) => (frame.down_seq, response.up_seq),
+        gateway_frame::Member::Push(push) => (frame.down_seq, u64::from(push.command)),
+        other => panic!("{other:?}"),
+    };
+    frames.iter().map(number).collect()
+}
+
+// spec, U-3
+#[test]
+fn what_was_not_acknowledged_comes_again_and_what_came_meanwhile_behind_it() {
+    let mut world = World::new();
+    let mut client = world.comer(hello());
+    for up_seq in 1..=3 {
+        world.request(client.key, up_seq);
+    }
+    let tickets = world.tickets();
+    world.settle(tickets[0], b"one");
+    world.push(&v1::Push { command: 77, ..v1::Push::default() });
+    assert_eq!(numbered(&world.got(client.key)), [(1, 1), (2, 77)]);
+    client.down_seq = 1;
+    world.lose(&client);
+    assert_eq!((world.shard.sessions(), world.shard.detached(), world.shard.connections()), (1, 1, 0));
+    world.settle(tickets[2], b"three");
+    world.push(&v1::Push { command: 78, ..v1::Push::default() });
+    let (welcome, behind) = world.back(&mut client);
+    assert_eq!((welcome.resume_result(), welcome.admitted), (ResumeResult::Resumed, 3));
+    assert_eq!(numbered(&behind), [(2, 77), (3, 3), (4, 78)], "replayed, then what waited, answers first");
+    world.request(client.key, 3);
+    assert_eq!(world.count(Count::RequestsRepeated), 1, "it was admitted before");
+    world.settle(tickets[1], b"two");
+    assert_eq!(numbered(&world.got(client.key)), [(5, 2)]);
+    world.request(client.key, 4);
+    assert_eq!(world.tickets().len(), 1);
+}
+
+// spec
+#[test]
+fn lost_welcomes_lock_nobody_out_and_old_tokens_die_when_the_client_has_spoken() {
+    let mut world = World::new();
+    let mut client = world.comer(hello());
+    let first = client.token.clone();
+    for _ in 0..3 {
+        world.lose(&client);
+        let got = world.back_with(&mut client, hello());
+        assert_eq!(welcome(got[0].member.clone().unwrap()).resume_result(), ResumeResult::Resumed);
+        // The Welcome is lost: the client still has its first token.
+    }
+    world.lose(&client);
+    let (_, _) = world.back(&mut client);
+    world.say(client.key, 0, ping(0));
+    world.lose(&client);
+    assert_eq!(world.result_of(&client, &first), ResumeResult::Stale);
+    assert_eq!(
+        (world.count(Count::ResumesStale), world.shard.sessions()),
+        (1, 2),
+        "the session is left alone"
+    );
+    let (welcome, _) = world.back(&mut Client { attempt: 9, ..client });
+    assert_eq!(welcome.resume_result(), ResumeResult::Resumed);
+}
+
+// spec
+#[test]
+fn a_take_over_discards_what_the_old_connection_had_begun() {
+    let mut world = World::new();
+    let mut client = world.comer(hello());
+    let old = client.key;
+    world.request(old, 1);
+    world.shard.received(world.now, old, &[0, 0, 0]);
+    assert_eq!(world.shard.partial_bytes(), 3);
+    let (welcome, _) = world.back(&mut client);
+    assert_eq!((welcome.resume_result(), welcome.admitted), (ResumeResult::Resumed, 1));
+    assert_eq!(world.shard.partial_bytes(), 0);
+    let (reason, reconnect) = error(&world.got(old));
+    assert_eq!((reason, reconnect.allowed, reconnect.resumable), (Reason::Superseded, false, false));
+    world.request(old, 2);
+    world.shard.peer_closed(world.now, old);
+    assert_eq!((world.shard.sessions(), world.shard.detached(), world.count(Count::TakeOvers)), (1, 0, 1));
+    world.request(client.key, 2);
+    assert_eq!(world.tickets().len(), 2, "the first, and the second from where the client is");
+}
+
+// spec
+#[test]
+fn access_is_judged_when_the_client_comes_back() {
+    let mut world = World::new();
+    let short = v1::Hello { access_token: token(60 * SECOND), ..hello() };
+    let mut client = world.comer(short.clone());
+    world.lose(&client);
+    world.pass(70 * SECOND);
+    let bare = || v1::Hello { access_token: String::new(), ..hello() };
+    let got = world.back_with(&mut client, bare());
+    let (reason, reconnect) = error(&got);
+    assert_eq!((reason, reconnect.allowed, reconnect.resumable), (Reason::TokenExpired, false, true));
+    let claims = serde_json::json!({"sub": "mallory", "exp": BEGIN_UNIX_MS / 1000 + 9_999});
+    let mallory = mint(&SigningKey::new("k", SECRET).unwrap(), &claims);
+    let (reason, _) = error(&world.back_with(&mut client, v1::Hello { access_token: mallory, ..hello() }));
+    assert_eq!((reason, world.shard.detached()), (Reason::IdentityMismatch, 1));
+    let (welcome, _) = world.back(&mut client);
+    assert_eq!(welcome.resume_result(), ResumeResult::Resumed);
+    assert_eq!(welcome.access_expires_ms, BEGIN_UNIX_MS + 86_400_000);
+    world.lose(&client);
+    let got = world.back_with(&mut client, bare());
+    assert_eq!(welcome_of(&got).user_id, "alice", "without a token, as long as its access lasts");
+}
+
+fn welcome_of(frames: &[v1::GatewayFrame]) -> v1::Welcome {
+    welcome(frames[0].member.clone().unwrap())
+}
+
+// spec
+#[test]
+fn a_session_that_was_ended_is_remembered_and_one_whose_time_was_over_is_not() {
+    let mut world = World::new();
+    let client = world.comer(hello());
+    world.lose(&client);
+    let session = world.session_key();
+    let session = world.shard.session_ref(session);
+    let id = world.shard.directory.id_of(session);
+    assert!(world.shard.directory.kick_session(id, Kick::Kicked("enough".into())));
+    world.shard.orders(world.now);
+    assert_eq!((world.shard.sessions(), world.shard.directory.life(session)), (0, Life::Ended));
+    assert_eq!(world.result_of(&client, &client.token), ResumeResult::Ended);
+    let mut world = World::new();
+    let client = world.comer(hello());
+    world.lose(&client);
+    world.pass(120 * SECOND + TICK);
+    assert_eq!((world.shard.sessions(), world.count(Count::DetachedExpired)), (0, 1));
+    assert_eq!(world.result_of(&client, &client.token), ResumeResult::UnknownSession);
+    assert_eq!(world.result_of(&client, &b"no token".as_slice().into()), ResumeResult::Invalid);
+}
+
+// spec: X-15
+#[test]
+fn a_bye_may_keep_the_session_for_a_while() {
+    let mut world = World::new();
+    let mut client = world.comer(hello());
+    world.say(client.key, 0, client_frame::Member::Bye(v1::Bye { keep_for_ms: 5_000 }));
+    assert!(matches!(world.member(client.key), gateway_frame::Member::ByeAck(_)));
+    assert_eq!(world.shard.detached(), 1);
+    assert_eq!(world.back(&mut client).0.resume_result(), ResumeResult::Resumed);
+    world.say(client.key, 0, client_frame::Member::Bye(v1::Bye { keep_for_ms: 5_000 }));
+    world.pass(5 * SECOND + TICK);
+    assert_eq!(world.shard.sessions(), 0);
+}
+
+// spec
+#[test]
+fn a_login_s_token_is_newer_and_the_older_one_is_good_until_the_answer_was_acknowledged() {
+    let mut world = World::with(|parts| {
+        let key = SigningKey::new("k", SECRET).unwrap();
+        let mut authority = Authority::of_keys(KeyRing::new(vec![key.clone()], None, None, 0).unwrap());
+        let (ttl, ttl_max) = (60 * SECOND, 60 * SECOND);
+        authority.issuer = Some(crate::auth::Issuer { key, issuer: None, audience: None, ttl, ttl_max });
+        parts.authority = Arc::new(authority);
+    });
+    let mut client = world.comer(v1::Hello { access_token: String::new(), ..hello() });
+    let before = client.token.clone();
+    world.say(client.key, 1, request(OPEN, b"login"));
+    let ticket = world.tickets()[0];
+    let login =
+        crate::relay::Directive::Login { user_id: "alice".into(), roles: [].into(), ttl: 60 * SECOND };
+    let settled = Settled { directives: Some([login].into()), ..Settled::bare(ticket, ok()) };
+    let batch = DeliveryBatch { deliveries: vec![Delivery::Settled(settled)], ..DeliveryBatch::default() };
+    world.shard.delivered(world.now, batch);
+    let login = world.response(client.key).login.unwrap();
+    assert!(!login.resume_token.is_empty() && login.resume_token != before);
+    world.say(client.key, 0, ping(0));
+    world.lose(&client);
+    let access_token = login.access_token.clone();
+    let got = world.back_with(&mut client, v1::Hello { access_token, ..hello() });
+    assert_eq!(welcome_of(&got).resume_result(), ResumeResult::Resumed, "the answer may have been lost");
+    client.token = welcome_of(&got).resume_token;
+    world.ack(client.key, 1);
+    world.lose(&client);
+    for old in [before, login.resume_token] {
+        let mut copy = Client { token: old, ..client };
+        let got = world.back_with(&mut copy, v1::Hello { access_token: String::new(), ..hello() });
+        assert_eq!(welcome_of(&got).resume_result(), ResumeResult::Stale);
+        assert_eq!(welcome_of(&got).user_id, "");
+    }
+}
+
+// spec
+#[test]
+fn what_cannot_be_replayed_is_refused() {
+    let mut world = World::new();
+    let mut client = world.comer(hello());
+    world.push(&v1::Push { command: 77, ..v1::Push::default() });
+    world.got(client.key);
+    world.lose(&client);
+    client.down_seq = 2;
+    assert_eq!(error(&world.back_with(&mut client, hello())).0, Reason::AckBeyondSent);
+    client.down_seq = 1;
+    assert_eq!(world.back(&mut client).0.resume_result(), ResumeResult::Resumed);
+    world.request(client.key, 9);
+    let (reason, reconnect) = error(&world.got(client.key));
+    assert_eq!((reason, reconnect.allowed, reconnect.resumable), (Reason::SequenceGap, true, true));
+    client.down_seq = 0;
+    let got = world.back_with(&mut client, hello());
+    assert_eq!(welcome_of(&got).resume_result(), ResumeResult::Stale, "it was taken, and is gone");
+}
+
+// spec: R-25
+#[test]
+fn a_user_has_so_many_sessions_without_a_connection() {
+    let mut world = World::with(|parts| {
+        parts.settings.detached = DetachedCaps { user: 2, ..DetachedCaps::default() };
+    });
+    let clients: Vec<Client> = (0..3).map(|_| world.comer(hello())).collect();
+    clients.iter().for_each(|client| world.lose(client));
+    assert_eq!((world.shard.detached(), world.count(Count::DetachedEvicted)), (2, 1));
+    assert_eq!(world.result_of(&clients[0], &clients[0].token), ResumeResult::UnknownSession);
+    assert_eq!(world.result_of(&clients[1], &clients[1].token), ResumeResult::Resumed);
+}
+
+#[test]
+fn a_user_is_present_for_a_while_without_a_connection() {
+    let mut world = World::new();
+    let mut client = world.comer(hello());
+    let present = |world: &World| world.shard.directory.presence_of("alice");
+    world.lose(&client);
+    world.pass(9 * SECOND);
+    assert_eq!(present(&world), 1);
+    world.pass(2 * SECOND);
+    assert_eq!(present(&world), 0);
+    world.back(&mut client);
+    assert_eq!(present(&world), 1);
+    world.lose(&client);
+    world.pass(200 * SECOND);
+    assert_eq!((present(&world), world.shard.directory.users()), (0, 0));
+}
+
+/// Two shards of one gateway.
+fn two() -> [World; 2] {
+    let directory = Arc::new(Directory::unrung_with(2, 1, directory::Settings::default()));
+    let tokens = Arc::new(ResumeTokens::new(1, &[3; 32]));
+    [0, 1].map(|id| {
+        World::with(|parts| {
+            parts.id = ShardId(id);
+            parts.directory = directory.clone();
+            parts.resume_tokens = tokens.clone();
+        })
+    })
+}
+
+// spec
+#[test]
+fn a_client_that_comes_back_elsewhere_goes_to_the_shard_that_has_its_session() {
+    let [mut home, mut other] = two();
+    let mut client = home.comer(hello());
+    let old = client.key;
+    assert!(other.back_with(&mut client, hello()).is_empty());
+    let HandOver { connection, to, hello, .. } = other.shard.next_hand_over().unwrap();
+    assert_eq!((connection, to, other.shard.next_hand_over()), (client.key, ShardId(0), None));
+    assert_eq!((other.shard.connections(), other.shard.handshakes), (0, 0));
+    client.key = home.shard.taken_over(home.now, SocketAddr::from(([192, 0, 2, 1], 7))).unwrap();
+    home.shard.received(home.now, client.key, &hello);
+    let got = home.got(client.key);
+    assert_eq!(welcome_of(&got).resume_result(), ResumeResult::Resumed);
+    assert_eq!(error(&home.got(old)).0, Reason::Superseded);
+    assert_eq!((home.count(Count::ConnectionsAccepted), other.count(Count::ConnectionsAccepted)), (1, 1));
+    // One that goes before it is handed over is nobody's.
+    other.back_with(&mut client, super::hello());
+    other.shard.peer_closed(other.now, client.key);
+    assert_eq!(other.shard.next_hand_over(), None);
+}
