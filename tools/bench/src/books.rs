@@ -5,6 +5,7 @@ use crate::connection::{Sent, failure};
 use crate::ledger::Ledger;
 use crate::pattern::Pattern;
 use crate::receiver::JOIN;
+use crate::roamer::Heard;
 use crate::streams::Streams;
 use moorgate_client::core::RequestId;
 use moorgate_proto::codec::Assembler;
@@ -13,7 +14,7 @@ use moorgate_proto::envelope::member::gateway;
 use moorgate_proto::limits::FRAME_BYTES_CEILING;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{Execution, Gap};
+use moorgate_proto::v1::{Execution, Gap, ResumeResult};
 use moorgate_proto::view::{PushView, ResponseView};
 use prost::Message;
 use std::collections::VecDeque;
@@ -151,6 +152,30 @@ impl Books {
             }
         }
         self.assembler = assembler;
+    }
+
+    /// Raw frames from a bare server. The first one of a connection says that it is open; the others are echoes, in order.
+    pub(crate) fn read_raw(
+        &mut self,
+        mut bytes: &[u8],
+        pattern: &Pattern,
+        is_open: bool,
+        visit: &mut impl FnMut(Read),
+    ) -> Option<Heard> {
+        let mut first = None;
+        let mut assembler = std::mem::take(&mut self.assembler);
+        while let Ok(Some(frame)) = assembler.next(&mut bytes, FRAME_BYTES_CEILING) {
+            if !is_open && first.is_none() {
+                first = Some(Heard::Fresh(ResumeResult::None));
+                continue;
+            }
+            visit(match self.open.pop_front() {
+                Some(sent) if pattern.matches(self.number, sent.counter, frame) => Read::Echo(sent.at),
+                _ => Read::Wrong("a frame that is not its request's echo"),
+            });
+        }
+        self.assembler = assembler;
+        first
     }
 
     fn response(&mut self, view: &ResponseView<'_>, pattern: &Pattern) -> Read {

@@ -8,7 +8,7 @@ use crate::cutting::{Abandoned, Cut, Cutting, cut_moments};
 use crate::dice::Dice;
 use crate::pattern::Pattern;
 use crate::plan::{Found, Phase, Plan};
-use crate::roamer::{Heard, Link, Roamer};
+use crate::roamer::{Heard, Link, Roamer, Voice};
 use crate::roaming::{Account, Roaming};
 use crate::streams::Streams;
 use mio::net::TcpStream;
@@ -85,12 +85,13 @@ impl Fleet {
     pub(crate) fn new(plan: Plan, orders: Orders) -> io::Result<Fleet> {
         let client = |index| {
             let number = plan.first.saturating_add(index);
-            let core = match orders.resumes {
-                true => ClientCore::resuming(plan.options.clone()),
-                false => ClientCore::new(plan.options.clone()),
+            let voice = match orders.resumes {
+                _ if plan.raw => Voice::Raw { output: Vec::new(), is_open: false, asked: 0 },
+                true => Voice::Protocol(Box::new(ClientCore::resuming(plan.options.clone()))),
+                false => Voice::Protocol(Box::new(ClientCore::new(plan.options.clone()))),
             };
             let dice = Dice::new(orders.seed, u64::from(number));
-            Roamer::new(core, Books::new(number, orders.streams.clone()), dice)
+            Roamer::new(voice, Books::new(number, orders.streams.clone()), dice)
         };
         let connections = u32::try_from(plan.connections).unwrap_or(u32::MAX);
         Ok(Fleet {
@@ -376,7 +377,7 @@ impl Fleet {
             for _ in 0..=client.dice.below(3) {
                 client.ask(now, now, &mut self.patterns.0);
             }
-            let len = client.core.output().len();
+            let len = client.output().len();
             let part = if client.dice.one_in(2) { len } else { client.dice.index(len) };
             let _ = client.write_part(part);
         }
@@ -425,7 +426,7 @@ impl Fleet {
         let next = if at + step > now { at + step } else { now + step };
         self.dues.push(Reverse((next, Due::Ask, index)));
         if let Some(client) = self.clients.get_mut(index)
-            && client.core.is_open()
+            && client.is_open()
             && client.books.open() < self.orders.in_flight
         {
             client.ask(now, at, &mut self.patterns.0);
@@ -440,7 +441,7 @@ impl Fleet {
         self.last_timers = now;
         for index in 0..self.clients.len() {
             let Some(client) = self.clients.get_mut(index) else { continue };
-            if client.core.next_deadline() <= now {
+            if client.next_deadline() <= now {
                 client.timers(now, &mut self.heard);
                 self.digest(now, index);
                 self.write(now, index);
@@ -453,7 +454,7 @@ impl Fleet {
         if self.plan.shared.phase() != Phase::Finish {
             return;
         }
-        let open = |client: &Roamer| client.books.open().saturating_add(usize::from(!client.core.is_open()));
+        let open = |client: &Roamer| client.books.open().saturating_add(usize::from(!client.is_open()));
         let outstanding: usize = self.clients.iter().map(open).sum();
         self.plan.shared.outstanding.fetch_add(outstanding as u64, Ordering::AcqRel);
         self.plan.shared.ended.fetch_add(1, Ordering::AcqRel);

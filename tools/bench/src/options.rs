@@ -46,7 +46,8 @@ pub(crate) enum Command {
     /// Cuts all connections at once; all come back at once and resume. How long that takes, and what clients notice that
     /// were not cut.
     ///
-    /// As `resume`, this process is the service as well. `--duration` is the time before the storm.
+    /// As `resume`, this process is the service as well. `--duration` is the time before the storm. With `--raw` the same
+    /// storm is for `bare-echo`: who has connected sends one frame, and is back when that has come back.
     Storm(Storm),
     /// An echo service for a gateway to forward to.
     EchoService(EchoService),

@@ -27,7 +27,8 @@ const WARM_UP: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 struct Figures {
     connections: usize,
-    is_fresh: bool,
+    /// By what those who were cut come back.
+    way_back: &'static str,
     /// Of those who were cut, and of those who stayed.
     cut: Sums,
     steady: Sums,
@@ -41,14 +42,11 @@ struct Figures {
 /// `moorgate-bench storm`.
 pub(crate) fn storm(options: &Storm) -> Result<bool, String> {
     let common = &options.common;
-    if common.raw {
-        return Err("--raw has no sessions to come back to".to_owned());
-    }
     let steady = u32::try_from(options.steady).map_err(|error| error.to_string())?;
     let runs = Arc::new(Runs::new(options.steady));
-    let service = backend::serve(&options.backing, &runs)?;
+    let service = (!common.raw).then(|| backend::serve(&options.backing, &runs)).transpose()?;
     let figures = run(options, steady, &runs);
-    backend::end(service);
+    service.into_iter().for_each(backend::end);
     let figures = figures?;
     print(&figures.json(), &figures.text(), common.json);
     Ok(figures.is_good())
@@ -69,8 +67,8 @@ fn run(options: &Storm, steady: u32, runs: &Runs) -> Result<Figures, String> {
     let streams = Arc::new(Streams::new(steady, STAMP_BYTES, true));
     let orders = Orders {
         streams: streams.clone(),
-        resumes: true,
-        joins: true,
+        resumes: !common.raw,
+        joins: !common.raw,
         rate: options.steady_rate,
         in_flight: usize::MAX,
         cutting: Cutting::Never,
@@ -81,7 +79,7 @@ fn run(options: &Storm, steady: u32, runs: &Runs) -> Result<Figures, String> {
     let stay = crew(&those_who_stay, 0, &orders)?;
     let go = Orders {
         streams: Arc::new(Streams::none()),
-        resumes: !options.fresh,
+        resumes: !options.fresh && !common.raw,
         joins: false,
         rate: 0.0,
         cutting: Cutting::AtOnce,
@@ -105,7 +103,11 @@ fn run(options: &Storm, steady: u32, runs: &Runs) -> Result<Figures, String> {
     let measured = Measured { counted: back, seconds: all_back.as_secs_f64(), before, after };
     Ok(Figures {
         connections: common.connections,
-        is_fresh: options.fresh,
+        way_back: match options.fresh {
+            _ if common.raw => "echo",
+            true => "fresh",
+            false => "resume",
+        },
         cut,
         steady,
         all_back,
@@ -135,7 +137,7 @@ impl Figures {
         let errors: Vec<_> = cut.errors.iter().chain(&steady.errors).collect();
         json!({
             "connections": self.connections,
-            "way_back": if self.is_fresh { "fresh" } else { "resume" },
+            "way_back": self.way_back,
             "back": self.back,
             "all_back_ms": self.all_back.as_secs_f64() * 1000.0,
             "back_per_s": self.back as f64 / self.all_back.as_secs_f64().max(0.001),
