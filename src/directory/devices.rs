@@ -8,7 +8,8 @@
 //! | a rival: of the same application, and of the same class where that counts | displaced, or stays if the older wins and it is attached |
 //! | another one, beyond the limit of a user's sessions | the oldest detached, then, if the newer wins, the oldest |
 //!
-//! Where one that stands in the way stays, the newcomer is refused and nobody goes.
+//! Where one that stands in the way stays, the newcomer is refused and nobody goes. So it is for a newcomer whose client is
+//! away by now, when anybody would have to go whose client is not.
 
 use super::order::{Conflict, Kick};
 use super::{Life, Place, SessionRef};
@@ -134,6 +135,11 @@ impl DevicePolicy {
                 return Err(Conflict::Limit);
             }
             displaced.extend(others.iter().map(|held| (held.session, Kick::Conflict(Conflict::Limit))));
+        }
+        // A login that was asked for before the connection was lost: its session does not win against who is here.
+        let is_away = life(new.session) == Life::Detached;
+        if is_away && displaced.iter().any(|(session, _)| life(*session) == Life::Attached) {
+            return Err(Conflict::Device);
         }
         Ok(displaced)
     }

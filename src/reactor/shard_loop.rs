@@ -29,6 +29,8 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Connections without a session that are read in one turn: a storm of them delays those that have one only so much.
 const OPENINGS_PER_TURN: u32 = 128;
+/// Connections that wait for room in the mailbox of one shard; more are told to come back.
+const HELD_MAX: usize = 1024;
 /// Listeners have the tokens just below the waker's.
 const FIRST_LISTENER: usize = usize::MAX - 1;
 
@@ -119,8 +121,8 @@ pub struct ShardLoop {
     held: Option<ForwardBatch>,
     /// Receipts likewise, by worker.
     held_receipts: Vec<Option<Vec<Receipt>>>,
-    /// A connection that did not fit into the mailbox of the shard that is to have it.
-    held_connection: Option<(ShardId, Handed)>,
+    /// Connections that did not fit into the mailbox of the shard that is to have them, by shard.
+    held_connections: Vec<VecDeque<Handed>>,
     /// Openings that this turn may still read.
     openings: u32,
     /// Given up for a moment when there are no others, to refuse a client politely.
@@ -142,12 +144,12 @@ impl ShardLoop {
         }
         Ok(ShardLoop {
             held_receipts: parts.receipts.iter().map(|_| None).collect(),
+            held_connections: parts.hand_out.iter().map(|_| VecDeque::new()).collect(),
             parts,
             sockets: Vec::new(),
             backlog: VecDeque::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             held: None,
-            held_connection: None,
             openings: OPENINGS_PER_TURN,
             spare: spare_descriptor(),
             next_shard: 0,
@@ -166,6 +168,7 @@ impl ShardLoop {
             self.parts.pulse.beat(now.mono);
             self.turn(now, &events);
         }
+        self.strand();
         self.parts.pulse.end();
     }
 
@@ -176,7 +179,7 @@ impl ShardLoop {
         let deadline = self.parts.shard.next_deadline().into_iter().chain(paused).min();
         let is_busy = !self.backlog.is_empty() || accepting || self.parts.shard.is_fanning_out();
         let is_held = self.held.is_some()
-            || self.held_connection.is_some()
+            || self.held_connections.iter().any(|held| !held.is_empty())
             || self.held_receipts.iter().any(Option::is_some);
         let timeout = sleep_time(now, deadline, is_busy, is_held);
         let ShardParts { shard, poll, bell, deliveries, commands, handed, .. } = &mut self.parts;
@@ -286,7 +289,11 @@ impl ShardLoop {
             self.parts.shard.delivered(now, batch);
         }
         self.parts.shard.fan_out(now);
-        while let Some(handed) = self.parts.handed.take() {
+        // Clients that come back are openings too.
+        while self.openings > 0
+            && let Some(handed) = self.parts.handed.take()
+        {
+            self.openings = self.openings.saturating_sub(1);
             self.adopt(now, handed);
         }
         while let Some(command) = self.parts.commands.take() {
@@ -324,14 +331,42 @@ impl ShardLoop {
 
     /// Clients that come back to sessions of other shards.
     fn hand_connections_over(&mut self) {
-        while let Some((to, handed)) = self.held_connection.take().or_else(|| self.next_to_hand_over()) {
-            let Some(outbox) = self.parts.hand_out.get(to.index()) else { continue };
-            match outbox.post(handed) {
-                Ok(()) => outbox.ring(),
-                Err(handed) => {
-                    self.held_connection = Some((to, handed));
-                    return;
+        while let Some((to, handed)) = self.next_to_hand_over() {
+            match self.held_connections.get_mut(to.index()) {
+                Some(held) if held.len() < HELD_MAX => held.push_back(handed),
+                _ => {
+                    if handed.charged {
+                        self.release(handed.peer);
+                    }
+                    refuse(handed.stream, &self.parts.shard.not_taken_over(&Fault::Overloaded));
                 }
+            }
+        }
+        for (outbox, held) in self.parts.hand_out.iter().zip(&mut self.held_connections) {
+            while let Some(handed) = held.pop_front() {
+                match outbox.post(handed) {
+                    Ok(()) => outbox.ring(),
+                    Err(handed) => {
+                        held.push_front(handed);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The end: whoever was on the way from one shard to another is told.
+    fn strand(&mut self) {
+        let held = self.held_connections.iter_mut().flat_map(std::mem::take);
+        let handed: Vec<Handed> = held.chain(std::iter::from_fn(|| self.parts.handed.take())).collect();
+        for Handed { stream, peer, charged, hello, .. } in handed {
+            if charged {
+                self.release(peer);
+            }
+            // Who has not said anything yet was not counted.
+            match hello.is_empty() {
+                true => refuse(stream, &farewell(&Fault::Shutdown)),
+                false => refuse(stream, &self.parts.shard.not_taken_over(&Fault::Shutdown)),
             }
         }
     }

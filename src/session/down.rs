@@ -298,6 +298,15 @@ impl Down {
         queues.pushes.clear().for_each(lost);
     }
 
+    /// Gives back what the queues do not need for what they hold.
+    pub fn fit(&mut self) {
+        if let Some(queues) = &mut self.queues {
+            queues.waiting.shrink_to_fit();
+            queues.pushes.fit();
+            queues.window.fit();
+        }
+    }
+
     /// Gives back the memory of empty queues.
     pub fn shrink(&mut self) {
         if self.queues.as_ref().is_some_and(|queues| queues.is_empty()) {

@@ -182,6 +182,10 @@ impl PushQueue {
         }
     }
 
+    pub(super) fn fit(&mut self) {
+        self.waiting.shrink_to_fit();
+    }
+
     /// Everything goes, with its session; who wanted to know of it.
     pub(super) fn clear(&mut self) -> impl Iterator<Item = Arc<ReceiptTo>> + '_ {
         (self.pushes, self.bytes) = ([0; 3], 0);

@@ -30,13 +30,16 @@ pub(super) struct Generations {
     attached: u32,
     /// Of the oldest that is good.
     proven: u32,
+    /// Of the token in a login's Response that the client may have got after the last Welcome, and so take as the newest;
+    /// 0: none.
+    login: u32,
     /// The last attempt that was accepted.
     attempt: u64,
 }
 
 impl Default for Generations {
     fn default() -> Self {
-        Generations { current: 1, attached: 1, proven: 1, attempt: 0 }
+        Generations { current: 1, attached: 1, proven: 1, login: 0, attempt: 0 }
     }
 }
 
@@ -46,23 +49,19 @@ impl Session {
         self.generations.current
     }
 
-    /// A frame has come on the session's connection: its client holds the token of the last Welcome.
+    /// A frame has come on the session's connection: its client holds the token of the last Welcome, or that of a login.
     #[inline]
     pub fn prove(&mut self) {
-        self.generations.proven = self.generations.attached;
+        let Generations { attached, login, .. } = self.generations;
+        self.generations.proven = if login == 0 { attached } else { attached.min(login) };
     }
 
-    /// A new token goes out in a Response, which may be lost: the older ones are good until that is acknowledged.
+    /// A new token goes out in a login's Response. It may be lost, and it may come before or behind a Welcome: the older
+    /// ones are good until a Welcome is proven that comes after the client's acknowledgement of it.
     pub fn renew_generation(&mut self) {
-        self.generations.current = self.generations.current.saturating_add(1);
-    }
-
-    /// The client has acknowledged something. When no Response is left that may have carried a token, it has the newest.
-    #[inline]
-    pub fn learn_acknowledged(&mut self) {
-        if self.generations.attached != self.generations.current && self.down.is_settled() {
-            self.generations.attached = self.generations.current;
-        }
+        let Generations { current, login, .. } = &mut self.generations;
+        *current = current.saturating_add(1);
+        *login = *current;
     }
 
     /// Whether the session takes back a client with a token of this generation; if not, why, and a fresh one is opened.
@@ -87,12 +86,10 @@ impl Session {
         if resume.attempt <= attempt {
             return Err(Fault::ResumeStale);
         }
-        // What was acknowledged cannot be sent again: whoever has forgotten that has lost its place.
-        if generation < proven || resume.down_seq < self.down.acked() {
+        // What was acknowledged cannot be sent again, and what was never sent was not taken: whoever says so has lost its
+        // place.
+        if generation < proven || !(self.down.acked()..=self.down.sent()).contains(&resume.down_seq) {
             return Ok(Err(ResumeResult::Stale));
-        }
-        if resume.down_seq > self.down.sent() {
-            return Err(Fault::AckBeyondSent { sent: self.down.sent(), got: resume.down_seq });
         }
         let user_id = opened.who().user_id.as_str();
         match user_id {
@@ -117,6 +114,9 @@ impl Session {
     ) -> Result<(), Fault> {
         self.down.acknowledge(resume.down_seq, taken)?;
         self.down.rewind();
+        if self.down.is_settled() {
+            self.generations.login = 0;
+        }
         self.attachment = Attachment::Attached(connection);
         let Generations { current, .. } = &mut self.generations;
         *current = current.saturating_add(1);
@@ -138,6 +138,7 @@ impl Session {
     pub fn detach(&mut self) {
         self.attachment = Attachment::Detached;
         self.shrink();
+        self.down.fit();
     }
 }
 

@@ -99,6 +99,12 @@ impl Window {
         self.frames.len()
     }
 
+    pub(super) fn fit(&mut self) {
+        self.entries.shrink_to_fit();
+        self.frames.shrink_to_fit();
+        self.pushes.shrink_to_fit();
+    }
+
     /// Whether something is still to be sent again on this connection.
     pub(super) fn is_replaying(&self) -> bool {
         self.sent.entries < self.entries.len()

@@ -92,7 +92,7 @@ impl Shard {
                 resumable = self.sessions.get(session_key).is_some();
             } else if let Some(session) = self.sessions.remove(session_key) {
                 if session.is_leaving() {
-                    self.remember_ended(session_key);
+                    self.remember_ended(session_key, Fault::LoggedOut);
                 }
                 self.end_session(now, session_key, session);
             }

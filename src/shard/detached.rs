@@ -17,7 +17,7 @@ use std::time::Duration;
 /// How many sessions without a connection one shard keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetachedCaps {
-    /// In all.
+    /// In all; a tenth of them without a user.
     pub total: usize,
     /// Of one user of an application.
     pub user: usize,
@@ -29,7 +29,7 @@ pub struct DetachedCaps {
 
 impl Default for DetachedCaps {
     fn default() -> Self {
-        DetachedCaps { total: 1_000_000, user: 16, address: 100_000, application: 1_000_000 }
+        DetachedCaps { total: 500_000, user: 16, address: 20_000, application: 500_000 }
     }
 }
 
@@ -131,9 +131,23 @@ pub(super) struct Detaching<'a> {
     pub(super) grace: Duration,
 }
 
+/// How one was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Removed {
+    /// Its user was still taken as present for it.
+    pub(super) was_present: bool,
+    /// It would have lived until then.
+    pub(super) until: Mono,
+}
+
+/// Of all the part that anonymous sessions may be: they cost their clients nothing.
+const ANONYMOUS_PART: usize = 10;
+
 /// See the module's page.
 #[derive(Debug, Default)]
 pub(super) struct DetachedTable {
+    /// Of `entries`, those without a user.
+    anonymous: usize,
     entries: HashMap<u64, Entry, foldhash::fast::FixedState>,
     deadlines: BTreeSet<Place>,
     ranks: BTreeSet<(Rank, Place)>,
@@ -179,7 +193,11 @@ impl DetachedTable {
                 gone.extend(owned.oldest());
             }
         }
-        if self.entries.len() > caps.total {
+        if rank == Rank::Anonymous {
+            self.anonymous = self.anonymous.saturating_add(1);
+        }
+        // The anonymous ones are the first, the oldest of them before all.
+        if self.entries.len() > caps.total || self.anonymous > caps.total.div_ceil(ANONYMOUS_PART) {
             gone.extend(self.ranks.first().map(|(_, place)| *place));
         }
         gone.sort_unstable();
@@ -187,8 +205,8 @@ impl DetachedTable {
         gone.into_iter().map(|(_, key)| SessionKey::from_u64(key)).collect()
     }
 
-    /// Takes one out; whether it was there, and if so whether its user is still taken as present for it.
-    pub(super) fn remove(&mut self, key: SessionKey, owner: Owner<'_>) -> Option<bool> {
+    /// Takes one out, if it is there.
+    pub(super) fn remove(&mut self, key: SessionKey, owner: Owner<'_>) -> Option<Removed> {
         let key = key.to_u64();
         let entry = self.entries.remove(&key)?;
         self.deadlines.remove(&(entry.next(), key));
@@ -199,7 +217,10 @@ impl DetachedTable {
                 self.owners.remove(&owner);
             }
         }
-        Some(entry.away != Mono::NEVER)
+        if entry.rank == Rank::Anonymous {
+            self.anonymous = self.anonymous.saturating_sub(1);
+        }
+        Some(Removed { was_present: entry.away != Mono::NEVER, until: entry.until })
     }
 
     /// The next thing whose time has come. What is over is still there until it is removed, but is not told again.
@@ -285,8 +306,8 @@ mod tests {
         assert_eq!(table.next_due(), Some(at(100)));
         assert_eq!(table.due(at(101)), Some((key(1), Due::Over)));
         assert_eq!(table.due(at(101)), Some((key(2), Due::Over)), "nobody is away who is nobody");
-        assert_eq!(table.remove(key(1), owner("alice")), Some(false));
-        assert_eq!(table.remove(key(2), owner("")), Some(false));
+        assert!(!table.remove(key(1), owner("alice")).unwrap().was_present);
+        assert!(!table.remove(key(2), owner("")).unwrap().was_present);
         assert_eq!(table.remove(key(2), owner("")), None);
         assert!(is_empty(&table));
     }
@@ -295,7 +316,8 @@ mod tests {
     fn whoever_is_back_soon_was_never_away() {
         let mut table = DetachedTable::default();
         add(&mut table, 0, 1, "alice", &DetachedCaps::default());
-        assert_eq!(table.remove(key(1), owner("alice")), Some(true));
+        let removed = table.remove(key(1), owner("alice"));
+        assert_eq!(removed, Some(Removed { was_present: true, until: at(100) }));
         assert!(is_empty(&table));
     }
 

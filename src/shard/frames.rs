@@ -107,7 +107,6 @@ impl Shard {
         let mut taken = Vec::new();
         session.down.acknowledge(envelope.numbers.ack, |to| taken.push(to))?;
         self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
-        session.learn_acknowledged();
         if session.down.is_waiting() {
             // The window may have been what they waited for.
             self.pump(now, key);

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::asked::{Asked, Effect};
+use super::detached::Removed;
 use crate::auth::{Bearer, Issued};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
@@ -182,7 +183,7 @@ impl Shard {
     ) -> v1::LoginResult {
         let (expiry, access_expires_ms) = expiry_of(now, issued.expires_unix_s, &self.authority);
         let roles = self.routes.role_mask(who.roles.iter().map(String::as_str));
-        let was_detached = self.forget_detached(session_key).is_some();
+        let detached = self.forget_detached(session_key);
         if let Some(session) = self.sessions.get_mut(session_key) {
             let caller = Caller::new(session.caller.session_id, session.caller.peer, who);
             // From now on it is counted as this user.
@@ -190,8 +191,8 @@ impl Shard {
             session.identify(Arc::new(caller), roles, (expiry, mark));
             session.renew_generation();
         }
-        if was_detached {
-            self.list_detached(now, session_key, self.session_settings.detached_ttl);
+        if let Some(Removed { until, .. }) = detached {
+            self.list_detached(now, session_key, until.since(now.mono));
         }
         self.cells.count(Count::LoginsDone);
         self.cells.count(Count::DirectivesDone);

@@ -2,13 +2,14 @@
 //! a while when they were ended.
 
 use super::connection::State;
-use super::detached::{Detaching, Due, Owner};
+use super::detached::{Detaching, Due, Owner, Removed};
 use super::{CloseReason, Drain, Shard};
 use crate::auth::{Holder, ResumeClaims};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, ListenerId, SessionKey, ShardId};
 use crate::directory::Life;
+use crate::limit::network;
 use crate::relay::Caller;
 use crate::session::{self, Fault, Opened, Session, Welcoming};
 use moorgate_proto::codec::put_frame;
@@ -16,7 +17,7 @@ use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::{client, gateway};
 use moorgate_proto::v1::{self, ResumeResult};
 use moorgate_proto::view::Encoded;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -39,24 +40,31 @@ pub struct HandOver {
 /// Sessions that were ended by somebody else than their clients, so that these learn of it when they come back.
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
-    keys: HashSet<SessionKey, foldhash::fast::FixedState>,
+    why: HashMap<SessionKey, Fault, foldhash::fast::FixedState>,
     order: VecDeque<SessionKey>,
 }
 
 impl Tombstones {
-    fn add(&mut self, key: SessionKey) {
-        if self.keys.insert(key) {
+    fn add(&mut self, key: SessionKey, why: Fault) {
+        if self.why.insert(key, why).is_none() {
             self.order.push_back(key);
         }
         if self.order.len() > TOMBSTONES_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.keys.remove(&oldest);
+            self.why.remove(&oldest);
         }
     }
 
-    fn has(&self, key: SessionKey) -> bool {
-        self.keys.contains(&key)
+    /// What becomes of a client that comes back to a session that is gone. Whoever had to give way to somebody does not
+    /// get a fresh session, which would put out the other one in turn; whoever has logged out, or whose token was
+    /// revoked, has shown a new one.
+    fn result(&self, key: SessionKey) -> Result<ResumeResult, Fault> {
+        match self.why.get(&key) {
+            None => Ok(ResumeResult::UnknownSession),
+            Some(why @ (Fault::Kicked(_) | Fault::Superseded | Fault::Conflict(_))) => Err(why.clone()),
+            Some(_) => Ok(ResumeResult::Ended),
+        }
     }
 }
 
@@ -70,7 +78,7 @@ pub(super) enum Resumption {
 }
 
 fn owner<'a>(caller: &'a Caller, who: &'a v1::Caller) -> Owner<'a> {
-    Owner { user_id: &caller.user_id, application: &who.application, address: caller.peer }
+    Owner { user_id: &caller.user_id, application: &who.application, address: network(caller.peer) }
 }
 
 impl Shard {
@@ -132,11 +140,11 @@ impl Shard {
             return Ok(Resumption::Done);
         }
         let Some(session) = self.sessions.get(claims.session) else {
-            let result = match self.tombstones.has(claims.session) {
-                true => ResumeResult::Ended,
-                false => ResumeResult::UnknownSession,
-            };
-            return Ok(self.not_resumed(result));
+            let result = self.tombstones.result(claims.session);
+            if result.is_err() {
+                self.cells.count(Count::ResumesEnded);
+            }
+            return Ok(self.not_resumed(result?));
         };
         let who = session.caller.who();
         let judged = session.judge(now, (claims.generation, resume), opened);
@@ -176,7 +184,8 @@ impl Shard {
             }
             None => {
                 let caller = session.caller.clone();
-                if self.forget_detached(session_key) == Some(false) && !caller.is_anonymous() {
+                let removed = self.forget_detached(session_key);
+                if removed.is_some_and(|it| !it.was_present) && !caller.is_anonymous() {
                     self.directory.back(&caller.user_id, self.session_ref(session_key));
                 }
             }
@@ -206,6 +215,10 @@ impl Shard {
         let admitted = self.sessions.get(session_key).map_or(0, |session| session.up.admitted());
         self.cells.count(Count::CloseSuperseded);
         self.drop_partial(key);
+        if self.connections.get(key).is_some_and(|connection| connection.output.is_stalled()) {
+            // It would not get through, and what waits there would stay for nothing.
+            return self.forget(key);
+        }
         self.linger(now, key);
         self.put(key, gateway::ERROR, &Fault::Superseded.error(admitted, false));
     }
@@ -235,8 +248,8 @@ impl Shard {
     }
 
     /// A session is detached no more: it was resumed, has ended, or is about to be somebody else's. Whether its user was
-    /// still taken as present for it; `None`: it was not detached.
-    pub(super) fn forget_detached(&mut self, session_key: SessionKey) -> Option<bool> {
+    /// still taken as present for it, and until when it would have lived; `None`: it was not detached.
+    pub(super) fn forget_detached(&mut self, session_key: SessionKey) -> Option<Removed> {
         let caller = self.sessions.get(session_key)?.caller.clone();
         let who = caller.who();
         self.detached.remove(session_key, owner(&caller, &who))
@@ -251,9 +264,9 @@ impl Shard {
     }
 
     /// Somebody has ended a session: its client learns of it when it comes back.
-    pub(super) fn remember_ended(&mut self, session_key: SessionKey) {
+    pub(super) fn remember_ended(&mut self, session_key: SessionKey, why: Fault) {
         if !self.session_settings.detached_ttl.is_zero() {
-            self.tombstones.add(session_key);
+            self.tombstones.add(session_key, why);
         }
     }
 
@@ -316,17 +329,26 @@ impl Shard {
     /// The bytes to send before closing it, when it cannot be taken. It counts as closed then.
     pub fn taken_over(&mut self, now: Now, peer: SocketAddr) -> Result<ConnectionKey, Vec<u8>> {
         if self.drain != Drain::No {
-            self.cells.count(Count::ConnectionsClosed);
-            return Err(super::farewell(&Fault::Shutdown));
+            return Err(self.not_taken_over(&Fault::Shutdown));
+        }
+        if self.is_full() {
+            return Err(self.not_taken_over(&Fault::ConnectionLimit));
         }
         let key = self.insert(now, peer);
         self.arm(key, now.mono + self.settings.handshake_timeout);
         Ok(key)
     }
 
+    /// A connection that was to be handed over, and cannot be: what it is told. It counts as closed.
+    pub fn not_taken_over(&self, why: &Fault) -> Vec<u8> {
+        self.cells.count(Count::ConnectionsClosed);
+        self.cells.count(why.count());
+        super::farewell(why)
+    }
+
     /// Ends a session, attached or not, for a fault.
     pub(super) fn expel(&mut self, now: Now, session_key: SessionKey, fault: Fault) {
-        self.remember_ended(session_key);
+        self.remember_ended(session_key, fault.clone());
         match self.sessions.get(session_key).and_then(Session::connection) {
             Some(key) => self.close(now, key, CloseReason::Fault(fault)),
             None => {
