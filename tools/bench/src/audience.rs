@@ -100,15 +100,15 @@ impl Audience {
     }
 
     /// The push for a target.
-    pub(crate) fn push(&self, target: u32, payload: Vec<u8>) -> Push {
+    pub(crate) fn push(&self, command: u32, target: u32, payload: Vec<u8>) -> Push {
         match self.to {
-            To::Everyone => Push::to_everyone(PUSH, payload),
-            To::Group => Push::to_group(&group_name(target), PUSH, payload),
+            To::Everyone => Push::to_everyone(command, payload),
+            To::Group => Push::to_group(&group_name(target), command, payload),
             To::Users => {
                 let first = target.saturating_mul(self.each);
                 let users: Vec<String> =
                     (0..self.size(target)).map(|at| user_name(first.saturating_add(at))).collect();
-                Push::to_users(users.iter().map(String::as_str), PUSH, payload)
+                Push::to_users(users.iter().map(String::as_str), command, payload)
             }
         }
     }

@@ -38,6 +38,20 @@ pub(crate) struct Crew {
     _keep: Sender<()>,
 }
 
+/// What a thread does until it is told to stop.
+pub(crate) type Runner = Box<dyn FnOnce() -> Found + Send>;
+
+/// What a crew is made for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub(crate) payload: usize,
+    pub(crate) load: &'a Load,
+    /// The number of its first connection.
+    pub(crate) first: u32,
+    /// Descriptors beyond those of the connections.
+    pub(crate) spare: usize,
+}
+
 /// What was done in a window, and what the watched processes stood at.
 pub(crate) struct Measured {
     pub(crate) counted: u64,
@@ -62,13 +76,26 @@ pub(crate) fn mint(common: &Common) -> Result<Option<Mint>, String> {
 
 impl Crew {
     pub(crate) fn start(common: &Common, payload: usize, load: &Load) -> Result<Crew, String> {
-        raise_descriptors(common.connections)?;
+        let part = Part { payload, load, first: 0, spare: 0 };
+        Crew::of(common, part, |plan| {
+            let engine = Engine::new(plan)?;
+            Ok(Box::new(move || engine.run()))
+        })
+    }
+
+    /// A crew of threads that are made from their plans.
+    pub(crate) fn of(
+        common: &Common,
+        part: Part<'_>,
+        make: impl Fn(Plan) -> io::Result<Runner>,
+    ) -> Result<Crew, String> {
+        let Part { payload, load, mut first, spare } = part;
+        raise_descriptors(common.connections.saturating_add(spare))?;
         let threads = common.threads.clamp(1, common.connections.max(1));
         let shared = Arc::new(Shared::default());
         let clock = Clock::start();
         let mint = mint(common)?;
         let options = Arc::new(Options { waiting_max: 1 << 20, ..Options::default() });
-        let mut first = 0;
         let mut started = Vec::new();
         for thread in 0..threads {
             let share = common.connections / threads + usize::from(thread < common.connections % threads);
@@ -86,9 +113,8 @@ impl Crew {
                 shared: shared.clone(),
             };
             first = first.saturating_add(u32::try_from(share).unwrap_or(u32::MAX));
-            let engine = Engine::new(plan).map_err(|error| error.to_string())?;
-            let spawned =
-                std::thread::Builder::new().name(format!("load-{thread}")).spawn(move || engine.run());
+            let run = make(plan).map_err(|error| error.to_string())?;
+            let spawned = std::thread::Builder::new().name(format!("load-{thread}")).spawn(run);
             started.push(spawned.map_err(|error| error.to_string())?);
         }
         let (keep, pause) = bounded(0);

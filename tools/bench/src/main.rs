@@ -16,6 +16,14 @@
 //! | `receiver` | the task of a connection that gets pushes |
 //! | `ledger` | what one connection has got: lost, duplicated, reordered |
 //! | `deliveries` | the figures of pushes |
+//! | `resume`, `verdict` | `resume`: connections are cut while requests and pushes go on; what that has cost |
+//! | `storm` | `storm`: all connections are cut at once, and come back |
+//! | `fleet` | one thread's event loop over clients that are cut and come back |
+//! | `roamer`, `books` | one such client; what it has asked and had, read from the wire |
+//! | `cutting`, `dice` | how connections are cut, and when, from a seed |
+//! | `streams` | the pushes to everyone, groups and users beside it |
+//! | `backend` | the service behind it, which knows what it has run |
+//! | `roaming` | what a thread has found of these clients |
 //! | `bare_push`, `bare_control` | `bare-push`, and the tester's end of its control connection |
 //! | `login` | `login`, and the task of a connection that logs in |
 //! | `watch` | CPU time and memory of a process |
@@ -23,14 +31,19 @@
 //! | `servers` | `echo-service` and `bare-echo` |
 
 mod audience;
+mod backend;
 mod bare_control;
 mod bare_push;
+mod books;
 mod clock;
 mod connection;
 mod crew;
+mod cutting;
 mod deliveries;
+mod dice;
 mod echo;
 mod engine;
+mod fleet;
 mod ledger;
 mod login;
 mod options;
@@ -40,8 +53,14 @@ mod push;
 mod pusher;
 mod receiver;
 mod report;
+mod resume;
+mod roamer;
+mod roaming;
 mod run;
 mod servers;
+mod storm;
+mod streams;
+mod verdict;
 mod watch;
 
 use clap::Parser;
@@ -56,6 +75,8 @@ fn main() -> ExitCode {
         Command::Connect(options) => run::connect(options),
         Command::Push(options) => push::push(options),
         Command::Login(options) => login::login(options),
+        Command::Resume(options) => resume::resume(options),
+        Command::Storm(options) => storm::storm(options),
         Command::EchoService(options) => servers::echo_service(options).map(|()| true),
         Command::BareEcho { listen } => servers::bare_echo(*listen).map(|()| true),
         Command::BarePush { listen, control } => bare_push::bare_push(*listen, *control).map(|()| true),

@@ -34,6 +34,21 @@ pub(crate) enum Command {
     /// passwords with argon2 is what takes the time, in the process of the service and on purpose: the figure is the
     /// service's, not the gateway's. It lets 64 logins wait and refuses more, which counts as errors here.
     Login(LogIns),
+    /// Cuts the connections of many clients again and again, while requests and pushes go on, and checks from end to end
+    /// that nothing is lost, done twice or out of order.
+    ///
+    /// This process is all clients and the service behind the gateway, which needs the grants push, groups and push_all,
+    /// and routes of the commands 0x0001 and 0x0100; tools/bench/resume.toml has them, and tools/bench/resume.sh starts
+    /// it all. A quarter of the cuts are resets, a quarter leave the connection half open; half of them happen with
+    /// requests on their way, whole or torn. Clients come back at once and resume. It fails when anything is lost,
+    /// duplicated or reordered, and when a session was not there any more.
+    Resume(Resume),
+    /// Cuts all connections at once; all come back at once and resume. How long that takes, and what clients notice that
+    /// were not cut.
+    ///
+    /// As `resume`, this process is the service as well. `--duration` is the time before the storm. With `--raw` the same
+    /// storm is for `bare-echo`: who has connected sends one frame, and is back when that has come back.
+    Storm(Storm),
     /// An echo service for a gateway to forward to.
     EchoService(EchoService),
     /// A single-threaded epoll echo server: the physical floor.
@@ -81,7 +96,7 @@ pub(crate) struct Common {
     #[arg(long)]
     pub(crate) raw: bool,
     /// Report CPU time and memory of this process; with a label as service=123. The first one counts.
-    #[arg(long, value_parser = watched)]
+    #[arg(long, alias = "gateway-pid", value_parser = watched)]
     pub(crate) watch_pid: Vec<Watched>,
     /// Print the figures as JSON.
     #[arg(long)]
@@ -172,6 +187,66 @@ pub(crate) struct LogIns {
     pub(crate) warmup: Duration,
 }
 
+/// The service that this process is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Backing {
+    /// Where this process listens as the service.
+    #[arg(long, default_value = "127.0.0.1:7103")]
+    pub(crate) service_listen: SocketAddr,
+    /// The name that gateways expect.
+    #[arg(long, default_value = "resume")]
+    pub(crate) service_name: String,
+    /// Gateways must prove that they hold the content of this file.
+    #[arg(long)]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Resume {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// How often each connection is cut, at random moments.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) cuts: u32,
+    /// From a cut to the next connect, at the most; each time it is a random part of it.
+    #[arg(long, default_value = "200ms", value_parser = time)]
+    pub(crate) delay: Duration,
+    /// Requests of each connection, as 2/s; a cut may add up to three.
+    #[arg(long, default_value = "2/s", value_parser = rate)]
+    pub(crate) rate: f64,
+    /// Requests of a connection without an answer; with so many the schedule makes no more.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) in_flight: usize,
+    /// Pushes a second: to everyone, a group and some users in turn.
+    #[arg(long, default_value = "3/s", value_parser = rate)]
+    pub(crate) pushes_per_s: f64,
+    /// Bytes of each request and push; at least 16.
+    #[arg(long, default_value_t = 64, value_parser = payload)]
+    pub(crate) payload: usize,
+    /// Of all randomness.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) backing: Backing,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Storm {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Log in anew, without a resume.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Connections that are not cut, beside the others.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) steady: usize,
+    /// Requests of each of them, on a fixed schedule.
+    #[arg(long, default_value = "20/s", value_parser = rate)]
+    pub(crate) steady_rate: f64,
+    #[command(flatten)]
+    pub(crate) backing: Backing,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EchoService {
     /// Where to listen; port 0 lets the system choose one.
@@ -207,6 +282,12 @@ fn payload(text: &str) -> Result<usize, String> {
         Ok(_) => Err(format!("a push has at least {STAMP_BYTES} bytes")),
         Err(_) => Err(format!("`{text}` is no number of bytes")),
     }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text).parse::<f64>().ok();
+    let is_rate = |rate: &f64| rate.is_finite() && *rate >= 0.0;
+    number.filter(is_rate).ok_or_else(|| format!("`{text}` is not a rate; write for example 2/s"))
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -252,5 +333,10 @@ mod tests {
         assert!(push(&["--payload", "15"]).is_err());
         assert!(push(&["--raw", "--receipts"]).is_err());
         assert!(push(&["--rate", "1", "--pushes-in-flight", "9"]).is_err());
+        let words = ["b", "resume", "--target", "127.0.0.1:1", "--rate", "0.5/s", "--gateway-pid", "7"];
+        Bench::try_parse_from(words).unwrap();
+        Bench::try_parse_from(["b", "storm", "--target", "127.0.0.1:1", "--fresh"]).unwrap();
+        assert_eq!((rate("2/s"), rate("3")), (Ok(2.0), Ok(3.0)));
+        assert!(rate("-1/s").is_err() && rate("2/m").is_err());
     }
 }

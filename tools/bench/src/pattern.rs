@@ -65,6 +65,13 @@ impl Pattern {
     }
 }
 
+/// Which request this is the payload of: connection and counter. `None`: it is too short to say.
+pub(crate) fn named(payload: &[u8]) -> Option<(u32, u64)> {
+    let (connection, rest) = payload.split_first_chunk()?;
+    let (counter, _) = rest.split_first_chunk()?;
+    Some((u32::from_be_bytes(*connection), u64::from_be_bytes(*counter)))
+}
+
 fn head(connection: u32, counter: u64) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
     let (first, second) = head.split_at_mut(4);

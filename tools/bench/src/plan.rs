@@ -6,6 +6,7 @@ use crate::echo::Echo;
 use crate::ledger::Ledger;
 use crate::login::{Accounts, LogIn};
 use crate::receiver::{Receiver, Reception};
+use crate::roaming::Roaming;
 use hdrhistogram::Histogram;
 use moorgate_client::Options;
 use moorgate_demo::token::Mint;
@@ -144,6 +145,8 @@ pub(crate) struct Found {
     pub(crate) errors: BTreeMap<String, u64>,
     /// What each connection has got of the pushes for it, with its number.
     pub(crate) ledgers: Vec<(u32, Ledger)>,
+    /// Of clients whose connections are cut.
+    pub(crate) roaming: Option<Roaming>,
 }
 
 impl Found {
@@ -156,6 +159,7 @@ impl Found {
             tokens_checked: 0,
             errors: BTreeMap::new(),
             ledgers: Vec::new(),
+            roaming: None,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The thread that pushes: one push to each target, so that every connection is reached once; then on a schedule, or the
 //! next one when those before it have arrived everywhere.
 
-use crate::audience::Audience;
+use crate::audience::{Audience, PUSH};
 use crate::bare_control::BareControl;
 use crate::clock::Clock;
 use crate::pattern::{Pattern, Stamp};
@@ -114,7 +114,8 @@ impl Reports {
         is_good
     }
 
-    fn judge(&self, target: u32, report: Result<PushReport, PushError>) -> bool {
+    /// What the gateways say of a push to a target: whether it was taken.
+    pub(crate) fn judge(&self, target: u32, report: Result<PushReport, PushError>) -> bool {
         let report = match report {
             Ok(report) => report,
             Err(error) => return self.note(target, Err(format!("a push was not sent: {error}"))),
@@ -126,7 +127,7 @@ impl Reports {
             return self.note(target, Err(format!("a push: {why}")));
         }
         failures.into_iter().for_each(|why| self.fail(format!("a push, at one of several gateways: {why}")));
-        if report.targets.iter().any(|state| *state != TargetState::Queued) {
+        if report.targets.iter().any(|state| !matches!(state, TargetState::Queued | TargetState::Waiting)) {
             self.fail("a push to a user who has no session".to_owned());
         }
         self.note(target, Ok(()))
@@ -266,7 +267,7 @@ impl Pushing {
         let payload = self.pattern.stamp(Stamp { number, at });
         match &mut self.carrier {
             Carrier::Gateway(pusher) => {
-                let push = self.reception.audience.push(target, payload.to_vec());
+                let push = self.reception.audience.push(PUSH, target, payload.to_vec());
                 let push = if self.manner.receipts { push.with_receipt() } else { push };
                 let (reports, reception) = (self.reports.clone(), self.reception.clone());
                 pusher.send_then(push, move |report| {

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 const LISTENER: Token = Token(usize::MAX);
+const BACKLOG: i32 = 4096;
 const READ_BYTES: usize = 64 * 1024;
 
 /// `moorgate-bench echo-service`.
@@ -73,6 +74,8 @@ pub(crate) fn bare_echo(listen: SocketAddr) -> Result<(), String> {
 fn serve_bare_echo(listen: SocketAddr) -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(listen)?;
+    // As many wait to be accepted as a gateway lets wait, by its default.
+    rustix::net::listen(&listener, BACKLOG)?;
     println!("bare echo listens on {}", listener.local_addr()?);
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);

@@ -1,0 +1,188 @@
+//! `storm`: all connections are cut at once and come back at once, beside a few others that are not cut and go on
+//! asking.
+
+use crate::backend::{self, Runs};
+use crate::crew::{Crew, Measured, Part, RAMP_TIMEOUT, print};
+use crate::cutting::Cutting;
+use crate::fleet::{Fleet, Orders};
+use crate::options::{Common, Storm};
+use crate::pattern::STAMP_BYTES;
+use crate::plan::{Load, Phase};
+use crate::streams::Streams;
+use crate::verdict::{Sums, in_ms, in_ms_in_words, processes};
+use crate::watch;
+use hdrhistogram::Histogram;
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Bytes of the requests of those who stay.
+const PAYLOAD_BYTES: usize = 128;
+/// Before the quiet window.
+const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Everything that a storm has shown.
+#[derive(Debug)]
+struct Figures {
+    connections: usize,
+    /// By what those who were cut come back.
+    way_back: &'static str,
+    /// Of those who were cut, and of those who stayed.
+    cut: Sums,
+    steady: Sums,
+    /// From the cut of all until the last one was back.
+    all_back: Duration,
+    back: u64,
+    seconds_before: f64,
+    processes: Map<String, Value>,
+}
+
+/// `moorgate-bench storm`.
+pub(crate) fn storm(options: &Storm) -> Result<bool, String> {
+    let common = &options.common;
+    let steady = u32::try_from(options.steady).map_err(|error| error.to_string())?;
+    let runs = Arc::new(Runs::new(options.steady));
+    let service = (!common.raw).then(|| backend::serve(&options.backing, &runs)).transpose()?;
+    let figures = run(options, steady, &runs);
+    service.into_iter().for_each(backend::end);
+    let figures = figures?;
+    print(&figures.json(), &figures.text(), common.json);
+    Ok(figures.is_good())
+}
+
+fn crew(common: &Common, first: u32, orders: &Orders) -> Result<Crew, String> {
+    let part = Part { payload: PAYLOAD_BYTES, load: &Load::Idle, first, spare: 0 };
+    let crew = Crew::of(common, part, |plan| {
+        let fleet = Fleet::new(plan, orders.clone())?;
+        Ok(Box::new(move || fleet.run()))
+    })?;
+    crew.ramped()
+}
+
+fn run(options: &Storm, steady: u32, runs: &Runs) -> Result<Figures, String> {
+    let common = &options.common;
+    // Nobody pushes, but the groups that are joined need a number.
+    let streams = Arc::new(Streams::new(steady, STAMP_BYTES, true));
+    let orders = Orders {
+        streams: streams.clone(),
+        resumes: !common.raw,
+        joins: !common.raw,
+        rate: options.steady_rate,
+        in_flight: usize::MAX,
+        cutting: Cutting::Never,
+        delay_max: Duration::ZERO,
+        seed: 0,
+    };
+    let those_who_stay = Common { connections: options.steady, threads: 1, ..common.clone() };
+    let stay = crew(&those_who_stay, 0, &orders)?;
+    let go = Orders {
+        streams: Arc::new(Streams::none()),
+        resumes: !options.fresh && !common.raw,
+        joins: false,
+        rate: 0.0,
+        cutting: Cutting::AtOnce,
+        ..orders
+    };
+    let cut = crew(common, steady, &go)?;
+    // What is warm is what is calm: the window of those who stay is the storm.
+    stay.pause(WARM_UP);
+    stay.shared.set(Phase::Warm);
+    let seconds_before = stay.window(common.duration, common.json, &mut || ());
+    let before = watch::read_all(&common.watch_pid)?;
+    stay.shared.set(Phase::Window);
+    cut.shared.set(Phase::Window);
+    let all = common.connections as u64;
+    cut.wait(RAMP_TIMEOUT, |shared| shared.reached.load(Ordering::Acquire) >= all);
+    let back = cut.shared.reached.load(Ordering::Acquire);
+    let after = watch::read_all(&common.watch_pid)?;
+    let steady = Sums::of(stay.finish()?, runs, &streams)?;
+    let cut = Sums::of(cut.finish()?, &Runs::new(0), &go.streams)?;
+    let all_back = cut.roaming.back_at.since(cut.roaming.cut_at);
+    let measured = Measured { counted: back, seconds: all_back.as_secs_f64(), before, after };
+    Ok(Figures {
+        connections: common.connections,
+        way_back: match options.fresh {
+            _ if common.raw => "echo",
+            true => "fresh",
+            false => "resume",
+        },
+        cut,
+        steady,
+        all_back,
+        back,
+        seconds_before,
+        processes: processes(&common.watch_pid, &measured, back),
+    })
+}
+
+fn p99(times: &Histogram<u64>) -> f64 {
+    times.value_at_quantile(0.99) as f64
+}
+
+impl Figures {
+    /// Whether all are back, as they should be, and the others have missed nothing.
+    fn is_good(&self) -> bool {
+        self.back >= self.connections as u64 && self.cut.is_good() && self.steady.is_good()
+    }
+
+    /// How much longer requests of those who stay take while the others come back.
+    fn ratio(&self) -> f64 {
+        p99(&self.steady.latency) / p99(&self.steady.roaming.calm_us).max(1.0)
+    }
+
+    fn json(&self) -> Value {
+        let (cut, steady) = (&self.cut, &self.steady);
+        let errors: Vec<_> = cut.errors.iter().chain(&steady.errors).collect();
+        json!({
+            "connections": self.connections,
+            "way_back": self.way_back,
+            "back": self.back,
+            "all_back_ms": self.all_back.as_secs_f64() * 1000.0,
+            "back_per_s": self.back as f64 / self.all_back.as_secs_f64().max(0.001),
+            "resumes": cut.roaming.resumes,
+            "resumed": cut.roaming.resumed,
+            "fresh": cut.roaming.fresh,
+            "back_ms": in_ms(&cut.roaming.back_us),
+            "steady": {
+                "requests": steady.asked,
+                "lost": steady.lost(),
+                "duplicated": steady.duplicated(),
+                "seconds_before": self.seconds_before,
+                "before_ms": in_ms(&steady.roaming.calm_us),
+                "during_ms": in_ms(&steady.latency),
+                "p99_ratio": self.ratio(),
+            },
+            "errors": errors,
+            "processes": self.processes,
+        })
+    }
+
+    fn text(&self) -> String {
+        let (cut, steady) = (&self.cut, &self.steady);
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| {
+            let _ = writeln!(text, "{name:<12} {value}");
+        };
+        let seconds = self.all_back.as_secs_f64();
+        line("back", format!("{} of {} within {seconds:.3} s", self.back, self.connections));
+        line("resumed", format!("{} of {}", cut.roaming.resumed, cut.roaming.resumes));
+        for (result, count) in &cut.roaming.fresh {
+            line("fresh", format!("{count} x {result}"));
+        }
+        line("back ms", in_ms_in_words(&cut.roaming.back_us));
+        line("others ms", in_ms_in_words(&steady.roaming.calm_us));
+        line("  meanwhile", in_ms_in_words(&steady.latency));
+        line("  p99 ratio", format!("{:.2}", self.ratio()));
+        line("  lost", steady.lost().to_string());
+        line("  duplicated", steady.duplicated().to_string());
+        for (name, figure) in &self.processes {
+            line(name, figure.to_string());
+        }
+        for (what, count) in cut.errors.iter().chain(&steady.errors) {
+            line("error", format!("{count} x {what}"));
+        }
+        text.trim_end().to_owned()
+    }
+}
