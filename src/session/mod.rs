@@ -127,9 +127,9 @@ pub struct Session {
     /// The roles that any route asks for.
     pub roles: RoleMask,
     /// The protocol version in force.
-    pub version: u32,
+    pub version: u8,
     /// Bits of `v1::Feature` in force; those that are served are the first.
-    pub features: u32,
+    pub features: u16,
     heartbeat_ms: u32,
     frame_bytes_max: u32,
     /// Of the access token.
@@ -154,8 +154,8 @@ impl Session {
             generations: Generations::default(),
             caller,
             roles,
-            version: opened.version,
-            features: u32::try_from(opened.features).unwrap_or_default(),
+            version: u8::try_from(opened.version).unwrap_or(u8::MAX),
+            features: u16::try_from(opened.features).unwrap_or_default(),
             heartbeat_ms: u32::try_from(opened.heartbeat.as_millis()).unwrap_or(u32::MAX),
             frame_bytes_max: u32::try_from(opened.frame_bytes_max).unwrap_or(u32::MAX),
             expiry: opened.expiry,

@@ -182,7 +182,7 @@ pub fn welcome(now: Now, session: &Session, welcoming: Welcoming<'_>) -> v1::Wel
     let Welcoming { result, resume_token, settings } = welcoming;
     let ttl = if resume_token.is_empty() { Duration::ZERO } else { settings.detached_ttl };
     v1::Welcome {
-        version: session.version,
+        version: u32::from(session.version),
         session_id: session.caller.session_id.0.to_vec().into(),
         resume_result: result.into(),
         heartbeat_ms: whole(session.heartbeat()),

@@ -179,7 +179,7 @@ fn admit<'r>(
         }
         Err(RouteMiss::VersionTooLow) => return refused(Code::Unimplemented, Reason::VersionTooLow),
     };
-    if session.version < route.protocol_min {
+    if u32::from(session.version) < route.protocol_min {
         return refused(Code::FailedPrecondition, Reason::VersionTooLow);
     }
     if session.caller.is_anonymous() {

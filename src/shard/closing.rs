@@ -1,7 +1,7 @@
 //! The one way in which a connection ends.
 
 use super::Shard;
-use super::connection::{Connection, State};
+use super::connection::State;
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, SessionKey};
@@ -144,10 +144,10 @@ impl Shard {
 
     /// Takes the connection out of the slab and has its socket closed.
     pub(super) fn forget(&mut self, key: ConnectionKey) {
-        if let Some(Connection { peer, .. }) = self.connections.remove(key) {
+        if let Some(connection) = self.connections.remove(key) {
             self.cells.count(Count::ConnectionsClosed);
             self.room.leave();
-            self.ended.push((key, End::Close(peer)));
+            self.ended.push((key, End::Close(connection.peer())));
         }
     }
 
@@ -161,7 +161,7 @@ impl Shard {
     }
 
     fn peer_name(&self, key: ConnectionKey) -> String {
-        self.connections.get(key).map(|connection| connection.peer.to_string()).unwrap_or_default()
+        self.connections.get(key).map(|connection| connection.peer().to_string()).unwrap_or_default()
     }
 
     /// A moment of its own for each client to come back.

@@ -6,7 +6,7 @@ use crate::base::wheel::Alarm;
 use crate::limit::Gcra;
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::time::Mono;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// ```text
@@ -46,7 +46,9 @@ const NEVER: Mono = Mono::NEVER;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) state: State,
-    pub(super) peer: SocketAddr,
+    /// Where it comes from; in two parts, which take less than the whole.
+    ip: IpAddr,
+    port: u16,
     pub(super) assembler: Assembler,
     pub(super) output: Output,
     /// When the last complete frame came.
@@ -64,7 +66,8 @@ impl Connection {
     pub(super) fn new(now: Mono, peer: SocketAddr, handshake_deadline: Mono) -> Connection {
         Connection {
             state: State::Opening(handshake_deadline, ListenerId::default()),
-            peer,
+            ip: peer.ip(),
+            port: peer.port(),
             assembler: Assembler::default(),
             output: Output::default(),
             heard: now,
@@ -73,6 +76,11 @@ impl Connection {
             alarm: Alarm::default(),
             frames: Gcra::default(),
         }
+    }
+
+    /// Where it comes from.
+    pub(super) fn peer(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port)
     }
 
     /// When the unfinished frame is overdue.

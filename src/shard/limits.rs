@@ -173,7 +173,7 @@ impl Shard {
         let session = self.session_of(key).and_then(|session| self.sessions.get(session));
         let culprit = match (session, self.connections.get(key)) {
             (Some(session), _) => culprit(&session.caller, &self.authority),
-            (None, Some(connection)) => Subject::address(connection.peer.ip()),
+            (None, Some(connection)) => Subject::address(connection.peer().ip()),
             (None, None) => return,
         };
         self.offend(now, &culprit, offence);

@@ -1,6 +1,6 @@
 //! From a connection to a session: the first frame.
 
-use super::connection::State;
+use super::connection::{Connection, State};
 use super::resume::Resumption;
 use super::{CloseReason, Drain, Shard};
 use crate::base::clock::Now;
@@ -22,7 +22,7 @@ impl Shard {
         key: ConnectionKey,
         envelope: Envelope<'_>,
     ) -> Result<(), Fault> {
-        let Some((state, peer)) = self.connections.get(key).map(|it| (it.state, it.peer)) else {
+        let Some((state, peer)) = self.connections.get(key).map(|it| (it.state, it.peer())) else {
             return Ok(());
         };
         if let State::Confirming(_) | State::Moving(_) = state {
@@ -122,7 +122,7 @@ impl Shard {
     pub(super) fn fault(&mut self, now: Now, key: ConnectionKey, fault: Fault) {
         if let Fault::Frame(moorgate_proto::codec::FrameError::TooLarge { announced, .. }) = fault
             && let Some(protocol) = super::greeting::protocol_of(announced)
-            && let Some(peer) = self.connections.get(key).map(|connection| connection.peer)
+            && let Some(peer) = self.connections.get(key).map(Connection::peer)
             && self.greetings.is_due(now.mono, peer.ip())
         {
             log::info!("{peer}: speaks {protocol}, not this protocol");

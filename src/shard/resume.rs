@@ -309,7 +309,7 @@ impl Shard {
             connection.state = State::Moving(deadline);
             self.hand_overs.push_back(HandOver {
                 connection: key,
-                peer: connection.peer,
+                peer: connection.peer(),
                 to,
                 listener,
                 hello,
