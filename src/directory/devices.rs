@@ -76,11 +76,16 @@ enum Class {
 pub(super) struct Held {
     pub(super) session: SessionRef,
     /// Stands for application and device; 0: nobody knows the device.
-    place: u64,
+    place: u32,
     /// Stands for what only one session may have; 0: nobody is in its way.
-    seat: u64,
+    seat: u32,
     /// Whether its user counts as online for it.
     pub(super) is_present: bool,
+}
+
+/// Never 0. A user has few sessions: half of a hash is enough to tell them apart.
+fn mark(hash: u64) -> u32 {
+    u32::try_from(hash >> 32).unwrap_or_default().max(1)
 }
 
 /// Whom a claim displaces.
@@ -92,12 +97,12 @@ impl DevicePolicy {
         let Place { application, device_id, platform } = place;
         let seat = match self.allowed {
             Allowed::Any => 0,
-            Allowed::OnePerClass => hash.hash_one((application, self.classes.of(platform))).max(1),
-            Allowed::One => hash.hash_one(application).max(1),
+            Allowed::OnePerClass => mark(hash.hash_one((application, self.classes.of(platform)))),
+            Allowed::One => mark(hash.hash_one(application)),
         };
         let place = match device_id {
             "" => 0,
-            device_id => hash.hash_one((application, device_id)).max(1),
+            device_id => mark(hash.hash_one((application, device_id))),
         };
         Held { session, place, seat, is_present: true }
     }

@@ -100,7 +100,6 @@ pub struct ShardParts {
 struct Socket {
     key: ConnectionKey,
     stream: TcpStream,
-    peer: SocketAddr,
     /// Counts among its address's connections.
     charged: bool,
     /// In the list of sockets to be read again.
@@ -373,15 +372,15 @@ impl ShardLoop {
 
     fn next_to_hand_over(&mut self) -> Option<(ShardId, Handed)> {
         loop {
-            let HandOver { connection, to, listener, hello } = self.parts.shard.next_hand_over()?;
+            let HandOver { connection, peer, to, listener, hello } = self.parts.shard.next_hand_over()?;
             let Some(mut socket) = self.sockets.get_mut(connection.index()).and_then(Option::take) else {
                 continue;
             };
             debug_assert_eq!(socket.key, connection, "a place is free before it is taken again");
             if let Err(error) = self.parts.poll.registry().deregister(&mut socket.stream) {
-                log::debug!("{}: {error}", socket.peer);
+                log::debug!("{peer}: {error}");
             }
-            let Socket { stream, peer, charged, .. } = socket;
+            let Socket { stream, charged, .. } = socket;
             return Some((to, Handed { stream, peer, charged, listener, hello }));
         }
     }
@@ -405,11 +404,11 @@ impl ShardLoop {
                         let _ = socket.stream.shutdown(std::net::Shutdown::Write);
                     }
                 }
-                End::Close => {
+                End::Close(peer) => {
                     if let Some(socket) = self.sockets.get_mut(key.index()).and_then(Option::take) {
                         debug_assert_eq!(socket.key, key, "a place is free before it is taken again");
                         if socket.charged {
-                            self.release(socket.peer);
+                            self.release(peer);
                         }
                     }
                 }
@@ -564,7 +563,7 @@ impl ShardLoop {
             self.sockets.resize_with(key.index().saturating_add(1), || None);
         }
         if let Some(entry) = self.sockets.get_mut(key.index()) {
-            *entry = Some(Socket { key, stream, peer, charged, queued: false, closing: false });
+            *entry = Some(Socket { key, stream, charged, queued: false, closing: false });
         }
         if let Err(error) = registered {
             log::error!("{peer}: cannot be watched: {error}");

@@ -80,8 +80,8 @@ impl Expiry {
 pub enum Attachment {
     /// On this connection.
     Attached(ConnectionKey),
-    /// Away, and may come back.
-    Detached,
+    /// Away, and may come back; its place on the shard's list of those.
+    Detached(u32),
 }
 
 /// What is kept of an access token: whether it was revoked can be asked again.
@@ -179,7 +179,7 @@ impl Session {
     pub fn connection(&self) -> Option<ConnectionKey> {
         match self.attachment {
             Attachment::Attached(connection) => Some(connection),
-            Attachment::Detached => None,
+            Attachment::Detached(_) => None,
         }
     }
 

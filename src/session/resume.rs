@@ -136,7 +136,7 @@ impl Session {
 
     /// The connection is gone, and the session stays.
     pub fn detach(&mut self) {
-        self.attachment = Attachment::Detached;
+        self.attachment = Attachment::Detached(u32::MAX);
         self.shrink();
         self.down.fit();
     }

@@ -1,7 +1,7 @@
 //! The one way in which a connection ends.
 
 use super::Shard;
-use super::connection::State;
+use super::connection::{Connection, State};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, SessionKey};
@@ -9,6 +9,7 @@ use crate::directory::Life;
 use crate::session::{Fault, Session};
 use moorgate_proto::envelope::member::gateway::{BYE_ACK, ERROR};
 use moorgate_proto::v1;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Why a connection is closed.
@@ -52,8 +53,8 @@ impl CloseReason {
 pub enum End {
     /// Send the end of our stream; the peer's is still awaited, so that our last frame is not lost to a reset.
     ShutdownWrite,
-    /// Close it. The key is dead.
-    Close,
+    /// Close it. The key is dead. The peer that it was connected to.
+    Close(SocketAddr),
 }
 
 impl Shard {
@@ -143,10 +144,10 @@ impl Shard {
 
     /// Takes the connection out of the slab and has its socket closed.
     pub(super) fn forget(&mut self, key: ConnectionKey) {
-        if self.connections.remove(key).is_some() {
+        if let Some(Connection { peer, .. }) = self.connections.remove(key) {
             self.cells.count(Count::ConnectionsClosed);
             self.room.leave();
-            self.ended.push((key, End::Close));
+            self.ended.push((key, End::Close(peer)));
         }
     }
 

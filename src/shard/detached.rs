@@ -6,10 +6,14 @@
 //!    └─► an owner (user, address, application) has more than its share: that owner's oldest go
 //!    └─► there are too many in all: anonymous ones go, then those of users with several, then the oldest
 //! ```
+//!
+//! Each is in four lists, in the order in which they came: of its rank, its user, its address, its application. So the
+//! oldest of anybody is at hand, and nothing here costs more with more of them.
 
 use crate::base::ids::SessionKey;
+use crate::base::wheel::{Alarm, Wheel};
 use moorgate_proto::time::Mono;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -33,6 +37,9 @@ impl Default for DetachedCaps {
     }
 }
 
+/// Of all the part that anonymous sessions may be: they cost their clients nothing.
+const ANONYMOUS_PART: usize = 10;
+
 /// Whose session it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Owner<'a> {
@@ -43,7 +50,7 @@ pub(super) struct Owner<'a> {
 }
 
 /// Which go first when there are too many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rank {
     Anonymous,
     /// Its user had another one here when it came.
@@ -51,12 +58,39 @@ enum Rank {
     Only,
 }
 
+/// A list that an entry is in, by what its entries have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Rank,
+    User,
+    Address,
+    Application,
+}
+
+const LISTS: [By; 4] = [By::Rank, By::User, By::Address, By::Application];
+/// No entry.
+const NONE: u32 = u32::MAX;
+
 #[derive(Debug, Clone, Copy)]
+struct Links {
+    before: u32,
+    behind: u32,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Links { before: NONE, behind: NONE }
+    }
+}
+
+#[derive(Debug)]
 struct Entry {
-    since: Mono,
+    session: SessionKey,
     until: Mono,
     /// When its user is not present any more; `NEVER`: that has been, or there is no user.
     away: Mono,
+    alarm: Alarm,
+    links: [Links; LISTS.len()],
     rank: Rank,
 }
 
@@ -66,49 +100,16 @@ impl Entry {
     }
 }
 
-/// When one of an owner's sessions came, and which it is.
-type Place = (Mono, u64);
-
-/// Most users have one.
-#[derive(Debug)]
-enum Owned {
-    One(Place),
-    Several(BTreeSet<Place>),
+#[derive(Debug, Clone, Copy)]
+struct List {
+    oldest: u32,
+    newest: u32,
+    len: u32,
 }
 
-impl Owned {
-    fn len(&self) -> usize {
-        match self {
-            Owned::One(_) => 1,
-            Owned::Several(places) => places.len(),
-        }
-    }
-
-    fn oldest(&self) -> Option<Place> {
-        match self {
-            Owned::One(place) => Some(*place),
-            Owned::Several(places) => places.first().copied(),
-        }
-    }
-
-    fn add(&mut self, place: Place) {
-        match self {
-            Owned::One(one) => *self = Owned::Several(BTreeSet::from([*one, place])),
-            Owned::Several(places) => {
-                places.insert(place);
-            }
-        }
-    }
-
-    /// Whether nothing is left.
-    fn remove(&mut self, place: Place) -> bool {
-        match self {
-            Owned::One(one) => *one == place,
-            Owned::Several(places) => {
-                places.remove(&place);
-                places.is_empty()
-            }
-        }
+impl Default for List {
+    fn default() -> Self {
+        List { oldest: NONE, newest: NONE, len: 0 }
     }
 }
 
@@ -140,18 +141,15 @@ pub(super) struct Removed {
     pub(super) until: Mono,
 }
 
-/// Of all the part that anonymous sessions may be: they cost their clients nothing.
-const ANONYMOUS_PART: usize = 10;
-
 /// See the module's page.
 #[derive(Debug, Default)]
 pub(super) struct DetachedTable {
-    /// Of `entries`, those without a user.
-    anonymous: usize,
-    entries: HashMap<u64, Entry, foldhash::fast::FixedState>,
-    deadlines: BTreeSet<Place>,
-    ranks: BTreeSet<(Rank, Place)>,
-    owners: HashMap<u64, Owned, foldhash::fast::FixedState>,
+    entries: slab::Slab<Entry>,
+    /// The lists of the ranks, in their order.
+    ranks: [List; 3],
+    /// All others, each by a number that stands for its owner.
+    owners: HashMap<u64, List, foldhash::fast::FixedState>,
+    wheel: Wheel<u32>,
     hash: foldhash::quality::RandomState,
 }
 
@@ -160,106 +158,172 @@ impl DetachedTable {
         self.entries.len()
     }
 
-    /// Adds a session. Those that have to go for it, it may be the newcomer itself: the caller ends them, which removes
-    /// them here.
+    /// Adds a session; its place here. Those that have to go for it, it may be the newcomer itself: the caller ends
+    /// them, which removes them here.
     pub(super) fn add(
         &mut self,
         now: Mono,
-        key: SessionKey,
+        session: SessionKey,
         detaching: Detaching<'_>,
         caps: &DetachedCaps,
-    ) -> Vec<SessionKey> {
+    ) -> (u32, Vec<SessionKey>) {
         let Detaching { owner, ttl, grace } = detaching;
-        let key = key.to_u64();
-        let owners = self.owners_of(owner);
-        let has_several = owners.first().is_some_and(|user| self.owners.contains_key(user));
-        let rank = match owner.user_id {
-            "" => Rank::Anonymous,
-            _ if has_several => Rank::OneOfSeveral,
-            _ => Rank::Only,
+        let numbers = self.numbers(owner);
+        let has_several = self.owners.contains_key(&self.number(owner, By::User));
+        let (rank, away) = match owner.user_id {
+            "" => (Rank::Anonymous, Mono::NEVER),
+            _ if has_several => (Rank::OneOfSeveral, now + grace),
+            _ => (Rank::Only, now + grace),
         };
-        let away = if owner.user_id.is_empty() { Mono::NEVER } else { now + grace };
-        let entry = Entry { since: now, until: now + ttl, away, rank };
-        self.entries.insert(key, entry);
-        self.deadlines.insert((entry.next(), key));
-        self.ranks.insert((rank, (now, key)));
-        let mut gone = Vec::new();
-        for (owner, cap) in owners.into_iter().zip(caps_of(owner, caps)) {
-            let place = (now, key);
-            self.owners.entry(owner).and_modify(|owned| owned.add(place)).or_insert(Owned::One(place));
-            if let Some(owned) = self.owners.get(&owner)
-                && owned.len() > cap
-            {
-                gone.extend(owned.oldest());
-            }
+        let links = Default::default();
+        let entry = Entry { session, until: now + ttl, away, alarm: Alarm::default(), links, rank };
+        // Sessions are bounded far below.
+        let at = u32::try_from(self.entries.insert(entry)).unwrap_or(NONE);
+        for (by, number) in numbers {
+            self.append(by, number, at);
         }
-        if rank == Rank::Anonymous {
-            self.anonymous = self.anonymous.saturating_add(1);
-        }
-        // The anonymous ones are the first, the oldest of them before all.
-        if self.entries.len() > caps.total || self.anonymous > caps.total.div_ceil(ANONYMOUS_PART) {
-            gone.extend(self.ranks.first().map(|(_, place)| *place));
-        }
-        gone.sort_unstable();
-        gone.dedup();
-        gone.into_iter().map(|(_, key)| SessionKey::from_u64(key)).collect()
+        self.arm(at);
+        (at, self.too_many(owner, caps))
     }
 
-    /// Takes one out, if it is there.
-    pub(super) fn remove(&mut self, key: SessionKey, owner: Owner<'_>) -> Option<Removed> {
-        let key = key.to_u64();
-        let entry = self.entries.remove(&key)?;
-        self.deadlines.remove(&(entry.next(), key));
-        let place = (entry.since, key);
-        self.ranks.remove(&(entry.rank, place));
-        for owner in self.owners_of(owner) {
-            if self.owners.get_mut(&owner).is_some_and(|owned| owned.remove(place)) {
-                self.owners.remove(&owner);
-            }
+    /// The oldest of each owner that has more than its share, and the first to go when there are too many in all.
+    fn too_many(&self, owner: Owner<'_>, caps: &DetachedCaps) -> Vec<SessionKey> {
+        let shares =
+            [(By::User, caps.user), (By::Address, caps.address), (By::Application, caps.application)];
+        let lists = shares.into_iter().filter(|(by, _)| *by != By::User || !owner.user_id.is_empty());
+        let over = lists.filter_map(|(by, cap)| {
+            let list = self.owners.get(&self.number(owner, by))?;
+            (list.len as usize > cap).then_some(list.oldest)
+        });
+        let anonymous = self.ranks.first().map_or(0, |list| list.len as usize);
+        let is_full = self.len() > caps.total || anonymous > caps.total.div_ceil(ANONYMOUS_PART);
+        let first = self.ranks.iter().map(|list| list.oldest).find(|oldest| *oldest != NONE);
+        let mut gone: Vec<u32> = over.chain(first.filter(|_| is_full)).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        gone.into_iter().filter_map(|at| self.entries.get(at as usize)).map(|entry| entry.session).collect()
+    }
+
+    /// Takes out the one at this place, if it is this session's.
+    pub(super) fn remove(&mut self, at: u32, session: SessionKey, owner: Owner<'_>) -> Option<Removed> {
+        let rank = self.entries.get(at as usize).filter(|entry| entry.session == session)?.rank;
+        for (by, number) in self.numbers(owner) {
+            self.unlink(by, number, at, rank);
         }
-        if entry.rank == Rank::Anonymous {
-            self.anonymous = self.anonymous.saturating_sub(1);
-        }
+        let entry = self.entries.try_remove(at as usize)?;
         Some(Removed { was_present: entry.away != Mono::NEVER, until: entry.until })
     }
 
     /// The next thing whose time has come. What is over is still there until it is removed, but is not told again.
     pub(super) fn due(&mut self, now: Mono) -> Option<(SessionKey, Due)> {
-        let place = self.deadlines.first().copied().filter(|(due, _)| *due <= now)?;
-        self.deadlines.remove(&place);
-        let entry = self.entries.get_mut(&place.1)?;
-        let key = SessionKey::from_u64(place.1);
-        if entry.until <= now {
-            return Some((key, Due::Over));
+        while let Some((at, due)) = self.wheel.expire(now) {
+            // An entry of the wheel may be that of one that has gone.
+            let Some(entry) = self.entries.get_mut(at as usize) else { continue };
+            if !entry.alarm.rings(due) {
+                continue;
+            }
+            let session = entry.session;
+            if entry.until <= now {
+                return Some((session, Due::Over));
+            }
+            let is_away = entry.away <= now;
+            if is_away {
+                entry.away = Mono::NEVER;
+            }
+            self.arm(at);
+            if is_away {
+                return Some((session, Due::Away));
+            }
         }
-        entry.away = Mono::NEVER;
-        self.deadlines.insert((entry.next(), place.1));
-        Some((key, Due::Away))
+        None
     }
 
     pub(super) fn next_due(&self) -> Option<Mono> {
-        self.deadlines.first().map(|(due, _)| *due)
+        self.wheel.next_due()
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = SessionKey> + '_ {
-        // In the order of their deadlines, which is the same in every run.
-        self.deadlines.iter().map(|(_, key)| SessionKey::from_u64(*key))
+        self.entries.iter().map(|(_, entry)| entry.session)
     }
 
-    /// A number for each owner of a session; the user's is the first.
-    fn owners_of(&self, owner: Owner<'_>) -> Vec<u64> {
-        let user =
-            (!owner.user_id.is_empty()).then(|| self.hash.hash_one((0u8, owner.application, owner.user_id)));
-        let address = self.hash.hash_one((1u8, owner.address));
-        let application = self.hash.hash_one((2u8, owner.application));
-        user.into_iter().chain([address, application]).collect()
+    fn arm(&mut self, at: u32) {
+        if let Some(entry) = self.entries.get_mut(at as usize) {
+            let due = entry.next();
+            self.wheel.arm(&mut entry.alarm, at, due);
+        }
     }
-}
 
-/// In the order of [`DetachedTable::owners_of`].
-fn caps_of(owner: Owner<'_>, caps: &DetachedCaps) -> impl Iterator<Item = usize> {
-    let user = (!owner.user_id.is_empty()).then_some(caps.user);
-    user.into_iter().chain([caps.address, caps.application])
+    /// Stands for an owner.
+    fn number(&self, owner: Owner<'_>, by: By) -> u64 {
+        match by {
+            By::Rank => 0,
+            By::User => self.hash.hash_one((0u8, owner.application, owner.user_id)),
+            By::Address => self.hash.hash_one((1u8, owner.address)),
+            By::Application => self.hash.hash_one((2u8, owner.application)),
+        }
+    }
+
+    /// The lists that a session of this owner is in.
+    fn numbers(&self, owner: Owner<'_>) -> Vec<(By, u64)> {
+        let is_in = |by: &By| *by != By::User || !owner.user_id.is_empty();
+        LISTS.into_iter().filter(is_in).map(|by| (by, self.number(owner, by))).collect()
+    }
+
+    fn list(&mut self, by: By, number: u64, rank: Rank) -> Option<&mut List> {
+        match by {
+            By::Rank => self.ranks.get_mut(rank as usize),
+            _ => Some(self.owners.entry(number).or_default()),
+        }
+    }
+
+    fn links(&mut self, at: u32, by: By) -> Option<&mut Links> {
+        self.entries.get_mut(at as usize)?.links.get_mut(by as usize)
+    }
+
+    fn append(&mut self, by: By, number: u64, at: u32) {
+        let Some(rank) = self.entries.get(at as usize).map(|entry| entry.rank) else { return };
+        let Some(list) = self.list(by, number, rank) else { return };
+        let before = std::mem::replace(&mut list.newest, at);
+        if before == NONE {
+            list.oldest = at;
+        }
+        list.len = list.len.saturating_add(1);
+        if let Some(links) = self.links(at, by) {
+            links.before = before;
+        }
+        if let Some(links) = self.links(before, by) {
+            links.behind = at;
+        }
+    }
+
+    fn unlink(&mut self, by: By, number: u64, at: u32, rank: Rank) {
+        let Some(Links { before, behind }) = self.links(at, by).copied() else { return };
+        if let Some(links) = self.links(before, by) {
+            links.behind = behind;
+        }
+        if let Some(links) = self.links(behind, by) {
+            links.before = before;
+        }
+        let Some(list) = self.list(by, number, rank) else { return };
+        if list.oldest == at {
+            list.oldest = behind;
+        }
+        if list.newest == at {
+            list.newest = before;
+        }
+        list.len = list.len.saturating_sub(1);
+        if list.len == 0 && by != By::Rank {
+            self.owners.remove(&number);
+        }
+    }
+
+    /// What one session without a connection takes here, its user having no other.
+    #[cfg(test)]
+    pub(super) fn bytes_of_one() -> usize {
+        let owner = size_of::<(u64, List)>();
+        let wheel = size_of::<(u32, Mono)>();
+        size_of::<Entry>().saturating_add(owner).saturating_add(wheel)
+    }
 }
 
 #[cfg(test)]
@@ -268,6 +332,15 @@ mod tests {
 
     const NOBODY: [u32; 0] = [];
     const SECOND: Duration = Duration::from_secs(1);
+    /// How late something may be noticed.
+    const TICK: Duration = Duration::from_millis(9);
+
+    /// A table, and the places of sessions in it.
+    #[derive(Default)]
+    struct Table {
+        table: DetachedTable,
+        places: HashMap<u32, u32>,
+    }
 
     fn at(seconds: u64) -> Mono {
         Mono::ZERO + Duration::from_secs(seconds)
@@ -281,82 +354,97 @@ mod tests {
         Owner { user_id, application: "im", address: IpAddr::from([192, 0, 2, 1]) }
     }
 
-    fn add(table: &mut DetachedTable, seconds: u64, index: u32, user: &str, caps: &DetachedCaps) -> Vec<u32> {
-        let detaching = Detaching { owner: owner(user), ttl: 100 * SECOND, grace: 10 * SECOND };
-        let gone = table.add(at(seconds), key(index), detaching, caps);
-        gone.into_iter().map(|gone| u32::try_from(gone.index()).unwrap()).collect()
-    }
+    impl Table {
+        fn add(&mut self, seconds: u64, index: u32, user: &str, caps: &DetachedCaps) -> Vec<u32> {
+            let detaching = Detaching { owner: owner(user), ttl: 100 * SECOND, grace: 10 * SECOND };
+            let (place, gone) = self.table.add(at(seconds), key(index), detaching, caps);
+            self.places.insert(index, place);
+            gone.into_iter().map(|gone| u32::try_from(gone.index()).unwrap()).collect()
+        }
 
-    fn is_empty(table: &DetachedTable) -> bool {
-        table.entries.is_empty()
-            && table.deadlines.is_empty()
-            && table.ranks.is_empty()
-            && table.owners.is_empty()
+        fn remove(&mut self, index: u32, user: &str) -> Option<Removed> {
+            self.table.remove(self.places[&index], key(index), owner(user))
+        }
+
+        fn is_empty(&self) -> bool {
+            let Table { table, .. } = self;
+            table.entries.is_empty()
+                && table.owners.is_empty()
+                && table.ranks.iter().all(|list| list.len == 0)
+        }
     }
 
     #[test]
     fn first_away_then_over() {
-        let mut table = DetachedTable::default();
+        let mut table = Table::default();
         let caps = DetachedCaps::default();
-        assert_eq!(add(&mut table, 0, 1, "alice", &caps), NOBODY);
-        assert_eq!(add(&mut table, 1, 2, "", &caps), NOBODY);
-        assert_eq!(table.next_due(), Some(at(10)));
-        assert_eq!(table.due(at(9)), None);
-        assert_eq!(table.due(at(10)), Some((key(1), Due::Away)));
-        assert_eq!(table.next_due(), Some(at(100)));
-        assert_eq!(table.due(at(101)), Some((key(1), Due::Over)));
-        assert_eq!(table.due(at(101)), Some((key(2), Due::Over)), "nobody is away who is nobody");
-        assert!(!table.remove(key(1), owner("alice")).unwrap().was_present);
-        assert!(!table.remove(key(2), owner("")).unwrap().was_present);
-        assert_eq!(table.remove(key(2), owner("")), None);
-        assert!(is_empty(&table));
+        assert_eq!(table.add(0, 1, "alice", &caps), NOBODY);
+        assert_eq!(table.add(1, 2, "", &caps), NOBODY);
+        assert_eq!(table.table.due(at(9)), None);
+        assert_eq!(table.table.due(at(10) + TICK), Some((key(1), Due::Away)));
+        assert_eq!(table.table.due(at(99)), None);
+        let over = [(); 2].map(|()| table.table.due(at(101) + TICK).unwrap());
+        assert!(over.contains(&(key(1), Due::Over)) && over.contains(&(key(2), Due::Over)), "{over:?}");
+        assert_eq!(table.table.due(at(200)), None);
+        assert!(!table.remove(1, "alice").unwrap().was_present);
+        assert!(!table.remove(2, "").unwrap().was_present, "nobody is away who is nobody");
+        assert_eq!(table.remove(2, ""), None);
+        assert!(table.is_empty());
     }
 
     #[test]
     fn whoever_is_back_soon_was_never_away() {
-        let mut table = DetachedTable::default();
-        add(&mut table, 0, 1, "alice", &DetachedCaps::default());
-        let removed = table.remove(key(1), owner("alice"));
-        assert_eq!(removed, Some(Removed { was_present: true, until: at(100) }));
-        assert!(is_empty(&table));
+        let mut table = Table::default();
+        table.add(0, 1, "alice", &DetachedCaps::default());
+        assert_eq!(table.remove(1, "alice"), Some(Removed { was_present: true, until: at(100) }));
+        assert!(table.is_empty());
+        // Its place is another's, whose time comes later.
+        table.add(50, 2, "bob", &DetachedCaps::default());
+        assert_eq!(table.places[&1], table.places[&2]);
+        assert_eq!((table.table.due(at(59)), table.remove(1, "alice")), (None, None));
+        assert_eq!(table.table.due(at(60) + TICK), Some((key(2), Due::Away)));
     }
 
     // spec: R-25
     #[test]
     fn an_owner_with_more_than_its_share_loses_its_oldest() {
         let caps = DetachedCaps { user: 2, ..DetachedCaps::default() };
-        let mut table = DetachedTable::default();
-        add(&mut table, 0, 1, "bob", &caps);
-        add(&mut table, 1, 2, "alice", &caps);
-        add(&mut table, 2, 3, "alice", &caps);
-        assert_eq!(add(&mut table, 3, 4, "alice", &caps), [2]);
+        let mut table = Table::default();
+        table.add(0, 1, "bob", &caps);
+        table.add(1, 2, "alice", &caps);
+        table.add(2, 3, "alice", &caps);
+        assert_eq!(table.add(3, 4, "alice", &caps), [2]);
         let caps = DetachedCaps { address: 3, ..caps };
-        table.remove(key(2), owner("alice"));
-        assert_eq!(add(&mut table, 4, 5, "carol", &caps), [1], "the oldest of the address");
+        table.remove(2, "alice");
+        assert_eq!(table.add(4, 5, "carol", &caps), [1], "the oldest of the address");
         let none = DetachedCaps { application: 0, ..DetachedCaps::default() };
-        assert_eq!(add(&mut DetachedTable::default(), 0, 7, "dave", &none), [7], "no room at all");
+        assert_eq!(Table::default().add(0, 7, "dave", &none), [7], "no room at all");
     }
 
     // spec: R-25
     #[test]
     fn of_too_many_the_anonymous_go_first_then_those_of_users_with_several() {
-        let mut table = DetachedTable::default();
+        let mut table = Table::default();
         let caps = |total| DetachedCaps { total, ..DetachedCaps::default() };
         let wide = caps(100);
         for (index, user) in [(1, "alice"), (2, "bob"), (3, "bob"), (4, ""), (5, "")] {
-            add(&mut table, u64::from(index), index, user, &wide);
+            table.add(u64::from(index), index, user, &wide);
         }
         let mut order = Vec::new();
-        let users = ["", "alice", "bob", "bob", "", "", "carol"];
+        let users = ["", "alice", "bob", "bob", "", ""];
         for total in (0..=5).rev() {
             let index = 6 + u32::try_from(5 - total).unwrap();
-            let gone = add(&mut table, 10, index, &format!("new {index}"), &caps(total));
-            table.remove(key(index), owner(&format!("new {index}")));
+            let user = format!("new {index}");
+            let gone = table.add(10, index, &user, &caps(total));
+            table.remove(index, &user);
             for gone in gone.into_iter().filter(|gone| *gone < 6) {
-                table.remove(key(gone), owner(users[gone as usize]));
+                table.remove(gone, users[gone as usize]);
                 order.push(gone);
             }
         }
         assert_eq!(order, [4, 5, 3, 1, 2]);
+        assert!(table.is_empty());
+        let mut anonymous = (1..=3).map(|index| table.add(20, index, "", &caps(20)));
+        assert_eq!([(); 3].map(|()| anonymous.next().unwrap()), [vec![], vec![], vec![1]], "a tenth of all");
     }
 }

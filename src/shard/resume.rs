@@ -11,7 +11,7 @@ use crate::base::ids::{ConnectionKey, ListenerId, SessionKey, ShardId};
 use crate::directory::Life;
 use crate::limit::network;
 use crate::relay::Caller;
-use crate::session::{self, Fault, Opened, Session, Welcoming};
+use crate::session::{self, Attachment, Fault, Opened, Session, Welcoming};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::{client, gateway};
@@ -29,6 +29,8 @@ const TOMBSTONES_MAX: usize = 64 * 1024;
 pub struct HandOver {
     /// The connection; its key is dead.
     pub connection: ConnectionKey,
+    /// Where the client is.
+    pub peer: SocketAddr,
     /// Who has the session.
     pub to: ShardId,
     /// Where the client came in.
@@ -240,7 +242,10 @@ impl Shard {
         };
         let who = caller.who();
         let detaching = Detaching { owner: owner(&caller, &who), ttl, grace: self.settings.presence_grace };
-        let gone = self.detached.add(now.mono, session_key, detaching, &self.settings.detached);
+        let (place, gone) = self.detached.add(now.mono, session_key, detaching, &self.settings.detached);
+        if let Some(session) = self.sessions.get_mut(session_key) {
+            session.attachment = Attachment::Detached(place);
+        }
         for evicted in gone {
             self.cells.count(Count::DetachedEvicted);
             self.end(now, evicted);
@@ -250,9 +255,10 @@ impl Shard {
     /// A session is detached no more: it was resumed, has ended, or is about to be somebody else's. Whether its user was
     /// still taken as present for it, and until when it would have lived; `None`: it was not detached.
     pub(super) fn forget_detached(&mut self, session_key: SessionKey) -> Option<Removed> {
-        let caller = self.sessions.get(session_key)?.caller.clone();
-        let who = caller.who();
-        self.detached.remove(session_key, owner(&caller, &who))
+        let session = self.sessions.get(session_key)?;
+        let Attachment::Detached(place) = session.attachment else { return None };
+        let who = session.caller.who();
+        self.detached.remove(place, session_key, owner(&session.caller, &who))
     }
 
     /// Ends a session that has no connection.
@@ -301,7 +307,13 @@ impl Shard {
             && let State::Opening(deadline, listener) = connection.state
         {
             connection.state = State::Moving(deadline);
-            self.hand_overs.push_back(HandOver { connection: key, to, listener, hello });
+            self.hand_overs.push_back(HandOver {
+                connection: key,
+                peer: connection.peer,
+                to,
+                listener,
+                hello,
+            });
         }
     }
 

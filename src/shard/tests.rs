@@ -23,7 +23,7 @@ use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Execution, Reason, Source, client_frame, gateway_frame};
 use prost::Message;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ const BEGIN_UNIX_MS: u64 = 1_800_000_000_000;
 const CHAT: u32 = 1;
 const OPEN: u32 = 2;
 const SMALL: u32 = 3;
+/// Where all clients are.
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 999));
 /// How late a deadline may be noticed.
 const TICK: Duration = Duration::from_millis(9);
 const SECOND: Duration = Duration::from_secs(1);
@@ -83,7 +85,7 @@ impl World {
 
     fn accept(&mut self) -> ConnectionKey {
         while self.shard.next_ended().is_some() {}
-        self.shard.accepted(self.now, SocketAddr::from(([192, 0, 2, 1], 999))).unwrap()
+        self.shard.accepted(self.now, PEER).unwrap()
     }
 
     /// A client that has its session.

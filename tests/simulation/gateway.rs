@@ -286,12 +286,12 @@ impl World {
             };
             match end {
                 End::ShutdownWrite => self.net.shutdown(conn, Side::Accepter),
-                End::Close if self.plant == Some(Plant::LeakedSocket) && self.dice.chance(5) => {
+                End::Close(_) if self.plant == Some(Plant::LeakedSocket) && self.dice.chance(5) => {
                     // Kept under a place that no connection gets.
                     self.shards[at].sockets.insert(1_000_000 + conn, (key, conn));
                     self.shards[at].sockets.remove(&key.index());
                 }
-                End::Close => {
+                End::Close(_) => {
                     self.net.close(conn, Side::Accepter);
                     self.shards[at].sockets.remove(&key.index());
                 }

@@ -164,8 +164,8 @@ impl World {
         }
         // Whom a service had logged in comes back as nobody.
         let is_user = self.clients[at].identity != Identity::Anonymous;
-        self.clients[at].gave_way =
-            is_user && matches!(error.reason(), Reason::DeviceConflict | Reason::SessionLimit);
+        let gives_way = is_user && matches!(error.reason(), Reason::DeviceConflict | Reason::SessionLimit);
+        self.clients[at].gave_way = gives_way || self.clients[at].gave_way;
         // The kit keeps the contract: the gateway must not find it broken.
         let is_blamed = matches!(
             error.reason(),

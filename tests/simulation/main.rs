@@ -119,6 +119,7 @@ const PATHS: &[Count] = &[
     Count::PresenceCoalesced,
     Count::PresenceOverflowed,
     Count::CloseConflict,
+    Count::OpeningsShed,
     Count::RefreshesDone,
     Count::RefreshesRefused,
     Count::SessionsDetached,

@@ -7,6 +7,7 @@ use crate::reached::Path;
 use moorgate::auth::{Authority, Issuer, KeyRing, ResumeTokens, SigningKey};
 use moorgate::base::ids::ServiceId;
 use moorgate::directory::{self, Allowed, DeviceClasses, DevicePolicy, Directory, Wins};
+use moorgate::limit::Rate;
 use moorgate::relay::PushGauge;
 use moorgate::routing::{Balance, Grants, Order, Right, RouteSettings, RouteTable, ServiceSettings, Span};
 use moorgate::shard::DetachedCaps;
@@ -244,6 +245,8 @@ fn shard_settings(dice: &mut Dice, clients: usize, cap: Cap) -> shard::Settings 
         push_bytes_soft: dice.between(500, 20_000) as usize,
         check: None,
         detached: cap.caps(dice),
+        openings: Rate::new(dice.between(1, 10) as u32, Duration::from_secs(1), dice.between(1, 5) as u32)
+            .filter(|_| dice.chance(30)),
         presence_grace: dice.millis(0, 5_000),
         ..shard::Settings::default()
     }

@@ -332,8 +332,12 @@ impl SessionOracle {
         if let Some((at, generation)) = talk.shown {
             let life = &self.lives[at];
             // Its end may have been decided and not be known here yet.
-            if talk.is_due && life.over.is_none() && life.excuse.is_none() {
-                let result = welcome.resume_result();
+            let result = welcome.resume_result();
+            let taken = hello.resume.as_ref().map_or(0, |resume| resume.down_seq);
+            // Whoever has taken what was never sent has lost its place.
+            let is_beyond = life.numbers.last_key_value().is_none_or(|(last, _)| taken > *last);
+            let is_stale = result == ResumeResult::Stale && is_beyond;
+            if talk.is_due && life.over.is_none() && life.excuse.is_none() && !is_stale {
                 return Some(format!("session {at} was not resumed, {result:?} over {conn}: {life:?}"));
             }
             let has_newer = life.attached > Some(conn) && is_mine(life);

@@ -11,7 +11,7 @@ fn a_bye_is_acknowledged_before_the_connection_closes() {
     assert_eq!((world.shard.sessions(), world.count(Count::CloseBye)), (0, 1));
     assert_eq!(world.shard.next_ended(), Some((client, End::ShutdownWrite)));
     world.shard.peer_closed(world.now, client);
-    assert_eq!(world.shard.next_ended(), Some((client, End::Close)));
+    assert_eq!(world.shard.next_ended(), Some((client, End::Close(PEER))));
     assert_eq!((world.shard.connections(), world.count(Count::ClosePeer)), (0, 0), "one reason each");
 }
 
@@ -25,7 +25,7 @@ fn a_peer_that_stays_is_closed_when_the_linger_is_over() {
     world.pass(Settings::default().linger - TICK);
     assert_eq!(world.shard.next_ended(), None);
     world.pass(2 * TICK);
-    assert_eq!(world.shard.next_ended(), Some((client, End::Close)));
+    assert_eq!(world.shard.next_ended(), Some((client, End::Close(PEER))));
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn a_last_frame_that_does_not_leave_is_given_up_with_the_linger() {
     world.flush();
     assert_eq!(world.shard.next_ended(), None, "the Error is still in the output");
     world.pass(Settings::default().linger + TICK);
-    assert_eq!(world.shard.next_ended(), Some((client, End::Close)));
+    assert_eq!(world.shard.next_ended(), Some((client, End::Close(PEER))));
 }
 
 // spec
@@ -70,7 +70,7 @@ fn a_peer_that_closes_takes_its_session_with_it_where_none_is_kept() {
     let (mut world, client) = World::joined_with(|parts| parts.session.detached_ttl = Duration::ZERO);
     world.shard.received(world.now, client, &[0, 0]);
     world.shard.peer_closed(world.now, client);
-    assert_eq!(world.shard.next_ended(), Some((client, End::Close)));
+    assert_eq!(world.shard.next_ended(), Some((client, End::Close(PEER))));
     assert_eq!((world.shard.connections(), world.shard.sessions(), world.shard.partial_bytes()), (0, 0, 0));
     assert_eq!((world.count(Count::ClosePeer), world.count(Count::ConnectionsClosed)), (1, 1));
     // The key is dead: late news of its socket changes nothing.

@@ -395,12 +395,16 @@ fn a_login_that_comes_when_its_client_is_away_puts_out_nobody_who_is_here() {
     let ticket = world.tickets()[0];
     world.lose(&ghost);
     let here = world.comer(phone());
-    let login = crate::relay::Directive::Login { user_id: "alice".into(), roles: [].into(), ttl: 60 * SECOND };
+    let login =
+        crate::relay::Directive::Login { user_id: "alice".into(), roles: [].into(), ttl: 60 * SECOND };
     let settled = Settled { directives: Some([login].into()), ..Settled::bare(ticket, ok()) };
     let batch = DeliveryBatch { deliveries: vec![Delivery::Settled(settled)], ..DeliveryBatch::default() };
     world.shard.delivered(world.now, batch);
     world.shard.orders(world.now);
     world.say(here.key, 0, ping(0));
     assert!(matches!(world.member(here.key), gateway_frame::Member::Pong(_)));
-    assert_eq!((world.shard.sessions(), world.shard.detached(), world.count(Count::DetachedEnded)), (1, 0, 1));
+    assert_eq!(
+        (world.shard.sessions(), world.shard.detached(), world.count(Count::DetachedEnded)),
+        (1, 0, 1)
+    );
 }

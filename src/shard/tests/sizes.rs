@@ -6,6 +6,7 @@ use crate::relay::{AccessRecord, Caller};
 use crate::session::Session;
 use crate::shard::Outstanding;
 use crate::shard::connection::Connection;
+use crate::shard::detached::DetachedTable;
 
 /// What the allocator adds to each allocation of its own.
 const ALLOCATION: usize = 16;
@@ -57,6 +58,12 @@ fn sizes_of_a_client_s_structures() {
                 client,
                 640,
                 "sockets not counted; goal: 700 bytes of RSS",
+            ),
+            bound(
+                "all of a detached client, typical",
+                session_entry + caller + DetachedTable::bytes_of_one(),
+                client,
+                "less than an attached one",
             ),
             bound("Outstanding", size_of::<Outstanding>(), 64, "one for every request under way"),
             bound("Forward", size_of::<Forward>(), 80, "moved once from shard to worker"),

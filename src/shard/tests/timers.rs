@@ -101,7 +101,7 @@ fn a_client_that_does_not_read_is_given_up_without_a_word() {
     world.pass(Settings::default().write_timeout - TICK);
     assert_eq!(world.shard.connections(), 1);
     world.pass(2 * TICK);
-    assert_eq!(world.shard.next_ended(), Some((client, End::Close)), "an Error would not get through");
+    assert_eq!(world.shard.next_ended(), Some((client, End::Close(PEER))), "an Error would not get through");
     assert_eq!((world.shard.connections(), world.shard.detached()), (0, 1));
     assert_eq!(world.count(Count::CloseWriteStalled), 1);
 }

@@ -160,7 +160,9 @@ impl Resume {
         match end {
             // What is wrong with the session itself stays wrong.
             End::Fault(Fault::Version(_) | Fault::Admitted(_)) => false,
-            End::Error(error) if is_opening => !denies_resume(error.reason()),
+            End::Error(error) if is_opening => {
+                !denies_resume(error.reason()) && !tells_of_end(error.reason())
+            }
             _ if is_opening => true,
             // What breaks the contract may be replayed, for ever.
             End::Fault(_) => !std::mem::replace(&mut self.had_fault, true),
@@ -184,6 +186,11 @@ impl Resume {
             ..Resumption::default()
         }
     }
+}
+
+/// Whether a final Error in answer to a Hello is that of the session, which was ended while its client was away.
+fn tells_of_end(reason: Reason) -> bool {
+    matches!(reason, Reason::Kicked | Reason::Superseded | Reason::DeviceConflict | Reason::SessionLimit)
 }
 
 /// Whether a final Error in answer to a Hello means that it must not ask for this session again. All others leave the
