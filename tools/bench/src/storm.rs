@@ -13,6 +13,7 @@ use crate::verdict::{Sums, in_ms, in_ms_in_words, processes};
 use crate::watch;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -132,9 +133,17 @@ impl Figures {
         p99(&self.steady.latency) / p99(&self.steady.roaming.calm_us).max(1.0)
     }
 
+    /// Of all connections.
+    fn errors(&self) -> BTreeMap<&str, u64> {
+        let mut errors = BTreeMap::new();
+        for (what, count) in self.cut.errors.iter().chain(&self.steady.errors) {
+            *errors.entry(what.as_str()).or_default() += count;
+        }
+        errors
+    }
+
     fn json(&self) -> Value {
         let (cut, steady) = (&self.cut, &self.steady);
-        let errors: Vec<_> = cut.errors.iter().chain(&steady.errors).collect();
         json!({
             "connections": self.connections,
             "way_back": self.way_back,
@@ -154,7 +163,7 @@ impl Figures {
                 "during_ms": in_ms(&steady.latency),
                 "p99_ratio": self.ratio(),
             },
-            "errors": errors,
+            "errors": self.errors(),
             "processes": self.processes,
         })
     }
@@ -180,7 +189,7 @@ impl Figures {
         for (name, figure) in &self.processes {
             line(name, figure.to_string());
         }
-        for (what, count) in cut.errors.iter().chain(&steady.errors) {
+        for (what, count) in self.errors() {
             line("error", format!("{count} x {what}"));
         }
         text.trim_end().to_owned()
