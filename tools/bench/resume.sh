@@ -8,7 +8,8 @@
 #     tools/bench/resume.sh storm 12000 [--fresh] 12,000 connections cut at once, and back: at a bare echo server, then
 #                                                 at the gateway
 #
-# BIN is the directory of the programs; PORT, ADMIN_PORT, SERVICE_PORT and BARE_PORT are the ports to use.
+# BIN is the directory of the programs; SHARDS says how many threads of the gateway serve clients (1); PORT, ADMIN_PORT,
+# SERVICE_PORT and BARE_PORT are the ports to use.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -22,7 +23,7 @@ work=$(mktemp -d)
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null && wait "${pids[@]}" || true; rm -rf "$work"' EXIT
 
-sed "s/:7000\"/:$port\"/; s/127\.0\.0\.1:7001/$admin/; s/127\.0\.0\.1:7103/$service/" \
+sed "s/^shards = 1/shards = ${SHARDS:-1}/; s/:7000\"/:$port\"/; s/127\.0\.0\.1:7001/$admin/; s/127\.0\.0\.1:7103/$service/" \
     tools/bench/resume.toml >"$work/resume.toml"
 cp tools/bench/{access,link}.secret "$work"
 "$bin/moorgate" serve -c "$work/resume.toml" >"$work/log" 2>&1 &
