@@ -48,6 +48,7 @@ mod presence;
 mod process;
 #[cfg(test)]
 mod pushes;
+#[cfg(test)]
 mod resume;
 #[cfg(test)]
 mod routes;

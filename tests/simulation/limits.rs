@@ -45,13 +45,19 @@ pub fn draw(dice: &mut Dice, routes: usize) -> Settings {
 }
 
 /// All that shards share of them.
-pub fn shared(dice: &mut Dice, settings: &Settings, shards: u16, plant: Option<Plant>) -> Shared {
+pub fn shared(
+    dice: &mut Dice,
+    settings: &Settings,
+    shards: u16,
+    (plant, is_gentle): (Option<Plant>, bool),
+) -> Shared {
     let mut settings = settings.clone();
     if plant == Some(Plant::NoRate) {
         settings.connection = None;
     }
     let bans = BanSettings {
-        enabled: dice.chance(50),
+        // In a gentle run none is drawn that a session may end for before its client could be told.
+        enabled: dice.chance(50) && !is_gentle,
         offences: dice.between(1, 5) as u32,
         window: Duration::from_secs(dice.between(1, 10)),
         first: dice.millis(500, 2_000),

@@ -19,6 +19,9 @@ pub struct Life {
     /// Whose it was when it was opened; `None`: a thief's.
     pub client: Option<usize>,
     pub user: String,
+    /// A service has decided to log it in. A login gives out a token that may cross a Welcome, so that older ones are good for
+    /// longer: for how long cannot be told from outside.
+    pub may_log_in: bool,
     pub application: String,
     pub device: String,
     /// How many were seen, and the rank of the newest.

@@ -256,7 +256,7 @@ fn one_seed() {
 }
 
 /// The seeds that a planted bug has to be found in.
-const PLANT_SEEDS: u64 = 30;
+const PLANT_SEEDS: u64 = 80;
 
 fn found(plant: Plant, words: &str) {
     let errors: Vec<String> =

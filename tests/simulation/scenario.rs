@@ -134,7 +134,7 @@ impl Scenario {
         let detached_ttl = if dice.chance(8) { Duration::ZERO } else { dice.millis(500, 15_000) };
         let cap = if is_gentle { Cap::None } else { Cap::ALL[dice.index(Cap::ALL.len())] };
         Scenario {
-            limits: limits::shared(dice, &limit_settings, shards, plant),
+            limits: limits::shared(dice, &limit_settings, shards, (plant, is_gentle)),
             limit_settings,
             origins: if dice.chance(50) { 200 } else { dice.between(1, 8) as usize },
             shards,
@@ -187,7 +187,7 @@ impl Scenario {
         self.resume_tokens = resume_tokens(dice);
         self.directory = Arc::new(Directory::unrung_with(self.shards, dice.next(), self.users.clone()));
         self.pushes = PushGauge::default();
-        self.limits = limits::shared(dice, &self.limit_settings, self.shards, plant);
+        self.limits = limits::shared(dice, &self.limit_settings, self.shards, (plant, self.is_gentle));
     }
 }
 

@@ -201,6 +201,9 @@ impl World {
             let action =
                 some_action(&mut self.dice, self.clients.len(), &run.session_id, self.scenario.is_gentle);
             self.note_action(asked.incarnation, &action);
+            if matches!(action, Action::Login(_)) {
+                self.sessions.may_log_in(&run.session_id);
+            }
             if let Some(group) = joins(&action) {
                 let joining = Joining { group, user: run.user.clone() };
                 self.joining.insert((asked.incarnation, asked.up_seq), joining);

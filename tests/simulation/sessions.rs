@@ -276,7 +276,10 @@ impl SessionOracle {
             (life.session_id != welcome.session_id, "and it is another one"),
             (life.application != hello.application, "by another application"),
             (life.device != hello.device_id, "on another device"),
-            (life.proven.is_above(generation, talk.since), "by a token older than the proven one"),
+            (
+                !life.may_log_in && life.proven.is_above(generation, talk.since),
+                "by a token older than the proven one",
+            ),
             (
                 life.attempt.is_above(u128::from(resume.attempt).saturating_sub(1), talk.since),
                 "by an attempt that is not new",
@@ -323,6 +326,13 @@ impl SessionOracle {
         }
         (talk.life, talk.generation) = (Some(at), rank(attempt, false));
         (talk.admitted, talk.is_resumed) = (welcome.admitted, true);
+    }
+
+    /// A service has decided to log this session in.
+    pub fn may_log_in(&mut self, session_id: &[u8]) {
+        if let Some(at) = self.ids.get(session_id) {
+            self.lives[*at].may_log_in = true;
+        }
     }
 
     fn opened(&mut self, now: Mono, conn: ConnId, welcome: &v1::Welcome) -> Option<String> {
