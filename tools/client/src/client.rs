@@ -259,7 +259,8 @@ impl Client {
         }
         // The session bounds its own farewell.
         let ending = shared.wait(Duration::MAX, |inner| match inner.session.state() {
-            State::Ended(ending) => Some(Ok(ending.clone())),
+            // The next start may read what this one has still to write.
+            State::Ended(ending) if inner.is_over => Some(Ok(ending.clone())),
             _ => None,
         })?;
         match ending {

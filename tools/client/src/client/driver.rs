@@ -62,6 +62,7 @@ impl Drop for Last {
         let now = self.0.now();
         let mut inner = self.0.lock();
         inner.session.abandon();
+        inner.is_over = true;
         while let Some(output) = inner.session.poll() {
             if let Output::Event(event, delivery) = output {
                 let super::shared::Inner { inbox, session, .. } = &mut *inner;

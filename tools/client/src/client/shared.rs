@@ -25,6 +25,8 @@ pub(super) struct Inner {
     pub(super) inbox: Inbox,
     /// The kit's thread looks again at this time; zero: it is awake.
     pub(super) asleep_until: Mono,
+    /// The kit's thread has done all it had to do: nothing is written to the store any more.
+    pub(super) is_over: bool,
 }
 
 /// See the module's page.
@@ -46,7 +48,7 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     pub(super) fn new(session: ClientSession, inbox: Inbox, waker: mio::Waker) -> Shared {
-        let inner = Inner { session, sinks: HashMap::new(), inbox, asleep_until: Mono::ZERO };
+        let inner = Inner { session, sinks: HashMap::new(), inbox, asleep_until: Mono::ZERO, is_over: false };
         Shared {
             inner: Mutex::new(inner),
             changed: Condvar::new(),
