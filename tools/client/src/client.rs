@@ -219,6 +219,17 @@ impl Client {
         self.handle.shared.act(|inner, now| inner.session.use_token(now, access_token.to_owned()))
     }
 
+    /// For an application that goes to the background: a sign of life goes out at once, and from then on one each
+    /// `interval` (from a second to ten minutes) in place of the negotiated one, so that the radio may sleep. The
+    /// gateway is told, and waits for it. Zero: the negotiated interval again, for when the application comes back.
+    ///
+    /// It stays so over reconnects. Whatever else is sent costs one more sign of life within the negotiated interval,
+    /// and a lost gateway is noticed later. The deployment's `session.heartbeat_max` bounds what the gateway waits for,
+    /// and no client can see it: an `interval` above it loses the connection.
+    pub fn beat_every(&self, interval: Duration) {
+        self.handle.shared.act(|inner, now| inner.session.beat_every(now, interval));
+    }
+
     /// Makes the request by which the user logs out, and leaves. The client has ended then, and its token is forgotten.
     ///
     /// # Errors

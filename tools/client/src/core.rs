@@ -31,6 +31,7 @@ mod downward;
 mod event;
 mod opening;
 mod options;
+mod pulse;
 mod resume;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ mod writing;
 pub use downward::{ACK_DELAY, Held};
 pub use event::{End, Event, Fault, Refused, RequestId};
 pub use options::{Options, RequestOptions};
+pub use pulse::{BEAT_MAX, BEAT_MIN};
 pub(crate) use resume::denies_resume;
 pub use resume::{RESUME_TOKEN_BYTES_MAX, ResumeToken, Resumption};
 
@@ -52,6 +54,7 @@ use moorgate_proto::time::Mono;
 use moorgate_proto::v1;
 use moorgate_proto::view::{Body, PushView, RequestView, ResponseView};
 use prost::Message;
+use pulse::Pulse;
 use resume::Resume;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,12 +85,7 @@ pub struct ClientCore {
     downward: Downward,
     resume: Resume,
     frame_bytes_max: usize,
-    heartbeat: Duration,
-    heard: Mono,
-    /// When the first ping since then was sent; `NEVER`: none was.
-    pinged: Mono,
-    /// When something was last sent; in `Opening` the deadline's start.
-    spoke: Mono,
+    pulse: Pulse,
 }
 
 impl ClientCore {
@@ -121,10 +119,7 @@ impl ClientCore {
             downward: Downward::new(0),
             resume,
             frame_bytes_max: 0,
-            heartbeat: Duration::ZERO,
-            heard: Mono::ZERO,
-            pinged: Mono::NEVER,
-            spoke: Mono::ZERO,
+            pulse: Pulse::new(),
         }
     }
 
@@ -181,13 +176,14 @@ impl ClientCore {
     }
 
     fn spoken(&mut self, now: Mono) {
-        self.spoke = now;
+        self.pulse.spoken(now);
         self.downward.acknowledged();
     }
 
     fn ping(&mut self, now: Mono) {
-        self.pinged = self.pinged.min(now);
-        self.put(now, 0, client::PING, &v1::Ping { nonce: now.as_nanos(), next_ms: 0 });
+        let next_ms = self.pulse.next_ms();
+        self.put(now, 0, client::PING, &v1::Ping { nonce: now.as_nanos(), next_ms });
+        self.pulse.pinged(now);
     }
 
     /// For a visitor of [`Event::Push`] and [`Event::Gap`]: the application has not taken it yet. `None`: it has no
@@ -260,7 +256,7 @@ impl ClientCore {
                 State::Idle | State::Detached | State::Ended => return Ok(()),
             };
             let Some(frame) = assembler.next(bytes, max)? else { return Ok(()) };
-            (self.heard, self.pinged) = (now, Mono::NEVER);
+            self.pulse.heard(now);
             let envelope = Envelope::decode(frame)?;
             if !self.count(&envelope)? {
                 continue;
@@ -384,6 +380,15 @@ impl ClientCore {
             }
         }
         if self.downward.is_ack_due(now) {
+            self.acknowledge(now);
+        }
+    }
+
+    /// Acknowledges by a frame of its own: a bare one would end what is announced.
+    fn acknowledge(&mut self, now: Mono) {
+        if self.pulse.has_own() {
+            self.ping(now);
+        } else {
             put_bare_frame(&mut self.output, Numbers { seq: 0, ack: self.downward.ack() });
             self.spoken(now);
         }
@@ -438,37 +443,27 @@ impl ClientCore {
     pub fn next_deadline(&self) -> Mono {
         match self.state {
             State::Idle | State::Detached | State::Ended => Mono::NEVER,
-            State::Opening => self.spoke + self.options.opening_timeout,
+            State::Opening => self.pulse.spoke() + self.options.opening_timeout,
             State::Open | State::GoingAway => {
-                self.downward.ack_due().min(self.silence_due()).min(self.ping_due())
+                self.downward.ack_due().min(self.pulse.silence_due()).min(self.pulse.ping_due())
             }
             // Its Bye was its last frame that counts: nothing is acknowledged any more.
-            State::Leaving { .. } => self.silence_due().min(self.ping_due()),
+            State::Leaving { .. } => self.pulse.silence_due().min(self.pulse.ping_due()),
         }
-    }
-
-    /// A gateway that has nothing to say is silent: it is lost only when it has not answered a ping.
-    fn silence_due(&self) -> Mono {
-        (self.heard + self.heartbeat.saturating_mul(2)).max(self.pinged + self.heartbeat)
-    }
-
-    fn ping_due(&self) -> Mono {
-        let quiet_since = if self.pinged == Mono::NEVER { self.spoke.min(self.heard) } else { self.spoke };
-        quiet_since + self.heartbeat
     }
 
     /// Looks at the deadlines. Whether the connection goes on.
     pub fn timers(&mut self, now: Mono, visit: &mut impl FnMut(&mut ClientCore, Event<'_>)) -> bool {
         match self.state {
             State::Idle | State::Detached | State::Ended => return false,
-            State::Opening if self.spoke + self.options.opening_timeout <= now => {
+            State::Opening if self.pulse.spoke() + self.options.opening_timeout <= now => {
                 self.end(End::OpeningTimeout, visit)
             }
             State::Opening => {}
             State::Open | State::GoingAway | State::Leaving { .. } => {
-                if self.silence_due() <= now {
+                if self.pulse.silence_due() <= now {
                     self.end(End::Silence, visit);
-                } else if self.ping_due() <= now {
+                } else if self.pulse.ping_due() <= now {
                     self.ping(now);
                 }
                 self.pump(now);

@@ -39,6 +39,9 @@
 //!   were. Only where a session is really lost there is a [`Missed::Session`], and requests that may have been executed
 //!   are [told so](ClientError::Unanswered).
 //! - With a [`Builder::store`] it outlives the application, too. See [`Store`] for what is written there.
+//! - It gives signs of life, a little before each is due and not in step with other clients. An application that goes
+//!   to the background asks for fewer: `client.beat_every(Duration::from_secs(300))`, and when it comes back
+//!   `client.beat_every(Duration::ZERO)`. See [`Client::beat_every`].
 //! - It follows the documented [`Action`] of each [`Reason`].
 
 mod action;

@@ -188,6 +188,7 @@ impl ClientSession {
         let mut random = Rng::with_seed(seed);
         let options = &settings.options;
         let turn = random.usize(..);
+        let pings = random.fork();
         let book = Book {
             access: Access::new(credentials),
             addresses: Addresses::new(settings.policy, options.device_id.clone(), turn),
@@ -209,7 +210,7 @@ impl ClientSession {
             random,
             settings,
         };
-        let core = ClientCore::resuming(Arc::clone(&book.options));
+        let core = ClientCore::resuming(Arc::clone(&book.options)).with_random(pings);
         ClientSession { phase: Phase::Idle, core, book }
     }
 
@@ -391,6 +392,11 @@ impl ClientSession {
             Cancelled::Sent(id) => self.core.cancel(now, id),
             Cancelled::Nobody => {}
         }
+    }
+
+    /// As [`ClientCore::beat_every`], on this connection and all to come.
+    pub fn beat_every(&mut self, now: Mono, interval: Duration) {
+        self.core.beat_every(now, interval);
     }
 
     /// The application has taken what was delivered.

@@ -541,6 +541,26 @@ fn heartbeats_keep_an_idle_session_and_silence_ends_it() {
     assert_eq!(why, Setback::Ended(moorgate_client::core::End::Silence));
 }
 
+// spec: P-4
+#[test]
+fn an_application_in_the_background_announces_its_beats_on_every_connection() {
+    let listener = Listener::new();
+    let (client, _events, mut peer) = opened(&listener, "alice");
+    client.beat_every(Duration::from_secs(300));
+    let next_ms = |peer: &mut Peer| match peer.member() {
+        Member::Ping(ping) => ping.next_ms,
+        other => panic!("no ping but {other:?}"),
+    };
+    assert_eq!(next_ms(&mut peer), 300_000);
+    drop(peer);
+    let mut peer = listener.accept();
+    peer.hello();
+    peer.welcome_user("alice", HEARTBEAT_MS, 0);
+    assert_eq!(next_ms(&mut peer), 300_000);
+    client.beat_every(Duration::ZERO);
+    assert_eq!(next_ms(&mut peer), 0);
+}
+
 #[test]
 fn events_that_nobody_takes_any_more_hold_nothing_back() {
     let listener = Listener::new();

@@ -3,7 +3,7 @@
 use super::upward::{Answered, Open, Upward, millis};
 use super::{ClientCore, Event, Fault, State};
 use moorgate_proto::VERSION;
-use moorgate_proto::codec::{Assembler, put_bare_frame, put_frame};
+use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::{client, gateway};
 use moorgate_proto::limits::FRAME_BYTES_OPENING;
@@ -49,7 +49,7 @@ impl ClientCore {
         };
         put_frame(&mut self.output, Numbers::NONE, client::HELLO, &hello);
         self.state = State::Opening;
-        (self.heard, self.spoke, self.pinged) = (now, now, Mono::NEVER);
+        self.pulse.connected(now);
     }
 
     /// Another session begins: its numbers do, too.
@@ -77,11 +77,16 @@ impl ClientCore {
         self.upward.set_in_flight_max(limits.in_flight_max.max(1) as usize);
         self.downward.set_window(u64::from(limits.window_max.max(1)));
         self.frame_bytes_max = (limits.frame_bytes_max as usize).max(FRAME_BYTES_OPENING);
-        self.heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_ms.max(1)));
+        self.pulse.negotiated(Duration::from_millis(u64::from(welcome.heartbeat_ms.max(1))));
         self.state = State::Open;
         self.resume.welcomed(&welcome);
         if is_resumed {
             self.go_on(now, welcome.admitted, above);
+        }
+        if self.pulse.is_unannounced() {
+            self.ping(now);
+        }
+        if is_resumed {
             visit(self, Event::Resumed(Box::new(welcome)));
         } else {
             visit(self, Event::Welcomed(Box::new(welcome)));
@@ -101,10 +106,8 @@ impl ClientCore {
     /// The session is resumed: acknowledges at once, which also proves that the Welcome has come, and sends again what
     /// was not admitted.
     fn go_on(&mut self, now: Mono, admitted: u64, mut above: VecDeque<Open>) {
-        let ack = self.downward.ack();
-        if ack > 0 {
-            put_bare_frame(&mut self.output, Numbers { seq: 0, ack });
-            self.spoken(now);
+        if self.downward.ack() > 0 {
+            self.acknowledge(now);
         } else {
             // A bare frame that acknowledges nothing is none.
             self.ping(now);

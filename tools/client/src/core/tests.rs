@@ -1,9 +1,11 @@
+mod beat;
 mod resume;
 
 use super::*;
 use moorgate_proto::v1::Reason;
 
 const NOW: Mono = Mono::from_nanos(1_000_000_000);
+const SECOND: Duration = Duration::from_secs(1);
 
 fn frame(seq: u64, member: u32, body: &impl Body) -> Vec<u8> {
     let mut out = Vec::new();

@@ -25,7 +25,8 @@ impl ClientSession {
     #[must_use]
     pub fn writing_down(mut self, restored: Option<&Resumption>) -> ClientSession {
         if let Some(resumption) = restored.filter(|resumption| !resumption.resume_token.is_empty()) {
-            self.core = ClientCore::restored(Arc::clone(&self.book.options), resumption);
+            let restored = ClientCore::restored(Arc::clone(&self.book.options), resumption);
+            self.core = restored.in_place_of(self.core);
         }
         self.book.was_open = true;
         self.core.write_down();

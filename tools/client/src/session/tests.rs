@@ -1,6 +1,7 @@
 //! Sessions over simulated time, with the gateway's frames written by hand.
 
 mod access;
+mod beat;
 mod opening;
 mod pushes;
 mod reasons;
