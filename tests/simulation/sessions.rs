@@ -344,9 +344,10 @@ impl SessionOracle {
             // Its end may have been decided and not be known here yet.
             let result = welcome.resume_result();
             let taken = hello.resume.as_ref().map_or(0, |resume| resume.down_seq);
-            // Whoever has taken what was never sent has lost its place.
+            // Whoever has taken what was never sent has lost its place; and so has a thief who has taken less than its
+            // victim has acknowledged.
             let is_beyond = life.numbers.last_key_value().is_none_or(|(last, _)| taken > *last);
-            let is_stale = result == ResumeResult::Stale && is_beyond;
+            let is_stale = result == ResumeResult::Stale && (is_beyond || talk.client.is_none());
             if talk.is_due && life.over.is_none() && life.excuse.is_none() && !is_stale {
                 return Some(format!("session {at} was not resumed, {result:?} over {conn}: {life:?}"));
             }
