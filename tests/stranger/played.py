@@ -16,47 +16,10 @@ import moorgate_client
 import moorgate_reasons
 import moorgate_service
 import service_pb2
-from moorgate_frames import FRAME_BYTES_CEILING, FrameReader, pack
+from moorgate_frames import pack
+from peers import Peer
 from programs import WAIT_S, Failed, expect
 from vectors import parsed, read
-
-
-class Peer:
-    """The other end of a connection, by hand."""
-
-    def __init__(self, connection, frame_type):
-        connection.settimeout(WAIT_S)
-        self.connection = connection
-        self._reader = FrameReader(frame_type)
-        self._reader.frame_bytes_max = FRAME_BYTES_CEILING
-        self._frames = self._read()
-
-    def _read(self):
-        while data := self.connection.recv(65536):
-            yield from self._reader.feed(data)
-
-    def next(self, member):
-        """The next frame with this member; bare acknowledgements and Pings of a client are passed over."""
-        for frame in self._frames:
-            got = frame.WhichOneof("member")
-            if got == member:
-                return frame
-            if got not in (None, "ping"):
-                raise Failed(f"{got} came, {member} was awaited")
-        raise Failed(f"the end came, {member} was awaited")
-
-    def until_ack(self, number):
-        for frame in self._frames:
-            if frame.ack >= number:
-                return frame.ack
-        raise Failed(f"the end came, an acknowledgement of {number} was awaited")
-
-    def rest(self):
-        """All frames until the end of the stream."""
-        return list(self._frames)
-
-    def send(self, data):
-        self.connection.sendall(data)
 
 
 class PlayedGateway:
@@ -85,7 +48,7 @@ class PlayedGateway:
         self.peer.connection.close()
 
     def connect(self):
-        client = moorgate_client.connect(self.address)
+        client = moorgate_client.connect(self.address, patience=0)
         self._thread.join()
         return client
 

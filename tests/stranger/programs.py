@@ -1,10 +1,15 @@
 """What the checks share: other programs, started, listened to and ended, and an end for everything that is awaited."""
 
+import base64
+import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+
+import common_pb2 as common
+import moorgate_reasons
 
 # Long enough for a busy machine; only a check that fails ever takes so long.
 WAIT_S = 20.0
@@ -104,3 +109,20 @@ def report(main):
 def expect(what, got, wanted):
     if got != wanted:
         raise Failed(f"{what}: {got!r} instead of {wanted!r}")
+
+
+def reason_of(message):
+    return moorgate_reasons.name(message.reason)
+
+
+def outcome(response):
+    return response.status, reason_of(response), common.Execution.Name(response.execution).removeprefix("EXECUTION_")
+
+
+def wait_for(what, event):
+    if not (event.acquire(timeout=WAIT_S) if isinstance(event, threading.Semaphore) else event.wait(WAIT_S)):
+        raise Failed(f"{what}: it has not come")
+
+
+def make_key(file):
+    file.write_bytes(base64.b64encode(os.urandom(32)) + b"\n")

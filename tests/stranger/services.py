@@ -11,11 +11,10 @@ import threading
 import client_pb2
 import common_pb2 as common
 import moorgate_client
-import moorgate_reasons
 import moorgate_service
 import service_pb2
 from moorgate_frames import key_of_file
-from programs import WAIT_S, Failed, Program, expect, python, report
+from programs import WAIT_S, Failed, Program, expect, make_key, outcome, python, reason_of, report, wait_for
 
 ECHO, LOGIN, JOIN, SAY, KICK, LOGOUT, MESSAGE = 0x0001, 0x0200, 0x0201, 0x0202, 0x0203, 0x0204, 0x0280
 HOLD, FLOOD, STRIKE = 0x0301, 0x0302, 0x0303
@@ -115,14 +114,6 @@ anonymous = true
 """
 
 
-def reason_of(message):
-    return moorgate_reasons.name(message.reason)
-
-
-def outcome(response):
-    return response.status, reason_of(response), common.Execution.Name(response.execution).removeprefix("EXECUTION_")
-
-
 class Lab:
     """A service whose calls end when the check says so."""
 
@@ -180,17 +171,12 @@ class Lab:
             self.all_receipts.set()
 
 
-def wait_for(what, event):
-    if not (event.acquire(timeout=WAIT_S) if isinstance(event, threading.Semaphore) else event.wait(WAIT_S)):
-        raise Failed(f"{what}: it has not come")
-
-
 class Site:
     def __init__(self, moorgate, examples, files):
         self.moorgate, self.files = moorgate, pathlib.Path(files)
         self.examples = pathlib.Path(examples)
         for name in ("access.secret", "echo.key", "chat.key", "lab.key", "application.key"):
-            self.make_key(name)
+            make_key(self.files / name)
         self.lab = Lab(key_of_file(self.files / "lab.key"))
         self.echo = self.service("echo")
         self.chat = self.service("chat")
@@ -208,9 +194,6 @@ class Site:
         for service in (self.echo, self.chat):
             expect("who is linked", service.expect("linked"), "gateway-1")
         wait_for("the link to the lab", self.lab.linked)
-
-    def make_key(self, name):
-        subprocess.run(f"head -c 32 /dev/urandom | base64 > {name}", shell=True, check=True, cwd=self.files)
 
     def service(self, name):
         script = self.examples / f"{name}_service.py"

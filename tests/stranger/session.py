@@ -8,7 +8,7 @@ import sys
 import common_pb2 as common
 import moorgate_client
 import moorgate_reasons
-from programs import WAIT_S, Failed, expect
+from programs import WAIT_S, Failed, expect, reason_of
 
 ECHO, NOBODYS = 0x0001, 0xFFFF
 OK, PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED = 0, 7, 12, 16
@@ -21,10 +21,6 @@ def refused(address, **hello):
     except moorgate_client.SessionEnded as ended:
         return ended.end
     raise Failed(f"a session with {hello} was let in")
-
-
-def reason_of(message):
-    return moorgate_reasons.name(message.reason)
 
 
 def requests(client):

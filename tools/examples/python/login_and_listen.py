@@ -2,7 +2,8 @@
 
     python3 login_and_listen.py HOST:PORT NAME PASSWORD GROUP [TEXT]
 
-Connects again when the connection is lost or the gateway goes away, as the gateway advises. Ctrl-C says goodbye.
+A lost connection is the client's own business; here a new session is opened when the gateway goes away, as it advises.
+Ctrl-C says goodbye.
 """
 
 import sys
@@ -23,12 +24,16 @@ def ask(client, command, text):
     return response
 
 
-def listen(client):
+def listen(client, group):
     for event in client.events():
         if isinstance(event, pb.Push):
             print(f"{event.group}: {event.payload.decode()}", flush=True)
         elif isinstance(event, pb.Gap):
             print("messages are missing: here an application fetches them from its service", flush=True)
+        elif isinstance(event, moorgate_client.FreshSession):
+            # Groups belong to a session, and the old one is lost, with what was said meanwhile.
+            ask(client, JOIN, group)
+            print("a new session: here, too, an application fetches what it has missed", flush=True)
         elif isinstance(event, pb.GoAway):
             print("the gateway goes away", flush=True)
             client.close()
@@ -47,7 +52,7 @@ def main(address, name, password, group, *texts):
                 for text in texts:
                     ask(client, SAY, f"{group} {text}")
                 texts = ()
-                listen(client)
+                listen(client, group)
             end = client.end
         except moorgate_client.GoingAway:
             end = client.end

@@ -2,8 +2,12 @@
 
     with moorgate_client.connect("127.0.0.1:7000", access_token=token) as client:
         response = client.request(0x0001, b"hello", timeout=2.0)
-        for event in client.events():  # Push, Gap, GoAway and Notice, until the session ends
+        for event in client.events():  # Push, Gap, GoAway, Notice and FreshSession, until the session ends
             ...
+
+A connection that is lost is the client's business alone: it connects again and resumes the session, and requests that
+are under way, or made meanwhile, get their Response then. Only when the gateway has the session no more does the
+application get a FreshSession among its events, and fetches anew what it shows.
 
 Every request gets exactly one Response, also when the session ends before the gateway has answered: then the client
 makes it, and `execution` says whether repeating is safe. Any thread may call anything.
@@ -55,6 +59,10 @@ ACK_AFTER_S = 0.5
 # How many pushes are remembered, so that none is given to the application twice (D-14).
 PUSH_IDS_MAX = 1024
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
+# The first attempt to come back after a loss is made within this time, at random: perhaps all clients have lost theirs.
+FIRST_ATTEMPT_S = 0.1
+# How long a client tries to come back.
+PATIENCE_S = 120.0
 
 UNAVAILABLE = 14  # of google.rpc.Code
 
@@ -81,8 +89,16 @@ class End:
             if not self.error.reconnect.allowed:
                 return None
             after_ms = self.error.reconnect.after_ms
-        backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10)) if failures else 0.0
-        return after_ms / 1000 + random.uniform(0, backoff_s)
+        return after_ms / 1000 + (_backoff_s(failures) if failures else 0.0)
+
+
+@dataclass(frozen=True)
+class FreshSession:
+    """An event that the client makes: the old session is lost, here is a new one. Whatever belonged to the old one, as
+    its groups and what was pushed to it, is gone, so the application fetches anew what it shows (R-4, S-16)."""
+
+    resume_result: int
+    welcome: pb.Welcome
 
 
 class SessionEnded(Exception):
@@ -98,53 +114,131 @@ class GoingAway(Exception):
 
 
 class Pending:
-    """A request that was sent. `result()` waits for its Response."""
+    """A request without a Response yet. `result()` waits for it."""
 
-    def __init__(self, client, up_seq):
+    def __init__(self, client, up_seq, request):
         self.up_seq = up_seq
         self._client = client
+        # What a resume needs: the request itself, whether any gateway may have seen it, when its time is over.
+        self._request = request
+        self._sent = self._cancelled = False
+        self._ends = time.monotonic() + request.timeout_ms / 1000 if request.timeout_ms else None
         self._response = None
         self._done = threading.Event()
 
     def result(self, wait=None):
-        """The Response. The gateway always answers in time, so no `wait` is needed; TimeoutError when it is over."""
+        """The Response. The gateway always answers in time, unless the connection is lost for longer, so no `wait` is
+        needed; TimeoutError when it is over."""
         if not self._done.wait(wait):
             raise TimeoutError(f"request {self.up_seq} has no response yet")
         return self._response
 
     def cancel(self):
         """Asks for a Response soon, whatever it is; it still comes through `result`."""
-        self._client._cancel(self.up_seq)
+        self._client._cancel(self)
+
+    def _left(self):
+        """The request with what is left of its time (R-16). Never 0, which means the route's own."""
+        if self._ends is not None:
+            self._request.timeout_ms = max(1, round((self._ends - time.monotonic()) * 1000))
+        return self._request
 
     def _settle(self, response):
         self._response = response
         self._done.set()
 
 
-def connect(address, application_key=None, **hello):
-    """Opens a session. The other arguments are fields of Hello: `access_token` (without it the session is anonymous),
-    `application`, `device_id`, `heartbeat_ms` and so on. Raises SessionEnded when the gateway does not let it in."""
-    return Client(address, application_key, pb.Hello(**hello))
+def connect(address, application_key=None, patience=PATIENCE_S, **hello):
+    """Opens a session. `patience` is for how many seconds the client tries to come back after a loss; 0: the session
+    ends with its connection. The other arguments are fields of Hello: `access_token` (without it the session is
+    anonymous), `application`, `device_id`, `heartbeat_ms` and so on. Raises SessionEnded when the gateway does not let
+    it in."""
+    return Client(address, application_key, patience, pb.Hello(**hello))
+
+
+class _Connection:
+    """A socket and what belongs to it alone: a session may have several, one after the other."""
+
+    def __init__(self, address):
+        host, port = address.rsplit(":", 1)
+        self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=OPENING_TIMEOUT_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reader = FrameReader(pb.GatewayFrame)
+        self.last_sent = self.last_received = self.last_ping = time.monotonic()
+        # Why it is of no use any more, when that was seen while writing.
+        self.lost = None
+        self.frames = self._frames()
+
+    def _frames(self):
+        while data := self._socket.recv(65536):
+            yield from self._reader.feed(data)
+
+    def open(self, hello):
+        """Hello and what answers it: a Welcome; SessionEnded when it is something else."""
+        try:
+            self.send(pb.ClientFrame(hello=hello))
+            frame = next(self.frames, None)
+        except (OSError, BrokenContract) as error:
+            raise SessionEnded(End(f"opening: {error}")) from error
+        member = frame and frame.WhichOneof("member")
+        if member == "error":
+            raise SessionEnded(End(_told(frame.error), frame.error))
+        if member != "welcome":
+            raise SessionEnded(End(f"opening: {member} came in place of Welcome" if frame else "opening: closed"))
+        welcome = frame.welcome
+        if welcome.version != VERSION:
+            raise SessionEnded(End(f"the gateway chose version {welcome.version}, which was not offered"))
+        self.interval_s = max(1, welcome.heartbeat_ms) / 1000
+        self._reader.frame_bytes_max = min(welcome.limits.frame_bytes_max, FRAME_BYTES_CEILING)
+        # Who hears nothing for twice the interval, or cannot write for as long, has lost the gateway (P-6).
+        self._socket.settimeout(2 * self.interval_s)
+        return welcome
+
+    def send(self, frame):
+        self.last_sent = time.monotonic()
+        self._socket.sendall(pack(frame))
+
+    def end(self):
+        """Wakes whoever reads it. What has come is still there to read, on most systems."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the gateway was faster
+
+    def close(self):
+        self._socket.close()
 
 
 class Client:
-    def __init__(self, address, application_key, hello):
+    def __init__(self, address, application_key, patience, hello):
         hello.version_min = hello.version_max = VERSION
         hello.features = hello.features or FEATURES
-        if application_key is not None:
-            _prove(hello, application_key)
         if 0 < hello.frame_bytes_max < FRAME_BYTES_OPENING:
             raise ValueError(f"frame_bytes_max is 0 or at least {FRAME_BYTES_OPENING}")
+        self._address = address
+        self._application_key = application_key
+        self._patience_s = patience
+        self._hello = hello
 
         self.welcome = None
         self.user_id = ""
         self.access_token = hello.access_token
         self.access_expires_ms = 0
+        # How often this client came back to its session.
+        self.resumes = 0
         # None as long as the session lives.
         self.end = None
 
         # Everything below is guarded by it; who waits for any change of it waits for this.
         self._changed = threading.Condition()
+        # None while the client has to come back.
+        self._connection = None
+        self._resume_token = b""
+        self._attempt = 0
+        # Connections that failed, or brought nothing, since the last that was of use.
+        self._failures = 0
+        self._paused = False
+        # In the order of their numbers.
         self._open = {}
         self._last_up_seq = 0
         self._received = 0
@@ -161,18 +255,8 @@ class Client:
         self._nonce = 0
         self._last_pong = 0
 
-        host, port = address.rsplit(":", 1)
-        self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=OPENING_TIMEOUT_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._reader = FrameReader(pb.GatewayFrame)
-        self._incoming = self._frames()
-        self._last_sent = self._last_received = self._last_ping = time.monotonic()
-        try:
-            self._open_session(hello)
-        except BaseException:
-            self._socket.close()
-            raise
-        for work in (self._read, self._keep):
+        self._attach(*self._connect(address))
+        for work in (self._live, self._keep):
             threading.Thread(target=work, name=f"moorgate-client{work.__name__}", daemon=True).start()
 
     # ---- what applications call ----
@@ -184,7 +268,7 @@ class Client:
 
     def start(self, command, payload=b"", timeout=0.0, wait=None, **fields):
         """Sends a request and comes back at once, or, when too many are in flight, as soon as there is a place;
-        TimeoutError after `wait` seconds."""
+        TimeoutError after `wait` seconds. A request that is made while the connection is lost goes out on the next."""
         if len(payload) + FRAME_OVERHEAD > self.welcome.limits.frame_bytes_max:
             raise ValueError(f"a payload of {len(payload)} bytes does not fit into a frame")
         timeout_ms = max(1, round(timeout * 1000)) if timeout > 0 else 0
@@ -197,12 +281,13 @@ class Client:
             if self._going_away is not None or self._bye_sent:
                 raise GoingAway("this session takes no new requests")
             self._last_up_seq += 1
-            pending = self._open[self._last_up_seq] = Pending(self, self._last_up_seq)
-            self._send(up_seq=pending.up_seq, request=request)
+            pending = self._open[self._last_up_seq] = Pending(self, self._last_up_seq, request)
+            # Without a connection it waits for the next one.
+            self._send_request(pending)
             return pending
 
     def next_event(self, wait=None):
-        """The next Push, Gap, GoAway or Notice; None when the session has ended and nothing is left to take.
+        """The next Push, Gap, GoAway, Notice or FreshSession; None when the session has ended and nothing is left.
         TimeoutError after `wait` seconds. After a Gap the application fetches anew what it shows (D-13)."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._events or self.end is not None, wait):
@@ -220,6 +305,7 @@ class Client:
     def authenticate(self, access_token, wait=OPENING_TIMEOUT_S):
         """Gives the session a new access token and returns the gateway's Authenticated."""
         with self._authenticating, self._changed:
+            self._await_connection(wait)
             self._authenticated = None
             self._send(authenticate=pb.Authenticate(access_token=access_token))
             # Towards a client that does not read the answer may be left out (D-7), so the wait has an end.
@@ -233,22 +319,49 @@ class Client:
             return self._authenticated
 
     def ping(self, wait=OPENING_TIMEOUT_S):
-        """Seconds until the gateway's Pong."""
+        """Seconds until the gateway's Pong; of one connection, another Ping goes out on the next."""
+        gives_up = time.monotonic() + wait
         with self._changed:
-            began = time.monotonic()
-            nonce = self._ping()
-            if not self._changed.wait_for(lambda: self._last_pong >= nonce or self.end is not None, wait):
-                raise TimeoutError("no answer to Ping")
+            while True:
+                self._await_connection(gives_up - time.monotonic())
+                connection, began = self._connection, time.monotonic()
+                nonce = self._ping()
+
+                def over():
+                    return self._last_pong >= nonce or self._connection is not connection or self.end is not None
+
+                if not self._changed.wait_for(over, gives_up - time.monotonic()):
+                    raise TimeoutError("no answer to Ping")
+                if self._last_pong >= nonce:
+                    return time.monotonic() - began
+
+    def pause(self, keep_for, wait=OPENING_TIMEOUT_S):
+        """Leaves, but has the gateway keep the session for `keep_for` seconds, at most `welcome.detached_ttl_ms`, and
+        what comes for it meanwhile. `come_back` goes on with it (X-15)."""
+        with self._changed:
             if self.end is not None:
                 raise SessionEnded(self.end)
-            return time.monotonic() - began
+            self._paused = True
+            self._send(bye=pb.Bye(keep_for_ms=max(1, round(keep_for * 1000))))
+            if not self._changed.wait_for(lambda: self._connection is None or self.end is not None, wait):
+                self._connection.end()
+
+    def come_back(self, wait=OPENING_TIMEOUT_S):
+        """Ends a pause. Whether the session was still there, the events tell: if not, there is a FreshSession."""
+        with self._changed:
+            self._paused = False
+            self._changed.notify_all()
+            self._await_connection(wait)
 
     def close(self, wait=OPENING_TIMEOUT_S):
         """Says Bye, waits for the end and returns it. Requests without a Response get one that says UNKNOWN."""
         with self._changed:
             if self.end is None:
                 self._bye_sent = True
-                self._send(bye=pb.Bye())
+                if self._connection is None:
+                    self._finish(End("closed while the connection was lost"))
+                else:
+                    self._send(bye=pb.Bye())
             if not self._changed.wait_for(lambda: self.end is not None, wait):
                 self._finish(End("the gateway has not answered Bye"))
             return self.end
@@ -259,49 +372,125 @@ class Client:
     def __exit__(self, *_):
         self.close()
 
-    def _cancel(self, up_seq):
+    def _cancel(self, pending):
         with self._changed:
-            if up_seq in self._open and self.end is None:
-                self._send(cancel=pb.Cancel(up_seq=up_seq))
+            if pending.up_seq in self._open and self._open[pending.up_seq] is pending and self.end is None:
+                pending._cancelled = True
+                self._send(cancel=pb.Cancel(up_seq=pending.up_seq))
 
-    # ---- opening ----
+    def _await_connection(self, wait):
+        if not self._changed.wait_for(lambda: self._connection is not None or self.end is not None, wait):
+            raise TimeoutError("the connection is lost")
+        if self.end is not None:
+            raise SessionEnded(self.end)
 
-    def _open_session(self, hello):
+    # ---- opening and coming back ----
+
+    def _connect(self, address):
+        """A connection and the Welcome on it; for the session that there is, if there is one."""
+        hello = pb.Hello()
+        with self._changed:
+            hello.CopyFrom(self._hello)
+            hello.access_token = self.access_token
+            if self.welcome is not None:
+                # One number for each Hello, whatever becomes of it (R-12).
+                self._attempt += 1
+                hello.resume.resume_token = self._resume_token
+                hello.resume.attempt = self._attempt
+                # What the application has not taken is replayed, and passed over where it is here already (D-2).
+                hello.resume.down_seq = self._taken()
+        if self._application_key is not None:
+            _prove(hello, self._application_key)
+        connection = _Connection(address)
         try:
-            self._socket.sendall(pack(pb.ClientFrame(hello=hello)))
-            frame = next(self._incoming, None)
-        except (OSError, BrokenContract) as error:
-            raise SessionEnded(End(f"opening: {error}")) from error
-        member = frame and frame.WhichOneof("member")
-        if member == "error":
-            raise SessionEnded(End(_told(frame.error), frame.error))
-        if member != "welcome":
-            raise SessionEnded(End(f"opening: {member} came in place of Welcome" if frame else "opening: closed"))
-        self.welcome = frame.welcome
-        if self.welcome.version != VERSION:
-            raise SessionEnded(End(f"the gateway chose version {self.welcome.version}, which was not offered"))
-        self.user_id = self.welcome.user_id
-        self.access_expires_ms = self.welcome.access_expires_ms
-        self._interval_s = max(1, self.welcome.heartbeat_ms) / 1000
-        self._reader.frame_bytes_max = min(self.welcome.limits.frame_bytes_max, FRAME_BYTES_CEILING)
-        # Who hears nothing for twice the interval, or cannot write for as long, has lost the gateway (P-6).
-        self._socket.settimeout(2 * self._interval_s)
+            return connection, connection.open(hello), hello.resume.down_seq
+        except BaseException:
+            connection.close()
+            raise
+
+    def _attach(self, connection, welcome, down_seq):
+        """Begins a session with this Welcome, or goes on with it."""
+        with self._changed:
+            if self.end is not None:
+                connection.close()
+                return
+            before, self.welcome = self.welcome, welcome
+            self._connection = connection
+            self._going_away = None
+            self._resume_token = welcome.resume_token
+            self.user_id = welcome.user_id
+            self.access_expires_ms = welcome.access_expires_ms
+            if before is not None:
+                if welcome.resume_result == pb.RESUME_RESULT_RESUMED:
+                    self._resumed(down_seq)
+                else:
+                    self._begin_afresh()
+            self._changed.notify_all()
+
+    def _resumed(self, down_seq):
+        self.resumes += 1
+        self._acknowledged_up_to(down_seq)
+        # At once (W-10), so that the gateway forgets older tokens (R-10). A bare acknowledgement of 0 has no bytes.
+        if self._taken():
+            self._send()
+        else:
+            self._ping()
+        for pending in list(self._open.values()):
+            admitted = pending.up_seq <= self.welcome.admitted
+            if pending._cancelled:
+                # Of a request that was not admitted it takes the place (C-1); otherwise it is repeated (C-8).
+                self._send(cancel=pb.Cancel(up_seq=pending.up_seq))
+                pending._sent = True
+            elif not admitted:
+                self._send_request(pending)
+
+    def _begin_afresh(self):
+        """The old session is lost. What has surely not been run, or may be run twice, is sent again (S-15, S-16)."""
+        lost, self._open = list(self._open.values()), {}
+        self._last_up_seq = self._received = self._acknowledged = 0
+        self._unacknowledged_responses.clear()
+        self._ack_due = None
+        # Their numbers were of the old session; there is nothing to acknowledge any more.
+        self._events = collections.deque((None, event) for _, event in self._events)
+        self._events.append((None, FreshSession(self.welcome.resume_result, self.welcome)))
+        end = End("the session was lost")
+        for pending in lost:
+            again = not pending._cancelled and (not pending._sent or pending._request.idempotency_key)
+            if again and self._in_flight() < self.welcome.limits.in_flight_max:
+                self._last_up_seq += 1
+                pending.up_seq = self._last_up_seq
+                self._open[pending.up_seq] = pending
+                self._send_request(pending)
+            else:
+                _settle_by_end(pending, end, None, common.REASON_RESUME_UNKNOWN_SESSION)
 
     # ---- writing; the lock is held ----
+
+    def _send_request(self, pending):
+        pending._sent = pending._sent or self._connection is not None
+        self._send(up_seq=pending.up_seq, request=pending._left())
 
     def _send(self, **fields):
         if self.end is not None:
             raise SessionEnded(self.end)
+        connection = self._connection
+        if connection is None or connection.lost is not None:
+            return
         ack = max(self._taken(), self._acknowledged)
-        self._last_sent, self._ack_due = time.monotonic(), None
+        self._ack_due = None
         try:
-            self._socket.sendall(pack(pb.ClientFrame(ack=ack, **fields)))
+            connection.send(pb.ClientFrame(ack=ack, **fields))
         except TimeoutError:
-            self._finish(End("the gateway takes nothing any more"))
+            connection.lost = "the gateway takes nothing any more"
+            connection.end()
             return
-        except OSError:
-            # What the gateway said last may still be there to read, so it is the reader that ends the session.
+        except OSError as error:
+            # What the gateway said last may still be there to read, so it is the reader that sees to it.
+            connection.lost = str(error)
             return
+        self._acknowledged_up_to(ack)
+
+    def _acknowledged_up_to(self, ack):
         self._acknowledged = ack
         while self._unacknowledged_responses and self._unacknowledged_responses[0] <= ack:
             self._unacknowledged_responses.popleft()
@@ -337,7 +526,7 @@ class Client:
 
     def _ping(self):
         self._nonce += 1
-        self._last_ping = time.monotonic()
+        self._connection.last_ping = time.monotonic()
         self._send(ping=pb.Ping(nonce=self._nonce))
         return self._nonce
 
@@ -346,44 +535,98 @@ class Client:
     def _keep(self):
         with self._changed:
             while self.end is None:
+                connection = self._connection
+                if connection is None or connection.lost is not None:
+                    self._changed.wait()
+                    continue
                 now = time.monotonic()
                 if self._ack_due is not None and now >= self._ack_due:
                     self._send()
                 # A frame in every interval (P-5), and a Ping when nothing was heard for one (P-6).
-                quiet = max(self._last_received, self._last_ping)
-                ping_due = min(self._last_sent, quiet) + 0.7 * self._interval_s
+                quiet = max(connection.last_received, connection.last_ping)
+                ping_due = min(connection.last_sent, quiet) + 0.7 * connection.interval_s
                 if now >= ping_due:
                     self._ping()
                     continue
-                self._changed.wait(min(ping_due, self._ack_due or ping_due) - now)
+                self._changed.wait(max(0.0, min(ping_due, self._ack_due or ping_due) - now))
 
-    # ---- the thread that reads ----
+    # ---- the thread that reads, and comes back ----
 
-    def _frames(self):
-        while data := self._socket.recv(65536):
-            yield from self._reader.feed(data)
-
-    def _read(self):
-        end = End("a bug of this client: its reader has failed")
+    def _live(self):
         try:
-            for frame in self._incoming:
+            while self.end is None:
+                why = self._read(self._connection)
                 with self._changed:
-                    self._last_received = time.monotonic()
-                    self._take_frame(frame)
-                    self._changed.notify_all()
-                    if self.end is not None:
-                        break
-            end = End("the gateway has closed the connection")
-        except TimeoutError:
-            end = End("nothing was heard from the gateway for twice the interval")
-        except (OSError, BrokenContract) as error:
-            end = End(str(error))
+                    self._lose(why)
+                self._come_back(why)
         finally:
             with self._changed:
-                self._finish(end)
-            self._socket.close()
+                self._finish(End("a bug of this client: its reader has failed"))
+
+    def _read(self, connection):
+        """Until the connection is over; how it ended, as far as that is known."""
+        try:
+            for frame in connection.frames:
+                with self._changed:
+                    connection.last_received = time.monotonic()
+                    end = self._take_frame(frame)
+                    self._failures = 0
+                    self._changed.notify_all()
+                    if end is not None:
+                        return end
+            return End(connection.lost or "the gateway has closed the connection")
+        except TimeoutError:
+            return End("nothing was heard from the gateway for twice the interval")
+        except (OSError, BrokenContract) as error:
+            return End(connection.lost or str(error))
+        finally:
+            connection.close()
+
+    def _lose(self, why):
+        """The connection is over. So is the session, unless it may be resumed."""
+        self._connection = None
+        self._changed.notify_all()
+        kept = bool(self._resume_token and self.welcome.detached_ttl_ms and self._patience_s)
+        if why.error is not None:
+            kept = kept and why.error.reconnect.resumable and why.error.reconnect.allowed
+        elif self._going_away is not None:
+            kept = kept and self._going_away.resumable
+        if not kept or self._bye_sent:
+            self._finish(why, why.error.admitted if why.error is not None else None)
+
+    def _come_back(self, why):
+        """Connects until there is a session again, or an end."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._paused or self.end is not None)
+        gives_up = time.monotonic() + self._patience_s
+        while True:
+            reconnect = why.error.reconnect if why.error is not None else pb.Reconnect()
+            after_s = max(reconnect.after_ms, why.reconnect_after_ms) / 1000
+            delay = after_s + (_backoff_s(self._failures) if self._failures else random.uniform(0, FIRST_ATTEMPT_S))
+            with self._changed:
+                if self.end is not None or self._changed.wait_for(lambda: self.end is not None, delay):
+                    return
+                self._failures += 1
+            for address in (*reconnect.addresses, self._address):
+                try:
+                    self._attach(*self._connect(address))
+                    return
+                except OSError as error:
+                    why = End(str(error))
+                except SessionEnded as ended:
+                    why = ended.end
+                    break
+            error = why.error
+            # To begin afresh after RESUME_STALE would end the session that somebody has resumed since (R-13).
+            final = error is not None and (not error.reconnect.allowed or error.reason == common.REASON_RESUME_STALE)
+            if final or time.monotonic() >= gives_up:
+                with self._changed:
+                    # An Error before Welcome says nothing of what was admitted (X-4).
+                    self._finish(why)
+                return
 
     def _take_frame(self, frame):
+        """How the connection ends, when this was its last frame."""
         member = frame.WhichOneof("member")
         # None is a member of a newer version, or none at all; both may have a number (E-16).
         if member is not None and bool(frame.down_seq) != (member in ("response", "push", "gap")):
@@ -402,11 +645,12 @@ class Client:
         elif member == "notice":
             self._events.append((None, frame.notice))
         elif member == "error":
-            self._finish(End(_told(frame.error), frame.error))
-        elif member == "bye_ack" and self._bye_sent:
-            self._finish(End("both sides have said goodbye", said_bye=True))
+            return End(_told(frame.error), frame.error)
+        elif member == "bye_ack" and (self._bye_sent or self._paused):
+            return End("both sides have said goodbye", said_bye=True)
         elif member in ("welcome", "bye_ack"):
             raise BrokenContract(f"a {member} that nothing asked for")
+        return None
 
     def _take_numbered(self, frame, member):
         if frame.down_seq <= self._received:
@@ -434,6 +678,7 @@ class Client:
             self.user_id = response.login.user_id
             self.access_token = response.login.access_token
             self.access_expires_ms = response.login.access_expires_ms
+            self._resume_token = response.login.resume_token or self._resume_token
         pending._settle(response)
 
     def _is_new(self, push):
@@ -446,30 +691,38 @@ class Client:
             self._push_ids.popitem(last=False)
         return True
 
-    def _finish(self, end):
-        """The one way in which a session ends. Settles what is open, as S-15 has it."""
+    def _finish(self, end, admitted=None):
+        """The one way in which a session ends. Settles what is open; `admitted` is what the gateway has said of it."""
         if self.end is not None:
             return
         if end.error is None and self._going_away is not None:
             end = replace(end, reconnect_after_ms=self._going_away.reconnect_after_ms)
         self.end = end
-        for up_seq, pending in self._open.items():
-            never = end.error is not None and up_seq > end.error.admitted
-            pending._settle(
-                pb.Response(
-                    up_seq=up_seq,
-                    status=UNAVAILABLE,
-                    reason=end.error.reason if end.error is not None else common.REASON_UNSPECIFIED,
-                    execution=common.EXECUTION_NOT_EXECUTED if never else common.EXECUTION_UNKNOWN,
-                    message=end.message,
-                )
-            )
+        reason = end.error.reason if end.error is not None else common.REASON_UNSPECIFIED
+        for pending in self._open.values():
+            _settle_by_end(pending, end, admitted, reason)
         self._open.clear()
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the gateway was faster
+        if self._connection is not None:
+            self._connection.end()
         self._changed.notify_all()
+
+
+def _settle_by_end(pending, end, admitted, reason):
+    """The Response to a request that gets none from the gateway any more (S-15)."""
+    never = not pending._sent or (admitted is not None and pending.up_seq > admitted)
+    pending._settle(
+        pb.Response(
+            up_seq=pending.up_seq,
+            status=UNAVAILABLE,
+            reason=reason,
+            execution=common.EXECUTION_NOT_EXECUTED if never else common.EXECUTION_UNKNOWN,
+            message=end.message,
+        )
+    )
+
+
+def _backoff_s(failures):
+    return random.uniform(0, min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10)))
 
 
 def _told(error):

@@ -86,14 +86,87 @@ class Call:
         return max(0.0, self.deadline - time.monotonic())
 
 
-class Service:
-    """`key` is the one that the gateway has for this service; None where the deployment has none (`without_proofs`)."""
+class Presence:
+    """Who is online, as the gateways say it (L-60 to L-71). A Service that is given one subscribes by itself."""
 
-    def __init__(self, name, key=None, instance_id="", view=None, threads=16):
+    def __init__(self):
+        # How many whole snapshots have come.
+        self.snapshots = 0
+        self._changed = threading.Condition()
+        self._boots = {}
+
+    def users(self):
+        """The users that are online at one gateway or more."""
+        with self._changed:
+            return self._users()
+
+    def wait_for(self, predicate, wait=None):
+        """Until this is true of the users that are online; the users, or None when it has not become true in time."""
+        with self._changed:
+            return self._users() if self._changed.wait_for(lambda: predicate(self._users()), wait) else None
+
+    def _users(self):
+        now = time.monotonic()
+        return {user for boot in self._boots.values() if now < boot.heard + boot.lease_s for user in boot.users}
+
+    def _take(self, link, frame):
+        """Every frame of a gateway prolongs its lease (L-62); those of presence say more."""
+        with self._changed:
+            boot = self._boots.get((link.gateway_id, link.boot_id))
+            if boot is None:
+                boot = self._boots[link.gateway_id, link.boot_id] = _Boot()
+            boot.heard = time.monotonic()
+            member = frame.WhichOneof("member")
+            if member not in ("presence_event", "presence_snapshot"):
+                return
+            message = getattr(frame, member)
+            # Of two links the later one may bring the earlier word (L-61).
+            if message.version <= boot.version:
+                return
+            boot.version = message.version
+            if member == "presence_event":
+                boot.lease_s = message.lease_ms / 1000
+                if boot.named is not None:
+                    boot.named.add(message.user_id)
+                if message.online:
+                    boot.users.add(message.user_id)
+                else:
+                    boot.users.discard(message.user_id)
+            elif not message.end:
+                boot.named = set()
+            elif boot.named is not None:
+                # Who was not named is offline (L-69), and what an earlier boot has said is over (L-70).
+                boot.users &= boot.named
+                boot.named = None
+                self.snapshots += 1
+                for gateway_id, boot_id in list(self._boots):
+                    if gateway_id == link.gateway_id and boot_id != link.boot_id:
+                        del self._boots[gateway_id, boot_id]
+            self._changed.notify_all()
+
+
+class _Boot:
+    """What one start of one gateway has said."""
+
+    def __init__(self):
+        self.version = 0
+        self.users = set()
+        # Whom the snapshot that is under way has named; None when there is none.
+        self.named = None
+        self.heard = 0.0
+        self.lease_s = 0.0
+
+
+class Service:
+    """`key` is the one that the gateway has for this service; None where the deployment has none (`without_proofs`).
+    `presence` is a Presence to keep, where the service wants to know who is online and has the grant for it."""
+
+    def __init__(self, name, key=None, instance_id="", view=None, threads=16, presence=None):
         self.name = name
         self.key = key
         self.instance_id = instance_id or f"{name}-{os.getpid()}"
         self.view = view or pb.ServiceView()
+        self.presence = presence
         # Functions that may be replaced: what to do with a PushReceipt, a SessionCheck's Caller (it returns a
         # SessionVerdict), and a link that has become ready or has gone.
         self.on_receipt = lambda receipt: None
@@ -336,6 +409,9 @@ class Link:
             self._socket.settimeout(OPENING_TIMEOUT_S)
             frames = self._frames()
             if self._open(frames):
+                if self._service.presence is not None:
+                    # On each link; the gateway chooses one (L-68).
+                    self._send(pb.ToGateway(presence_subscribe=pb.PresenceSubscribe()))
                 self._service.on_link(self)
                 self._socket.settimeout(SILENCE_S)
                 for frame in frames:
@@ -413,6 +489,8 @@ class Link:
     def _take(self, frame):
         """False: it was the last frame."""
         member = frame.WhichOneof("member")
+        if self._service.presence is not None:
+            self._service.presence._take(self, frame)
         if member == "call":
             self._take_call(frame.call)
         elif member == "cancel":
@@ -436,7 +514,7 @@ class Link:
             return False
         elif member in ("hello", "auth"):
             raise BrokenContract(f"a second {member}")
-        # Otherwise a LinkPong, or what a newer version has (L-18).
+        # Otherwise a LinkPong, presence, or what a newer version has (L-18).
         return True
 
     def _check(self, check):
