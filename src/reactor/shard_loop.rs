@@ -334,10 +334,8 @@ impl ShardLoop {
             match self.held_connections.get_mut(to.index()) {
                 Some(held) if held.len() < HELD_MAX => held.push_back(handed),
                 _ => {
-                    if handed.charged {
-                        self.release(handed.peer);
-                    }
-                    refuse(handed.stream, &self.parts.shard.not_taken_over(&Fault::Overloaded));
+                    let farewell = self.parts.shard.not_taken_over(&Fault::Overloaded);
+                    self.turn_back(handed, &farewell);
                 }
             }
         }
@@ -358,16 +356,22 @@ impl ShardLoop {
     fn strand(&mut self) {
         let held = self.held_connections.iter_mut().flat_map(std::mem::take);
         let handed: Vec<Handed> = held.chain(std::iter::from_fn(|| self.parts.handed.take())).collect();
-        for Handed { stream, peer, charged, hello, .. } in handed {
-            if charged {
-                self.release(peer);
-            }
+        for handed in handed {
             // Who has not said anything yet was not counted.
-            match hello.is_empty() {
-                true => refuse(stream, &farewell(&Fault::Shutdown)),
-                false => refuse(stream, &self.parts.shard.not_taken_over(&Fault::Shutdown)),
-            }
+            let farewell = match handed.hello.is_empty() {
+                true => farewell(&Fault::Shutdown),
+                false => self.parts.shard.not_taken_over(&Fault::Shutdown),
+            };
+            self.turn_back(handed, &farewell);
         }
+    }
+
+    /// Ends a connection that no shard takes.
+    fn turn_back(&self, handed: Handed, farewell: &[u8]) {
+        if handed.charged {
+            self.release(handed.peer);
+        }
+        refuse(handed.stream, farewell);
     }
 
     fn next_to_hand_over(&mut self) -> Option<(ShardId, Handed)> {
@@ -538,9 +542,9 @@ impl ShardLoop {
         self.watch(now, taken, stream, (peer, charged));
         if let Some(key) = key {
             self.parts.shard.came_by(key, listener);
-        }
-        if let Some(key) = key.filter(|_| !hello.is_empty()) {
-            self.parts.shard.received(now, key, &hello);
+            if !hello.is_empty() {
+                self.parts.shard.received(now, key, &hello);
+            }
         }
     }
 

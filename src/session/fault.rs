@@ -226,24 +226,21 @@ impl Fault {
 
     /// The final Error of a session whose highest number admitted is `admitted`, and which is kept or not.
     pub fn error(&self, admitted: u64, resumable: bool) -> v1::Error {
-        let error = self.error_after(admitted, None);
-        let reconnect = error.reconnect.map(|reconnect| v1::Reconnect { resumable, ..reconnect });
-        v1::Error { reconnect, ..error }
+        self.written(admitted, resumable, self.wire().after_ms)
     }
 
-    /// The final Error of a session that is not kept; `after_ms` overrides when to reconnect.
-    pub fn error_after(&self, admitted: u64, after_ms: Option<u32>) -> v1::Error {
-        let wire = self.wire();
+    /// The final Error of a session that is not kept, and whose client is to come back after `after_ms`.
+    pub fn error_after(&self, admitted: u64, after_ms: u32) -> v1::Error {
+        self.written(admitted, false, after_ms)
+    }
+
+    fn written(&self, admitted: u64, resumable: bool, after_ms: u32) -> v1::Error {
+        let Wire { code, reason, reconnect: allowed, .. } = self.wire();
         v1::Error {
-            status: wire.code.to_wire(),
-            reason: wire.reason.into(),
+            status: code.to_wire(),
+            reason: reason.into(),
             message: self.to_string(),
-            reconnect: Some(v1::Reconnect {
-                allowed: wire.reconnect,
-                after_ms: after_ms.unwrap_or(wire.after_ms),
-                addresses: Vec::new(),
-                resumable: false,
-            }),
+            reconnect: Some(v1::Reconnect { allowed, after_ms, addresses: Vec::new(), resumable }),
             admitted,
         }
     }
@@ -390,7 +387,7 @@ mod tests {
         assert!(allowed(Fault::HeartbeatTimeout));
         assert!(allowed(Fault::Banned(Duration::ZERO)) && allowed(Fault::FramesLimited(Duration::ZERO)));
         assert!(allowed(Fault::Shutdown));
-        assert_eq!(Fault::Shutdown.error_after(3, Some(70)).reconnect.unwrap().after_ms, 70);
+        assert_eq!(Fault::Shutdown.error_after(3, 70).reconnect.unwrap().after_ms, 70);
         assert_eq!(Fault::Shutdown.error(3, false).admitted, 3);
     }
 }

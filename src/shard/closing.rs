@@ -106,7 +106,7 @@ impl Shard {
             CloseReason::Fault(_) | CloseReason::Bye(_) if closed_before => {}
             CloseReason::Fault(fault) => {
                 let error = match fault {
-                    Fault::Shutdown => fault.error_after(admitted, Some(self.reconnect_after_ms())),
+                    Fault::Shutdown => fault.error_after(admitted, self.reconnect_after_ms()),
                     _ => fault.error(admitted, resumable),
                 };
                 log::debug!("{}: closed: {fault}", self.peer_name(key));

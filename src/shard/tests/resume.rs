@@ -1,10 +1,10 @@
 //! Sessions that lose their connections, and clients that come back.
 
 use super::*;
-use crate::auth::ResumeTokens;
+use crate::auth::{Issuer, ResumeTokens};
 use crate::base::ids::{SessionKey, ShardId};
 use crate::directory::{self, Directory, Kick, Life};
-use crate::relay::{Audience, PushOrder};
+use crate::relay::{Audience, Directive, PushOrder};
 use crate::session::test_push::PushDraft;
 use crate::shard::{DetachedCaps, HandOver};
 use moorgate_proto::v1::ResumeResult;
@@ -19,6 +19,26 @@ struct Client {
 }
 
 impl World {
+    /// One whose services may log users in.
+    fn that_logs_in() -> World {
+        World::with(|parts| {
+            let key = SigningKey::new("k", SECRET).unwrap();
+            let mut authority = Authority::of_keys(KeyRing::new(vec![key.clone()], None, None, 0).unwrap());
+            let (ttl, ttl_max) = (60 * SECOND, 60 * SECOND);
+            authority.issuer = Some(Issuer { key, issuer: None, audience: None, ttl, ttl_max });
+            parts.authority = Arc::new(authority);
+        })
+    }
+
+    /// The service answers a request by logging alice in.
+    fn log_in(&mut self, ticket: Ticket) {
+        let login = Directive::Login { user_id: "alice".into(), roles: [].into(), ttl: 60 * SECOND };
+        let settled = Settled { directives: Some([login].into()), ..Settled::bare(ticket, ok()) };
+        let batch =
+            DeliveryBatch { deliveries: vec![Delivery::Settled(settled)], ..DeliveryBatch::default() };
+        self.shard.delivered(self.now, batch);
+    }
+
     fn comer(&mut self, hello: v1::Hello) -> Client {
         let key = self.accept();
         self.say(key, 0, client_frame::Member::Hello(hello));
@@ -251,22 +271,12 @@ fn a_bye_may_keep_the_session_for_a_while() {
 // spec
 #[test]
 fn a_login_s_token_is_newer_and_the_older_one_is_good_until_the_answer_was_acknowledged() {
-    let mut world = World::with(|parts| {
-        let key = SigningKey::new("k", SECRET).unwrap();
-        let mut authority = Authority::of_keys(KeyRing::new(vec![key.clone()], None, None, 0).unwrap());
-        let (ttl, ttl_max) = (60 * SECOND, 60 * SECOND);
-        authority.issuer = Some(crate::auth::Issuer { key, issuer: None, audience: None, ttl, ttl_max });
-        parts.authority = Arc::new(authority);
-    });
+    let mut world = World::that_logs_in();
     let mut client = world.comer(v1::Hello { access_token: String::new(), ..hello() });
     let before = client.token.clone();
     world.say(client.key, 1, request(OPEN, b"login"));
     let ticket = world.tickets()[0];
-    let login =
-        crate::relay::Directive::Login { user_id: "alice".into(), roles: [].into(), ttl: 60 * SECOND };
-    let settled = Settled { directives: Some([login].into()), ..Settled::bare(ticket, ok()) };
-    let batch = DeliveryBatch { deliveries: vec![Delivery::Settled(settled)], ..DeliveryBatch::default() };
-    world.shard.delivered(world.now, batch);
+    world.log_in(ticket);
     let login = world.response(client.key).login.unwrap();
     assert!(!login.resume_token.is_empty() && login.resume_token != before);
     world.say(client.key, 0, ping(0));
@@ -382,24 +392,14 @@ fn a_client_that_comes_back_elsewhere_goes_to_the_shard_that_has_its_session() {
 // spec
 #[test]
 fn a_login_that_comes_when_its_client_is_away_puts_out_nobody_who_is_here() {
-    let mut world = World::with(|parts| {
-        let key = SigningKey::new("k", SECRET).unwrap();
-        let mut authority = Authority::of_keys(KeyRing::new(vec![key.clone()], None, None, 0).unwrap());
-        let (ttl, ttl_max) = (60 * SECOND, 60 * SECOND);
-        authority.issuer = Some(crate::auth::Issuer { key, issuer: None, audience: None, ttl, ttl_max });
-        parts.authority = Arc::new(authority);
-    });
+    let mut world = World::that_logs_in();
     let phone = || v1::Hello { device_id: "phone".to_owned(), ..hello() };
     let ghost = world.comer(v1::Hello { access_token: String::new(), ..phone() });
     world.say(ghost.key, 1, request(OPEN, b"login"));
     let ticket = world.tickets()[0];
     world.lose(&ghost);
     let here = world.comer(phone());
-    let login =
-        crate::relay::Directive::Login { user_id: "alice".into(), roles: [].into(), ttl: 60 * SECOND };
-    let settled = Settled { directives: Some([login].into()), ..Settled::bare(ticket, ok()) };
-    let batch = DeliveryBatch { deliveries: vec![Delivery::Settled(settled)], ..DeliveryBatch::default() };
-    world.shard.delivered(world.now, batch);
+    world.log_in(ticket);
     world.shard.orders(world.now);
     world.say(here.key, 0, ping(0));
     assert!(matches!(world.member(here.key), gateway_frame::Member::Pong(_)));
