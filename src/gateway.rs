@@ -21,6 +21,7 @@ use crate::reactor::{
     WorkerCommand, WorkerLoop, WorkerParts, adopt, bind, poll_with_bell,
 };
 use crate::relay::{DeliveryBatch, ForwardBatch, PushGauge, Receipt};
+use crate::routing::Pools;
 use crate::shard::{self, Shard};
 use crate::telemetry::{AccessLog, AccessLogError, Kind, Names, Sample, render};
 use moorgate_proto::status::Code;
@@ -254,6 +255,7 @@ struct Wiring<'a> {
     resume_tokens: Arc<ResumeTokens>,
     directory: Arc<Directory>,
     recent: Arc<Vec<RecentPushes>>,
+    pools: Arc<Pools>,
     pushes: PushGauge,
 }
 
@@ -309,7 +311,11 @@ impl Gateway {
         });
         let names = Names {
             services: state.services.clone(),
-            endpoints: settings.services.iter().flat_map(|service| service.endpoints.clone()).collect(),
+            endpoints: settings
+                .services
+                .iter()
+                .flat_map(|service| service.endpoints.iter().map(|at| at.address))
+                .collect(),
         };
         let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
         let pages: Arc<dyn Pages> = state.clone();
@@ -378,6 +384,7 @@ impl Gateway {
             cells: self.state.cells.clone(),
             resume_tokens: Arc::new(ResumeTokens::new(self.boot_id, &random_bytes()?)),
             directory: Arc::new(Directory::new(doors, watcher, settings.directory.clone())),
+            pools: Arc::new(Pools::of(&settings.services)),
             recent: Arc::new(settings.services.iter().map(|_| RecentPushes::default()).collect()),
             pushes: PushGauge::default(),
         };
@@ -466,6 +473,7 @@ impl Gateway {
             settings: settings.forward.clone(),
             boot_id: self.boot_id,
             services: settings.services.clone(),
+            pools: wiring.pools.clone(),
             routes: settings.routes.clone(),
             shards,
             authority: settings.authority.clone(),

@@ -7,7 +7,7 @@ use divan::{Bencher, black_box};
 use moorgate::base::ids::{RouteId, SessionId, SessionKey, ShardId, Ticket};
 use moorgate::forward::{Forwarder, LinkCommand, Parts};
 use moorgate::relay::{DeliveryBatch, Forward, ForwardBatch};
-use moorgate::routing::{Balance, Grants, ServiceSettings};
+use moorgate::routing::ServiceSettings;
 use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::member::{to_gateway, to_service};
 use moorgate_proto::envelope::{Envelope, Numbers};
@@ -27,13 +27,7 @@ pub(crate) struct Mill {
 
 fn service(endpoints: usize) -> ServiceSettings {
     let address = |at: usize| SocketAddr::from(([192, 0, 2, 1], u16::try_from(7000 + at).unwrap()));
-    ServiceSettings {
-        name: "chat".to_owned(),
-        endpoints: (0..endpoints).map(address).collect(),
-        balance: Balance::LeastOutstanding,
-        grants: Grants::NONE,
-        key: None,
-    }
+    ServiceSettings::new("chat", (0..endpoints).map(address))
 }
 
 impl Mill {

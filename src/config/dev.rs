@@ -106,13 +106,8 @@ fn services(at: &DevServices) -> (Vec<ServiceSettings>, Vec<RouteSettings>) {
     let chat = Grants::NONE.with(Right::Groups).with(Right::Push).with(Right::Presence);
     let services =
         [("echo", at.echo, Grants::NONE), ("accounts", at.accounts, login), ("chat", at.chat, chat)];
-    let services = services.map(|(name, address, grants)| ServiceSettings {
-        name: name.to_owned(),
-        endpoints: vec![address],
-        balance: crate::routing::Balance::default(),
-        grants,
-        key: None,
-    });
+    let services = services
+        .map(|(name, address, grants)| ServiceSettings { grants, ..ServiceSettings::new(name, [address]) });
     let route = |first, last, service| RouteSettings::new(Span { first, last }, ServiceId(service));
     let routes = vec![
         RouteSettings { anonymous: true, idempotent: true, ..route(0x0001, 0x00ff, 0) },

@@ -7,7 +7,8 @@ use super::{limits, text};
 use crate::base::ids::ServiceId;
 use crate::limit::Rate;
 use crate::routing::{
-    Balance, Grants, Order, Right, RouteSettings, RouteTable, RoutingError, ServiceSettings, Span,
+    Balance, Grants, Order, PoolSettings, Right, RouteSettings, RouteTable, RoutingError, ServiceSettings,
+    Span,
 };
 use moorgate_proto::limits::{FRAME_BYTES_CEILING, NAME_BYTES};
 use std::net::SocketAddr;
@@ -99,12 +100,22 @@ fn service<'a>(mut section: Section<'a>, others: &[Declared<'a>], secrets: &Secr
         .required("endpoints", ENDPOINTS, |value| list(value, &right, text::parse_address))
         .unwrap_or_default();
     check_endpoints(&mut section, &endpoints);
-    let balances = [("least_outstanding", Balance::LeastOutstanding), ("round_robin", Balance::RoundRobin)];
+    let balances = [
+        ("peak_ewma", Balance::PeakEwma),
+        ("least_outstanding", Balance::LeastOutstanding),
+        ("round_robin", Balance::RoundRobin),
+        ("weighted_round_robin", Balance::WeightedRoundRobin),
+        ("random", Balance::Random),
+        ("consistent_hash", Balance::ConsistentHash),
+    ];
     let balance = section.choice("balance", &balances, Balance::default());
     let key = secrets.link_key(&mut section);
     let grants = section.read("grants", grants).unwrap_or_default();
     let commands = section.read("commands", numbers);
-    let settings = name.clone().map(|name| ServiceSettings { name, endpoints, balance, grants, key });
+    let settings = name.clone().map(|name| {
+        let pool = PoolSettings { balance, ..PoolSettings::default() };
+        ServiceSettings { pool, grants, key, ..ServiceSettings::new(name, endpoints) }
+    });
     Declared { section, name, commands, settings }
 }
 

@@ -6,7 +6,7 @@ use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId, SessionId, ShardId, Ticket};
 use crate::base::wheel::Alarm;
 use crate::relay::{Delivery, Directive, Forward, ForwardBatch, Outcome, Settled};
-use crate::routing::{Candidate, Order};
+use crate::routing::{Candidate, Decision, Order};
 use moorgate_proto::codec::{LENGTH_BYTES, frame_len, put_frame};
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::to_service;
@@ -310,7 +310,8 @@ impl Forwarder {
         let (shard, ticket) = (call.shard, call.ticket);
         if let Some(batch) = self.outbound.get_mut(shard.index()) {
             let reply = batch.arena.put(reply);
-            let settled = Settled { ticket, outcome, reply, endpoint, directives };
+            let decision = Decision::default();
+            let settled = Settled { ticket, outcome, reply, endpoint, decision, directives };
             batch.deliveries.push(Delivery::Settled(settled));
         }
         self.remember(shard, ticket, None);

@@ -47,7 +47,7 @@ use crate::base::slab::GenSlab;
 use crate::base::wheel::{Alarm, Wheel};
 use crate::directory::{Directory, RecentPushes};
 use crate::relay::{DeliveryBatch, PushGauge};
-use crate::routing::{Balancer, RouteTable, ServiceSettings};
+use crate::routing::{Balancer, Pools, RouteTable, ServiceSettings};
 use link::Link;
 use moorgate_proto::time::Mono;
 use order::Orders;
@@ -67,6 +67,8 @@ pub struct Parts {
     pub boot_id: u64,
     /// The services of the configuration.
     pub services: Vec<ServiceSettings>,
+    /// Their endpoints as they stand.
+    pub pools: Arc<Pools>,
     /// The routes of the configuration.
     pub routes: Arc<RouteTable>,
     /// Number of shards: to each of them it may have something to say.
@@ -94,6 +96,7 @@ impl Parts {
     pub fn alone(services: Vec<ServiceSettings>, routes: RouteTable) -> Parts {
         Parts {
             id: WorkerId(0),
+            pools: Arc::new(Pools::of(&services)),
             settings: Settings::default(),
             boot_id: 1,
             routes: Arc::new(routes),
@@ -394,17 +397,17 @@ impl Forwarder {
 }
 
 fn service(settings: ServiceSettings, slots: u16, number: &mut u32) -> Service {
-    let endpoints = settings.endpoints.iter().map(|address| {
+    let endpoints = settings.endpoints.iter().map(|instance| {
         *number = number.saturating_add(1);
         Endpoint {
-            address: *address,
+            address: instance.address,
             number: *number,
             slots: (0..slots.max(1)).map(|_| Slot::default()).collect(),
         }
     });
     Service {
         endpoints: endpoints.collect(),
-        balancer: Balancer::new(settings.balance),
+        balancer: Balancer::new(settings.pool.balance),
         settings,
         waiting: VecDeque::new(),
         orders: Orders::default(),

@@ -13,7 +13,7 @@ use crate::base::clock::Now;
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{LinkKey, RouteId, ServiceId, SessionId, SessionKey, ShardId, Ticket};
 use crate::relay::{Forward, ForwardBatch, Outcome};
-use crate::routing::{Balance, Grants, Order, RouteSettings, RouteTable, ServiceSettings, Span};
+use crate::routing::{Grants, Order, RouteSettings, RouteTable, ServiceSettings, Span};
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::proof::NONCE_BYTES;
 use moorgate_proto::status::Code;
@@ -58,13 +58,8 @@ impl World {
             RouteSettings { order, ..RouteSettings::new(commands, ServiceId(0)) }
         };
         let routes = [route(PLAIN, Order::None), route(ORDERED, Order::Session)];
-        let service = ServiceSettings {
-            name: "chat".to_owned(),
-            endpoints: (1..=endpoints).map(|at| SocketAddr::from(([192, 0, 2, at], 7100))).collect(),
-            balance: Balance::LeastOutstanding,
-            grants: Grants::NONE,
-            key: None,
-        };
+        let addresses = (1..=endpoints).map(|at| SocketAddr::from(([192, 0, 2, at], 7100)));
+        let service = ServiceSettings::new("chat", addresses);
         let parts = Parts::alone(vec![service], RouteTable::build(&routes).unwrap());
         let mut parts = Parts { boot_id: 9, cells: cells.clone(), readiness: readiness.clone(), ..parts };
         change(&mut parts);

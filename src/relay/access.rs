@@ -2,6 +2,7 @@
 
 use super::{Caller, Outcome};
 use crate::base::ids::{RouteId, ServiceId};
+use crate::routing::Decision;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct AccessRecord {
     pub route: Option<(RouteId, ServiceId)>,
     /// Which endpoint had it, as `forward` numbers them; 0: none.
     pub endpoint: u32,
+    /// Why it went there.
+    pub decision: Decision,
     /// How it ended.
     pub outcome: Outcome,
     /// From its receipt to its answer.

@@ -24,6 +24,7 @@ pub use outcome::Outcome;
 pub use push::{Audience, Push, PushGauge, PushOrder, PushRoom, Receipt, ReceiptTo};
 
 use crate::base::ids::{RouteId, SessionId, SessionKey, ShardId, Ticket};
+use crate::routing::Decision;
 use moorgate_proto::time::Mono;
 
 /// One admitted request on its way to a service.
@@ -95,6 +96,8 @@ pub struct Settled {
     pub reply: Body,
     /// The endpoint that had it, as the access log names it; 0: none.
     pub endpoint: u32,
+    /// Why it went there.
+    pub decision: Decision,
     /// What the service asks about the session that called; to be done before the answer is delivered.
     pub directives: Option<Box<[Directive]>>,
 }
@@ -102,7 +105,14 @@ pub struct Settled {
 impl Settled {
     /// An outcome without a reply.
     pub fn bare(ticket: Ticket, outcome: Outcome) -> Settled {
-        Settled { ticket, outcome, reply: Body::EMPTY, endpoint: 0, directives: None }
+        Settled {
+            ticket,
+            outcome,
+            reply: Body::EMPTY,
+            endpoint: 0,
+            decision: Decision::default(),
+            directives: None,
+        }
     }
 }
 

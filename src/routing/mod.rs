@@ -1,13 +1,30 @@
 //! Which service owns a command, and which of its endpoints takes a call. Pure.
 
 mod balance;
+mod budget;
+mod canary;
+mod choice;
 mod grants;
+mod member;
+mod pool;
+mod pools;
 mod roles;
 mod route;
+mod settings;
 mod table;
 
 pub use balance::{Balance, Balancer, Candidate};
+pub use budget::RetryBudget;
+pub use canary::Who;
+pub use choice::{Ask, Decision, Explanation, How, Marks, Miss, Standings, Verdict};
 pub use grants::{Grants, Right};
+pub use member::{EndpointId, Instance, Member, Standing, Vitals};
+pub use pool::{Change, Ended, Pool};
+pub use pools::{Members, Pools};
 pub use roles::{RoleMask, Roles};
-pub use route::{Order, Route, RouteSettings, ServiceSettings, Span};
+pub use route::{Order, Priority, Route, RouteSettings, ServiceSettings, Span};
+pub use settings::{
+    AdaptiveSettings, Bounds, CanarySettings, EjectionSettings, HashBy, HelloField, PoolSettings, Prefer,
+    RetrySettings, SlowStart,
+};
 pub use table::{RouteMiss, RouteTable, RoutingError};

@@ -1,6 +1,6 @@
 //! What is configured of a route and of a service.
 
-use super::{Balance, Grants, RoleMask};
+use super::{Grants, Instance, PoolSettings, RoleMask};
 use crate::base::ids::{RouteId, ServiceId};
 use moorgate_proto::proof::LinkKey;
 use std::net::SocketAddr;
@@ -47,6 +47,18 @@ pub enum Order {
     Session,
 }
 
+/// How much a route's calls matter beside those of other routes to the same service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Priority {
+    /// Given up first.
+    Low,
+    /// As everything is.
+    #[default]
+    Normal,
+    /// Given up last.
+    High,
+}
+
 /// A route as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteSettings {
@@ -68,6 +80,10 @@ pub struct RouteSettings {
     pub order: Order,
     /// Whether running a call twice does no harm.
     pub idempotent: bool,
+    /// Whether a slow call is sent to a second endpoint; only idempotent ones without an order are.
+    pub hedge: bool,
+    /// What is given up last when a service cannot take everything.
+    pub priority: Priority,
     /// The largest payload, in bytes.
     pub payload_bytes_max: usize,
 }
@@ -85,6 +101,8 @@ impl RouteSettings {
             timeout: Duration::from_secs(5),
             order: Order::None,
             idempotent: false,
+            hedge: false,
+            priority: Priority::Normal,
             payload_bytes_max: 16 * 1024 * 1024,
         }
     }
@@ -113,6 +131,10 @@ pub struct Route {
     pub order: Order,
     /// Whether running a call twice does no harm.
     pub idempotent: bool,
+    /// Whether a slow call is sent to a second endpoint; only idempotent ones without an order are.
+    pub hedge: bool,
+    /// What is given up last when a service cannot take everything.
+    pub priority: Priority,
     /// The largest payload, in bytes.
     pub payload_bytes_max: usize,
 }
@@ -129,12 +151,25 @@ impl Route {
 pub struct ServiceSettings {
     /// Its name, in the opening of every link.
     pub name: String,
-    /// Where its instances listen.
-    pub endpoints: Vec<SocketAddr>,
-    /// How one of them is chosen.
-    pub balance: Balance,
+    /// Instances that the configuration names; others may be discovered.
+    pub endpoints: Vec<Instance>,
+    /// How its calls are shared among them.
+    pub pool: PoolSettings,
     /// What it may ask of the gateway.
     pub grants: Grants,
     /// Proves both ends of a link to each other; `None` only where the deployment says so.
     pub key: Option<LinkKey>,
+}
+
+impl ServiceSettings {
+    /// A service at these addresses, with the defaults: no grants, no key.
+    pub fn new(name: impl Into<String>, endpoints: impl IntoIterator<Item = SocketAddr>) -> ServiceSettings {
+        ServiceSettings {
+            name: name.into(),
+            endpoints: endpoints.into_iter().map(Instance::at).collect(),
+            pool: PoolSettings::default(),
+            grants: Grants::NONE,
+            key: None,
+        }
+    }
 }

@@ -143,6 +143,8 @@ fn in_force(id: RouteId, route: &RouteSettings, roles: RoleMask) -> Route {
         timeout: route.timeout,
         order: route.order,
         idempotent: route.idempotent,
+        hedge: route.hedge,
+        priority: route.priority,
         payload_bytes_max: route.payload_bytes_max,
     }
 }

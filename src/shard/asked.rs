@@ -2,6 +2,7 @@
 
 use crate::base::ids::{RouteId, ServiceId};
 use crate::relay::{Caller, Outcome};
+use crate::routing::Decision;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ pub(super) struct Asked {
     pub(super) command: u32,
     pub(super) route: Option<(RouteId, ServiceId)>,
     pub(super) endpoint: u32,
+    pub(super) decision: Decision,
     pub(super) latency: Duration,
     pub(super) request_bytes: u32,
     /// Who asked, as at its admission.
@@ -27,6 +29,7 @@ impl Asked {
             command,
             route: None,
             endpoint: 0,
+            decision: Decision::default(),
             latency: Duration::ZERO,
             request_bytes: 0,
             caller,

@@ -199,6 +199,7 @@ mod tests {
     use super::*;
     use crate::base::ids::{RouteId, SessionId};
     use crate::relay::{Caller, Outcome};
+    use crate::routing::Decision;
     use moorgate_proto::status::Code;
     use moorgate_proto::v1::{self, Reason};
     use std::sync::Arc;
@@ -212,6 +213,7 @@ mod tests {
             command: 0x201,
             route: Some((RouteId(0), ServiceId(0))),
             endpoint: 1,
+            decision: Decision::default(),
             outcome: Outcome::unknown(Code::Aborted, Reason::EndpointLost),
             latency: Duration::from_micros(1234),
             request_bytes: 5,

@@ -11,6 +11,7 @@ use moorgate::base::ids::{ConnectionKey, LinkKey, ShardId, WorkerId};
 use moorgate::directory::RecentPushes;
 use moorgate::forward::{self, Forwarder, LinkCommand, Readiness};
 use moorgate::relay::{DeliveryBatch, ForwardBatch, Receipt};
+use moorgate::routing::Pools;
 use moorgate::shard::{self, End, HandOver, Shard};
 use moorgate_proto::status::Code;
 use std::collections::{BTreeMap, VecDeque};
@@ -98,6 +99,7 @@ impl WorkerHost {
             id: WorkerId(0),
             settings: scenario.forward.clone(),
             boot_id: dice.next(),
+            pools: Arc::new(Pools::of(&scenario.services)),
             services: scenario.services.clone(),
             routes: scenario.routes.clone(),
             shards: scenario.shards,

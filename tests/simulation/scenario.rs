@@ -9,7 +9,9 @@ use moorgate::base::ids::ServiceId;
 use moorgate::directory::{self, Allowed, DeviceClasses, DevicePolicy, Directory, Wins};
 use moorgate::limit::Rate;
 use moorgate::relay::PushGauge;
-use moorgate::routing::{Balance, Grants, Order, Right, RouteSettings, RouteTable, ServiceSettings, Span};
+use moorgate::routing::{
+    Balance, Grants, Order, PoolSettings, Right, RouteSettings, RouteTable, ServiceSettings, Span,
+};
 use moorgate::shard::DetachedCaps;
 use moorgate::{forward, limit, session, shard};
 use moorgate_proto::proof::LinkKey;
@@ -120,11 +122,10 @@ impl Scenario {
         let addresses: Vec<SocketAddr> = (0..endpoints).map(|at| address(7100 + at)).collect();
         let balance = if dice.chance(50) { Balance::RoundRobin } else { Balance::LeastOutstanding };
         let service = |name: &str, endpoints: Vec<SocketAddr>| ServiceSettings {
-            name: name.to_owned(),
-            endpoints,
-            balance,
+            pool: PoolSettings { balance, ..PoolSettings::default() },
             grants: Right::ALL.iter().fold(Grants::NONE, |grants, (_, right)| grants.with(*right)),
             key: Some(link_key.clone()),
+            ..ServiceSettings::new(name, endpoints)
         };
         let clients = dice.between(1, 4) as usize;
         let shards = dice.between(1, 2) as u16;

@@ -10,9 +10,10 @@ use crate::{Finding, Source};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The order in force, from the bottom to the top. A module uses lower layers only: never its own, or a higher one.
-pub(crate) const LAYERS: [&[&str]; 9] = [
+pub(crate) const LAYERS: [&[&str]; 10] = [
     &["base"],
-    &["auth", "limit", "routing", "relay"],
+    &["auth", "limit", "routing"],
+    &["relay"],
     &["directory"],
     &["session", "forward"],
     &["shard"],
@@ -28,7 +29,7 @@ const STRANGERS: [(&str, &str); 2] = [("shard", "forward"), ("forward", "shard")
 
 /// The layers that decide, and never touch the world.
 pub(crate) fn is_pure(module: &str) -> bool {
-    LAYERS[..5].iter().any(|layer| layer.contains(&module))
+    LAYERS[..6].iter().any(|layer| layer.contains(&module))
 }
 
 fn layer(module: &str) -> Option<usize> {

@@ -5,7 +5,7 @@ use super::{NOW, bytes, route, vector};
 use moorgate::base::ids::{RouteId, SessionId, SessionKey, ShardId, Ticket};
 use moorgate::forward::{self, Forwarder, LinkCommand};
 use moorgate::relay::{Forward, ForwardBatch, Outcome};
-use moorgate::routing::{Balance, Grants, RouteTable, ServiceSettings};
+use moorgate::routing::{RouteTable, ServiceSettings};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::{Numbers, member};
 use moorgate_proto::proof::LinkKey;
@@ -16,13 +16,8 @@ use std::time::Duration;
 
 /// A worker of the gateway `gw-1` with one link to a service, connected.
 fn dialled(service: &str, key: Option<LinkKey>) -> (Forwarder, moorgate::base::ids::LinkKey) {
-    let service = ServiceSettings {
-        name: service.to_owned(),
-        endpoints: vec!["192.0.2.2:7100".parse().unwrap()],
-        balance: Balance::RoundRobin,
-        grants: Grants::NONE,
-        key,
-    };
+    let service =
+        ServiceSettings { key, ..ServiceSettings::new(service, ["192.0.2.2:7100".parse().unwrap()]) };
     let mut forwarder = Forwarder::new(forward::Parts {
         settings: forward::Settings { gateway_id: "gw-1".to_owned(), ..forward::Settings::default() },
         boot_id: 7,

@@ -31,7 +31,7 @@ fn sizes_of_a_worker_s_structures() {
                 24,
                 "at most one for every slot: deadlines are lazy",
             ),
-            bound("Settled", size_of::<Settled>(), 64, "moved once from worker to shard"),
+            bound("Settled", size_of::<Settled>(), 88, "moved once from worker to shard"),
             bound("Link", size_of::<Link>(), 160, "a few for every endpoint"),
         ],
     );

@@ -67,7 +67,7 @@ fn sizes_of_a_client_s_structures() {
             ),
             bound("Outstanding", size_of::<Outstanding>(), 64, "one for every request under way"),
             bound("Forward", size_of::<Forward>(), 80, "moved once from shard to worker"),
-            bound("AccessRecord", size_of::<AccessRecord>(), 88, "moved once to the log's writer"),
+            bound("AccessRecord", size_of::<AccessRecord>(), 104, "moved once to the log's writer"),
         ],
     );
 }

@@ -1,0 +1,176 @@
+//! One instance of a service, as sources tell of it and as all workers share it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// Whether an instance is to get calls, by what its source says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// It gets its share.
+    #[default]
+    In,
+    /// Its source doubts it: it gets calls when too few others are left.
+    Doubted,
+    /// It leaves: no new calls, the old ones are finished.
+    Leaving,
+}
+
+/// An instance, as a source tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share of the load beside the others'; [`Instance::WEIGHT`] where nothing is said. 0: no load.
+    pub weight: u32,
+    /// Where it stands: a zone, a rack, a data centre; empty: not told.
+    pub zone: Arc<str>,
+    /// Its tags, sorted, none twice.
+    pub tags: Arc<[Arc<str>]>,
+    /// What its source says of it.
+    pub standing: Standing,
+}
+
+impl Instance {
+    /// The weight of an instance of which nothing is said.
+    pub const WEIGHT: u32 = 100;
+    /// The largest weight.
+    pub const WEIGHT_MAX: u32 = 10_000;
+    /// Most tags of one instance; sources leave the rest out.
+    pub const TAGS_MAX: usize = 32;
+
+    /// An instance of which only the address is known.
+    pub fn at(address: SocketAddr) -> Instance {
+        Instance {
+            address,
+            weight: Instance::WEIGHT,
+            zone: Arc::from(""),
+            tags: Arc::new([]),
+            standing: Standing::In,
+        }
+    }
+
+    /// Tags as an instance has them: sorted, none twice, none empty, and no more than [`Instance::TAGS_MAX`].
+    pub fn sorted_tags<'a>(tags: impl Iterator<Item = &'a str>) -> Arc<[Arc<str>]> {
+        let mut tags: Vec<Arc<str>> = tags.filter(|tag| !tag.is_empty()).map(Arc::from).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        tags.truncate(Instance::TAGS_MAX);
+        tags.into()
+    }
+
+    /// Whether it has a tag.
+    pub fn has_tag(&self, tag: &str) -> bool {
+        self.tags.iter().any(|own| &**own == tag)
+    }
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)?;
+        if self.weight != Instance::WEIGHT {
+            write!(f, " weight={}", self.weight)?;
+        }
+        if !self.zone.is_empty() {
+            write!(f, " zone={}", self.zone)?;
+        }
+        if !self.tags.is_empty() {
+            write!(f, " tags={}", self.tags.join(","))?;
+        }
+        Ok(())
+    }
+}
+
+/// `10.0.0.1:7100 weight=50 zone=eu-1 tags=canary,fast`: all but the address may be left out. The error says what
+/// would be right.
+impl FromStr for Instance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Instance, String> {
+        let mut words = text.split_ascii_whitespace();
+        let address = words.next().unwrap_or_default();
+        let address: SocketAddr = address.parse().map_err(|_| {
+            format!("`{address}` is no address; write an IP address and a port, such as 10.0.0.1:7100 or [::1]:7100")
+        })?;
+        if address.port() == 0 {
+            return Err(format!("{address} has port 0; write the port that the service listens on"));
+        }
+        let mut instance = Instance::at(address);
+        for word in words {
+            match word.split_once('=') {
+                Some(("weight", weight)) => instance.weight = parse_weight(weight)?,
+                Some(("zone", zone)) => instance.zone = zone.into(),
+                Some(("tags", tags)) => instance.tags = Instance::sorted_tags(tags.split(',')),
+                _ => {
+                    return Err(format!(
+                        "`{word}` is not known; write weight=50, zone=eu-1 or tags=canary,fast"
+                    ));
+                }
+            }
+        }
+        Ok(instance)
+    }
+}
+
+fn parse_weight(text: &str) -> Result<u32, String> {
+    let weight = text.parse().ok().filter(|weight| *weight <= Instance::WEIGHT_MAX);
+    weight.ok_or_else(|| {
+        format!("weight={text} is no weight; write a number from 0 to {}", Instance::WEIGHT_MAX)
+    })
+}
+
+/// Names an endpoint as long as the process knows it: the same for the same service and address. 0 names none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct EndpointId(pub u32);
+
+/// What all workers know of an endpoint together.
+#[derive(Debug, Default)]
+pub struct Vitals {
+    /// Ready links of all workers to it.
+    pub links: AtomicU32,
+    /// Ejected until then, in nanoseconds of [`moorgate_proto::time::Mono`]; 0: it is not.
+    pub ejected_until: AtomicU64,
+    /// How many times in a row it was ejected.
+    pub strikes: AtomicU32,
+}
+
+/// An instance in force: what is published to the workers.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Which endpoint.
+    pub id: EndpointId,
+    /// What its sources say.
+    pub instance: Instance,
+    /// What all workers know of it; kept as long as the endpoint is known, whatever its sources say.
+    pub vitals: Arc<Vitals>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_read_as_it_is_written() {
+        for line in
+            ["10.0.0.1:7100", "[::1]:7100 weight=50", "10.0.0.1:7100 weight=0 zone=eu-1 tags=canary,fast"]
+        {
+            assert_eq!(line.parse::<Instance>().unwrap().to_string(), line);
+        }
+        let twice: Instance = "10.0.0.1:1 tags=b,a,,b".parse().unwrap();
+        assert_eq!(twice.to_string(), "10.0.0.1:1 tags=a,b");
+        assert!(twice.has_tag("a") && !twice.has_tag("c"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let told = |line: &str| line.parse::<Instance>().unwrap_err();
+        assert!(told("chat:7100").contains("IP address and a port"));
+        assert!(told("").contains("IP address and a port"));
+        assert!(told("10.0.0.1:0").contains("port 0"));
+        assert!(told("10.0.0.1:1 weight=x").contains("from 0 to 10000"));
+        assert!(told("10.0.0.1:1 weight=10001").contains("from 0 to 10000"));
+        assert!(told("10.0.0.1:1 canary").contains("not known"));
+    }
+}
