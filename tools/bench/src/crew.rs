@@ -122,7 +122,7 @@ impl Crew {
             Load::Receive(_) => "deliveries",
             Load::LogIn(_) => "logins",
             Load::Churn => "sessions",
-            Load::Closed(_) | Load::Open(_) | Load::Idle => "replies",
+            Load::Closed(..) | Load::Open(..) | Load::Idle => "replies",
         };
         let connections = common.connections;
         Ok(Crew { clock, shared, threads: started, connections, unit, pause, _keep: keep })

@@ -9,26 +9,27 @@ use moorgate_proto::view::ResponseView;
 use std::collections::VecDeque;
 
 /// The echo service's command.
-const ECHO: u32 = 0x0001;
+pub(crate) const ECHO: u32 = 0x0001;
 
 /// What one connection has asked.
 #[derive(Debug)]
 pub(crate) struct Echo {
     number: u32,
+    command: u32,
     counter: u64,
     sent: VecDeque<Sent>,
 }
 
 impl Echo {
-    pub(crate) fn new(number: u32) -> Echo {
-        Echo { number, counter: 0, sent: VecDeque::new() }
+    pub(crate) fn new(number: u32, command: u32) -> Echo {
+        Echo { number, command, counter: 0, sent: VecDeque::new() }
     }
 }
 
 impl Task for Echo {
     fn request<'a>(&'a mut self, pattern: &'a mut Pattern) -> (u32, &'a [u8]) {
         self.counter = self.counter.wrapping_add(1);
-        (ECHO, pattern.fill(self.number, self.counter))
+        (self.command, pattern.fill(self.number, self.counter))
     }
 
     fn asked(&mut self, id: RequestId, at: Mono) {

@@ -58,8 +58,8 @@ impl Engine {
     pub(crate) fn new(plan: Plan) -> io::Result<Engine> {
         let poll = Poll::new()?;
         let timer = match plan.load {
-            Load::Open(rate) => Some(timer(&poll, rate)?),
-            Load::Closed(_) | Load::Idle | Load::Churn | Load::Receive(_) | Load::LogIn(_) => None,
+            Load::Open(_, rate) => Some(timer(&poll, rate)?),
+            Load::Closed(..) | Load::Idle | Load::Churn | Load::Receive(_) | Load::LogIn(_) => None,
         };
         Ok(Engine {
             poll,
@@ -108,7 +108,7 @@ impl Engine {
                 self.event(now, phase, event);
             }
             self.tell_arrivals();
-            if matches!(self.plan.load, Load::Open(_)) && matches!(phase, Phase::Warm | Phase::Window) {
+            if matches!(self.plan.load, Load::Open(..)) && matches!(phase, Phase::Warm | Phase::Window) {
                 self.schedule(now);
             }
             self.timers(now, phase);
@@ -145,7 +145,7 @@ impl Engine {
     /// Begins the load.
     fn begin(&mut self, now: Mono) {
         match self.plan.load {
-            Load::Closed(in_flight) => {
+            Load::Closed(_, in_flight) => {
                 for index in 0..self.peers.len() {
                     for _ in 0..in_flight {
                         self.ask(now, now, index);
@@ -153,7 +153,7 @@ impl Engine {
                     self.write(index);
                 }
             }
-            Load::Open(_) => self.next_due = now,
+            Load::Open(..) => self.next_due = now,
             // Until now they had the session in which they have registered.
             Load::LogIn(_) => (0..self.peers.len()).for_each(|index| self.again(now, index)),
             Load::Idle | Load::Churn | Load::Receive(_) => {}
@@ -242,7 +242,7 @@ impl Engine {
         match self.plan.load {
             Load::Idle => self.ready(index),
             Load::Churn if !self.plan.raw => self.churned(now, index),
-            Load::Closed(_) | Load::Open(_) | Load::Churn | Load::Receive(_) | Load::LogIn(_) => {
+            Load::Closed(..) | Load::Open(..) | Load::Churn | Load::Receive(_) | Load::LogIn(_) => {
                 self.ask(now, now, index);
             }
         }
@@ -353,7 +353,7 @@ impl Engine {
         self.ready(index);
         match self.plan.load {
             Load::LogIn(_) => self.again(now, index),
-            Load::Closed(_) if matches!(phase, Phase::Warm | Phase::Window) => self.ask(now, now, index),
+            Load::Closed(..) if matches!(phase, Phase::Warm | Phase::Window) => self.ask(now, now, index),
             _ => {}
         }
     }
@@ -395,7 +395,7 @@ impl Engine {
 
     /// Makes the requests that are due, on the connections in turn.
     fn schedule(&mut self, now: Mono) {
-        let Load::Open(rate) = self.plan.load else { return };
+        let Load::Open(_, rate) = self.plan.load else { return };
         let step = Duration::from_secs_f64(1.0 / rate.max(0.001));
         if let Some(timer) = &self.timer {
             let mut ticks = [0; 8];

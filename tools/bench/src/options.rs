@@ -113,6 +113,9 @@ pub(crate) struct Requests {
     /// Bytes of each payload.
     #[arg(long, default_value_t = 128)]
     pub(crate) payload: usize,
+    /// The command of the requests, which an echo service must own.
+    #[arg(long, default_value = "0x0001", value_parser = command)]
+    pub(crate) command: u32,
     /// Requests a second over all connections, on a fixed schedule; latency counts from the schedule.
     /// Without it each reply starts the next request.
     #[arg(long)]
@@ -261,6 +264,9 @@ pub(crate) struct EchoService {
     /// Gateways must prove that they hold the content of this file.
     #[arg(long)]
     pub(crate) key_file: Option<PathBuf>,
+    /// Answer so much later, as 2ms.
+    #[arg(long, default_value = "0s", value_parser = time)]
+    pub(crate) delay: Duration,
 }
 
 /// A process to be watched.
@@ -274,6 +280,14 @@ fn watched(text: &str) -> Result<Watched, String> {
     let (label, pid) = text.split_once('=').unwrap_or(("gateway", text));
     let pid = pid.parse().map_err(|_| format!("`{pid}` is no process id"))?;
     Ok(Watched { label: label.to_owned(), pid })
+}
+
+fn command(text: &str) -> Result<u32, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    number.map_err(|_| format!("`{text}` is no command; write for example 0x0001"))
 }
 
 fn payload(text: &str) -> Result<usize, String> {
@@ -337,6 +351,8 @@ mod tests {
         Bench::try_parse_from(words).unwrap();
         Bench::try_parse_from(["b", "storm", "--target", "127.0.0.1:1", "--fresh"]).unwrap();
         assert_eq!((rate("2/s"), rate("3")), (Ok(2.0), Ok(3.0)));
+        assert_eq!((command("0x0201"), command("7")), (Ok(0x201), Ok(7)));
+        assert!(command("x").is_err());
         assert!(rate("-1/s").is_err() && rate("2/m").is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::connection::Task;
-use crate::echo::Echo;
+use crate::echo::{ECHO, Echo};
 use crate::ledger::Ledger;
 use crate::login::{Accounts, LogIn};
 use crate::receiver::{Receiver, Reception};
@@ -75,10 +75,10 @@ impl Shared {
 /// What kind of load.
 #[derive(Debug, Clone)]
 pub(crate) enum Load {
-    /// Each reply starts the next request; so many in flight on each connection.
-    Closed(usize),
-    /// So many requests a second by this thread, on a schedule.
-    Open(f64),
+    /// Each reply starts the next request of this command; so many in flight on each connection.
+    Closed(u32, usize),
+    /// So many requests of this command a second by this thread, on a schedule.
+    Open(u32, f64),
     /// None.
     Idle,
     /// Each connection is closed once it is open, and replaced.
@@ -95,7 +95,8 @@ impl Load {
         match self {
             Load::Receive(reception) => Box::new(Receiver::new(reception.clone(), number)),
             Load::LogIn(accounts) => Box::new(LogIn::new(accounts.clone(), number)),
-            Load::Closed(_) | Load::Open(_) | Load::Idle | Load::Churn => Box::new(Echo::new(number)),
+            Load::Closed(command, _) | Load::Open(command, _) => Box::new(Echo::new(number, *command)),
+            Load::Idle | Load::Churn => Box::new(Echo::new(number, ECHO)),
         }
     }
 
@@ -107,7 +108,7 @@ impl Load {
     /// The share of one of so many threads.
     pub(crate) fn share(&self, threads: usize) -> Load {
         match self {
-            Load::Open(rate) => Load::Open(rate / threads as f64),
+            Load::Open(command, rate) => Load::Open(*command, rate / threads as f64),
             other => other.clone(),
         }
     }

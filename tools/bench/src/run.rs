@@ -16,8 +16,8 @@ use std::time::Duration;
 pub(crate) fn requests(options: &Requests) -> Result<bool, String> {
     let common = &options.common;
     let load = match options.rate {
-        Some(rate) => Load::Open(rate as f64),
-        None => Load::Closed(options.in_flight),
+        Some(rate) => Load::Open(options.command, rate as f64),
+        None => Load::Closed(options.command, options.in_flight),
     };
     let crew = Crew::start(common, options.payload, &load)?.ramped()?;
     crew.warm_up(options.warmup);

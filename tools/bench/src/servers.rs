@@ -1,22 +1,28 @@
 //! Servers to load: an echo service for a gateway, and a bare echo server.
 
+use crate::clock::Clock;
 use crate::options::EchoService;
+use crossbeam_channel::bounded;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use moorgate_service::{LinkKey, Reply, Service};
+use moorgate_proto::time::Mono;
+use moorgate_service::{Call, Later, LinkKey, Reply, Responder, Service};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 const LISTENER: Token = Token(usize::MAX);
 const BACKLOG: i32 = 4096;
 const READ_BYTES: usize = 64 * 1024;
+/// Answers that wait for their time.
+const DELAYED_MAX: usize = 1 << 16;
 
 /// `moorgate-bench echo-service`.
 pub(crate) fn echo_service(options: &EchoService) -> Result<(), String> {
     let mut service = Service::named(&options.service_name)
         .outstanding_max(options.capacity)
-        .handle(0..=u32::MAX, |call, responder| responder.reply(Reply::ok(call.payload())));
+        .handle(0..=u32::MAX, echo(options.delay)?);
     if let Some(path) = &options.key_file {
         service = service.key(link_key(path)?);
     }
@@ -24,6 +30,35 @@ pub(crate) fn echo_service(options: &EchoService) -> Result<(), String> {
     println!("service {} listens on {}", options.service_name, listening.address());
     listening.run();
     Ok(())
+}
+
+type Handler = Box<dyn Fn(&Call<'_>, Responder<'_>) + Send>;
+
+/// Answers with what was asked, at once or so much later.
+fn echo(delay: Duration) -> Result<Handler, String> {
+    if delay.is_zero() {
+        return Ok(Box::new(|call, responder| responder.reply(Reply::ok(call.payload()))));
+    }
+    let clock = Clock::start();
+    let (late, waiting) = bounded::<(Mono, Later, Box<[u8]>)>(DELAYED_MAX);
+    // All wait equally long: first come, first answered.
+    let answer = move || {
+        let (_keep, pause) = bounded::<()>(0);
+        for (due, later, payload) in waiting {
+            let left = due.since(clock.now());
+            if !left.is_zero() {
+                let _ = pause.recv_timeout(left);
+            }
+            later.reply(Reply::ok(&payload));
+        }
+    };
+    let thread = std::thread::Builder::new().name("delay".to_owned());
+    thread.spawn(answer).map_err(|error| error.to_string())?;
+    Ok(Box::new(move |call, responder| {
+        let answer = (clock.now() + delay, responder.later(), call.payload().into());
+        // One that does not fit is answered INTERNAL: the responder is dropped.
+        let _ = late.try_send(answer);
+    }))
 }
 
 /// The key that gateway and service hold.
