@@ -90,9 +90,9 @@ failover() {
         local loader=$!
         # In the middle of the window.
         read -rt "$((seconds / 2 + 2))" <> <(:) || true
-        kill -9 "$killed"
+        disown "$killed" && kill -9 "$killed"
         wait "$loader" || true
-        lost=$(curl -sf 127.0.0.1:7001/metrics | awk '/^moorgate_calls_total\{.*result="lost"/ {sum += $2} END {print sum + 0}')
+        lost=$(curl -sf 127.0.0.1:7001/metrics | awk '/^moorgate_calls_lost_total/ {sum += $2} END {print sum + 0}')
         stop
         figures=$(cat "$work/figures.json")
         failed=$(jq .errors <<<"$figures")
