@@ -12,6 +12,7 @@ mod client;
 mod dice;
 mod faults;
 mod gateway;
+mod governance;
 mod hearing;
 mod limits;
 mod lives;
