@@ -68,10 +68,6 @@ impl Backend {
         !matches!(self.state, State::Vanished | State::Crashed)
     }
 
-    /// Whether calls to it can succeed.
-    pub fn is_well(&self) -> bool {
-        matches!(self.state, State::Up | State::Slow)
-    }
 }
 
 impl World {
@@ -97,7 +93,7 @@ impl World {
         self.conns[id].core = Some(core);
         self.writable_again(id);
         for (call_id, attempt, call) in runs {
-            self.run(id, call_id, attempt, call);
+            self.take_call(id, call_id, attempt, call);
         }
         if self.dice.chance(50) {
             let cancelled_script = Script { code: Code::Cancelled, execution: Execution::Unknown, ..OK };
@@ -109,7 +105,7 @@ impl World {
         }
     }
 
-    fn run(&mut self, id: ConnId, call_id: u64, attempt: u32, call: CallId) {
+    fn take_call(&mut self, id: ConnId, call_id: u64, attempt: u32, call: CallId) {
         let at = self.conns[id].backend;
         self.trace.note(self.now, "run", (call.0, at as u64), || {
             format!("{call:?}, attempt {attempt}, at instance {at}, {:?}", self.backends[at].state)
@@ -181,10 +177,12 @@ impl World {
     pub fn become_(&mut self, at: usize, state: State) {
         let before = std::mem::replace(&mut self.backends[at].state, state);
         self.backends[at].since = self.now;
-        self.trace.note(self.now, "state", (at as u64, state as u64), || format!("instance {at} is {state:?}"));
+        self.trace
+            .note(self.now, "state", (at as u64, state as u64), || format!("instance {at} is {state:?}"));
         self.judge.changed(self.now, at, state);
-        let conns: Vec<ConnId> =
-            (0..self.conns.len()).filter(|id| self.conns[*id].backend == at && self.conns[*id].core.is_some()).collect();
+        let conns: Vec<ConnId> = (0..self.conns.len())
+            .filter(|id| self.conns[*id].backend == at && self.conns[*id].core.is_some())
+            .collect();
         for id in conns {
             match (before, state) {
                 (_, State::Crashed) => self.cut(id),

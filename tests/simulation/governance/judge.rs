@@ -134,7 +134,8 @@ impl Judge {
             self.violations.push(format!("{id:?} never ran, and its caller heard OK"));
         }
         if call.kind == Kind::Bystander && outcome.code != Code::Ok {
-            self.violations.push(format!("{id:?} to the service beside the one that suffers heard {outcome:?}"));
+            self.violations
+                .push(format!("{id:?} to the service beside the one that suffers heard {outcome:?}"));
         }
         if self.calm && outcome.code != Code::Ok {
             self.violations.push(format!("{id:?}, {:?}, all being well, heard {outcome:?}", call.kind));
@@ -155,7 +156,8 @@ impl Judge {
         let most = window * scenario.workers as f64 * 2.0 + terms;
         let had = self.reached.get(&at).copied().unwrap_or_default();
         if had as f64 > most {
-            self.violations.push(format!("{at}, which failed each for {time:?}, had {had} calls; {most:.0} are right"));
+            self.violations
+                .push(format!("{at}, which failed each for {time:?}, had {had} calls; {most:.0} are right"));
         }
     }
 
@@ -188,7 +190,8 @@ impl Judge {
             let most = first * share + per_s * (time.as_secs_f64() + 11.0) + 1.0;
             if attempts.more as f64 > most {
                 let Attempts { first, more } = attempts;
-                self.violations.push(format!("worker {worker}: {more} retries beside {first}: {most:.0} are right"));
+                self.violations
+                    .push(format!("worker {worker}: {more} retries beside {first}: {most:.0} are right"));
             }
         }
     }

@@ -68,7 +68,10 @@ impl Sweep {
             if seed.is_multiple_of(REPEAT_EVERY)
                 && run(seed, None, false).map(|report| report.hash) != Ok(report.hash)
             {
-                self.failures.lock().unwrap().push(format!("GOVERNANCE_SEED={seed}: it does not repeat itself"));
+                self.failures
+                    .lock()
+                    .unwrap()
+                    .push(format!("GOVERNANCE_SEED={seed}: it does not repeat itself"));
             }
             self.settled.fetch_add(report.settled, Ordering::Relaxed);
             self.ok.fetch_add(report.ok, Ordering::Relaxed);
@@ -99,7 +102,8 @@ fn every_seed_is_clean() {
     let seconds = clock.read().mono.since(begun).as_secs_f64().max(0.001);
     let hours = sweep.simulated_s.into_inner() as f64 / 3600.0;
     println!("{seeds} seeds in {seconds:.1} s; {hours:.1} simulated hours, {:.2} a second", hours / seconds);
-    let (settled, ok, retried) = (sweep.settled.into_inner(), sweep.ok.into_inner(), sweep.retried.into_inner());
+    let (settled, ok, retried) =
+        (sweep.settled.into_inner(), sweep.ok.into_inner(), sweep.retried.into_inner());
     println!("{settled} calls settled, {ok} of them OK; {retried} attempts that were not the first");
     let sums: Vec<(&str, &str, u64)> = PATHS
         .iter()

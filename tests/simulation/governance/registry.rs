@@ -5,7 +5,7 @@ use crate::governance::scenario::{CHAT, address};
 use crate::governance::world::{Event, World};
 use moorgate::base::clock::Now;
 use moorgate::routing::{Catalog, CatalogSettings, Instance, Source, Sources, Standing};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,8 +28,7 @@ pub enum Mood {
 }
 
 impl Mood {
-    pub const ALL: [Mood; 6] =
-        [Mood::Honest, Mood::Empty, Mood::Stale, Mood::Away, Mood::Reset, Mood::Lying];
+    pub const ALL: [Mood; 6] = [Mood::Honest, Mood::Empty, Mood::Stale, Mood::Away, Mood::Reset, Mood::Lying];
 }
 
 pub struct Registry {
@@ -39,7 +38,6 @@ pub struct Registry {
     stale: BTreeSet<usize>,
     reset: BTreeSet<usize>,
     pub catalog: Catalog,
-    probes: BTreeMap<SocketAddr, bool>,
     /// What was published last.
     pub published: Vec<Instance>,
     pub polls: u64,
@@ -54,7 +52,6 @@ impl Registry {
             reset: BTreeSet::new(),
             truth,
             catalog: Catalog::new(settings, Sources::NONE.with(Source::Consul)),
-            probes: BTreeMap::new(),
             published: Vec::new(),
             polls: 0,
         }
@@ -135,14 +132,13 @@ impl World {
             stay.map(|instance| instance.address).collect::<BTreeSet<SocketAddr>>()
         };
         let (before, after) = (stays(&self.registry.published), stays(&list));
-        // Who has links and answers, and was in force.
-        let answering = |address: &&SocketAddr| {
-            self.links_to(**address) > 0 && self.at(**address).is_some_and(|at| self.backends[at].is_well())
-        };
+        // An instance that has links answers, as far as anybody can know.
+        let answering = |address: &&SocketAddr| self.links_to(**address) > 0;
         let were: Vec<&SocketAddr> = before.iter().filter(answering).collect();
         if !were.is_empty() && !after.iter().any(|address| answering(&address)) {
             let mood = self.registry.mood;
-            self.judge.violated(format!("the registry, {mood:?}, has emptied the pool of {were:?}: {list:?}"));
+            self.judge
+                .violated(format!("the registry, {mood:?}, has emptied the pool of {were:?}: {list:?}"));
         }
         self.trace.note(self.now, "publish", (list.len() as u64, 0), || format!("{list:?}"));
         if self.plant != Some(Plant::Undying) || list.len() >= self.registry.published.len() {

@@ -5,8 +5,8 @@ use crate::governance::plant::Plant;
 use moorgate::base::ids::ServiceId;
 use moorgate::forward;
 use moorgate::routing::{
-    AdaptiveSettings, Balance, Bounds, EjectionSettings, Instance, Order, PoolSettings, Priority, RetrySettings,
-    RouteSettings, RouteTable, ServiceSettings, SlowStart, Span,
+    AdaptiveSettings, Balance, Bounds, EjectionSettings, Instance, Order, PoolSettings, Priority,
+    RetrySettings, RouteSettings, RouteTable, ServiceSettings, SlowStart, Span,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,15 +28,17 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] =
-        [Kind::Plain, Kind::Idempotent, Kind::Ordered, Kind::OrderedIdempotent, Kind::Hedged, Kind::Bystander];
+    pub const ALL: [Kind; 6] = [
+        Kind::Plain,
+        Kind::Idempotent,
+        Kind::Ordered,
+        Kind::OrderedIdempotent,
+        Kind::Hedged,
+        Kind::Bystander,
+    ];
 
     pub fn command(self) -> u32 {
         self as u32 + 1
-    }
-
-    pub fn of_command(command: u32) -> Kind {
-        Kind::ALL[command as usize - 1]
     }
 
     pub fn may_run_twice(self) -> bool {
@@ -138,7 +140,8 @@ impl Scenario {
         let (retry, ejection) = (pool.retry.clone(), pool.ejection.clone());
         match plant {
             Some(Plant::RetryStorm) => {
-                (pool.retry.budget_percent, pool.retry.budget_per_s, pool.retry.attempts_max) = (100, 1000, 3);
+                (pool.retry.budget_percent, pool.retry.budget_per_s, pool.retry.attempts_max) =
+                    (100, 1000, 3);
             }
             Some(Plant::NeverEjected) => {
                 (pool.ejection.failures_max, pool.ejection.success_percent_min) = (0, 0);
@@ -169,9 +172,9 @@ impl Scenario {
             backends,
             latency: dice.millis(0, 10),
             work: dice.millis(1, 10),
-            calls_per_s: dice.between(20, 120),
+            calls_per_s: dice.between(4, 30),
             timeout,
-            faults: dice.millis(10_000, 40_000),
+            faults: dice.millis(5_000, 30_000),
             poll: dice.millis(100, 1_000),
             retry,
             ejection,
@@ -185,7 +188,12 @@ impl Scenario {
 
     /// An endpoint that is well gets load again within this time.
     pub fn recovery_max(&self) -> Duration {
+        // What was ten times slower has its old latency when the smoothed one has aged for as long.
+        let aging = Duration::from_secs(25);
         let term = self.ejection.term_max.saturating_mul(2);
-        term + self.forward.reconnect_max.saturating_mul(2) + self.silence_max() + self.timeout.saturating_mul(2)
+        term + aging
+            + self.forward.reconnect_max.saturating_mul(2)
+            + self.silence_max()
+            + self.timeout.saturating_mul(2)
     }
 }

@@ -320,7 +320,8 @@ impl World {
         };
         let mut request = Vec::new();
         let payload = [&id.0.to_le_bytes()[..], &vec![7; self.dice.index(200)]].concat();
-        RequestView { command: kind.command(), payload: &payload, ..RequestView::default() }.put(&mut request);
+        RequestView { command: kind.command(), payload: &payload, ..RequestView::default() }
+            .put(&mut request);
         let forward = Forward {
             ticket: Ticket::new(index as u32, worker.generation),
             session: SessionKey::new(session, 0),
@@ -450,7 +451,9 @@ impl World {
 
     fn dialled(&mut self, id: ConnId) {
         let Conn { worker, backend, key, alive, .. } = self.conns[id];
-        let Some(state) = self.backends.get(backend).map(|backend| backend.state).filter(|_| alive) else { return };
+        let Some(state) = self.backends.get(backend).map(|backend| backend.state).filter(|_| alive) else {
+            return;
+        };
         match state {
             State::Vanished => {}
             State::Crashed => self.happen(Event::Broken(id)),
@@ -477,7 +480,9 @@ impl World {
             let left = (worker.forwarder.calls(), worker.forwarder.links());
             let links = usize::from(self.scenario.forward.links_per_endpoint) * self.backends.len();
             if left != (0, links) {
-                self.judge.violated(format!("worker {at} is left with {left:?} calls and links, not 0 and {links}"));
+                self.judge.violated(format!(
+                    "worker {at} is left with {left:?} calls and links, not 0 and {links}"
+                ));
             }
             worker.forwarder.check_invariants();
             worker.forwarder.stop(self.now);
@@ -523,4 +528,28 @@ fn worker(at: usize, scenario: &Scenario, pools: &Arc<Pools>, dice: &mut Dice) -
 }
 
 /// Paths that a sweep must have taken.
-pub const PATHS: &[Count] = &[Count::CallsExpired, Count::CallsLost, Count::CallsShed, Count::LinksFailed];
+pub const PATHS: &[Count] = &[
+    Count::CallsExpired,
+    Count::CallsExpiredUnsent,
+    Count::CallsLost,
+    Count::CallsUnavailable,
+    Count::CallsShedLow,
+    Count::CallsShedNormal,
+    Count::CallsShedHigh,
+    Count::CallsMoved,
+    Count::CallsNotKept,
+    Count::RetriesTried,
+    Count::RetriesAnswered,
+    Count::RetriesNoBudget,
+    Count::RetriesNotKept,
+    Count::HedgesSent,
+    Count::HedgesWon,
+    Count::HedgesRefused,
+    Count::ChoicesPanic,
+    Count::ChoicesFull,
+    Count::EndpointsJoined,
+    Count::EndpointsLeft,
+    Count::RepliesLate,
+    Count::LinksFailed,
+    Count::LinksLost,
+];
