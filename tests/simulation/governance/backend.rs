@@ -67,7 +67,6 @@ impl Backend {
     pub fn accepts(&self) -> bool {
         !matches!(self.state, State::Vanished | State::Crashed)
     }
-
 }
 
 impl World {
