@@ -7,7 +7,9 @@ use std::time::Duration;
 const DECAY: Duration = Duration::from_secs(10);
 /// What an endpoint is taken to need before anybody knows better.
 const SEED: Duration = Duration::from_millis(30);
-/// What a failure counts as: failing fast must not attract load.
+/// What a failure adds at first: failing fast must not attract load. It goes down with the time, to nothing after as
+/// long: were it taken for a latency and smoothed like one, an endpoint that failed once would be left alone for a
+/// minute where there is little to do.
 const PENALTY: Duration = Duration::from_secs(5);
 /// The longest time that a peer can ask to be spared for.
 const PENALTY_MAX: Duration = Duration::from_secs(60);
@@ -18,6 +20,8 @@ pub(super) struct Ewma {
     nanos: f64,
     at: Mono,
     sampled: bool,
+    /// Until then it is spared.
+    spared: Mono,
 }
 
 impl Ewma {
@@ -25,7 +29,7 @@ impl Ewma {
     pub(super) fn record(&mut self, now: Mono, latency: Duration) {
         let sample = latency.as_secs_f64() * 1e9;
         if !self.sampled || sample > self.nanos {
-            *self = Ewma { nanos: sample, at: self.at.max(now), sampled: true };
+            (self.nanos, self.at, self.sampled) = (sample, self.at.max(now), true);
             return;
         }
         let kept = self.kept(now);
@@ -34,14 +38,15 @@ impl Ewma {
     }
 
     /// Takes a failure in: `spare` is how long the peer asked to be spared for, if it did.
-    pub(super) fn penalise(&mut self, now: Mono, latency: Duration, spare: Option<Duration>) {
-        self.record(now, latency.max(spare.map_or(PENALTY, |spare| spare.min(PENALTY_MAX))));
+    pub(super) fn penalise(&mut self, now: Mono, spare: Option<Duration>) {
+        self.spared = self.spared.max(now + spare.map_or(PENALTY, |spare| spare.min(PENALTY_MAX)));
     }
 
     /// The latency to reckon with, in nanoseconds: what is not asked for long is forgotten. `typical` stands for an
     /// endpoint of which nothing is known.
     pub(super) fn nanos(&self, now: Mono, typical: f64) -> f64 {
-        if self.sampled { self.nanos * self.kept(now) } else { typical }
+        let nanos = if self.sampled { self.nanos * self.kept(now) } else { typical };
+        nanos + self.spared.as_nanos().saturating_sub(now.as_nanos()) as f64
     }
 
     /// How much of the old is left.
@@ -102,12 +107,15 @@ mod tests {
     fn a_fast_failure_is_dear() {
         let mut ewma = Ewma::default();
         ewma.record(at(0), Duration::from_millis(1));
-        ewma.penalise(at(0), Duration::from_micros(10), None);
-        assert_eq!(micros(ewma.nanos(at(0), 0.0)), 5_000_000);
+        ewma.penalise(at(0), None);
+        assert_eq!(micros(ewma.nanos(at(0), 0.0)), 5_001_000);
+        let later = micros(ewma.nanos(at(4_000), 0.0));
+        assert!((1_000_000..1_001_000).contains(&later), "it goes down with the time: {later}");
+        assert!(micros(ewma.nanos(at(5_000), 0.0)) < 1_000, "and is over");
         let mut spared = Ewma::default();
-        spared.penalise(at(0), Duration::ZERO, Some(Duration::from_millis(200)));
+        spared.penalise(at(0), Some(Duration::from_millis(200)));
         assert_eq!(micros(spared.nanos(at(0), 0.0)), 200_000);
-        spared.penalise(at(0), Duration::ZERO, Some(Duration::from_secs(86_400)));
+        spared.penalise(at(0), Some(Duration::from_secs(86_400)));
         assert_eq!(micros(spared.nanos(at(0), 0.0)), 60_000_000, "no peer is spared for a day");
     }
 

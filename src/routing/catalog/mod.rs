@@ -199,8 +199,8 @@ impl Catalog {
         kept.collect()
     }
 
-    fn answers(&self, address: SocketAddr) -> bool {
-        self.health.get(&address).is_some_and(Health::answers)
+    fn is_linked(&self, address: SocketAddr) -> bool {
+        self.health.get(&address).is_some_and(Health::is_linked)
     }
 
     /// Leaves out what is too much: those that were published before stay.
@@ -224,13 +224,14 @@ impl Catalog {
     /// Decides what becomes of the endpoints that are published and that nobody lists any more.
     fn hold(&mut self, now: Mono, listed: &BTreeMap<SocketAddr, Listing>) {
         let stays = |address: &SocketAddr| listed.get(address).is_some_and(Listing::is_serving);
-        let answering = serving(listed).filter(|address| self.answers(*address)).count();
-        // Whether at least half of a list is still listed, and answers.
+        // To be believed a list must name endpoints with which we talk: a port that is open says little.
+        let answering = serving(listed).filter(|address| self.is_linked(*address)).count();
+        // Whether at least half of a list is still listed, and has links.
         let is_kept = |list: &mut dyn Iterator<Item = SocketAddr>| {
             let (mut all, mut kept) = (0usize, 0usize);
             for address in list {
                 all = all.saturating_add(1);
-                kept = kept.saturating_add(usize::from(stays(&address) && self.answers(address)));
+                kept = kept.saturating_add(usize::from(stays(&address) && self.is_linked(address)));
             }
             kept.saturating_mul(2) >= all
         };

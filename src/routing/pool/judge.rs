@@ -25,8 +25,8 @@ impl Pool {
                     load.bound = seat.bound(&self.settings);
                 }
             }
-            Verdict::Failed => load.ewma.penalise(now, ended.latency, None),
-            Verdict::Busy(spare_ms) => load.ewma.penalise(now, ended.latency, spare(spare_ms)),
+            Verdict::Failed => load.ewma.penalise(now, None),
+            Verdict::Busy(spare_ms) => load.ewma.penalise(now, spare(spare_ms)),
             Verdict::Nothing => {}
         }
     }
