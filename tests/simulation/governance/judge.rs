@@ -28,12 +28,15 @@ struct Call {
     outcome: Option<Outcome>,
 }
 
-/// First attempts and others that reached instances, by the second.
+/// What one worker was asked within one second, and attempts beyond the first that reached instances.
 #[derive(Debug, Default, Clone, Copy)]
 struct Attempts {
-    first: u64,
+    asked: u64,
     more: u64,
 }
+
+/// Seconds that a budget looks back.
+const MEMORY_S: u64 = 10;
 
 #[derive(Debug, Default)]
 pub struct Judge {
@@ -41,8 +44,8 @@ pub struct Judge {
     calls: BTreeMap<CallId, Call>,
     /// The latest call of a session that ran.
     latest: BTreeMap<u32, CallId>,
-    /// By worker.
-    attempts: BTreeMap<usize, Attempts>,
+    /// By worker and second.
+    attempts: BTreeMap<(usize, u64), Attempts>,
     states: BTreeMap<usize, (State, Mono)>,
     /// Calls that reached an instance since it is as it is.
     reached: BTreeMap<usize, u64>,
@@ -65,18 +68,26 @@ impl Judge {
         self.violations.push(what);
     }
 
-    pub fn asked(&mut self, id: CallId, kind: Kind, session: u32, deadline: Mono) {
+    pub fn asked(
+        &mut self,
+        (now, deadline): (Mono, Mono),
+        worker: usize,
+        id: CallId,
+        (kind, session): (Kind, u32),
+    ) {
+        if kind != Kind::Bystander {
+            self.attempts.entry((worker, second(now))).or_default().asked += 1;
+        }
         self.calls.insert(id, Call { kind, session, deadline, runs: Vec::new(), outcome: None });
     }
 
     /// A call has reached an instance, whatever that makes of it.
     pub fn arrived(&mut self, now: Mono, (id, attempt): (CallId, u32), (worker, at): (usize, usize)) {
-        let attempts = self.attempts.entry(worker).or_default();
         match attempt {
             0 => self.violations.push(format!("{id:?} came as attempt 0")),
-            1 => attempts.first += 1,
+            1 => {}
             _ => {
-                attempts.more += 1;
+                self.attempts.entry((worker, second(now))).or_default().more += 1;
                 self.retried += 1;
             }
         }
@@ -149,15 +160,19 @@ impl Judge {
 
     /// An instance that answered every call with a failure for this long, all others being well, has had this many.
     pub fn suffered(&mut self, at: usize, time: Duration, scenario: &Scenario) {
-        let terms = time.as_secs_f64() / (scenario.ejection.term_min.as_secs_f64() / 2.0);
-        // Each worker sees its own failures, and its calls under way are not called back; then there are probes.
-        let under_way = scenario.calls_per_s as f64 * 6.0 * 0.05;
-        let window = f64::from(scenario.ejection.failures_max.max(scenario.ejection.calls_min)) + under_way;
-        let most = window * scenario.workers as f64 * 2.0 + terms;
+        // Each worker sees its own failures, and what is under way is not called back.
+        let mut most = (u64::from(scenario.ejection.failures_max) + 4) * scenario.workers as u64 + 2;
+        // Then there is one probe after each term, of which half may be random.
+        let (mut term, mut passed) = (scenario.ejection.term_min, Duration::ZERO);
+        while passed < time {
+            most += 1;
+            passed += term / 2;
+            term = term.saturating_mul(2).min(scenario.ejection.term_max);
+        }
         let had = self.reached.get(&at).copied().unwrap_or_default();
-        if had as f64 > most {
+        if had > most {
             self.violations
-                .push(format!("{at}, which failed each for {time:?}, had {had} calls; {most:.0} are right"));
+                .push(format!("{at}, which failed each for {time:?}, had {had} calls; {most} are right"));
         }
     }
 
@@ -182,17 +197,32 @@ impl Judge {
                 self.violations.push(format!("{id:?}, {:?}, was never settled", call.kind));
             }
         }
-        for (worker, attempts) in &self.attempts {
-            let per_s = f64::from(scenario.retry.budget_per_s);
-            let share = f64::from(scenario.retry.budget_percent) / 100.0;
-            // First attempts that never reached an instance count too.
-            let first = self.calls.len() as f64;
-            let most = first * share + per_s * (time.as_secs_f64() + 11.0) + 1.0;
-            if attempts.more as f64 > most {
-                let Attempts { first, more } = attempts;
-                self.violations
-                    .push(format!("worker {worker}: {more} retries beside {first}: {most:.0} are right"));
+        for worker in 0..scenario.workers {
+            for end in MEMORY_S..second(Mono::ZERO + time) + 2 {
+                self.is_within_budget(worker, end, scenario);
             }
         }
     }
+
+    /// Looks at the retries of the ten seconds before `end`.
+    fn is_within_budget(&mut self, worker: usize, end: u64, scenario: &Scenario) {
+        let sum = |from: u64, of: fn(&Attempts) -> u64| -> u64 {
+            self.attempts.range((worker, from)..(worker, end)).map(|(_, attempts)| of(attempts)).sum()
+        };
+        let begin = end.saturating_sub(MEMORY_S);
+        let more = sum(begin, |attempts| attempts.more);
+        // What arrives in a second was sent in it or shortly before, beside what was asked in its own ten seconds.
+        let asked = sum(begin.saturating_sub(MEMORY_S), |attempts| attempts.asked);
+        let per_s = u64::from(scenario.retry.budget_per_s) * (MEMORY_S + 1);
+        let most = (asked * u64::from(scenario.retry.budget_percent)).div_ceil(100) + per_s + 1;
+        if more > most {
+            self.violations.push(format!(
+                "worker {worker}: {more} retries in ten seconds, {asked} calls in twenty; {most} are right"
+            ));
+        }
+    }
+}
+
+fn second(now: Mono) -> u64 {
+    now.as_nanos() / 1_000_000_000
 }

@@ -110,8 +110,8 @@ fn pool(dice: &mut Dice) -> PoolSettings {
         },
         retry: RetrySettings {
             attempts_max: dice.between(1, 3) as u32,
-            budget_percent: dice.between(0, 30) as u8,
-            budget_per_s: dice.between(0, 10) as u32,
+            budget_percent: dice.between(0, 20) as u8,
+            budget_per_s: dice.between(0, 2) as u32,
             hedge_percent_max: dice.between(0, 10) as u8,
             kept_bytes_max: if dice.chance(20) { 2_000 } else { 1 << 20 },
         },

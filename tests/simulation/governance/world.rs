@@ -254,7 +254,8 @@ impl World {
         let all_well = others.clone().count() >= 3
             && others.clone().all(|other| {
                 let other = &self.backends[other];
-                other.state == State::Up && self.now.since(other.since) > time + self.scenario.recovery_max()
+                other.state == State::Up
+                    && self.now.since(other.since) > time + self.scenario.ejection.term_max
             });
         if state == State::FailsFast && all_well {
             self.judge.suffered(at, time, &self.scenario);
@@ -303,7 +304,7 @@ impl World {
         // Sessions stay with their worker.
         let session = self.dice.below(20) as u32 * 2 + at as u32;
         let deadline = now + timeout;
-        self.judge.asked(id, kind, session, deadline);
+        self.judge.asked((now, deadline), at, id, (kind, session));
         self.trace.note(now, "ask", (id.0, kind as u64), || format!("{id:?}, {kind:?}, session {session}"));
         let worker = &mut self.workers[at];
         let index = worker.calls.iter().position(Option::is_none).unwrap_or(worker.calls.len());
