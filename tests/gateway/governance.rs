@@ -26,6 +26,9 @@ const AT_ONCE: u64 = 8;
 const ANSWERED: usize = 150;
 const SWALLOWED: usize = 5;
 
+/// What was asked, and a Response that was not OK.
+type Failed = (Vec<u8>, v1::Response);
+
 /// A gateway before these instances.
 fn site(listeners: &[TcpListener], tables: &str) -> Site {
     let mut settings = settings(listeners[0].local_addr().unwrap(), tables);
@@ -57,7 +60,7 @@ fn serve(listener: TcpListener, dies: bool) -> JoinHandle<Vec<Vec<u8>>> {
 }
 
 /// One client's calls, several at once; the Responses that were not OK, with what was asked.
-fn load(mut client: RawClient, command: u32, number: u64) -> Vec<(Vec<u8>, v1::Response)> {
+fn load(mut client: RawClient, command: u32, number: u64) -> Vec<Failed> {
     let payload = |up_seq: u64| [number.to_be_bytes(), up_seq.to_be_bytes()].concat();
     (1..=AT_ONCE).for_each(|up_seq| client.send(&request(up_seq, command, &payload(up_seq))));
     let mut failed = Vec::new();
@@ -78,7 +81,7 @@ fn load(mut client: RawClient, command: u32, number: u64) -> Vec<(Vec<u8>, v1::R
 }
 
 /// Load on three instances, of which one dies; what failed, and what it took along.
-fn kill_one(command: u32) -> (Site, Vec<(Vec<u8>, v1::Response)>, BTreeSet<Vec<u8>>) {
+fn kill_one(command: u32) -> (Site, Vec<Failed>, BTreeSet<Vec<u8>>) {
     let listeners: Vec<TcpListener> = (0..3).map(|_| listener()).collect();
     let site = site(&listeners, TWICE_ROUTE);
     let services: Vec<_> =
