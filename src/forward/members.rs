@@ -127,6 +127,7 @@ impl Forwarder {
                 debug_assert!(endpoint.as_ref().is_none_or(|it| it.sent == 0), "nothing is out there");
                 *endpoint = None;
             }
+            service.counted();
         }
     }
 
