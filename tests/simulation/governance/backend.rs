@@ -3,7 +3,6 @@
 use crate::governance::judge::CallId;
 use crate::governance::world::{ConnId, Event, World};
 use moorgate_proto::status::Code;
-use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Execution, Reason};
 use moorgate_service::core::{Input, LinkCore, LinkSettings};
 use std::net::SocketAddr;
@@ -33,7 +32,6 @@ pub enum State {
 pub struct Backend {
     pub address: SocketAddr,
     pub state: State,
-    pub since: Mono,
     pub settings: Arc<LinkSettings>,
 }
 
@@ -56,7 +54,7 @@ impl Backend {
             opening_timeout: Duration::from_secs(2),
             ..LinkSettings::new(service)
         };
-        Backend { address, state: State::Up, since: Mono::ZERO, settings: Arc::new(settings) }
+        Backend { address, state: State::Up, settings: Arc::new(settings) }
     }
 
     pub fn reads(&self) -> bool {
@@ -175,7 +173,6 @@ impl World {
     /// Something happens to an instance.
     pub fn become_(&mut self, at: usize, state: State) {
         let before = std::mem::replace(&mut self.backends[at].state, state);
-        self.backends[at].since = self.now;
         self.trace
             .note(self.now, "state", (at as u64, state as u64), || format!("instance {at} is {state:?}"));
         self.judge.changed(self.now, at, state);

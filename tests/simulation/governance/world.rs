@@ -146,6 +146,9 @@ impl World {
         // Links have to stand before the bystander can be held to anything.
         self.go_on(Duration::from_secs(1))?;
         self.schedule(Duration::ZERO, Event::Load);
+        if self.scenario.backends > 3 && self.dice.chance(50) {
+            self.one_fails()?;
+        }
         self.schedule(Duration::ZERO, Event::Fault);
         let faults = self.scenario.faults;
         self.go_on(faults)?;
@@ -159,6 +162,17 @@ impl World {
         let rest = self.scenario.timeout + self.scenario.forward.late_reply_grace + Duration::from_secs(1);
         self.go_on(rest)?;
         self.end(began)
+    }
+
+    /// One instance answers each call with a failure for a while, all others being well.
+    fn one_fails(&mut self) -> Result<(), String> {
+        self.go_on(Duration::from_secs(2))?;
+        let (at, time) = (self.dice.index(self.scenario.backends), Duration::from_secs(4));
+        self.become_(at, State::FailsFast);
+        self.go_on(time)?;
+        self.judge.suffered(at, time, &self.scenario);
+        self.become_(at, State::Up);
+        Ok(())
     }
 
     fn go_on(&mut self, time: Duration) -> Result<(), String> {
@@ -249,17 +263,6 @@ impl World {
     }
 
     fn becomes_well(&mut self, at: usize) {
-        let (state, time) = (self.backends[at].state, self.now.since(self.backends[at].since));
-        let others = (0..self.scenario.backends).filter(|other| *other != at);
-        let all_well = others.clone().count() >= 3
-            && others.clone().all(|other| {
-                let other = &self.backends[other];
-                other.state == State::Up
-                    && self.now.since(other.since) > time + self.scenario.ejection.term_max
-            });
-        if state == State::FailsFast && all_well {
-            self.judge.suffered(at, time, &self.scenario);
-        }
         self.become_(at, State::Up);
         self.registry.truth.insert(at);
     }
