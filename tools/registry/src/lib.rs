@@ -5,7 +5,9 @@
 mod ambient;
 mod consul;
 mod error;
+mod http;
 mod nacos;
+mod pace;
 mod registrar;
 mod registration;
 mod settings;
