@@ -20,7 +20,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) use http::Method;
 
 /// What is asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Ask<'a> {
     pub(crate) method: Method,
     /// With the query.
@@ -29,7 +29,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) content: Content<'a>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Content<'a> {
     None,
     Json(&'a str),
@@ -151,7 +151,8 @@ impl Http {
 }
 
 fn send(agent: &Agent, server: &str, ask: &Ask<'_>) -> Result<Answer, ureq::Error> {
-    let mut request = http::Request::builder().method(ask.method.clone()).uri(format!("{server}{}", ask.path));
+    let mut request =
+        http::Request::builder().method(ask.method.clone()).uri(format!("{server}{}", ask.path));
     for (name, value) in ask.headers {
         request = request.header(*name, *value);
     }
@@ -249,7 +250,8 @@ mod tests {
 
     #[test]
     fn an_error_is_an_answer_and_a_redirect_is_not_followed() {
-        let wire = b"HTTP/1.1 302 Found\r\nLocation: http://[::1]/\r\nContent-Length: 7\r\n\r\nno\x1b way".to_vec();
+        let wire =
+            b"HTTP/1.1 302 Found\r\nLocation: http://[::1]/\r\nContent-Length: 7\r\n\r\nno\x1b way".to_vec();
         let (mut http, thread) = answered(wire);
         let ask = Ask {
             headers: &[("X-Consul-Token", "t")],
@@ -293,7 +295,9 @@ mod tests {
         }
         assert!(check_server("https://a", None).unwrap_err().to_string().contains("ca_file"));
         let missing = Path::new("/nowhere/ca.pem");
-        assert!(check_server("https://a", Some(missing)).unwrap_err().to_string().contains("/nowhere/ca.pem"));
+        assert!(
+            check_server("https://a", Some(missing)).unwrap_err().to_string().contains("/nowhere/ca.pem")
+        );
         let no_pem = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
         assert!(check_server("https://a", Some(&no_pem)).unwrap_err().to_string().contains("no certificate"));
     }
