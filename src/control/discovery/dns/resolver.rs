@@ -8,6 +8,7 @@ use super::message::{Question, Records, Reply};
 use crate::base::clock::Clock;
 use domain::base::iana::Rcode;
 use moorgate_proto::time::Mono;
+use moorgate_registry::Stop;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -22,6 +23,8 @@ const SERVERS_MAX: usize = 8;
 /// Bytes of a configuration of the system that are read.
 const RESOLV_CONF_BYTES_MAX: u64 = 64 * 1024;
 const DNS_PORT: u16 = 53;
+/// The end is noticed within it.
+const MOMENT: Duration = Duration::from_millis(250);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(super) enum DnsError {
     System(SocketAddr, io::Error),
     /// More hosts than are looked up for one answer.
     TooManyTargets(usize),
+    /// It is over.
+    Stopped,
 }
 
 impl fmt::Display for DnsError {
@@ -51,6 +56,7 @@ impl fmt::Display for DnsError {
             DnsError::TooManyTargets(max) => {
                 write!(f, "the answer names more than {max} hosts without their addresses")
             }
+            DnsError::Stopped => f.write_str("stopped"),
         }
     }
 }
@@ -63,6 +69,8 @@ pub(super) struct Resolver<'a> {
     /// For each of them, each time.
     pub(super) timeout: Duration,
     pub(super) clock: Clock,
+    /// Ends a question within a moment.
+    pub(super) stop: &'a Stop,
 }
 
 impl Resolver<'_> {
@@ -71,6 +79,9 @@ impl Resolver<'_> {
         let mut error = DnsError::NoServer;
         for _ in 0..ROUNDS {
             for server in self.servers.iter().take(SERVERS_MAX) {
+                if self.stop.is_set() {
+                    return Err(DnsError::Stopped);
+                }
                 match self.ask_server(*server, question) {
                     Ok(records) => return Ok(records),
                     Err(why) => error = why,
@@ -108,11 +119,17 @@ impl Resolver<'_> {
         socket.send(&question.to_bytes(id, edns)).map_err(system)?;
         let mut buffer = [0; 4096];
         loop {
-            socket.set_read_timeout(Some(self.left(server, deadline)?)).map_err(system)?;
-            let length = socket.recv(&mut buffer).map_err(system)?;
-            let bytes = buffer.get(..length).unwrap_or_default();
-            if let Some(reply) = question.read(id, bytes) {
-                return Ok(reply);
+            let wait = self.left(server, deadline)?.min(MOMENT);
+            socket.set_read_timeout(Some(wait)).map_err(system)?;
+            match socket.recv(&mut buffer) {
+                Ok(length) => {
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    if let Some(reply) = question.read(id, bytes) {
+                        return Ok(reply);
+                    }
+                }
+                Err(error) if is_wait(&error) => {}
+                Err(error) => return Err(system(error)),
             }
         }
     }
@@ -121,6 +138,7 @@ impl Resolver<'_> {
         let system = |error| told(server, error);
         let deadline = self.clock.read().mono + self.timeout;
         let mut stream = TcpStream::connect_timeout(&server, self.timeout).map_err(system)?;
+        stream.set_nodelay(true).map_err(system)?;
         let id = random_id().map_err(system)?;
         let message = question.to_bytes(id, true);
         let mut framed = u16::try_from(message.len()).unwrap_or(u16::MAX).to_be_bytes().to_vec();
@@ -144,12 +162,12 @@ impl Resolver<'_> {
     ) -> Result<(), DnsError> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            let left = self.left(server, deadline)?;
-            stream.set_read_timeout(Some(left)).map_err(|error| told(server, error))?;
+            let wait = self.left(server, deadline)?.min(MOMENT);
+            stream.set_read_timeout(Some(wait)).map_err(|error| told(server, error))?;
             match stream.read(rest) {
                 Ok(0) => return Err(told(server, io::ErrorKind::UnexpectedEof.into())),
                 Ok(length) => filled = filled.saturating_add(length),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_wait(&error) => {}
                 Err(error) => return Err(told(server, error)),
             }
         }
@@ -158,8 +176,18 @@ impl Resolver<'_> {
 
     fn left(&self, server: SocketAddr, deadline: Mono) -> Result<Duration, DnsError> {
         let left = deadline.since(self.clock.read().mono);
-        if left.is_zero() { Err(DnsError::Silent(server)) } else { Ok(left) }
+        match (self.stop.is_set(), left.is_zero()) {
+            (true, _) => Err(DnsError::Stopped),
+            (false, true) => Err(DnsError::Silent(server)),
+            (false, false) => Ok(left),
+        }
     }
+}
+
+/// Whether there is nothing yet.
+fn is_wait(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
 }
 
 fn told(server: SocketAddr, error: io::Error) -> DnsError {
