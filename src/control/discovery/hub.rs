@@ -82,9 +82,8 @@ impl Hub {
                 }
             }
         }
-        self.keep(self.clock.read().mono);
-        if let Some(keeper) = self.keeper {
-            keeper.end();
+        if let Some(keeper) = self.keeper.take() {
+            keeper.end(self.state());
         }
     }
 
@@ -169,6 +168,12 @@ impl Hub {
 
     fn keep(&mut self, now: Mono) {
         let Some(keeper) = &self.keeper else { return };
+        if keeper.keep(self.state()) {
+            (self.has_news, self.kept) = (false, now);
+        }
+    }
+
+    fn state(&self) -> State {
         let mut lists = Vec::new();
         for tracked in self.tracked.lock().iter() {
             for (source, heard_unix_ms, list) in tracked.catalog.to_keep() {
@@ -182,8 +187,6 @@ impl Hub {
                 });
             }
         }
-        if keeper.keep(State::of(lists)) {
-            (self.has_news, self.kept) = (false, now);
-        }
+        State::of(lists)
     }
 }

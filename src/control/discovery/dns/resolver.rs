@@ -229,6 +229,9 @@ fn parse_servers(text: &str) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::base::iana::Rtype;
+    use domain::base::{Message, MessageBuilder, Ttl};
+    use std::thread::JoinHandle;
 
     #[test]
     fn servers_are_those_of_the_system() {
@@ -238,5 +241,81 @@ mod tests {
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, DNS_PORT));
         assert_eq!(parse_servers("options ndots:1"), [local]);
         assert_eq!(system_servers(Path::new("/nonexistent/resolv.conf")), [local]);
+    }
+
+    /// A server that answers each message with some.
+    fn server(
+        answers: impl Fn(&Message<Vec<u8>>) -> Vec<Vec<u8>> + Send + 'static,
+    ) -> (SocketAddr, JoinHandle<()>) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = socket.local_addr().unwrap();
+        let thread = std::thread::spawn(move || {
+            let mut buffer = [0; 512];
+            loop {
+                let (length, from) = socket.recv_from(&mut buffer).unwrap();
+                // Nothing ends it.
+                let Ok(asked) = Message::from_octets(buffer[..length].to_vec()) else { return };
+                for answer in answers(&asked) {
+                    socket.send_to(&answer, from).unwrap();
+                }
+            }
+        });
+        (at, thread)
+    }
+
+    fn answer(asked: &Message<Vec<u8>>, rcode: Rcode, host: u8) -> Vec<u8> {
+        let mut answer = MessageBuilder::new_vec().start_answer(asked, rcode).unwrap();
+        let question = asked.sole_question().unwrap();
+        let address = domain::rdata::A::from_octets(192, 0, 2, host);
+        answer.push((question.qname(), Ttl::from_secs(1), address)).unwrap();
+        answer.finish()
+    }
+
+    fn ask(servers: &[SocketAddr], timeout: Duration) -> Result<Records, DnsError> {
+        let resolver = Resolver { servers, timeout, clock: Clock::start(), stop: &Stop::new() };
+        resolver.ask(&Question { name: "chat.internal".parse().unwrap(), rtype: Rtype::A })
+    }
+
+    fn end(at: SocketAddr, thread: JoinHandle<()>) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.send_to(&[], at).unwrap();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn answers_to_other_questions_are_passed_over() {
+        let (at, thread) = server(|asked| {
+            let mut forged = answer(asked, Rcode::NOERROR, 66);
+            forged[0] ^= 1;
+            vec![b"no message".to_vec(), forged, answer(asked, Rcode::NOERROR, 1)]
+        });
+        let found = ask(&[at], Duration::from_secs(20)).unwrap();
+        assert_eq!(found.addresses, [IpAddr::from([192, 0, 2, 1])]);
+        end(at, thread);
+    }
+
+    #[test]
+    fn an_old_server_is_asked_without_edns() {
+        let (at, thread) = server(|asked| {
+            let is_new = asked.header_counts().arcount() > 0;
+            vec![answer(asked, if is_new { Rcode::FORMERR } else { Rcode::NOERROR }, 1)]
+        });
+        assert_eq!(ask(&[at], Duration::from_secs(20)).unwrap().addresses.len(), 1);
+        end(at, thread);
+    }
+
+    #[test]
+    fn a_server_that_knows_nothing_or_says_nothing_is_passed_over() {
+        let (failing, first) = server(|asked| vec![answer(asked, Rcode::SERVFAIL, 66)]);
+        let (silent, second) = server(|_| Vec::new());
+        let (good, third) = server(|asked| vec![answer(asked, Rcode::NOERROR, 1)]);
+        let moment = Duration::from_millis(300);
+        assert_eq!(ask(&[failing, silent, good], moment).unwrap().addresses.len(), 1);
+        assert!(matches!(ask(&[silent, failing], moment), Err(DnsError::Failed(..))));
+        assert!(matches!(ask(&[silent], moment), Err(DnsError::Silent(_))));
+        assert!(matches!(ask(&[], moment), Err(DnsError::NoServer)));
+        for (at, thread) in [(failing, first), (silent, second), (good, third)] {
+            end(at, thread);
+        }
     }
 }
