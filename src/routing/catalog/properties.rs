@@ -16,7 +16,7 @@ enum Event {
     Fails(usize),
     /// A host crashes, or comes up.
     Turns(usize),
-    /// A worker has a link to a host if it is up, or loses it.
+    /// Workers can have links to a host as long as it is up, or its port is all that is open.
     Links(usize, bool),
     Waits(u8),
     /// The gateway starts again with what it has kept.
@@ -44,7 +44,8 @@ struct World {
     catalog: Catalog,
     now: Now,
     up: [bool; HOSTS],
-    linked: [bool; HOSTS],
+    /// Whether a host that is up takes links.
+    takes_links: [bool; HOSTS],
     listed: [u8; 2],
     /// Every list that was published, as text.
     trace: Vec<String>,
@@ -66,7 +67,7 @@ impl World {
             catalog: Catalog::new(SETTINGS, SOURCES.into_iter().collect()),
             now: Now { mono: Mono::ZERO, unix_ms: 1 },
             up: [true; HOSTS],
-            linked: [false; HOSTS],
+            takes_links: [true; HOSTS],
             listed: [0; 2],
             trace: Vec::new(),
             reached: Reached::default(),
@@ -98,11 +99,8 @@ impl World {
                 self.listed[source] = hosts;
             }
             Event::Fails(source) => self.catalog.answer(self.now, SOURCES[source], Err("down".to_owned())),
-            Event::Turns(host) => {
-                self.up[host] = !self.up[host];
-                self.linked[host] &= self.up[host];
-            }
-            Event::Links(host, linked) => self.linked[host] = linked && self.up[host],
+            Event::Turns(host) => self.up[host] = !self.up[host],
+            Event::Links(host, takes) => self.takes_links[host] = takes,
             Event::Waits(seconds) => self.now.mono = self.now.mono + Duration::from_secs(seconds.into()),
             Event::Restarts => {
                 let kept = self.catalog.to_keep();
@@ -143,7 +141,7 @@ impl World {
     fn look(&mut self) {
         for _ in 0..SETTINGS.fall.max(SETTINGS.rise) {
             for host in 0..HOSTS {
-                self.catalog.linked(address(host), self.linked[host]);
+                self.catalog.linked(address(host), self.up[host] && self.takes_links[host]);
             }
             let unlinked: Vec<SocketAddr> = self.catalog.unlinked().collect();
             for host in (0..HOSTS).filter(|host| unlinked.contains(&address(*host))) {
@@ -189,7 +187,7 @@ proptest! {
     #[test]
     fn in_calm_the_list_is_what_the_sources_say(events in vec(event(), 1..40), last in 1..=63u8, alive in 0..HOSTS) {
         let mut world = run(&events);
-        world.up[alive] = true;
+        (world.up[alive], world.takes_links[alive]) = (true, true);
         world.step(&Event::Says(0, last | (1 << alive), 0, 0));
         world.step(&Event::Says(1, last, 0, 0));
         for _ in 0..3 {
@@ -203,7 +201,7 @@ proptest! {
     #[test]
     fn one_of_many_leaves_at_once(leaves in 0..HOSTS, events in vec(event(), 0..20)) {
         let mut world = run(&events);
-        world.up = [true; HOSTS];
+        (world.up, world.takes_links) = ([true; HOSTS], [true; HOSTS]);
         for source in 0..2 {
             world.step(&Event::Says(source, 63, 0, 0));
         }
