@@ -167,6 +167,12 @@ impl Bench {
         });
     }
 
+    /// Plays the workers: they have links to all that are published.
+    pub(crate) fn link(&self, service: u16) {
+        let members = self.pools.members(ServiceId(service));
+        members.iter().for_each(|member| member.vitals.links.store(1, Ordering::Relaxed));
+    }
+
     pub(crate) fn report(&self, service: u16) -> ServiceReport {
         self.discovery.as_ref().unwrap().report().swap_remove(service.into())
     }

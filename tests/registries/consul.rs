@@ -90,6 +90,7 @@ fn one_of_three_leaves_at_once() {
     let all = addresses(&endpoints);
     all.iter().for_each(|at| consul.register("chat", *at, ""));
     bench.until_answering(0, "all are there", &all);
+    bench.link(0);
     // It still listens; shrunken lists are believed after an hour here, so this is the ordinary removal.
     consul.deregister("chat", all[0]);
     bench.until(0, "it has left", &all[1..]);

@@ -51,6 +51,7 @@ fn edits_are_seen_however_they_are_made() {
             .is_some_and(|error| error.contains("chat.endpoints:2: weight=many"))
     });
     bench.until(0, "the last good list stays", &all);
+    bench.link(0);
     std::fs::write(&path, lines(&all[1..])).unwrap();
     bench.until(0, "one has left", &all[1..]);
     std::fs::remove_file(&path).unwrap();
