@@ -11,7 +11,7 @@ use moorgate_registry::{
 use programs::consul::Consul;
 use programs::{Folder, PATIENCE, Watcher, eventually, free_ports};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 const S: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ fn watch(settings: &ConsulSettings, query: ConsulQuery) -> Watcher {
 }
 
 fn registration(name: &str, port: u16, ttl: Duration) -> Registration {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Registration {
         id: Registration::unique_id(name, address),
         name: name.to_owned(),
@@ -63,7 +63,7 @@ fn an_instance_comes_and_goes() {
         health: Health::Good,
     };
     assert_eq!(list, [expected]);
-    assert!(registrar.is_registered() && registrar.failure().is_none());
+    eventually("the registrar knows it", || registrar.is_registered() && registrar.failure().is_none());
     assert!(registrar.deregister(PATIENCE), "Consul confirms it");
     watcher.list("gone", <[Listed]>::is_empty);
     // A query is under way, and the server would hold it for a minute.
