@@ -32,6 +32,8 @@ pub(super) struct Entry {
     /// The same without what changes often: the ring must not.
     pub(super) lasting_weight: u32,
     pub(super) outstanding: u32,
+    /// Which call of the pool was its last one.
+    pub(super) last: u64,
     /// What is left of its wait for a turn, in 65536ths.
     pub(super) phase: u16,
 }
@@ -124,7 +126,7 @@ impl Lot {
             }
             Balance::Random => Rule::Random(Alias::new(&weights), weights),
             Balance::LeastOutstanding => {
-                Rule::Least(Least::new(&weights, entries.iter().map(|entry| entry.outstanding)))
+                Rule::Least(Least::new(&weights, entries.iter().map(|entry| (entry.outstanding, entry.last))))
             }
             Balance::PeakEwma => Rule::Ewma(Alias::new(&weights)),
             Balance::ConsistentHash => {
@@ -161,12 +163,12 @@ impl Lot {
         self.seats.iter().copied().zip(phases)
     }
 
-    /// The endpoint at this place has so many calls outstanding now: one more, or one less.
-    pub(super) fn note(&mut self, at: usize, outstanding: u32, one_more: bool) {
+    /// The endpoint at this place has this load now: one call more, or one less.
+    pub(super) fn note(&mut self, at: usize, load: &Load, one_more: bool) {
         self.outstanding =
             if one_more { self.outstanding.saturating_add(1) } else { self.outstanding.saturating_sub(1) };
         if let Rule::Least(least) = &mut self.rule {
-            least.set(at, outstanding, one_more);
+            least.set(at, load.outstanding, load.last);
         }
     }
 
@@ -181,7 +183,7 @@ impl Lot {
         match &mut self.rule {
             Rule::Turns(turns) => {
                 let mut full = false;
-                // Everybody's turn comes within so many, whatever the weights, or all are looked at.
+                // Where weights differ much it may be nobody's turn who fits for long: then all are looked at.
                 for _ in 0..self.seats.len().saturating_mul(2) {
                     let seat = turns.next().and_then(|at| self.seats.get(at).copied())?;
                     match look(moment, seat, has_room) {
@@ -191,6 +193,7 @@ impl Lot {
                     }
                 }
                 self.scan(moment, has_room, |seat| moment.load(seat).map(|load| load.outstanding))
+                    .map(|drawn| Drawn { full, ..drawn })
             }
             Rule::Random(alias, _) => {
                 let mut full = false;
@@ -367,6 +370,3 @@ fn second(alias: &Alias, first: usize, len: usize, rng: &mut Rng) -> usize {
     }
     drawn
 }
-
-#[cfg(test)]
-mod tests;
