@@ -3,6 +3,7 @@
 use super::latency::Latencies;
 use super::link::{Link, LinkIdentity};
 use super::order::Orders;
+use super::place::Place;
 use super::queue::Queue;
 use super::{Settings, asking};
 use crate::base::ids::{LinkKey, LinkTag, ServiceId};
@@ -11,22 +12,6 @@ use crate::base::wheel::Alarm;
 use crate::routing::{EndpointId, Pool, RetryBudget, RouteTable, ServiceSettings, Standing, Vitals};
 use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// Where a link belongs. A seat may be another endpoint's later: the id tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) id: EndpointId,
-    pub(super) service: ServiceId,
-    pub(super) seat: u16,
-    pub(super) slot: u16,
-}
-
-impl Place {
-    /// Whether both are links to the same endpoint.
-    pub(super) fn is_beside(self, other: Place) -> bool {
-        (self.service, self.id) == (other.service, other.id)
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Service {
