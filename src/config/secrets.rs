@@ -15,7 +15,7 @@ use std::path::Path;
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// No more of them are named.
 const NAMES_MAX: usize = 32;
-/// How to make a secret.
+/// How to make a secret that is one's own.
 const MAKE: &str = "head -c 32 /dev/urandom | base64 > ";
 
 /// Where secrets come from.
@@ -33,12 +33,33 @@ struct Names {
     file: &'static str,
     variable: &'static str,
     credential: &'static str,
+    /// Whether it is made here; another one is given by somebody else.
+    own: bool,
 }
 
-const SIGNING: Names =
-    Names { inline: "secret", file: "secret_file", variable: "secret_env", credential: "secret_credential" };
+const SIGNING: Names = Names {
+    inline: "secret",
+    file: "secret_file",
+    variable: "secret_env",
+    credential: "secret_credential",
+    own: true,
+};
 const LINK: Names =
-    Names { inline: "key", file: "key_file", variable: "key_env", credential: "key_credential" };
+    Names { inline: "key", file: "key_file", variable: "key_env", credential: "key_credential", own: true };
+const TOKEN: Names = Names {
+    inline: "token",
+    file: "token_file",
+    variable: "token_env",
+    credential: "token_credential",
+    own: false,
+};
+const PASSWORD: Names = Names {
+    inline: "password",
+    file: "password_file",
+    variable: "password_env",
+    credential: "password_credential",
+    own: false,
+};
 
 impl Names {
     /// The keys that say where a secret is.
@@ -63,7 +84,7 @@ struct Found {
 impl Secrets<'_> {
     /// Without `otherwise` there need not be one; it is what else could be written.
     fn find(&self, table: &mut Section<'_>, names: Names, otherwise: Option<&str>) -> Option<Found> {
-        let Names { inline, file, variable, credential } = names;
+        let Names { inline, file, variable, credential, own } = names;
         if table.has(inline) {
             table.read(inline, |_| Ok(()));
             table.wrong(inline, format!("a secret does not stand in this file; {}", names.right()));
@@ -76,7 +97,7 @@ impl Secrets<'_> {
             return None;
         }
         match (path, name, credential_name) {
-            (Some(path), ..) => self.in_file(table, file, &path),
+            (Some(path), ..) => self.in_file(table, file, &path, own),
             (_, Some(name), _) => self.in_environment(table, variable, &name),
             (.., Some(name)) => self.in_credential(table, credential, &name),
             (None, None, None) => {
@@ -89,9 +110,12 @@ impl Secrets<'_> {
         }
     }
 
-    fn in_file(&self, table: &mut Section<'_>, key: &'static str, path: &str) -> Option<Found> {
+    fn in_file(&self, table: &mut Section<'_>, key: &'static str, path: &str, own: bool) -> Option<Found> {
         let path = self.directory.join(path);
-        let remedy = format!("make one: {MAKE}{}", path.display());
+        let remedy = match own {
+            true => format!("make one: {MAKE}{}", path.display()),
+            false => format!("write it into {}", path.display()),
+        };
         match std::fs::read(&path) {
             // Editors end a file with a line feed; it is no part of the secret.
             Ok(secret) => Some(Found { key, secret: secret.trim_ascii_end().to_vec(), remedy }),
@@ -179,6 +203,28 @@ impl Secrets<'_> {
             service.wrong(found.key, format!("the key has {bytes} bytes and needs at least 16; {remedy}"));
         }
         key
+    }
+
+    /// The token of Consul's access control; `None`: there is none.
+    pub(super) fn consul_token(&self, table: &mut Section<'_>) -> Option<String> {
+        self.printable(table, TOKEN)
+    }
+
+    /// The password at Nacos; `None`: there is none.
+    pub(super) fn nacos_password(&self, table: &mut Section<'_>) -> Option<String> {
+        self.printable(table, PASSWORD)
+    }
+
+    /// One that may be left out, and stands in a header or a form.
+    fn printable(&self, table: &mut Section<'_>, names: Names) -> Option<String> {
+        let found = self.find(table, names, None)?;
+        let text = String::from_utf8(found.secret).ok();
+        let text = text.filter(|text| !text.is_empty() && !text.contains(char::is_control));
+        if text.is_none() {
+            let remedy = &found.remedy;
+            table.wrong(found.key, format!("it is empty, or no line of text; {remedy}"));
+        }
+        text
     }
 
     /// A key that signs access tokens.
