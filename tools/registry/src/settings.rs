@@ -1,0 +1,129 @@
+//! Where a registry is, and what is asked of it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// A Consul agent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConsulSettings {
+    /// `http://host:port` or `https://host:port`, without a path.
+    pub address: String,
+    /// Sent as `X-Consul-Token`.
+    pub token: Option<String>,
+    /// PEM with the certificates that are trusted for `https`, instead of any others.
+    pub ca_file: Option<PathBuf>,
+    /// Empty: the agent's own.
+    pub datacenter: String,
+}
+
+impl Default for ConsulSettings {
+    fn default() -> ConsulSettings {
+        ConsulSettings {
+            address: "http://127.0.0.1:8500".to_owned(),
+            token: None,
+            ca_file: None,
+            datacenter: String::new(),
+        }
+    }
+}
+
+impl fmt::Debug for ConsulSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsulSettings")
+            .field("address", &self.address)
+            .field("token", &self.token.as_ref().map(|_| Hidden))
+            .field("ca_file", &self.ca_file)
+            .field("datacenter", &self.datacenter)
+            .finish()
+    }
+}
+
+/// A service in Consul.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConsulQuery {
+    /// What it is registered as.
+    pub name: String,
+    /// An instance must have all of them.
+    pub tags: Vec<String>,
+    /// In Consul's filter language, as `Service.Meta.version == "2"`; empty: none.
+    pub filter: String,
+    /// Empty: that of the settings.
+    pub datacenter: String,
+    /// The key in the service's metadata, else in the node's, under which the zone is; empty: no zones.
+    pub zone_meta: String,
+}
+
+/// A Nacos cluster.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NacosSettings {
+    /// `http://host:port` or `https://host:port`, without a path; the next one is asked when one fails.
+    pub servers: Vec<String>,
+    /// Empty: no login.
+    pub username: String,
+    /// The user's.
+    pub password: Option<String>,
+    /// PEM with the certificates that are trusted for `https`, instead of any others.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for NacosSettings {
+    fn default() -> NacosSettings {
+        NacosSettings {
+            servers: vec!["http://127.0.0.1:8848".to_owned()],
+            username: String::new(),
+            password: None,
+            ca_file: None,
+        }
+    }
+}
+
+impl fmt::Debug for NacosSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NacosSettings")
+            .field("servers", &self.servers)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| Hidden))
+            .field("ca_file", &self.ca_file)
+            .finish()
+    }
+}
+
+/// The group of Nacos services that name none.
+pub const DEFAULT_GROUP: &str = "DEFAULT_GROUP";
+
+/// A service in Nacos.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NacosQuery {
+    /// What it is registered as, without its group.
+    pub name: String,
+    /// Empty: [`DEFAULT_GROUP`].
+    pub group: String,
+    /// The id of the namespace; empty: `public`.
+    pub namespace: String,
+    /// Instances of these only; empty: of all.
+    pub clusters: Vec<String>,
+    /// The key in the instance's metadata under which the zone is; empty: the instance's cluster is no zone either.
+    pub zone_meta: String,
+}
+
+/// Stands for a secret.
+struct Hidden;
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let consul = ConsulSettings { token: Some("s3cret".to_owned()), ..ConsulSettings::default() };
+        let nacos = NacosSettings { password: Some("s3cret".to_owned()), ..NacosSettings::default() };
+        let printed = format!("{consul:?} {nacos:?}");
+        assert!(printed.contains("***") && !printed.contains("s3cret"), "{printed}");
+    }
+}

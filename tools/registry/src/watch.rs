@@ -1,0 +1,39 @@
+//! What a registry says of a service, and how one waits for it.
+
+use crate::error::RegistryError;
+use crate::stop::Stop;
+use std::net::SocketAddr;
+
+/// What a registry thinks of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Health {
+    /// Consul: every check passes. Nacos: healthy.
+    Good,
+    /// Consul: a check warns or is critical. Nacos: unhealthy.
+    Doubted,
+    /// Consul: in maintenance. Nacos: not enabled.
+    Leaving,
+}
+
+/// An instance, as a registry lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Relative to its peers'; 0 takes no calls. Consul: as registered (1 by default). Nacos: a hundred times that.
+    pub weight: u32,
+    /// Empty: none is known.
+    pub zone: String,
+    /// Sorted, each once. Consul: its tags. Nacos: the words of the metadata `tags`.
+    pub tags: Vec<String>,
+    /// What the registry thinks of it.
+    pub health: Health,
+}
+
+/// Follows one service in one registry.
+pub trait Watch: Send {
+    /// Blocks until there is an answer or an error worth telling, and does its own waiting between tries. An answer is
+    /// always the whole list, by address; it may be the same as the last one, which says that the registry is well.
+    /// `None`: `stop` was set; that ends a request under way and each wait within a quarter of a second.
+    fn next(&mut self, stop: &Stop) -> Option<Result<Vec<Listed>, RegistryError>>;
+}
