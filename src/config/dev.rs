@@ -5,6 +5,7 @@ use crate::auth::{
     ACCESS_TTL_DEFAULT, ACCESS_TTL_MAX_DEFAULT, Authority, Issuer, KeyRing, LEEWAY_DEFAULT, SigningKey,
 };
 use crate::base::ids::ServiceId;
+use crate::control::discovery::{ServiceSources, Settings as Discovery};
 use crate::limit::{self, BanSettings};
 use crate::reactor::{self, ListenAt, ListenerSettings};
 use crate::routing::{Grants, Order, Right, RouteSettings, RouteTable, ServiceSettings, Span};
@@ -92,6 +93,8 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         bans: BanSettings { enabled: false, ..BanSettings::default() },
         authority: Arc::new(Authority { issuer: Some(issuer), ..Authority::of_keys(keys) }),
         routes: Arc::new(routes),
+        discovery: Discovery { services: fixed(&services), ..Discovery::default() },
+        register: None,
         services,
         check_service: None,
         admin: Some(ListenAt::Address(options.admin)),
@@ -118,6 +121,20 @@ fn services(at: &DevServices) -> (Vec<ServiceSettings>, Vec<RouteSettings>) {
         RouteSettings { order: Order::Session, ..route(0x0210, 0x0214, 2) },
     ];
     (services.into(), routes)
+}
+
+/// The only sources that there are: what is said above.
+fn fixed(services: &[ServiceSettings]) -> Vec<ServiceSources> {
+    let of = |(id, service): (u16, &ServiceSettings)| ServiceSources {
+        service: ServiceId(id),
+        name: service.name.clone(),
+        fixed: service.endpoints.clone(),
+        file: None,
+        dns: None,
+        consul: None,
+        nacos: None,
+    };
+    (0u16..).zip(services).map(of).collect()
 }
 
 #[cfg(test)]

@@ -98,8 +98,8 @@ impl Secrets<'_> {
         }
         match (path, name, credential_name) {
             (Some(path), ..) => self.in_file(table, file, &path, own),
-            (_, Some(name), _) => self.in_environment(table, variable, &name),
-            (.., Some(name)) => self.in_credential(table, credential, &name),
+            (_, Some(name), _) => self.in_environment(table, variable, &name, own),
+            (.., Some(name)) => self.in_credential(table, credential, &name, own),
             (None, None, None) => {
                 let is_told = table.has(inline) || first.is_some();
                 if let Some(otherwise) = otherwise.filter(|_| !is_told) {
@@ -126,7 +126,13 @@ impl Secrets<'_> {
         }
     }
 
-    fn in_environment(&self, table: &mut Section<'_>, key: &'static str, name: &str) -> Option<Found> {
+    fn in_environment(
+        &self,
+        table: &mut Section<'_>,
+        key: &'static str,
+        name: &str,
+        own: bool,
+    ) -> Option<Found> {
         let is_name =
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !is_name {
@@ -138,10 +144,17 @@ impl Secrets<'_> {
         if secret.is_none() {
             table.wrong(key, format!("the environment has no variable {name} with a text; set it"));
         }
-        Some(Found { key, secret: secret?, remedy: format!("set {name} to a longer one") })
+        let remedy = if own { format!("set {name} to a longer one") } else { format!("set {name} to it") };
+        Some(Found { key, secret: secret?, remedy })
     }
 
-    fn in_credential(&self, table: &mut Section<'_>, key: &'static str, name: &str) -> Option<Found> {
+    fn in_credential(
+        &self,
+        table: &mut Section<'_>,
+        key: &'static str,
+        name: &str,
+        own: bool,
+    ) -> Option<Found> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if !name.bytes().all(is_plain) || !(1..=NAME_BYTES).contains(&name.len()) || name.starts_with('.') {
             // Not repeated: it may be the secret itself.
@@ -159,8 +172,10 @@ impl Secrets<'_> {
         let directory = Path::new(&directory);
         match std::fs::read(directory.join(name)) {
             Ok(secret) => {
-                let remedy =
-                    format!("make one: {MAKE}PATH, with the PATH of its LoadCredential= in the unit");
+                let remedy = match own {
+                    true => format!("make one: {MAKE}PATH, with the PATH of its LoadCredential= in the unit"),
+                    false => "write it into the PATH of its LoadCredential= in the unit".to_owned(),
+                };
                 Some(Found { key, secret: secret.trim_ascii_end().to_vec(), remedy })
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
