@@ -182,7 +182,9 @@ pub(super) fn word_list(table: &mut Section<'_>, key: &'static str) -> Vec<Strin
     let words = table.read(key, |value| {
         let words = list(value, "a list such as [\"blue\"]", parse_word)?;
         let count = words.len();
-        (count <= LIST_MAX).then_some(words).ok_or_else(|| format!("{count} of them; write {LIST_MAX} or fewer"))
+        (count <= LIST_MAX)
+            .then_some(words)
+            .ok_or_else(|| format!("{count} of them; write {LIST_MAX} or fewer"))
     });
     words.unwrap_or_default()
 }
@@ -238,7 +240,9 @@ fn dns(mut table: Section<'_>, report: &mut Report<'_>) -> DnsSettings {
     let servers = table.read("servers", |value| {
         let servers = list(value, RIGHT, server)?;
         let count = servers.len();
-        (count <= SERVERS_MAX).then_some(servers).ok_or_else(|| format!("{count} servers; write {SERVERS_MAX} or fewer"))
+        (count <= SERVERS_MAX)
+            .then_some(servers)
+            .ok_or_else(|| format!("{count} servers; write {SERVERS_MAX} or fewer"))
     });
     let settings = DnsSettings {
         servers: servers.unwrap_or_default(),
@@ -248,7 +252,8 @@ fn dns(mut table: Section<'_>, report: &mut Report<'_>) -> DnsSettings {
     };
     if settings.ttl_max < settings.ttl_min {
         let [low, high] = [settings.ttl_min, settings.ttl_max].map(humantime::format_duration);
-        let message = format!("dns.ttl_max is {high} and must not be below dns.ttl_min, {low}; change one of them");
+        let message =
+            format!("dns.ttl_max is {high} and must not be below dns.ttl_min, {low}; change one of them");
         table.wrong_first(&["ttl_max", "ttl_min"], message);
     }
     table.close(report);
@@ -287,12 +292,16 @@ fn nacos(root: &mut Section<'_>, secrets: &Secrets<'_>, report: &mut Report<'_>)
         password: secrets.nacos_password(&mut table),
         ca_file: ca_file(&mut table, secrets.directory),
     };
-    let has_password = ["password_file", "password_env", "password_credential"].iter().any(|key| table.has(key));
+    let has_password =
+        ["password_file", "password_env", "password_credential"].iter().any(|key| table.has(key));
     if table.has("username") && !has_password {
         table.wrong_once("username", "there is no password; write password_file = \"PATH\" too");
     } else if has_password && !table.has("username") {
         let keys = ["password_file", "password_env", "password_credential"];
-        table.wrong_first(&keys, "nacos.username: it is missing; write for example username = \"moorgate\"".to_owned());
+        table.wrong_first(
+            &keys,
+            "nacos.username: it is missing; write for example username = \"moorgate\"".to_owned(),
+        );
     }
     table.close(report);
     is_there.then_some(settings)
@@ -316,7 +325,10 @@ const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
 /// `http://host:port` or `https://host:port`.
 fn server_url(text: &str) -> Result<String, String> {
     let wrong = || {
-        format!("`{}` is no address of a registry; write one such as \"http://10.0.0.5:8500\"", text.escape_debug())
+        format!(
+            "`{}` is no address of a registry; write one such as \"http://10.0.0.5:8500\"",
+            text.escape_debug()
+        )
     };
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).ok_or_else(wrong)?;
     let (host, port) = rest.rsplit_once(':').ok_or_else(wrong)?;

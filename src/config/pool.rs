@@ -86,7 +86,10 @@ pub(super) fn parse_word(text: &str) -> Result<String, String> {
     if (1..=NAME_BYTES).contains(&text.len()) && text.chars().all(is_good) {
         return Ok(text.to_owned());
     }
-    Err(format!("`{}` cannot be one; write 1 to {NAME_BYTES} bytes without spaces and commas", text.escape_debug()))
+    Err(format!(
+        "`{}` cannot be one; write 1 to {NAME_BYTES} bytes without spaces and commas",
+        text.escape_debug()
+    ))
 }
 
 fn ejection(mut table: Section<'_>, report: &mut Report<'_>) -> EjectionSettings {
@@ -175,8 +178,7 @@ fn canary(service: &mut Section<'_>, report: &mut Report<'_>) -> Option<CanarySe
         table.wrong("tag", "it is missing; write for example tag = \"canary\"");
     }
     let tag = word(&mut table, "tag");
-    let share =
-        table.read("share", |value| parse_share(string(value, "a share such as \"5%\"")?));
+    let share = table.read("share", |value| parse_share(string(value, "a share such as \"5%\"")?));
     let role = |role: &str| match role.len() {
         1..=NAME_BYTES => Ok(role.to_owned()),
         bytes => Err(format!("a role has {bytes} bytes; write 1 to {NAME_BYTES}")),
@@ -184,7 +186,9 @@ fn canary(service: &mut Section<'_>, report: &mut Report<'_>) -> Option<CanarySe
     let roles = table.read("roles", |value| {
         let roles = list(value, "a list such as [\"tester\"]", role)?;
         let count = roles.len();
-        (count <= ROLES_MAX).then_some(roles).ok_or_else(|| format!("{count} roles; write {ROLES_MAX} or fewer"))
+        (count <= ROLES_MAX)
+            .then_some(roles)
+            .ok_or_else(|| format!("{count} roles; write {ROLES_MAX} or fewer"))
     });
     let fields = [
         ("application", HelloField::Application),

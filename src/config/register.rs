@@ -68,7 +68,10 @@ pub(super) fn register(
         Ok(address)
     };
     if is_there && !table.has("address") {
-        table.wrong("address", "it is missing; write the address that clients use, as address = \"10.0.0.9:7000\"");
+        table.wrong(
+            "address",
+            "it is missing; write the address that clients use, as address = \"10.0.0.9:7000\"",
+        );
     }
     let address = table.read("address", read);
     let settings = RegisterSettings {
@@ -128,7 +131,9 @@ fn metadata(value: &DeValue<'_>) -> Result<BTreeMap<String, String>, String> {
         let is_plain = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if !is_plain || !(1..=METADATA_BYTES).contains(&key.len()) {
             let key = key.escape_debug();
-            return Err(format!("`{key}` cannot be a key of it; write 1 to {METADATA_BYTES} letters, digits and -_"));
+            return Err(format!(
+                "`{key}` cannot be a key of it; write 1 to {METADATA_BYTES} letters, digits and -_"
+            ));
         }
         let text = string(value.get_ref(), &format!("a text for `{key}`"))?;
         if text.len() > METADATA_BYTES || text.contains(char::is_control) {

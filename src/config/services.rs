@@ -1,10 +1,10 @@
 //! Services and routes: who owns which commands, and whether every command has exactly one owner.
 
+use super::discovery::{Sources, sources};
+use super::pool::pool;
 use super::report::Report;
 use super::secrets::Secrets;
 use super::section::{Section, list, plain, string};
-use super::discovery::{Sources, sources};
-use super::pool::pool;
 use super::{limits, text};
 use crate::base::ids::ServiceId;
 use crate::control::discovery::ServiceSources;
@@ -172,7 +172,8 @@ fn route<'a>(mut section: Section<'a>, services: &[String]) -> Way<'a> {
         section.wrong("roles", message);
     }
     if settings.hedge && !(settings.idempotent && settings.order == Order::None) {
-        let message = "a call may run twice then; write idempotent = true and order = \"none\" too, or leave this out";
+        let message =
+            "a call may run twice then; write idempotent = true and order = \"none\" too, or leave this out";
         section.wrong("hedge", message);
     }
     let rate = limits::rate(&mut section, "rate", None);

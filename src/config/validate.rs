@@ -1,7 +1,7 @@
 //! What the file says, within bounds and held against itself.
 
-use super::limits::NewComers;
 use super::discovery::discovery;
+use super::limits::NewComers;
 use super::listeners::listeners;
 use super::register::register;
 use super::report::{ConfigError, Report};
@@ -9,7 +9,7 @@ use super::secrets::Secrets;
 use super::section::Section;
 use super::services::{Ways, services_and_routes};
 use super::{Settings, devices, identity, limits, text};
-use crate::control;
+use crate::control::discovery::{ServiceSources, Settings as Discovery};
 use crate::limit::Reserve;
 use crate::reactor::ListenerSettings;
 use crate::telemetry::AccessTarget;
@@ -104,7 +104,7 @@ pub(super) fn validate(
         authority: Arc::new(authority),
         routes: Arc::new(routes),
         services,
-        discovery: control::discovery::Settings { services: sources, ..discovery },
+        discovery: with_services(discovery, sources),
         register,
         check_service: check.map(|(service, _)| service),
         admin,
@@ -117,6 +117,13 @@ pub(super) fn validate(
         section.close(&mut report);
     }
     report.finish(settings)
+}
+
+/// The agent of Consul is where it always is, when nothing is said.
+fn with_services(discovery: Discovery, services: Vec<ServiceSources>) -> Discovery {
+    let asks_consul = services.iter().any(|service| service.consul.is_some());
+    let consul = discovery.consul.or_else(|| asks_consul.then(Default::default));
+    Discovery { services, consul, ..discovery }
 }
 
 fn log(
