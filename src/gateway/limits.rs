@@ -1,6 +1,7 @@
 //! The limits that all shards share: made from the settings, and shown to the operator.
 
-use super::{State, random_u64};
+use super::start::random_u64;
+use super::state::State;
 use crate::base::ids::RouteId;
 use crate::base::route_counts::{RouteCounts, Why};
 use crate::config::Settings;

@@ -1,6 +1,6 @@
 //! What the operator asks for, done: orders in the directory, revocations, bans.
 
-use super::State;
+use super::state::State;
 use crate::admin::{Ban, BanTarget, KickTarget, OperateError, Operation, Outcome, RevokeTarget};
 use crate::directory::{Directory, Kick};
 use crate::limit::Subject;
