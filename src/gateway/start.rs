@@ -92,6 +92,7 @@ impl Gateway {
                 .collect(),
             readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
             services: settings.services.iter().map(|service| service.name.clone()).collect(),
+            pools: Arc::new(Pools::of(&settings.services)),
             routes: limits::route_names(&settings),
             limits: limits::shared(&settings)?,
             draining: AtomicBool::new(false),
@@ -100,14 +101,7 @@ impl Gateway {
             authority: settings.authority.clone(),
             directory: OnceLock::new(),
         });
-        let names = Names {
-            services: state.services.clone(),
-            endpoints: settings
-                .services
-                .iter()
-                .flat_map(|service| service.endpoints.iter().map(|at| at.address))
-                .collect(),
-        };
+        let names = Names { services: state.services.clone(), pools: state.pools.clone() };
         let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
         let pages: Arc<dyn Pages> = state.clone();
         let admin = admin_socket.map(|socket| Admin::start(socket, pages)).transpose()?;
@@ -175,7 +169,7 @@ impl Gateway {
             cells: self.state.cells.clone(),
             resume_tokens: Arc::new(ResumeTokens::new(self.boot_id, &random_bytes()?)),
             directory: Arc::new(Directory::new(doors, watcher, settings.directory.clone())),
-            pools: Arc::new(Pools::of(&settings.services)),
+            pools: self.state.pools.clone(),
             recent: Arc::new(settings.services.iter().map(|_| RecentPushes::default()).collect()),
             pushes: PushGauge::default(),
         };

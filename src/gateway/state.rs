@@ -11,6 +11,7 @@ use crate::control::{Observed, Vitals};
 use crate::directory::Directory;
 use crate::forward::Readiness;
 use crate::limit;
+use crate::routing::Pools;
 use crate::telemetry::{Kind, Sample, render};
 use moorgate_proto::status::Code;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,8 @@ pub(super) struct State {
     pub(super) cells: Vec<Arc<Cells>>,
     pub(super) readiness: Vec<Arc<Readiness>>,
     pub(super) services: Vec<String>,
+    /// The services' endpoints as they stand.
+    pub(super) pools: Arc<Pools>,
     /// Names of the routes, by their ids.
     pub(super) routes: Vec<String>,
     pub(super) limits: limit::Shared,
