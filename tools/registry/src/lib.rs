@@ -5,9 +5,13 @@
 mod ambient;
 mod consul;
 mod error;
+mod gathered;
+mod http;
 mod nacos;
+mod pace;
 mod registrar;
 mod registration;
+mod registry;
 mod settings;
 mod stop;
 mod watch;

@@ -1,19 +1,211 @@
-//! Nacos, over HTTP.
-use crate::{Listed, NacosQuery, NacosSettings, RegistryError, Stop, Watch};
+//! Nacos: a service is polled, and an instance is registered and beats.
+//!
+//! Nacos has no subscription over HTTP. A server says how long its list is good (`cacheMillis`), and is asked again after
+//! that; v3 does not say, and is asked every 5 s. A list may be empty because a server has just begun: what it says is
+//! handed on, and who follows it decides.
+
+pub(crate) mod api;
+pub(crate) mod cluster;
+pub(crate) mod login;
+pub(crate) mod member;
+
+use crate::ambient::{now, random_u64};
+use crate::error::RegistryError;
+use crate::gathered::{Gathered, INSTANCES_MAX, Skips, usable_address};
+use crate::pace::{Backoff, share};
+use crate::settings::{DEFAULT_GROUP, NacosQuery, NacosSettings};
+use crate::stop::Stop;
+use crate::watch::{Health, Listed, Watch};
+use api::{Api, List, Op};
+use cluster::{Cluster, Values};
+use std::time::{Duration, Instant};
+
+const POLL_EVERY: Duration = Duration::from_secs(5);
+const POLL_EVERY_MIN: Duration = Duration::from_secs(1);
+const POLL_EVERY_MAX: Duration = Duration::from_secs(60);
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+/// Nacos weighs with 1.0, we with whole numbers.
+const WEIGHT_OF_ONE: f64 = 100.0;
+const WEIGHT_MAX: f64 = 1_000_000.0;
+/// The metadata with the tags, with commas: Nacos has no other place for them.
+const TAGS: &str = "tags";
 
 /// Follows a service in Nacos.
-pub struct NacosWatch;
+#[derive(Debug)]
+pub struct NacosWatch {
+    cluster: Cluster,
+    query: NacosQuery,
+    /// When to ask again.
+    at: Option<Instant>,
+    poll_max: Duration,
+    backoff: Backoff,
+    skips: Skips,
+}
 
 impl NacosWatch {
-    /// One that has not asked yet.
-    pub fn new(_settings: &NacosSettings, _query: NacosQuery) -> NacosWatch {
-        NacosWatch
+    /// One that has not asked yet. What is wrong with the settings, its answers say.
+    pub fn new(settings: &NacosSettings, query: NacosQuery) -> NacosWatch {
+        NacosWatch::with_poll_max(settings, query, POLL_EVERY_MAX)
+    }
+
+    /// One that asks at least this often, whatever the server says.
+    pub fn with_poll_max(settings: &NacosSettings, mut query: NacosQuery, poll_max: Duration) -> NacosWatch {
+        if query.group.is_empty() {
+            DEFAULT_GROUP.clone_into(&mut query.group);
+        }
+        NacosWatch {
+            cluster: Cluster::new(settings),
+            query,
+            at: None,
+            poll_max: poll_max.clamp(POLL_EVERY_MIN, POLL_EVERY_MAX),
+            backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY),
+            skips: Skips::default(),
+        }
+    }
+
+    /// The list, and how long it is good.
+    fn ask(&mut self, stop: &Stop) -> Result<(Vec<Listed>, Duration), RegistryError> {
+        let query = &self.query;
+        let good = self.cluster.ask(Op::List, &|api| values(query, api), stop)?;
+        let list = List::read(good.api, &good.body).map_err(|error| self.cluster.unexpected(error))?;
+        let every = list.cache_millis.map_or(POLL_EVERY, Duration::from_millis);
+        let gathered = listed(list, &self.query.zone_meta);
+        self.skips.tell(&self.query.name, &gathered);
+        let listed = gathered.list().ok_or_else(|| RegistryError::TooMuch {
+            server: self.cluster.place(),
+            what: "instances",
+            max: INSTANCES_MAX,
+        })?;
+        Ok((listed, every.clamp(POLL_EVERY_MIN, self.poll_max)))
     }
 }
 
 impl Watch for NacosWatch {
     fn next(&mut self, stop: &Stop) -> Option<Result<Vec<Listed>, RegistryError>> {
-        while !stop.wait(std::time::Duration::from_secs(60)) {}
-        None
+        let pause = self.at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now()));
+        if stop.wait(pause) {
+            return None;
+        }
+        let result = self.ask(stop);
+        if stop.is_set() {
+            return None;
+        }
+        let (result, pause) = match result {
+            Ok((listed, every)) => {
+                self.backoff.succeeded();
+                (Ok(listed), share(every, 90, 110, random_u64()))
+            }
+            Err(error) => (Err(error), self.backoff.failed(random_u64())),
+        };
+        self.at = Some(now() + pause);
+        Some(result)
+    }
+}
+
+fn values(query: &NacosQuery, api: Api) -> Values {
+    let mut values = vec![
+        ("serviceName", query.name.clone()),
+        ("groupName", query.group.clone()),
+        ("namespaceId", query.namespace.clone()),
+    ];
+    match api {
+        Api::V1 => values.extend([
+            ("clusters", query.clusters.join(",")),
+            // What is unhealthy is judged here, too.
+            ("healthyOnly", "false".to_owned()),
+        ]),
+        Api::V3 => values.push(("clusterName", query.clusters.join(","))),
+    }
+    values
+}
+
+/// All of them, judged. When the server protects itself, it no longer tells the healthy from others.
+fn listed(list: List, zone_meta: &str) -> Gathered {
+    let protects = list.reach_protection_threshold == Some(true);
+    let mut gathered = Gathered::default();
+    for host in list.hosts.unwrap_or_default() {
+        let Some(address) = usable_address(&host.ip, host.port) else {
+            gathered.skip(format!("an instance at {:?} port {}", host.ip, host.port));
+            continue;
+        };
+        let metadata = host.metadata.unwrap_or_default();
+        let tags = metadata.get(TAGS).map(String::as_str).unwrap_or_default();
+        let health = match (host.enabled, host.healthy) {
+            (Some(false), _) => Health::Leaving,
+            (_, Some(false)) if !protects => Health::Doubted,
+            _ => Health::Good,
+        };
+        gathered.add(Listed {
+            address,
+            weight: weight(host.weight.unwrap_or(1.0)),
+            zone: metadata.get(zone_meta).cloned().unwrap_or_default(),
+            tags: tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
+            health,
+        });
+    }
+    gathered
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within the bounds")]
+fn weight(registered: f64) -> u32 {
+    // What is no number stays none, and becomes 0.
+    (registered * WEIGHT_OF_ONE).round().clamp(0.0, WEIGHT_MAX) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(hosts: &str, protects: bool) -> Vec<Listed> {
+        let json = format!(r#"{{"hosts": [{hosts}], "reachProtectionThreshold": {protects}}}"#);
+        listed(serde_json::from_str(&json).unwrap(), "zone").list().unwrap()
+    }
+
+    fn health(flags: &str, protects: bool) -> Health {
+        list(&format!(r#"{{"ip": "10.0.0.1", "port": 80, {flags}}}"#), protects)[0].health
+    }
+
+    #[test]
+    fn instances_are_judged() {
+        assert_eq!(health(r#""healthy": true, "enabled": true"#, false), Health::Good);
+        assert_eq!(health(r#""healthy": false"#, false), Health::Doubted);
+        assert_eq!(health(r#""healthy": true, "enabled": false"#, false), Health::Leaving);
+    }
+
+    #[test]
+    fn under_its_protection_threshold_all_are_good() {
+        assert_eq!(health(r#""healthy": false"#, true), Health::Good);
+        assert_eq!(health(r#""healthy": false, "enabled": false"#, true), Health::Leaving, "who goes, goes");
+    }
+
+    #[test]
+    fn an_instance_has_weight_zone_and_tags() {
+        let host = r#"{"ip": "10.0.0.1", "port": 80, "weight": 0.5,
+                       "metadata": {"zone": "eu", "tags": "fast, canary,,fast"}}"#;
+        let list = list(host, false);
+        assert_eq!((list[0].weight, list[0].zone.as_str()), (50, "eu"));
+        assert_eq!(list[0].tags, ["canary", "fast"]);
+        for (registered, expected) in [(1.0, 100), (0.0, 0), (-1.0, 0), (f64::NAN, 0), (1e300, 1_000_000)] {
+            assert_eq!(weight(registered), expected);
+        }
+    }
+
+    #[test]
+    fn a_host_without_an_address_is_skipped() {
+        let json = r#"{"hosts": [{"ip": "web.internal", "port": 80}, {"ip": "10.0.0.1", "port": 0}]}"#;
+        let gathered = listed(serde_json::from_str(json).unwrap(), "zone");
+        assert_eq!((gathered.skipped().len(), gathered.list().unwrap().len()), (2, 0));
+    }
+
+    #[test]
+    fn the_two_interfaces_name_clusters_differently() {
+        let query = NacosQuery {
+            name: "chat".to_owned(),
+            clusters: vec!["a".to_owned(), "b".to_owned()],
+            ..NacosQuery::default()
+        };
+        assert!(values(&query, Api::V1).contains(&("clusters", "a,b".to_owned())));
+        assert!(values(&query, Api::V3).contains(&("clusterName", "a,b".to_owned())));
     }
 }

@@ -102,7 +102,7 @@ pub struct NacosQuery {
     pub namespace: String,
     /// Instances of these only; empty: of all.
     pub clusters: Vec<String>,
-    /// The key in the instance's metadata under which the zone is; empty: the instance's cluster is no zone either.
+    /// The key in the instance's metadata under which the zone is; empty: no zones.
     pub zone_meta: String,
 }
 

@@ -1,0 +1,205 @@
+//! What Consul lists, judged: `GET /v1/health/service/NAME`, without `passing`.
+
+use crate::gathered::{Gathered, usable_address};
+use crate::watch::{Health, Listed};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// An element of the answer. What Consul has none of it leaves out, or calls `null`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Entry {
+    node: Node,
+    service: Service,
+    checks: Option<Vec<Check>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Node {
+    #[serde(default)]
+    address: String,
+    meta: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Service {
+    #[serde(rename = "ID", default)]
+    id: String,
+    #[serde(default)]
+    address: String,
+    #[serde(default)]
+    port: u64,
+    tags: Option<Vec<String>>,
+    meta: Option<BTreeMap<String, String>>,
+    weights: Option<Weights>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Weights {
+    #[serde(default)]
+    passing: i64,
+    #[serde(default)]
+    warning: i64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Check {
+    #[serde(rename = "CheckID", default)]
+    id: String,
+    #[serde(default)]
+    status: String,
+}
+
+/// The state of an instance's checks, the worst of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Passing,
+    Warning,
+    Critical,
+    Maintenance,
+}
+
+/// All of them, judged; what cannot be used is told.
+pub(super) fn listed(entries: Vec<Entry>, zone_meta: &str) -> Gathered {
+    let mut gathered = Gathered::default();
+    for entry in entries {
+        let service = entry.service;
+        let host = if service.address.is_empty() { &entry.node.address } else { &service.address };
+        let Some(address) = usable_address(host, service.port) else {
+            gathered.skip(format!("{} at {host:?} port {}", service.id, service.port));
+            continue;
+        };
+        let state = worst(entry.checks.as_deref().unwrap_or_default(), &service.id);
+        let zone =
+            [&service.meta, &entry.node.meta].into_iter().flatten().find_map(|meta| meta.get(zone_meta));
+        gathered.add(Listed {
+            address,
+            weight: weight(service.weights.as_ref(), state),
+            zone: zone.cloned().unwrap_or_default(),
+            tags: service.tags.unwrap_or_default(),
+            health: match state {
+                State::Passing => Health::Good,
+                State::Warning | State::Critical => Health::Doubted,
+                State::Maintenance => Health::Leaving,
+            },
+        });
+    }
+    gathered
+}
+
+fn worst(checks: &[Check], service_id: &str) -> State {
+    let one = |check: &Check| {
+        if check.id == "_node_maintenance"
+            || check.id.strip_prefix("_service_maintenance:") == Some(service_id)
+        {
+            return State::Maintenance;
+        }
+        match check.status.as_str() {
+            "passing" => State::Passing,
+            "warning" => State::Warning,
+            "maintenance" => State::Maintenance,
+            _ => State::Critical,
+        }
+    };
+    checks.iter().map(one).max().unwrap_or(State::Passing)
+}
+
+/// One that is critical is weighed as when it passes: it is used when all are.
+fn weight(weights: Option<&Weights>, state: State) -> u32 {
+    let registered = match (weights, state) {
+        (None, _) => 1,
+        (Some(weights), State::Warning) => weights.warning,
+        (Some(weights), _) => weights.passing,
+    };
+    u32::try_from(registered.max(0)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gathered(json: &str) -> Gathered {
+        listed(serde_json::from_str(json).unwrap(), "zone")
+    }
+
+    fn one(service: &str, checks: &str) -> Gathered {
+        gathered(&format!(
+            r#"[{{"Node": {{"Address": "10.0.0.9", "Meta": {{"zone": "node-zone", "consul-x": ""}}}},
+                 "Service": {{"ID": "web-1", "Port": 80, {service}}}, "Checks": {checks}}}]"#
+        ))
+    }
+
+    #[test]
+    fn an_empty_address_is_the_nodes_and_null_is_nothing() {
+        let list =
+            one(r#""Address": "", "Tags": null, "Meta": null, "Weights": null"#, "null").list().unwrap();
+        let expected = Listed {
+            address: "10.0.0.9:80".parse().unwrap(),
+            weight: 1,
+            zone: "node-zone".to_owned(),
+            tags: Vec::new(),
+            health: Health::Good,
+        };
+        assert_eq!(list, [expected]);
+    }
+
+    #[test]
+    fn the_service_says_its_zone_before_the_node_does() {
+        let list = one(r#""Address": "::1", "Tags": ["b", "a", "b"], "Meta": {"zone": "eu-1"}"#, "[]")
+            .list()
+            .unwrap();
+        assert_eq!((list[0].address, list[0].zone.as_str()), ("[::1]:80".parse().unwrap(), "eu-1"));
+        assert_eq!(list[0].tags, ["a", "b"]);
+    }
+
+    #[test]
+    fn checks_say_how_it_is_and_which_weight_counts() {
+        let weights = r#""Weights": {"Passing": 10, "Warning": 3}"#;
+        let check = |id: &str, status: &str| format!(r#"{{"CheckID": "{id}", "Status": "{status}"}}"#);
+        let (good, warns) = (check("serfHealth", "passing"), check("a", "warning"));
+        let critical = check("service:web-1", "critical");
+        let cases = [
+            (vec![&good], Health::Good, 10),
+            (vec![&good, &warns], Health::Doubted, 3),
+            (vec![&critical, &warns], Health::Doubted, 10),
+            (vec![&good, &check("_node_maintenance", "critical")], Health::Leaving, 10),
+            (vec![&check("_service_maintenance:web-1", "critical"), &critical], Health::Leaving, 10),
+            // Another service's, on the same node.
+            (vec![&check("_service_maintenance:web-2", "critical")], Health::Doubted, 10),
+        ]
+        .map(|(checks, health, weight)| (checks.into_iter().cloned().collect::<Vec<_>>(), health, weight));
+        for (checks, health, weight) in cases {
+            let list = one(weights, &format!("[{}]", checks.join(","))).list().unwrap();
+            assert_eq!((list[0].health, list[0].weight), (health, weight), "{checks:?}");
+        }
+        assert_eq!(one(r#""Weights": {"Passing": -1}"#, "[]").list().unwrap()[0].weight, 0);
+    }
+
+    #[test]
+    fn what_has_no_usable_address_is_skipped_and_told() {
+        for service in [r#""Address": "web.internal""#, r#""Address": "0.0.0.0""#] {
+            let gathered = one(service, "[]");
+            assert_eq!((gathered.skipped().len(), gathered.list().unwrap().len()), (1, 0), "{service}");
+        }
+    }
+
+    #[test]
+    fn the_better_of_two_at_one_address_counts() {
+        let entry = |id: &str, status: &str| {
+            format!(
+                r#"{{"Node": {{"Address": "10.0.0.9"}}, "Service": {{"ID": "{id}", "Port": 80}},
+                    "Checks": [{{"CheckID": "c", "Status": "{status}"}}]}}"#
+            )
+        };
+        // An instance that restarted, and what it left behind.
+        for (first, second) in [("critical", "passing"), ("passing", "critical")] {
+            let json = format!("[{},{}]", entry("old", first), entry("new", second));
+            let list = gathered(&json).list().unwrap();
+            assert_eq!((list.len(), list[0].health), (1, Health::Good));
+        }
+    }
+}
