@@ -8,7 +8,7 @@
 //! [`v1::Caller`]: crate::v1::Caller
 //! [`v1::Trace`]: crate::v1::Trace
 
-use crate::wire::{Field, Fields};
+use crate::wire::{Field, Fields, repeated_texts};
 pub use crate::wire::{Malformed, Repeated};
 
 /// What can be the member of a frame: a view, or any generated message.
@@ -159,6 +159,28 @@ view! {
         8 content_encoding: &'a str,
         9 fragment: &'a [u8],
         15 payload: &'a [u8],
+    }
+}
+
+view! {
+    /// See [`v1::Caller`](crate::v1::Caller); roles are only counted, [`CallerView::roles`] reads them.
+    CallerView {
+        1 user_id: &'a str,
+        2 session_id: &'a [u8],
+        3 application: &'a str,
+        4 device_id: &'a str,
+        5 client_address: &'a str,
+        6 roles: Repeated,
+        7 platform: &'a str,
+        8 app_version: &'a str,
+        9 protocol_version: u32,
+    }
+}
+
+impl<'a> CallerView<'a> {
+    /// The roles of an encoded caller, one after the other; they end where the bytes are no message any more.
+    pub fn roles(message: &'a [u8]) -> impl Iterator<Item = &'a str> + Clone {
+        repeated_texts(message, 6)
     }
 }
 

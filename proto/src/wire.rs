@@ -26,6 +26,7 @@ pub(crate) enum Value<'a> {
 }
 
 /// Walks the fields of one message.
+#[derive(Clone)]
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }
@@ -98,6 +99,21 @@ impl<'a> Fields<'a> {
         }
         Err(Malformed)
     }
+}
+
+/// The values of a repeated text, in order; they end where the bytes are no message any more.
+pub(crate) fn repeated_texts(message: &[u8], number: u32) -> impl Iterator<Item = &str> + Clone {
+    let mut fields = Fields::new(message);
+    std::iter::from_fn(move || {
+        while let Ok(Some((found, value))) = fields.next() {
+            if let Value::Bytes(bytes) = value
+                && found == number
+            {
+                return std::str::from_utf8(bytes).ok();
+            }
+        }
+        None
+    })
 }
 
 const VARINT_BYTES_MAX: usize = 10;

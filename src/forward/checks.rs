@@ -1,14 +1,15 @@
 //! Sessions that a service has to confirm before they open. A question that finds no link, loses its link, or is
 //! answered by nobody, is answered as such; the shard that asked keeps the time.
 
-use super::link::State;
-use super::replies::DRAINED;
+use super::choose::Wish;
+use super::service::Place;
 use super::{Forwarder, Timer};
 use crate::base::clock::Now;
-use crate::base::ids::{CheckKey, ConnectionKey, LinkKey, ShardId};
+use crate::base::ids::{CheckKey, ConnectionKey, LinkKey, ServiceId, ShardId};
 use crate::base::text::cut;
 use crate::base::wheel::Alarm;
 use crate::relay::{Check, Checked, Delivery, Verdict};
+use crate::routing::{self, Ended};
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::limits::MESSAGE_BYTES;
 use moorgate_proto::time::Mono;
@@ -25,21 +26,28 @@ pub(super) struct Asked {
     shard: ShardId,
     connection: ConnectionKey,
     link: LinkKey,
+    place: Place,
+    at: Mono,
 }
 
 impl Forwarder {
     /// A shard asks about a session that is to open.
     pub(super) fn check(&mut self, now: Mono, shard: ShardId, check: &Check, caller: &[u8]) {
-        let link = match self.check_service {
+        let choice = match self.check_service {
             Some(service) if check.deadline > now && self.checks.len() < CHECKS_MAX => {
-                self.choose(service, None).ok()
+                let ask = self.ask(service, caller, None);
+                self.choose(now, service, ask, Wish::default()).ok()
             }
             _ => None,
         };
-        let Some(link_key) = link else {
+        let place = choice.and_then(|choice| Some((choice, self.links.get(choice.link)?.place)));
+        let Some((choice, place)) = place else {
             return self.checked(shard, check.connection, Verdict::Unavailable);
         };
-        let key = self.checks.insert(Asked { shard, connection: check.connection, link: link_key });
+        let link_key = choice.link;
+        let asked = Asked { shard, connection: check.connection, link: link_key, place, at: now };
+        let key = self.checks.insert(asked);
+        self.started(choice);
         let question = v1::SessionCheck {
             check_id: key.to_u64(),
             // It was encoded by the shard: it can be read.
@@ -60,7 +68,7 @@ impl Forwarder {
         if self.checks.get(key).is_none_or(|asked| asked.link != link) {
             return;
         }
-        let Some(asked) = self.checks.remove(key) else { return };
+        let Some(asked) = self.answered(now.mono, key, routing::Verdict::Good) else { return };
         let cache = Duration::from_millis(u64::from(said.cache_ms));
         let verdict = if said.admitted {
             Verdict::Admitted(cache)
@@ -69,21 +77,21 @@ impl Forwarder {
             Verdict::Refused { reason: said.reason(), message, cache }
         };
         self.checked(asked.shard, asked.connection, verdict);
-        self.end_drained(now.mono, link);
+        self.end_finished(now.mono, link);
+    }
+
+    /// Takes a question out that is over, and tells the pool what it says of the endpoint.
+    fn answered(&mut self, now: Mono, key: CheckKey, verdict: routing::Verdict) -> Option<Asked> {
+        let asked = self.checks.remove(key)?;
+        let ended = Ended { seat: usize::from(asked.place.seat), latency: now.since(asked.at), verdict };
+        self.ended(now, asked.place.service, ended);
+        Some(asked)
     }
 
     /// A question was not answered in time.
     pub(super) fn check_is_late(&mut self, now: Mono, key: CheckKey) {
-        if let Some(asked) = self.checks.remove(key) {
-            self.end_drained(now, asked.link);
-        }
-    }
-
-    /// Ends a link that drains once nothing is asked on it any more.
-    pub(super) fn end_drained(&mut self, now: Mono, key: LinkKey) {
-        let Some(link) = self.links.get(key) else { return };
-        if link.state == State::Draining && link.outstanding == 0 && self.checks_on(key).next().is_none() {
-            self.link_lost(now, key, &DRAINED);
+        if let Some(asked) = self.answered(now, key, routing::Verdict::Failed) {
+            self.end_finished(now, asked.link);
         }
     }
 
@@ -91,11 +99,27 @@ impl Forwarder {
         self.checks.keys().filter(move |key| self.checks.get(*key).is_some_and(|asked| asked.link == link))
     }
 
+    /// Whether something is asked on a link.
+    pub(super) fn has_checks(&self, link: LinkKey) -> bool {
+        self.checks_on(link).next().is_some()
+    }
+
+    /// Questions to a service that are out.
+    pub(super) fn checks_of(&self, service: ServiceId) -> usize {
+        self.checks.values().filter(|asked| asked.place.service == service).count()
+    }
+
+    /// Of them, those at the endpoint of this seat.
+    pub(super) fn checks_at(&self, service: ServiceId, seat: u16) -> usize {
+        let there = |asked: &&Asked| (asked.place.service, asked.place.seat) == (service, seat);
+        self.checks.values().filter(there).count()
+    }
+
     /// A link is lost: nobody will answer what was asked on it.
-    pub(super) fn unanswered_checks(&mut self, link: LinkKey) {
+    pub(super) fn unanswered_checks(&mut self, now: Mono, link: LinkKey) {
         let lost: Vec<CheckKey> = self.checks_on(link).collect();
         for key in lost {
-            if let Some(asked) = self.checks.remove(key) {
+            if let Some(asked) = self.answered(now, key, routing::Verdict::Failed) {
                 self.checked(asked.shard, asked.connection, Verdict::Unavailable);
             }
         }

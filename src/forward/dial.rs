@@ -1,38 +1,19 @@
 //! Links come and go: dialled, dialled again after a delay, lost with what was on them.
 
 use super::link::{Link, State};
-use super::{CallState, Forwarder, LinkCommand, Place, Timer};
+use super::service::Place;
+use super::{Forwarder, LinkCommand};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId};
-use crate::relay::Outcome;
 use moorgate_proto::proof::NONCE_BYTES;
-use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::Reason;
 
 impl Forwarder {
-    /// Dials every endpoint.
-    pub fn start(&mut self, now: Mono) {
-        for place in self.places() {
-            self.dial(now, place);
-        }
-    }
-
-    fn places(&self) -> Vec<Place> {
-        let mut places = Vec::new();
-        for (service, entry) in (0u16..).zip(&self.services) {
-            for (endpoint, entry) in (0u16..).zip(&entry.endpoints) {
-                let slots = (0u16..).zip(&entry.slots).map(|(slot, _)| slot);
-                places.extend(slots.map(|slot| Place { service: ServiceId(service), endpoint, slot }));
-            }
-        }
-        places
-    }
-
     pub(super) fn dial(&mut self, now: Mono, place: Place) {
         let Some(address) = self.endpoint(place).map(|endpoint| endpoint.address) else { return };
-        let taken = self.slot_mut(place).is_none_or(|slot| slot.link.is_some());
-        if self.stopping || taken {
+        let is_taken = self.slot_mut(place).is_none_or(|slot| slot.link.is_some());
+        if self.stopping || is_taken {
             return;
         }
         let deadline = now + self.settings.connect_timeout;
@@ -55,29 +36,18 @@ impl Forwarder {
         self.arm_link(key, deadline);
     }
 
-    /// Notes that a link takes calls, or no longer does.
-    pub(super) fn ready_changed(&mut self, key: LinkKey, was_ready: bool) {
-        let Some(link) = self.links.get(key) else { return };
-        let (place, is_ready) = (link.place, link.is_ready());
-        if was_ready != is_ready {
-            self.readiness.change(place.service, is_ready);
-        }
-    }
-
-    /// A link's connection failed or ended, or must: settles what was on it, and dials again later.
+    /// A link's connection failed or ended, or must: settles or sends elsewhere what was on it, and dials again
+    /// later.
     pub fn link_lost(&mut self, now: Mono, key: LinkKey, why: &dyn std::fmt::Display) {
         let Some(link) = self.links.remove(key) else { return };
         self.commands.push_back(LinkCommand::Close(key));
         let place = link.place;
         let was_open = matches!(link.state, State::Ready | State::Draining);
         self.cells.count(if was_open { Count::LinksLost } else { Count::LinksFailed });
-        if link.is_ready() {
-            self.readiness.change(place.service, false);
-        }
+        self.unready(now, &link);
         self.say_lost(place, was_open, why);
-        let number = self.endpoint(place).map_or(0, |endpoint| endpoint.number);
-        self.settle_link(now, key, number);
-        self.unanswered_checks(key);
+        self.settle_link(now, key, &link);
+        self.unanswered_checks(now, key);
         self.elect_another(key, place);
         self.settle_stranded(now, place.service);
         // What kept to this link is free to take another.
@@ -103,41 +73,17 @@ impl Forwarder {
     /// The delay doubles with each failure; half of it is random, so that gateways do not beat in step.
     fn redial(&mut self, now: Mono, place: Place, was_open: bool) {
         let (min, max) = (self.settings.reconnect_min, self.settings.reconnect_max);
+        let is_leaving = self.endpoint(place).is_none_or(|endpoint| endpoint.is_leaving);
         let Some(slot) = self.slot_mut(place) else { return };
         slot.link = None;
+        if is_leaving {
+            return self.remove_if_gone(place);
+        }
         slot.failures = if was_open { 0 } else { slot.failures.saturating_add(1) };
         let doubled = slot.failures.saturating_sub(1).min(16);
         let delay = min.saturating_mul(1 << doubled).min(max);
         let due = now + delay / 2 + self.rng.up_to(delay / 2);
         self.arm_redial(place, due);
-    }
-
-    pub(super) fn arm_redial(&mut self, place: Place, due: Mono) {
-        let service = self.services.get_mut(place.service.index());
-        let endpoint = service.and_then(|service| service.endpoints.get_mut(usize::from(place.endpoint)));
-        if let Some(slot) = endpoint.and_then(|endpoint| endpoint.slots.get_mut(usize::from(place.slot))) {
-            self.wheel.arm(&mut slot.alarm, Timer::Redial(place), due);
-        }
-    }
-
-    /// Settles what was sent on a link that is gone.
-    fn settle_link(&mut self, now: Mono, link: LinkKey, endpoint: u32) {
-        let lost: Vec<CallKey> = self.calls.keys().filter(|call| self.is_on(*call, link)).collect();
-        for call in lost {
-            let unsettled = matches!(self.calls.get(call).map(|call| &call.state), Some(CallState::Sent(_)));
-            if unsettled {
-                self.cells.count(Count::CallsLost);
-                self.settle(call, Outcome::unknown(Code::Aborted, Reason::EndpointLost), &[], endpoint);
-            }
-            self.finish(now, call);
-        }
-    }
-
-    fn is_on(&self, call: CallKey, link: LinkKey) -> bool {
-        match self.calls.get(call).map(|call| &call.state) {
-            Some(CallState::Sent(on) | CallState::Abandoned(on, _)) => *on == link,
-            Some(CallState::Waiting { .. }) | None => false,
-        }
     }
 
     /// Settles what waits for a service that has no ready link left.
@@ -150,7 +96,7 @@ impl Forwarder {
             .keys()
             .filter(|key| {
                 self.calls.get(*key).is_some_and(|call| {
-                    call.service == service && matches!(call.state, CallState::Waiting { .. })
+                    call.service == service && call.state.is_waiting()
                 })
             })
             .collect();
@@ -160,13 +106,6 @@ impl Forwarder {
                 self.refuse(now, call, Reason::NoEndpoint);
             }
         }
-    }
-
-    pub(super) fn has_ready_link(&self, service: ServiceId) -> bool {
-        self.service(service).is_some_and(|service| {
-            let slots = service.endpoints.iter().flat_map(|endpoint| &endpoint.slots);
-            slots.filter_map(|slot| self.links.get(slot.link?)).any(Link::is_ready)
-        })
     }
 
     /// Closes every link, and dials no more.

@@ -5,7 +5,7 @@
 //!      └────────── refused, timeout ─────────┴── wrong proof or name, timeout ──► gone ◄── lost, silent ───────┘
 //! ```
 
-use super::Place;
+use super::service::Place;
 use crate::base::output::Output;
 use crate::base::wheel::Alarm;
 use moorgate_proto::VERSION;
@@ -74,13 +74,17 @@ pub(super) struct Link {
     pub(super) state: State,
     pub(super) assembler: Assembler,
     pub(super) output: Output,
+    /// Bytes that its socket has taken.
+    taken: u64,
     pub(super) heard: Mono,
-    /// A ping is under way.
-    pub(super) pinged: bool,
+    /// When the next ping is due.
+    pub(super) ping_at: Mono,
     /// Calls that were sent and have no reply, those settled meanwhile included.
     pub(super) outstanding: u32,
     /// The most that the service wants; 0: no bound.
     pub(super) outstanding_max: u32,
+    /// Its endpoint leaves: no new calls.
+    pub(super) is_leaving: bool,
     /// The service says that it takes calls.
     pub(super) is_up: bool,
     /// The largest frame that the service takes, in bytes.
@@ -97,10 +101,12 @@ impl Link {
             state: State::Connecting(deadline),
             assembler: Assembler::default(),
             output: Output::default(),
+            taken: 0,
             heard: Mono::ZERO,
-            pinged: false,
+            ping_at: Mono::ZERO,
             outstanding: 0,
             outstanding_max: 0,
+            is_leaving: false,
             is_up: true,
             frame_bytes_max: 0,
             is_subscribed: false,
@@ -110,7 +116,34 @@ impl Link {
 
     /// Whether it may take calls at all.
     pub(super) fn is_ready(&self) -> bool {
-        self.state == State::Ready && self.is_up
+        self.state == State::Ready && self.is_up && !self.is_leaving
+    }
+
+    /// Whether it ends once nothing is asked on it any more.
+    pub(super) fn is_ending(&self) -> bool {
+        self.state == State::Draining || self.is_leaving
+    }
+
+    /// Where the next frame begins among all bytes of the link.
+    pub(super) fn end(&self) -> u64 {
+        self.taken.saturating_add(self.output.unsent().len() as u64)
+    }
+
+    /// Bytes that its socket has taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// The socket took so many bytes more. Returns the buffer once it is used up.
+    pub(super) fn took(&mut self, now: Mono, count: usize) -> Option<Vec<u8>> {
+        self.taken = self.taken.saturating_add(count as u64);
+        self.output.took(now, count)
+    }
+
+    /// What is unsent from the frame on that begins there; nothing of it was taken by the socket.
+    pub(super) fn frame_at(&self, offset: u64) -> &[u8] {
+        let skipped = offset.checked_sub(self.taken).and_then(|skipped| usize::try_from(skipped).ok());
+        skipped.and_then(|skipped| self.output.unsent().get(skipped..)).unwrap_or_default()
     }
 
     /// Whether its opening is over, and it is not yet lost.
@@ -209,12 +242,16 @@ impl Link {
         }
     }
 
+    /// When it is given up if nothing is heard.
+    pub(super) fn silent_at(&self, heartbeat: Duration) -> Mono {
+        self.heard + heartbeat.saturating_mul(2)
+    }
+
     /// When something is to be done if nothing is heard.
     pub(super) fn deadline(&self, heartbeat: Duration) -> Mono {
         match self.state {
             State::Connecting(deadline) | State::Opening { deadline, .. } => deadline,
-            State::Ready | State::Draining if self.pinged => self.heard + heartbeat.saturating_mul(2),
-            State::Ready | State::Draining => self.heard + heartbeat,
+            State::Ready | State::Draining => self.ping_at.min(self.silent_at(heartbeat)),
         }
     }
 }

@@ -58,6 +58,22 @@ impl Orders {
         }
     }
 
+    /// The head goes elsewhere than the calls before it.
+    pub(super) fn unpin(&mut self, line: Line) {
+        if let Some(queue) = self.lines.get_mut(&line) {
+            queue.link = None;
+        }
+    }
+
+    /// The head has another key from now on.
+    pub(super) fn replace(&mut self, line: Line, old: CallKey, new: CallKey) {
+        if let Some(queue) = self.lines.get_mut(&line)
+            && queue.head == Some(old)
+        {
+            queue.head = Some(new);
+        }
+    }
+
     /// Takes a finished call out; the new head, if it was the head and another stands behind it.
     pub(super) fn leave(&mut self, line: Line, call: CallKey) -> Option<CallKey> {
         let queue = self.lines.get_mut(&line)?;

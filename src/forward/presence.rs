@@ -11,7 +11,8 @@
 //! but where its snapshot stands, so one that does not read costs nothing, and later gets everybody anew.
 
 use super::link::Link;
-use super::{Forwarder, Place};
+use super::Forwarder;
+use super::service::Place;
 use crate::base::counters::Count;
 use crate::base::ids::{LinkKey, WorkerId};
 use crate::directory::Changed;
@@ -78,8 +79,7 @@ impl Forwarder {
     }
 
     fn has_listener(&self, place: Place) -> bool {
-        let is_same =
-            |link: &Link| (link.place.service, link.place.endpoint) == (place.service, place.endpoint);
+        let is_same = |link: &Link| link.place.is_beside(place);
         self.presence.listeners.iter().any(|listener| self.links.get(listener.link).is_some_and(is_same))
     }
 
@@ -96,8 +96,7 @@ impl Forwarder {
             return;
         };
         self.presence.listeners.swap_remove(at);
-        let slots = self.endpoint(place).map(|endpoint| endpoint.slots.as_slice()).unwrap_or_default();
-        let links = slots.iter().filter_map(|slot| Some((slot.link?, self.links.get(slot.link?)?)));
+        let links = self.endpoint(place).into_iter().flat_map(|endpoint| endpoint.links(&self.links));
         let candidates = links.filter(|(_, link)| link.is_subscribed && link.is_open());
         // One that drains is about to be lost too.
         if let Some((key, _)) = candidates.max_by_key(|(_, link)| link.is_ready()) {

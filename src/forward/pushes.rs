@@ -3,7 +3,7 @@
 
 use super::directives::session_id;
 use super::link::ANSWERS_BYTES_MAX;
-use super::{Endpoint, Forwarder};
+use super::Forwarder;
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{LinkKey, ServiceId, SessionKey, ShardId};
@@ -56,7 +56,7 @@ impl Forwarder {
     /// A push on a link, whose PushResult is put on the same link.
     pub(super) fn pushed(&mut self, now: Now, link_key: LinkKey, push: v1::ServicePush) {
         let Some(link) = self.links.get(link_key) else { return };
-        let (service, endpoint) = (link.place.service, self.number_of(link_key));
+        let (service, endpoint) = (link.place.service, link.place.id.0);
         let push_id = push.push_id.clone();
         let encoded: Arc<[u8]> = match self.recall(now.mono, service, &push_id) {
             Recall::Done(result) => {
@@ -296,9 +296,8 @@ impl Forwarder {
 
     /// A link to this endpoint whose opening is over.
     fn link_to(&self, service: ServiceId, number: u32) -> Option<LinkKey> {
-        let is_it = |endpoint: &&Endpoint| endpoint.number == number;
-        let endpoint = self.service(service)?.endpoints.iter().find(is_it)?;
-        let links = endpoint.slots.iter().filter_map(|slot| slot.link);
-        links.into_iter().find(|key| self.links.get(*key).is_some_and(|link| link.is_open()))
+        let endpoints = self.service(service)?.endpoints.iter().flatten();
+        let endpoint = endpoints.into_iter().find(|endpoint| endpoint.id.0 == number)?;
+        endpoint.links(&self.links).find(|(_, link)| link.is_open()).map(|(key, _)| key)
     }
 }

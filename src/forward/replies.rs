@@ -1,11 +1,14 @@
 //! What services say on their links.
 
 use super::link::{ANSWERS_BYTES_MAX, State};
-use super::{CallState, Forwarder};
+use super::verdict::verdict;
+use super::Forwarder;
+use super::call::CallState;
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey};
 use crate::relay::Outcome;
+use crate::routing::{Decision, Marks};
 use moorgate_proto::codec::{Assembler, FrameError};
 use moorgate_proto::envelope::member::{to_gateway, to_service};
 use moorgate_proto::envelope::{Envelope, EnvelopeError};
@@ -94,7 +97,6 @@ impl Forwarder {
             };
             let Some(frame) = assembler.next(&mut bytes, max)? else { return Ok(()) };
             link.heard = now.mono;
-            link.pinged = false;
             let state = link.state;
             let Some((member, body)) = Envelope::decode(frame)?.member else { continue };
             match (state, member) {
@@ -121,7 +123,7 @@ impl Forwarder {
         let Some(service) = self.services.get(place.service.index()) else { return Ok(()) };
         let identity = service.identity(&self.settings, self.boot_id);
         link.acknowledged(&ack, identity, nonce).map_err(LinkFault::Refused)?;
-        let heartbeat_due = link.deadline(self.settings.heartbeat);
+        let view = ack.view.unwrap_or_default();
         log::info!(
             "service {}: link to instance {} is ready",
             service.settings.name,
@@ -131,9 +133,10 @@ impl Forwarder {
         if let Some(slot) = self.slot_mut(place) {
             slot.failures = 0;
         }
-        self.ready_changed(key, false);
+        self.viewed(now, key, &view);
+        self.ready_changed(now, key, false);
         self.list(key);
-        self.arm_link(key, heartbeat_due);
+        self.arm_ping(now, key);
         self.send_waiting(now, place.service);
         Ok(())
     }
@@ -141,30 +144,55 @@ impl Forwarder {
     fn reply(&mut self, now: Now, link: LinkKey, body: &[u8]) -> Result<(), LinkFault> {
         let reply = ReplyView::decode(body).map_err(|_| LinkFault::Malformed(to_gateway::REPLY))?;
         let call = CallKey::from_u64(reply.call_id);
-        match self.calls.get(call).map(|call| (&call.state, call.service, call.shard)) {
-            Some((CallState::Sent(sent_on), service, shard)) if *sent_on == link => {
-                self.cells.count(Count::RepliesReceived);
-                let endpoint = self.number_of(link);
-                let directives = match reply.directives.0 {
-                    0 => None,
-                    _ => {
-                        let whole = v1::Reply::decode(body);
-                        let reply = whole.map_err(|_| LinkFault::Malformed(to_gateway::REPLY))?;
-                        self.direct(now, service, shard, reply.directives)
-                    }
-                };
-                self.settle_directed(call, outcome(&reply), (body, endpoint), directives);
+        let known = self.calls.get(call).filter(|call| call.state.flight().is_some_and(|it| it.link == link));
+        let Some(known) = known else {
+            self.cells.count(Count::RepliesUnknown);
+            return Ok(());
+        };
+        let is_late = matches!(known.state, CallState::Abandoned { .. });
+        let (service, shard, decision) = (known.service, known.shard, known.decision);
+        let outcome = outcome(&reply);
+        self.judge_call(now.mono, call, verdict(&outcome));
+        self.cells.count(if is_late { Count::RepliesLate } else { Count::RepliesReceived });
+        if is_late || outcome.code != Code::Ok && self.goes_on(now.mono, call, &outcome) {
+            // The call was settled without them, or will be.
+            self.cells.add(Count::DirectivesStale, u64::from(reply.directives.0));
+            if is_late {
                 self.finish(now.mono, call);
             }
-            Some((CallState::Abandoned(sent_on, _), ..)) if *sent_on == link => {
-                self.cells.count(Count::RepliesLate);
-                // The call was settled without them.
-                self.cells.add(Count::DirectivesStale, u64::from(reply.directives.0));
-                self.finish(now.mono, call);
-            }
-            _ => self.cells.count(Count::RepliesUnknown),
+            return Ok(());
         }
+        let directives = match reply.directives.0 {
+            0 => None,
+            _ => {
+                let whole = v1::Reply::decode(body);
+                let reply = whole.map_err(|_| LinkFault::Malformed(to_gateway::REPLY))?;
+                self.direct(now, service, shard, reply.directives)
+            }
+        };
+        if decision.marks != Marks::default() || decision.attempt > 1 {
+            self.count_won(decision);
+        }
+        self.settle_directed(now.mono, call, (outcome, body), directives);
+        self.finish(now.mono, call);
         Ok(())
+    }
+
+    /// An attempt that was not the first has ended its call.
+    fn count_won(&self, decision: Decision) {
+        if decision.marks.has(Marks::HEDGE) {
+            self.cells.count(Count::HedgesWon);
+        } else if decision.marks.has(Marks::RETRY) {
+            self.cells.count(Count::RetriesAnswered);
+        }
+    }
+
+    /// What the service says of itself, for the pool.
+    fn viewed(&mut self, now: Mono, key: LinkKey, view: &v1::ServiceView) {
+        let Some(place) = self.links.get(key).map(|link| link.place) else { return };
+        if let Some(service) = self.services.get_mut(place.service.index()) {
+            service.pool.set_view(now, usize::from(place.seat), view.state(), view.load);
+        }
     }
 
     fn other(&mut self, now: Now, key: LinkKey, member: u32, body: &[u8]) -> Result<(), LinkFault> {
@@ -181,10 +209,12 @@ impl Forwarder {
                 let ping = v1::LinkPing::decode(body).map_err(malformed)?;
                 link.view(ping.view.as_ref());
                 link.put(to_service::PONG, &v1::LinkPong { nonce: ping.nonce, view: None });
+                ping.view.iter().for_each(|view| self.viewed(now.mono, key, view));
             }
             to_gateway::PONG => {
                 let pong = v1::LinkPong::decode(body).map_err(malformed)?;
                 link.view(pong.view.as_ref());
+                pong.view.iter().for_each(|view| self.viewed(now.mono, key, view));
             }
             to_gateway::DRAIN => {
                 v1::LinkDrain::decode(body).map_err(malformed)?;
@@ -210,13 +240,13 @@ impl Forwarder {
             _ => {}
         }
         self.list(key);
-        self.ready_changed(key, was_ready);
+        self.ready_changed(now.mono, key, was_ready);
         if was_ready {
             self.settle_stranded(now.mono, service);
         }
         // It may have come up, or grant more than before.
         self.send_waiting(now.mono, service);
-        self.end_drained(now.mono, key);
+        self.end_finished(now.mono, key);
         Ok(())
     }
 }

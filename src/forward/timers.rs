@@ -1,10 +1,12 @@
 //! What happens when nothing happens: deadlines of calls, silent links, links to dial again; and the output.
 
+use super::call::CallState;
 use super::link::State;
-use super::{CallState, Forwarder, Timer};
+use super::{Forwarder, Timer};
 use crate::base::counters::Count;
-use crate::base::ids::LinkKey;
+use crate::base::ids::{LinkKey, ServiceId};
 use crate::relay::Outcome;
+use crate::routing::Verdict;
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
@@ -13,7 +15,8 @@ use moorgate_proto::v1::{self, Reason};
 impl Forwarder {
     /// When [`Forwarder::timers`] has something to do.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.wheel.next_due()
+        let pools = self.services.iter().filter_map(|service| service.pool.next_deadline());
+        pools.chain(self.wheel.next_due()).min()
     }
 
     /// Looks at every deadline that has come.
@@ -39,54 +42,90 @@ impl Forwarder {
                 }
             }
         }
+        self.tick(now);
         self.check_invariants();
+    }
+
+    /// Tells the pools the time: an endpoint that was left alone may take calls again.
+    fn tick(&mut self, now: Mono) {
+        let services = u16::try_from(self.services.len()).unwrap_or(u16::MAX);
+        for id in (0..services).map(ServiceId) {
+            let Some(service) = self.services.get_mut(id.index()) else { return };
+            if service.pool.next_deadline().is_some_and(|due| due <= now) {
+                service.pool.tick(now);
+                self.send_waiting(now, id);
+            }
+        }
     }
 
     fn call_deadline(&mut self, now: Mono, index: u32) {
         let Some(key) = self.calls.key_at(index as usize) else { return };
-        let Some(call) = self.calls.get_mut(key) else { return };
+        let Some(call) = self.calls.get(key) else { return };
+        let (deadline, service) = (call.deadline, call.service);
         let due = match call.state {
-            CallState::Waiting { .. } | CallState::Sent(_) => call.deadline,
-            CallState::Abandoned(_, until) => until,
+            CallState::Waiting(_) => deadline,
+            CallState::Sent { hedge_at, .. } => deadline.min(hedge_at),
+            CallState::Abandoned { until, .. } => until,
         };
         if due > now {
-            return self.rearm_call(key, due);
+            return self.arm_call(key, due);
         }
         match call.state {
-            CallState::Waiting { .. } => self.expire_unsent(now, key),
-            CallState::Sent(link) => {
-                let until = now + self.settings.late_reply_grace;
-                call.state = CallState::Abandoned(link, until);
-                self.cells.count(Count::CallsExpired);
-                let endpoint = self.number_of(link);
-                self.settle(key, Outcome::unknown(Code::DeadlineExceeded, Reason::Timeout), &[], endpoint);
-                self.send_cancel(key, link);
-                self.rearm_call(key, until);
+            CallState::Waiting(_) => self.expire_unsent(now, key),
+            CallState::Sent { .. } if deadline > now => {
+                self.arm_call(key, deadline);
+                self.hedge(now, key);
             }
-            CallState::Abandoned(..) => self.finish(now, key),
+            CallState::Sent { .. } => {
+                // It did not answer in time, whatever it does later; so did its twin.
+                let twin = call.twin;
+                self.judge_call(now, key, Verdict::Failed);
+                if let Some(twin) = twin {
+                    self.judge_call(now, twin, Verdict::Failed);
+                }
+                self.cells.count(Count::CallsExpired);
+                self.settle(now, key, Outcome::unknown(Code::DeadlineExceeded, Reason::Timeout), &[]);
+                self.abandon(now, key);
+                // Its place in the pool is free, if not the one on its link.
+                self.send_waiting(now, service);
+            }
+            CallState::Abandoned { .. } => {
+                self.judge_call(now, key, Verdict::Failed);
+                self.finish(now, key);
+            }
         }
     }
 
     fn link_deadline(&mut self, now: Mono, key: LinkKey) {
+        let heartbeat = self.settings.heartbeat;
         let Some(link) = self.links.get_mut(key) else { return };
-        let due = link.deadline(self.settings.heartbeat);
+        let due = link.deadline(heartbeat);
         if due > now {
             return self.arm_link(key, due);
         }
         match link.state {
             State::Connecting(_) => self.link_lost(now, key, &"no connection in time"),
             State::Opening { .. } => self.link_lost(now, key, &"no HelloAck in time"),
-            State::Ready | State::Draining if link.pinged => {
+            State::Ready | State::Draining if link.silent_at(heartbeat) <= now => {
                 self.link_lost(now, key, &"silence for twice the heartbeat interval");
             }
             State::Ready | State::Draining => {
-                link.pinged = true;
                 link.put(to_service::PING, &v1::LinkPing { nonce: now.as_nanos(), view: None });
-                let due = link.deadline(self.settings.heartbeat);
                 self.list(key);
-                self.arm_link(key, due);
+                self.arm_ping(now, key);
             }
         }
+    }
+
+    /// The next ping comes after the interval, a tenth more or less: links that were opened together are not asked
+    /// together for ever.
+    pub(super) fn arm_ping(&mut self, now: Mono, key: LinkKey) {
+        let heartbeat = self.settings.heartbeat;
+        let tenth = heartbeat / 10;
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.ping_at = now + heartbeat.saturating_sub(tenth) + self.rng.up_to(tenth.saturating_mul(2));
+        let due = link.deadline(heartbeat);
+        self.arm_link(key, due);
     }
 
     pub(super) fn arm_link(&mut self, key: LinkKey, due: Mono) {
@@ -127,7 +166,7 @@ impl Forwarder {
         let Some(link) = self.links.get_mut(key) else { return };
         let service = link.place.service;
         let was_above = link.output.is_above(self.settings.output_bytes_max);
-        if let Some(buffer) = link.output.took(now, count)
+        if let Some(buffer) = link.took(now, count)
             && buffer.capacity() <= OUTPUT_BYTES_KEPT
         {
             link.output.bytes = buffer;

@@ -6,8 +6,9 @@ use crate::base::clock::{Clock, Now};
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{LinkKey, ShardId};
 use crate::base::pulse::Pulse;
-use crate::forward::{Forwarder, LinkCommand};
+use crate::forward::{ExplainAnswer, ExplainAsk, Forwarder, LinkCommand};
 use crate::relay::{DeliveryBatch, ForwardBatch, Receipt};
+use crossbeam_channel::Sender;
 use mio::Interest;
 use mio::net::TcpStream;
 use moorgate_proto::proof::NONCE_BYTES;
@@ -18,10 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What the gateway tells a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum WorkerCommand {
     /// End now: the shards have ended.
     Stop,
+    /// Say what would be done with a call, to whoever waits at the other end; nothing when there is no such service.
+    Explain(Box<ExplainAsk>, Sender<ExplainAnswer>),
 }
 
 /// What a worker's loop is built from.
@@ -109,8 +112,13 @@ impl WorkerLoop {
         let is_held = self.held.iter().any(Option::is_some);
         let timeout = sleep_time(now, deadline, !self.backlog.is_empty(), is_held);
         let WorkerParts { poll, bell, forwards, receipts, commands, forwarder, .. } = &mut self.parts;
-        let idle =
-            || forwards.is_empty() && receipts.is_empty() && commands.is_empty() && !forwarder.has_presence();
+        let idle = || {
+            forwards.is_empty()
+                && receipts.is_empty()
+                && commands.is_empty()
+                && !forwarder.has_presence()
+                && !forwarder.has_news()
+        };
         bell.sleep(idle, |may_wait| wait(poll, events, if may_wait { timeout } else { Duration::ZERO }));
     }
 
@@ -126,15 +134,16 @@ impl WorkerLoop {
         for event in events {
             self.event(now, event);
         }
+        if self.parts.forwarder.has_news() {
+            self.parts.forwarder.refresh(now.mono);
+        }
         while let Some(batch) = self.parts.forwards.take() {
             self.parts.forwarder.forward(now.mono, &batch);
         }
         while let Some(receipts) = self.parts.receipts.take() {
             self.parts.forwarder.receipts(receipts);
         }
-        while let Some(WorkerCommand::Stop) = self.parts.commands.take() {
-            self.stopped = true;
-        }
+        self.orders(now);
         self.parts.forwarder.timers(now.mono);
         self.parts.forwarder.tell_presence();
         self.hand_over();
@@ -142,6 +151,20 @@ impl WorkerLoop {
         self.commands(now);
         // Links that failed in this turn have settled their calls: those must not wait for the next one.
         self.hand_over();
+    }
+
+    fn orders(&mut self, now: Now) {
+        while let Some(command) = self.parts.commands.take() {
+            match command {
+                WorkerCommand::Stop => self.stopped = true,
+                WorkerCommand::Explain(ask, answer) => {
+                    if let Some(said) = self.parts.forwarder.explain(now.mono, &ask) {
+                        // Whoever has asked may wait no more, and the answer has no other reader.
+                        let _ = answer.try_send(said);
+                    }
+                }
+            }
+        }
     }
 
     fn event(&mut self, now: Now, event: &mio::event::Event) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// Whether an instance is to get calls, by what its source says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -134,6 +134,10 @@ pub struct Vitals {
     pub ejected_until: AtomicU64,
     /// How many times in a row it was ejected.
     pub strikes: AtomicU32,
+    /// When it came back the last time, in the same nanoseconds; 0: it was never ejected.
+    pub back_at: AtomicU64,
+    /// Whether a worker has the one call that is to show whether it is back.
+    pub probed: AtomicBool,
 }
 
 /// An instance in force: what is published to the workers.

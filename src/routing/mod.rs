@@ -1,10 +1,15 @@
 //! Which service owns a command, and which of its endpoints takes a call. Pure.
 
 mod balance;
+mod breaker;
 mod budget;
 mod canary;
 mod choice;
+mod draw;
+mod ewma;
+mod gradient;
 mod grants;
+mod load;
 mod member;
 mod pool;
 mod pools;

@@ -1,17 +1,35 @@
 //! One worker's view of a service's endpoints, and the choice among them. Pure: readiness, room, time and random numbers
 //! come from outside.
 //!
-//! An endpoint has a seat: a small number, its own from when it joins until [`Pool::remove`].
+//! An endpoint has a seat: a small number, its own from when it joins until [`Pool::remove`]. Who can be chosen is worked
+//! out when something changes ([`slate`]); a choice draws from that.
+//!
+//! Guarantees: a choice is never an endpoint that leaves, has no ready link, drains or is down. At one that is half open
+//! there is one call at a time, over all workers. Never more endpoints are ejected than the settings say, over all
+//! workers.
 
+mod explain;
+mod judge;
+mod seat;
+mod slate;
+#[cfg(test)]
+mod tests;
+
+use super::draw::{Drawn, Moment};
+use super::ewma::Typical;
+use super::load::Load;
 use super::{
-    Ask, Decision, EndpointId, Explanation, How, Member, Miss, PoolSettings, Pools, Standing, Standings,
+    Ask, Balance, Decision, EndpointId, Explanation, How, Marks, Member, Miss, PoolSettings, Pools, Standing,
     Verdict,
 };
 use crate::base::ids::ServiceId;
 use crate::base::rng::Rng;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::service_view;
+use seat::{Came, Probe, Seat};
+use slate::{Census, Slate};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What a publication changed.
@@ -41,33 +59,51 @@ pub struct Pool {
     settings: PoolSettings,
     shared: Arc<Pools>,
     seats: Vec<Option<Seat>>,
+    /// Beside the seats.
+    loads: Vec<Load>,
+    slate: Slate,
+    /// The slate is out of date.
+    is_stale: bool,
+    /// Ejections are known up to this change of them.
+    ejections_seen: u64,
     outstanding: u32,
-}
-
-#[derive(Debug)]
-struct Seat {
-    member: Member,
-    ready: bool,
-    outstanding: u32,
+    typical: Typical,
+    /// Who was chosen for the one call to an endpoint that is half open, until that is sent.
+    probing: Option<usize>,
+    /// It has had a list: those that come later are newcomers.
+    has_begun: bool,
 }
 
 impl Pool {
     /// An empty pool.
     pub fn new(service: ServiceId, settings: PoolSettings, shared: Arc<Pools>) -> Pool {
-        Pool { service, settings, shared, seats: Vec::new(), outstanding: 0 }
+        Pool {
+            service,
+            settings,
+            shared,
+            seats: Vec::new(),
+            loads: Vec::new(),
+            slate: Slate::default(),
+            is_stale: false,
+            ejections_seen: 0,
+            outstanding: 0,
+            typical: Typical::default(),
+            probing: None,
+            has_begun: false,
+        }
     }
 
     /// Takes in what is published, by difference: who stays keeps its seat, its counts and its scores.
-    pub fn update(&mut self, _now: Mono) -> Vec<Change> {
+    pub fn update(&mut self, now: Mono) -> Vec<Change> {
         let members = self.shared.members(self.service);
+        let mut places = self.places();
         let mut changes = Vec::new();
         for member in members.iter() {
             let stays = member.instance.standing != Standing::Leaving;
-            let at =
-                self.seats.iter().position(|seat| seat.as_ref().is_some_and(|s| s.member.id == member.id));
-            match at.and_then(|at| Some((at, self.seats.get_mut(at)?.as_mut()?))) {
+            let place = places.remove(&member.id);
+            match place.and_then(|at| Some((at, self.seats.get_mut(at)?.as_mut()?))) {
                 Some((at, seat)) => {
-                    let stayed = seat.member.instance.standing != Standing::Leaving;
+                    let stayed = !seat.is_leaving();
                     seat.member = member.clone();
                     match (stayed, stays) {
                         (true, false) => changes.push(Change::Left(at)),
@@ -75,39 +111,35 @@ impl Pool {
                         _ => {}
                     }
                 }
-                None if stays => {
-                    let seat = Some(Seat { member: member.clone(), ready: false, outstanding: 0 });
-                    let at = match self.seats.iter().position(Option::is_none) {
-                        Some(free) => free,
-                        None => {
-                            self.seats.push(None);
-                            self.seats.len().saturating_sub(1)
-                        }
-                    };
-                    if let Some(place) = self.seats.get_mut(at) {
-                        *place = seat;
-                    }
-                    changes.push(Change::Joined(at));
-                }
+                None if stays => changes.push(Change::Joined(self.seat(member))),
                 None => {}
             }
         }
-        for (at, seat) in self.seats.iter_mut().enumerate() {
-            if let Some(seat) = seat
-                && seat.member.instance.standing != Standing::Leaving
-                && members.iter().all(|member| member.id != seat.member.id)
+        let mut left: Vec<usize> = places.into_values().collect();
+        left.sort_unstable();
+        for at in left {
+            if let Some(Some(seat)) = self.seats.get_mut(at)
+                && !seat.is_leaving()
             {
                 seat.member.instance.standing = Standing::Leaving;
                 changes.push(Change::Left(at));
             }
         }
+        self.has_begun |= !members.is_empty();
+        self.is_stale = true;
+        self.free_places();
+        self.notice(now);
         changes
     }
 
     /// Frees the seat of an endpoint that has left and has nothing outstanding.
     pub fn remove(&mut self, seat: usize) {
-        if let Some(place) = self.seats.get_mut(seat) {
-            *place = None;
+        if let Some(mut gone) = self.seats.get_mut(seat).and_then(Option::take) {
+            gone.release();
+            self.is_stale = true;
+        }
+        if let Some(load) = self.loads.get_mut(seat) {
+            *load = Load::new(0);
         }
     }
 
@@ -122,85 +154,122 @@ impl Pool {
     }
 
     /// Notes whether the endpoint has a ready link.
-    pub fn set_ready(&mut self, _now: Mono, seat: usize, ready: bool) {
-        if let Some(Some(seat)) = self.seats.get_mut(seat) {
+    pub fn set_ready(&mut self, now: Mono, seat: usize, ready: bool) {
+        let slow = !self.settings.slow_start.time.is_zero();
+        if let Some(Some(seat)) = self.seats.get_mut(seat)
+            && seat.ready != ready
+        {
             seat.ready = ready;
+            match seat.came {
+                Came::Next if ready => seat.came = if slow { Came::At(now) } else { Came::Before },
+                _ if !ready => seat.came = Came::Next,
+                _ => {}
+            }
+            self.is_stale = true;
         }
     }
 
     /// Notes what the service says of itself there; `load` in ten thousandths.
-    pub fn set_view(&mut self, _now: Mono, _seat: usize, _state: service_view::State, _load: u32) {}
+    pub fn set_view(&mut self, _now: Mono, seat: usize, state: service_view::State, load: u32) {
+        if let Some(Some(seat)) = self.seats.get_mut(seat)
+            && (seat.view, seat.load) != (state, load)
+        {
+            (seat.view, seat.load) = (state, load);
+            self.is_stale = true;
+        }
+    }
 
-    /// Chooses an endpoint for a call; `has_room` tells whether a link of a seat can take one more.
+    /// Chooses an endpoint for a call; `has_room` tells whether a link of a seat can take one more. The call is sent, and
+    /// [`Pool::started`] told, before the next choice, or not at all.
     ///
     /// # Errors
     /// [`Miss`] when none can.
+    #[inline]
     pub fn choose(
         &mut self,
-        _now: Mono,
+        now: Mono,
         ask: Ask,
-        _rng: &mut Rng,
+        rng: &mut Rng,
         has_room: impl Fn(usize) -> bool,
     ) -> Result<(usize, Decision), Miss> {
-        let ready = |seat: &Seat| seat.ready && seat.member.instance.standing != Standing::Leaving;
-        let all = self.seats.iter().enumerate();
-        let all = all.filter_map(|(at, seat)| Some((at, seat.as_ref().filter(|seat| ready(seat))?)));
-        let candidates = all.clone().count();
-        let rooms = all.filter(|(at, _)| has_room(*at));
-        let best = rooms.min_by_key(|(at, seat)| (Some(*at) == ask.avoid, seat.outstanding));
-        match best {
-            Some((at, _)) => {
-                let candidates = u16::try_from(candidates).unwrap_or(u16::MAX);
-                let decision = Decision { how: How::LeastOutstanding, candidates, ..Decision::default() };
-                Ok((at, decision))
-            }
-            None if candidates == 0 => Err(Miss::NoEndpoint),
-            None => Err(Miss::NoRoom),
+        self.catch_up(now);
+        let wanted = ask.canary && self.settings.canary.is_some();
+        if self.outstanding >= self.settings.bounds.outstanding_max {
+            return Err(if self.has_ready() { Miss::NoRoom } else { Miss::NoEndpoint });
         }
+        for canary in [wanted, !wanted] {
+            let mut marks = if wanted { Marks::CANARY } else { Marks::default() };
+            if canary != wanted {
+                marks = marks.with(Marks::FALLBACK);
+            }
+            if !self.slate.side(canary).probes.is_empty()
+                && let Some(seat) = self.take_probe(now, canary, ask.avoid, &has_room)
+            {
+                let decision = self.decision(How::Probe, marks, canary);
+                return Ok((seat, decision));
+            }
+            if !self.slate.side(canary).is_empty() {
+                return self.draw(now, (ask, canary, marks), rng, &has_room).ok_or(Miss::NoRoom);
+            }
+        }
+        Err(Miss::NoEndpoint)
     }
 
     /// Whether any endpoint has a ready link and may get calls.
     pub fn has_ready(&self) -> bool {
-        let ready = |seat: &Seat| seat.ready && seat.member.instance.standing != Standing::Leaving;
-        self.seats.iter().flatten().any(ready)
+        if !self.is_stale {
+            return !self.slate.is_empty()
+                || !self.slate.others.probes.is_empty()
+                || !self.slate.canary.probes.is_empty();
+        }
+        let census = Census::of(self.seats.iter().flatten(), Mono::NEVER);
+        census.good > 0 || census.half_open > 0 || census.is_panic(self.settings.ejection.panic_percent)
     }
 
     /// A call was sent to an endpoint. Every one of them is followed by one [`Pool::finished`].
+    #[inline]
     pub fn started(&mut self, seat: usize) {
         self.outstanding = self.outstanding.saturating_add(1);
-        if let Some(Some(seat)) = self.seats.get_mut(seat) {
-            seat.outstanding = seat.outstanding.saturating_add(1);
+        if let Some(load) = self.loads.get_mut(seat) {
+            load.outstanding = load.outstanding.saturating_add(1);
+            if let Some(spot) = load.spot {
+                self.slate.lot_mut(spot).note(spot.at, load.outstanding, true);
+            }
+        }
+        if self.probing == Some(seat) {
+            self.probing = None;
+            if let Some(Some(seat)) = self.seats.get_mut(seat) {
+                seat.probe = Probe::Sent;
+            }
         }
     }
 
     /// What became of a call: its slot is free, and its endpoint is judged.
-    pub fn finished(&mut self, _now: Mono, ended: Ended, _rng: &mut Rng) {
+    pub fn finished(&mut self, now: Mono, ended: Ended, rng: &mut Rng) {
         self.outstanding = self.outstanding.saturating_sub(1);
-        if let Some(Some(seat)) = self.seats.get_mut(ended.seat) {
-            seat.outstanding = seat.outstanding.saturating_sub(1);
+        if let Some(load) = self.loads.get_mut(ended.seat) {
+            load.outstanding = load.outstanding.saturating_sub(1);
+            if let Some(spot) = load.spot {
+                self.slate.lot_mut(spot).note(spot.at, load.outstanding, false);
+            }
         }
+        self.score(now, ended);
+        self.judge(now, ended, rng);
     }
 
     /// When [`Pool::tick`] has something to do: an ejection ends, a slow start goes on.
     pub fn next_deadline(&self) -> Option<Mono> {
-        None
+        if self.is_stale { Some(Mono::ZERO) } else { self.slate.next }
     }
 
     /// Looks at what time has changed.
-    pub fn tick(&mut self, _now: Mono) {}
+    pub fn tick(&mut self, now: Mono) {
+        self.catch_up(now);
+    }
 
     /// Why a call like this would go where it would go; changes nothing.
-    pub fn explain(&self, _now: Mono, _ask: Ask) -> Explanation {
-        let endpoints = self.seats.iter().flatten().map(|seat| Standings {
-            id: seat.member.id,
-            usable: seat.ready,
-            notes: Vec::new(),
-            outstanding: seat.outstanding,
-            weight: seat.member.instance.weight,
-            latency_us: 0,
-            cost_us: 0,
-        });
-        Explanation { chosen: Err(Miss::NoEndpoint), endpoints: endpoints.collect() }
+    pub fn explain(&self, now: Mono, ask: Ask) -> Explanation {
+        explain::explain(self, now, ask)
     }
 
     /// What it was built from.
@@ -211,5 +280,145 @@ impl Pool {
     /// The id at a seat; 0 when nobody sits there.
     pub fn id(&self, seat: usize) -> EndpointId {
         self.member(seat).map_or(EndpointId::default(), |member| member.id)
+    }
+
+    /// Everybody's place.
+    fn places(&self) -> std::collections::HashMap<EndpointId, usize> {
+        let seats = self.seats.iter().enumerate();
+        seats.filter_map(|(at, seat)| Some((seat.as_ref()?.member.id, at))).collect()
+    }
+
+    /// Gives a newcomer a seat.
+    fn seat(&mut self, member: &Member) -> usize {
+        let came = if self.has_begun { Came::Next } else { Came::Before };
+        let seat = Seat::new(member.clone(), came, &self.settings);
+        let load = Load::new(seat.bound(&self.settings));
+        let at = self.seats.iter().position(Option::is_none).unwrap_or(self.seats.len());
+        if at == self.seats.len() {
+            self.seats.push(None);
+            self.loads.push(load);
+        }
+        if let Some((place, own)) = self.seats.get_mut(at).zip(self.loads.get_mut(at)) {
+            (*place, *own) = (Some(seat), load);
+        }
+        at
+    }
+
+    /// Brings everything up to date: what other workers did, what time did, what changed here.
+    #[inline]
+    fn catch_up(&mut self, now: Mono) {
+        if let Some(seat) = self.probing.take()
+            && let Some(Some(seat)) = self.seats.get_mut(seat)
+        {
+            // It was chosen and never sent.
+            seat.release();
+        }
+        if self.shared.ejections(self.service) != self.ejections_seen {
+            self.notice(now);
+        }
+        if self.is_stale || self.slate.next.is_some_and(|next| next <= now) {
+            self.renew(now);
+        }
+    }
+
+    #[inline(never)]
+    fn renew(&mut self, now: Mono) {
+        let old = std::mem::take(&mut self.slate);
+        self.slate = Slate::new(&self.seats, &mut self.loads, &self.settings, now, old);
+        self.is_stale = false;
+    }
+
+    /// Claims the one call to an endpoint that is half open.
+    #[inline(never)]
+    fn take_probe(
+        &mut self,
+        now: Mono,
+        canary: bool,
+        avoid: Option<usize>,
+        has_room: &impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        for at in &self.slate.side(canary).probes {
+            let Some(Some(seat)) = self.seats.get_mut(*at) else { continue };
+            let vitals = &seat.member.vitals;
+            if avoid == Some(*at) || vitals.probed.load(Ordering::Relaxed) || !has_room(*at) {
+                continue;
+            }
+            if vitals.probed.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                continue;
+            }
+            seat.probe = Probe::Chosen;
+            let until = vitals.ejected_until.load(Ordering::Acquire);
+            if until == 0 || Mono::from_nanos(until) > now {
+                // Another worker's call has just ended.
+                seat.release();
+                continue;
+            }
+            self.probing = Some(*at);
+            return Some(*at);
+        }
+        None
+    }
+
+    /// Draws from one side: from the preferred ones or the others first, and not whom the call has been to, if there is
+    /// anybody else.
+    #[inline]
+    fn draw(
+        &mut self,
+        now: Mono,
+        (ask, canary, mut marks): (Ask, bool, Marks),
+        rng: &mut Rng,
+        has_room: &impl Fn(usize) -> bool,
+    ) -> Option<(usize, Decision)> {
+        if self.slate.panic {
+            marks = marks.with(Marks::PANIC);
+        }
+        let (loads, typical) = (self.loads.as_slice(), self.typical.nanos());
+        let mut moment = Moment { now, loads, typical, key: ask.key, avoid: ask.avoid };
+        let side = if canary { &mut self.slate.canary } else { &mut self.slate.others };
+        let first = side.draws_near(rng);
+        let mut full = false;
+        for avoid in [ask.avoid, None] {
+            moment.avoid = avoid;
+            for near in [first, !first] {
+                let lot = side.lot_mut(near);
+                if lot.is_empty() {
+                    continue;
+                }
+                if let Some(drawn) = lot.draw(&moment, rng, has_room) {
+                    if full || drawn.full {
+                        marks = marks.with(Marks::FULL);
+                    }
+                    if !near {
+                        marks = marks.with(Marks::SPILLED);
+                    }
+                    return Some((drawn.seat, self.decided(drawn, marks, canary)));
+                }
+                full |= avoid.is_none();
+            }
+            if avoid.is_none() {
+                break;
+            }
+        }
+        None
+    }
+
+    fn decided(&self, drawn: Drawn, marks: Marks, canary: bool) -> Decision {
+        let how = match self.settings.balance {
+            _ if self.slate.side(canary).len() == 1 => How::Only,
+            Balance::RoundRobin => How::RoundRobin,
+            Balance::WeightedRoundRobin => How::WeightedRoundRobin,
+            Balance::Random => How::Random,
+            Balance::LeastOutstanding => How::LeastOutstanding,
+            Balance::PeakEwma => How::PeakEwma,
+            Balance::ConsistentHash => How::ConsistentHash,
+        };
+        let (rival, rival_cost_us) =
+            drawn.rival.map_or((EndpointId::default(), 0), |(seat, cost_us)| (self.id(seat), cost_us));
+        Decision { cost_us: drawn.cost_us, rival, rival_cost_us, ..self.decision(how, marks, canary) }
+    }
+
+    fn decision(&self, how: How, marks: Marks, canary: bool) -> Decision {
+        let candidates = u16::try_from(self.slate.side(canary).len()).unwrap_or(u16::MAX);
+        Decision { how, marks, candidates, ejected: self.slate.ejected, attempt: 1, ..Decision::default() }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{EndpointId, Instance, Member, ServiceSettings, Vitals};
 use crate::base::ids::ServiceId;
+use moorgate_proto::time::Mono;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -119,6 +120,53 @@ impl Pools {
     /// Endpoints of the service that are ejected at the moment.
     pub fn ejected(&self, service: ServiceId) -> u32 {
         self.services.get(service.index()).map_or(0, |cell| cell.ejected.load(Ordering::Relaxed))
+    }
+
+    /// Ejects an endpoint for all workers; whether it was not yet, and there was a place: `places` may be ejected. An
+    /// endpoint that is ejected holds a place until [`Pools::readmit`].
+    pub(super) fn eject(&self, service: ServiceId, vitals: &Vitals, until: Mono, places: u32) -> bool {
+        let Some(cell) = self.services.get(service.index()) else { return false };
+        let take = |ejected: u32| (ejected < places).then(|| ejected.saturating_add(1));
+        if cell.ejected.try_update(Ordering::AcqRel, Ordering::Acquire, take).is_err() {
+            return false;
+        }
+        let until = until.as_nanos().max(1);
+        if vitals.ejected_until.compare_exchange(0, until, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            cell.give_back();
+            return false;
+        }
+        cell.ejections.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    /// Ejects an endpoint that is ejected for longer; whether nobody else has changed that meanwhile.
+    pub(super) fn prolong(&self, service: ServiceId, vitals: &Vitals, from: Mono, until: Mono) -> bool {
+        let Some(cell) = self.services.get(service.index()) else { return false };
+        let (from, until) = (from.as_nanos(), until.as_nanos().max(1));
+        let done =
+            vitals.ejected_until.compare_exchange(from, until, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if done {
+            cell.ejections.fetch_add(1, Ordering::Release);
+        }
+        done
+    }
+
+    /// Takes an endpoint back; whether it was ejected. Its place is free again.
+    pub(super) fn readmit(&self, service: ServiceId, vitals: &Vitals) -> bool {
+        let Some(cell) = self.services.get(service.index()) else { return false };
+        let was = vitals.ejected_until.swap(0, Ordering::AcqRel) != 0;
+        if was {
+            cell.give_back();
+            cell.ejections.fetch_add(1, Ordering::Release);
+        }
+        was
+    }
+}
+
+impl Cell {
+    /// An endpoint is not ejected any more, or never was.
+    fn give_back(&self) {
+        self.ejected.update(Ordering::AcqRel, Ordering::Acquire, |ejected| ejected.saturating_sub(1));
     }
 }
 

@@ -110,6 +110,11 @@ impl RouteTable {
         owner.and_then(|(_, id)| self.routes.get(id.index())).ok_or_else(miss)
     }
 
+    /// Every route, in the order of the ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter()
+    }
+
     /// A route by its id.
     pub fn route(&self, id: RouteId) -> Option<&Route> {
         self.routes.get(id.index())

@@ -129,9 +129,12 @@ pub fn unbalanced(totals: &Totals, accepted: u64) -> Option<String> {
     let value = |count| totals.value(count);
     let outcomes: u64 = Code::ALL.iter().map(|code| totals.outcomes(*code)).sum();
     let forwarded = value(Count::RequestsForwarded);
+    let shed = value(Count::CallsShedLow) + value(Count::CallsShedNormal) + value(Count::CallsShedHigh);
+    // Each of these lets a call be handled once more.
+    let again = value(Count::CallsMoved) + value(Count::RetriesTried) + value(Count::HedgesSent);
     let handled = value(Count::CallsSent)
         + value(Count::CallsUnavailable)
-        + value(Count::CallsShed)
+        + shed
         + value(Count::CallsExpiredUnsent);
     let pairs = [
         ("connections accepted by the network and counted", accepted, value(Count::ConnectionsAccepted)),
@@ -145,7 +148,7 @@ pub fn unbalanced(totals: &Totals, accepted: u64) -> Option<String> {
         ("groups joined and left", value(Count::GroupsJoined), value(Count::GroupsLeft)),
         ("links opened and lost", value(Count::LinksOpened), value(Count::LinksLost)),
     ];
-    if handled > forwarded {
+    if handled > forwarded + again {
         return Some(format!("{handled} calls were handled, {forwarded} were forwarded"));
     }
     pairs.iter().find(|(_, one, two)| one != two).map(|(what, one, two)| format!("{what}: {one} and {two}"))
@@ -303,6 +306,9 @@ impl World {
 
     pub fn worker_turn(&mut self) {
         let now = self.now;
+        if self.worker.forwarder.has_news() {
+            self.worker.forwarder.refresh(now);
+        }
         while let Some(batch) = self.worker.inbox.pop_front() {
             self.worker.forwarder.forward(now, &batch);
         }

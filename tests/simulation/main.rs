@@ -88,7 +88,7 @@ const PATHS: &[Count] = &[
     Count::CallsCancelled,
     Count::CallsLost,
     Count::CallsUnavailable,
-    Count::CallsShed,
+    Count::CallsShedNormal,
     Count::RepliesLate,
     Count::RepliesUnknown,
     Count::LinksFailed,

@@ -207,7 +207,7 @@ fn more_than_may_wait_are_shed() {
     let tickets = [world.ask(b"sent"), world.ask(b"1"), world.ask(b"2"), world.ask(b"3")];
     let shed = Outcome::refused(Code::ResourceExhausted, Reason::ServiceOverloaded);
     assert_eq!(world.settled(), [(tickets[3], shed)]);
-    assert_eq!(world.count(Count::CallsShed), 1);
+    assert_eq!(world.count(Count::CallsShedNormal), 1);
     let call = world.call(link);
     world.reply(link, &call, b"");
     world.ask(b"4");

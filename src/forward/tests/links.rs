@@ -94,6 +94,7 @@ fn a_service_that_is_down_gets_no_calls_until_it_is_up() {
 fn a_frame_that_breaks_the_contract_closes_the_link() {
     let (mut world, link) = World::ready(0);
     let ticket = world.ask(b"");
+    world.flush();
     world.hear(link, &[0, 0, 0, 2, 0x4a, 5]);
     assert!(world.closes(link));
     assert_eq!(world.count(Count::LinkGarbage), 1);
@@ -123,16 +124,40 @@ fn members_of_a_newer_contract_are_ignored() {
 fn a_silent_link_is_asked_and_then_given_up() {
     let (mut world, link) = World::ready(0);
     let heartbeat = Settings::default().heartbeat;
-    world.pass(heartbeat + TICK);
+    world.pass(heartbeat * 11 / 10 + TICK);
     let [to_service::Member::Ping(ping)] = &world.heard(link)[..] else { panic!("a ping") };
     let pong = v1::LinkPong { nonce: ping.nonce, view: None };
     world.say(link, to_gateway::Member::Pong(pong));
-    world.pass(heartbeat + TICK);
+    world.pass(heartbeat * 11 / 10 + TICK);
     assert!(matches!(world.heard(link)[..], [to_service::Member::Ping(_)]), "the pong was life");
-    world.pass(heartbeat - 2 * TICK);
+    world.pass(heartbeat * 9 / 10 - 3 * TICK);
     assert_eq!(world.forwarder.links(), 1);
     world.pass(3 * TICK);
     assert!(world.closes(link), "silence for twice the interval");
+}
+
+// spec: L-43
+#[test]
+fn a_link_is_asked_although_it_is_busy_and_not_in_step_with_others() {
+    let mut world = World::new(8);
+    let links: Vec<LinkKey> = (0..8).map(|_| world.dialled()).collect();
+    links.iter().for_each(|link| world.open(*link, 0));
+    let (begun, heartbeat) = (world.now, Settings::default().heartbeat);
+    let mut asked = HashMap::new();
+    while world.now < begun + heartbeat * 12 / 10 {
+        world.pass(heartbeat / 100);
+        for link in &links {
+            let pings = world.heard(*link);
+            if pings.iter().any(|member| matches!(member, to_service::Member::Ping(_))) {
+                asked.entry(*link).or_insert(world.now.since(begun));
+            }
+            world.view(*link, View::Up, 0);
+        }
+    }
+    let (first, last) = (asked.values().min().unwrap(), asked.values().max().unwrap());
+    assert_eq!(asked.len(), 8, "each, although something came all the time");
+    assert!(*first >= heartbeat * 9 / 10 && *last <= heartbeat * 112 / 100, "{first:?} to {last:?}");
+    assert!(*last - *first > heartbeat / 50, "{first:?} to {last:?}: spread");
 }
 
 /// How long until the endpoint is dialled again.
@@ -185,10 +210,13 @@ fn each_endpoint_has_as_many_links_as_configured() {
 #[test]
 fn a_worker_that_stops_closes_its_links_and_dials_no_more() {
     let (mut world, link) = World::ready(0);
-    let ticket = world.ask(b"");
+    let sent = world.ask(b"");
+    world.flush();
+    let unsent = world.ask(b"");
     world.forwarder.stop(world.now);
     assert!(world.closes(link));
-    assert_eq!(world.settled(), [(ticket, Outcome::unknown(Code::Aborted, Reason::EndpointLost))]);
+    let lost = Outcome::unknown(Code::Aborted, Reason::EndpointLost);
+    assert_eq!(world.settled(), [(sent, lost), (unsent, no_endpoint())]);
     world.pass(Duration::from_secs(60));
     assert_eq!((world.forwarder.next_command(), world.forwarder.links()), (None, 0));
 }
@@ -218,7 +246,7 @@ fn a_service_that_asks_and_does_not_read_is_given_up() {
     }
     assert!(world.forwarder.unsent(link).is_empty(), "{} bytes", world.forwarder.unsent(link).len());
     assert!(world.closes(link));
-    assert_eq!(world.settled(), [(ticket, Outcome::unknown(Code::Aborted, Reason::EndpointLost))]);
+    assert_eq!(world.settled(), [(ticket, no_endpoint())], "nothing of it was sent");
     assert_eq!(world.count(Count::LinkGarbage), 1);
 }
 

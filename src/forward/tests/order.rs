@@ -148,6 +148,6 @@ fn a_line_whose_heads_are_cancelled_leaves_nothing_behind() {
         world.cancel(head);
         head = behind;
     }
-    let kept = world.forwarder.services[0].waiting.len();
+    let kept = world.forwarder.services[0].queue.len();
     assert!(kept < 100, "{kept} places for 2 calls that wait");
 }

@@ -1,6 +1,7 @@
 //! What a call costs: `cargo test sizes -- --nocapture` shows the table.
 
-use super::super::{Call, CallState, Timer};
+use super::super::Timer;
+use super::super::call::{Call, CallState};
 use super::*;
 use crate::base::sizes::{Bound, check, slab_entry_bytes};
 use crate::base::wheel::Alarm;
@@ -15,9 +16,9 @@ fn sizes_of_a_worker_s_structures() {
     check(
         "a worker",
         &[
-            bound("Call", size_of::<Call>(), 88, "one for every request under way"),
-            bound("its state", size_of::<CallState>(), 40, "what waits is boxed; what was sent has left"),
-            bound("its slab entry", call_entry, 92, "the tag of the slab hides in a niche"),
+            bound("Call", size_of::<Call>(), 176, "one for every request under way, with what was decided on it"),
+            bound("its state", size_of::<CallState>(), 72, "what waits or is kept is boxed"),
+            bound("its slab entry", call_entry, 180, "the tag of the slab hides in a niche"),
             bound("its alarm", size_of::<Alarm>(), 8, "one for every slot of the calls' slab"),
             bound(
                 "its ticket",
@@ -32,7 +33,7 @@ fn sizes_of_a_worker_s_structures() {
                 "at most one for every slot: deadlines are lazy",
             ),
             bound("Settled", size_of::<Settled>(), 88, "moved once from worker to shard"),
-            bound("Link", size_of::<Link>(), 160, "a few for every endpoint"),
+            bound("Link", size_of::<Link>(), 184, "a few for every endpoint"),
         ],
     );
 }

@@ -1,0 +1,156 @@
+//! Which link takes a call.
+
+use super::call::Call;
+use super::order::Line;
+use super::{Forwarder, asking};
+use crate::base::counters::Count;
+use crate::base::ids::{CallKey, LinkKey, ServiceId};
+use crate::routing::{Ask, Decision, Ended, How, Marks, Miss, Verdict};
+use moorgate_proto::time::Mono;
+use std::time::Duration;
+
+/// Why a call cannot be sent now.
+pub(super) enum Unsendable {
+    /// No link is ready.
+    NoLink,
+    /// Every ready link is at its bound, or the service is.
+    NoRoom,
+    /// The link that the call's session is bound to is at its bound; others may have room.
+    LinkFull,
+}
+
+/// Where a call goes, and why.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice {
+    pub(super) link: LinkKey,
+    pub(super) decision: Decision,
+}
+
+/// What is asked of a choice beside the pool's own questions.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wish {
+    /// The session's other calls go there.
+    pub(super) pinned: Option<LinkKey>,
+    /// Not there.
+    pub(super) not: Option<u16>,
+}
+
+impl Forwarder {
+    /// What the pool of a service asks about a caller.
+    pub(super) fn ask(&self, service: ServiceId, caller: &[u8], avoid: Option<u16>) -> Ask {
+        let ask = match self.service(service) {
+            Some(entry) if entry.is_asking => {
+                asking::ask(&entry.settings.pool, self.pools.canary_share(service), caller)
+            }
+            _ => Ask::default(),
+        };
+        Ask { avoid: avoid.map(usize::from), ..ask }
+    }
+
+    /// Chooses a link; whoever gets one tells the pool with [`Forwarder::started`].
+    pub(super) fn choose(
+        &mut self,
+        now: Mono,
+        service: ServiceId,
+        ask: Ask,
+        wish: Wish,
+    ) -> Result<Choice, Unsendable> {
+        let output_max = self.settings.output_bytes_max;
+        let Some(entry) = self.services.get_mut(service.index()) else { return Err(Unsendable::NoLink) };
+        let links = &self.links;
+        if let Some(link) = wish.pinned
+            && let Some(pinned) = links.get(link).filter(|link| link.is_ready())
+        {
+            let bound = entry.settings.pool.bounds.outstanding_max;
+            return if entry.sent >= bound {
+                Err(Unsendable::NoRoom)
+            } else if pinned.has_room(output_max) {
+                Ok(Choice { link, decision: Decision { how: How::Pinned, candidates: 1, ..Decision::default() } })
+            } else {
+                Err(Unsendable::LinkFull)
+            };
+        }
+        if entry.ready == 0 {
+            return Err(Unsendable::NoLink);
+        }
+        let endpoints = &entry.endpoints;
+        let best = |seat: usize| endpoints.get(seat)?.as_ref()?.best(links, output_max);
+        let not = wish.not.map(usize::from);
+        let has_room = |seat: usize| Some(seat) != not && best(seat).is_some();
+        match entry.pool.choose(now, ask, &mut self.rng, has_room) {
+            Ok((seat, decision)) => match best(seat) {
+                Some(link) => Ok(Choice { link, decision }),
+                None => Err(Unsendable::NoRoom),
+            },
+            Err(Miss::NoRoom) => Err(Unsendable::NoRoom),
+            Err(Miss::NoEndpoint) => Err(Unsendable::NoLink),
+        }
+    }
+
+    /// A call or a question goes out: it counts in the pool from now on. The seat and the endpoint are the link's.
+    pub(super) fn started(&mut self, choice: Choice) {
+        let Some(place) = self.links.get(choice.link).map(|link| link.place) else { return };
+        if let Some(service) = self.services.get_mut(place.service.index()) {
+            service.pool.started(usize::from(place.seat));
+            service.sent = service.sent.saturating_add(1);
+            if let Some(Some(endpoint)) = service.endpoints.get_mut(usize::from(place.seat)) {
+                endpoint.sent = endpoint.sent.saturating_add(1);
+            }
+        }
+        if choice.decision.marks != Marks::default() {
+            self.count_marks(choice.decision.marks);
+        }
+    }
+
+    /// What became of what was started.
+    pub(super) fn ended(&mut self, now: Mono, service: ServiceId, ended: Ended) {
+        let Some(service) = self.services.get_mut(service.index()) else { return };
+        service.sent = service.sent.saturating_sub(1);
+        if let Some(Some(endpoint)) = service.endpoints.get_mut(ended.seat) {
+            endpoint.sent = endpoint.sent.saturating_sub(1);
+        }
+        if service.has_hedges && ended.verdict == Verdict::Good {
+            service.latencies.record(now, ended.latency);
+        }
+        service.pool.finished(now, ended, &mut self.rng);
+    }
+
+    /// Tells the pool what a call says of its endpoint, once for each time that it was sent.
+    pub(super) fn judge_call(&mut self, now: Mono, key: CallKey, verdict: Verdict) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let Some(flight) = call.state.flight() else { return };
+        if !std::mem::take(&mut call.is_unjudged) {
+            return;
+        }
+        let latency: Duration = now.since(flight.at);
+        let service = call.service;
+        self.ended(now, service, Ended { seat: usize::from(flight.seat), latency, verdict });
+    }
+
+    fn count_marks(&self, marks: Marks) {
+        let counts = [
+            (Marks::PANIC, Count::ChoicesPanic),
+            (Marks::CANARY, Count::ChoicesCanary),
+            (Marks::FALLBACK, Count::ChoicesFallback),
+            (Marks::SPILLED, Count::ChoicesSpilled),
+            (Marks::FULL, Count::ChoicesFull),
+        ];
+        for (mark, count) in counts {
+            if marks.has(mark) {
+                self.cells.count(count);
+            }
+        }
+    }
+
+    /// The line of a call of an ordered route.
+    pub(super) fn line_of(&self, key: CallKey) -> Option<Line> {
+        self.calls.get(key).and_then(Call::line)
+    }
+}
+
+impl Call {
+    /// Where it stands in order, if its route has one.
+    pub(super) fn line(&self) -> Option<Line> {
+        self.is_ordered.then_some(Line { shard: self.shard, session: self.session })
+    }
+}

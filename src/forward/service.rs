@@ -1,0 +1,163 @@
+//! One service at one worker: its endpoints by their seats in the pool, and what waits for it.
+
+use super::latency::Latencies;
+use super::link::{Link, LinkIdentity};
+use super::order::Orders;
+use super::queue::Queue;
+use super::{Settings, asking};
+use crate::base::ids::{LinkKey, LinkTag, ServiceId};
+use crate::base::slab::GenSlab;
+use crate::base::wheel::Alarm;
+use crate::routing::{EndpointId, Pool, RetryBudget, RouteTable, ServiceSettings, Vitals};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Where a link belongs. A seat may be another endpoint's later: the id tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) id: EndpointId,
+    pub(super) service: ServiceId,
+    pub(super) seat: u16,
+    pub(super) slot: u16,
+}
+
+impl Place {
+    /// Whether both are links to the same endpoint.
+    pub(super) fn is_beside(self, other: Place) -> bool {
+        (self.service, self.id) == (other.service, other.id)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) settings: ServiceSettings,
+    pub(super) pool: Pool,
+    /// By their seats.
+    pub(super) endpoints: Vec<Option<Endpoint>>,
+    /// Unsent calls that may go, the heads of their lines among them. Settled ones are skipped.
+    pub(super) queue: Queue,
+    pub(super) orders: Orders,
+    pub(super) budget: RetryBudget,
+    /// How long calls take that may be hedged.
+    pub(super) latencies: Latencies,
+    /// Calls that wait, those behind another of their session counted.
+    pub(super) waiting: usize,
+    /// Bytes of their content.
+    pub(super) waiting_bytes: usize,
+    /// Bytes of sent calls that are kept so that they can be sent again.
+    pub(super) kept_bytes: usize,
+    /// Calls and questions that the pool counts as outstanding.
+    pub(super) sent: u32,
+    /// Links that take calls.
+    pub(super) ready: u32,
+    /// The pool looks at callers.
+    pub(super) is_asking: bool,
+    /// One of its routes is hedged.
+    pub(super) has_hedges: bool,
+    /// Sent calls may be sent again: there is more than one endpoint.
+    pub(super) is_keeping: bool,
+}
+
+impl Service {
+    pub(super) fn new(id: ServiceId, settings: ServiceSettings, pool: Pool, routes: &RouteTable) -> Service {
+        let has_hedges = routes.iter().any(|route| route.service == id && route.hedge);
+        Service {
+            budget: RetryBudget::new(settings.pool.retry.clone()),
+            is_asking: asking::is_asking(&settings.pool),
+            has_hedges,
+            settings,
+            pool,
+            endpoints: Vec::new(),
+            queue: Queue::default(),
+            orders: Orders::default(),
+            latencies: Latencies::default(),
+            waiting: 0,
+            waiting_bytes: 0,
+            kept_bytes: 0,
+            sent: 0,
+            ready: 0,
+            is_keeping: false,
+        }
+    }
+
+    /// What the gateway says of itself on a link to it.
+    pub(super) fn identity<'a>(&'a self, settings: &'a Settings, boot_id: u64) -> LinkIdentity<'a> {
+        LinkIdentity {
+            gateway_id: &settings.gateway_id,
+            boot_id,
+            service: &self.settings.name,
+            key: self.settings.key.as_ref(),
+            frame_bytes_max: settings.frame_bytes_max,
+            pushes_max: if self.settings.grants.may_push() { settings.pushes_max } else { 0 },
+        }
+    }
+
+    /// The endpoint of a link, unless it has left.
+    pub(super) fn endpoint(&self, place: Place) -> Option<&Endpoint> {
+        self.at(place.seat).filter(|endpoint| endpoint.id == place.id)
+    }
+
+    pub(super) fn endpoint_mut(&mut self, place: Place) -> Option<&mut Endpoint> {
+        let endpoint = self.endpoints.get_mut(usize::from(place.seat))?.as_mut();
+        endpoint.filter(|endpoint| endpoint.id == place.id)
+    }
+
+    pub(super) fn at(&self, seat: u16) -> Option<&Endpoint> {
+        self.endpoints.get(usize::from(seat))?.as_ref()
+    }
+
+    /// Whether calls may go to another endpoint than that of this seat.
+    pub(super) fn has_another(&self, seat: u16) -> bool {
+        (0u16..).zip(&self.endpoints).any(|(at, endpoint)| {
+            at != seat && endpoint.as_ref().is_some_and(|endpoint| endpoint.ready > 0)
+        })
+    }
+
+    /// Notes that there are more or fewer endpoints than before.
+    pub(super) fn counted(&mut self) {
+        let several = self.endpoints.iter().flatten().filter(|endpoint| !endpoint.is_leaving).count() > 1;
+        self.is_keeping = several && (self.settings.pool.retry.attempts_max > 1 || self.has_hedges);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) id: EndpointId,
+    pub(super) address: SocketAddr,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) slots: Vec<Slot>,
+    /// It gets no new calls; once the old ones are finished, its links are closed.
+    pub(super) is_leaving: bool,
+    /// Calls and questions that the pool counts as outstanding there.
+    pub(super) sent: u32,
+    /// Links that take calls.
+    pub(super) ready: u32,
+}
+
+impl Endpoint {
+    /// Its links, whatever they are about.
+    pub(super) fn links<'a>(
+        &'a self,
+        links: &'a GenSlab<LinkTag, Link>,
+    ) -> impl Iterator<Item = (LinkKey, &'a Link)> {
+        self.slots.iter().filter_map(|slot| Some((slot.link?, links.get(slot.link?)?)))
+    }
+
+    /// The one of its links that can take one more call and has the least to do.
+    pub(super) fn best(&self, links: &GenSlab<LinkTag, Link>, output_bytes_max: usize) -> Option<LinkKey> {
+        if let [slot] = self.slots.as_slice() {
+            let key = slot.link?;
+            return links.get(key)?.has_room(output_bytes_max).then_some(key);
+        }
+        let able = self.links(links).filter(|(_, link)| link.has_room(output_bytes_max));
+        able.min_by_key(|(_, link)| link.outstanding).map(|(key, _)| key)
+    }
+}
+
+/// One of an endpoint's links, there or not.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    pub(super) link: Option<LinkKey>,
+    pub(super) failures: u32,
+    pub(super) alarm: Alarm,
+}

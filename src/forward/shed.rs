@@ -1,0 +1,64 @@
+//! Who waits when not all can: what is refused, and for whom.
+//!
+//! Each service has a queue of its own, bounded in calls and in bytes, so that one that is saturated fills only that. When
+//! it is full, a call of a higher priority takes the place of the youngest of the lowest. All queues together have a bound
+//! too; when that is reached, the service with the most makes room for those with less: none can be kept from waiting by
+//! others that wait for more.
+
+use super::Forwarder;
+use super::service::Service;
+use crate::base::ids::{CallKey, ServiceId};
+use moorgate_proto::v1::Reason;
+use moorgate_proto::time::Mono;
+
+impl Forwarder {
+    /// Makes room for a call that has to wait, with so many bytes; false when it has to be refused itself. It is counted
+    /// among those that wait already, its bytes are not.
+    pub(super) fn make_room(&mut self, now: Mono, key: CallKey, bytes: usize) -> bool {
+        let Some(call) = self.calls.get(key) else { return false };
+        let (service, priority) = (call.service, call.priority);
+        loop {
+            let Some(entry) = self.service(service) else { return false };
+            let bounds = &entry.settings.pool.bounds;
+            let is_full = entry.waiting > bounds.queue_max
+                || entry.waiting_bytes.saturating_add(bytes) > bounds.queue_bytes_max;
+            let too_many = self.waiting > self.settings.waiting_max;
+            let too_large = self.waiting_bytes.saturating_add(bytes) > self.settings.waiting_bytes_max;
+            if !is_full && !too_many && !too_large {
+                return true;
+            }
+            let measure = |service: &Service| if too_many { service.waiting } else { service.waiting_bytes };
+            let other = if is_full { None } else { self.fullest(service, measure) };
+            let victim = match other {
+                Some(other) => self.youngest(other, |queue| queue.pop_youngest(None)),
+                None => self.youngest(service, |queue| queue.pop_youngest(Some(priority))),
+            };
+            let Some(victim) = victim else { return false };
+            self.refuse(now, victim, Reason::ServiceOverloaded);
+        }
+    }
+
+    /// The service that has more waiting than all others, if that is not this one.
+    fn fullest(&self, than: ServiceId, measure: impl Fn(&Service) -> usize) -> Option<ServiceId> {
+        let own = self.service(than).map_or(0, &measure);
+        let others = (0u16..).map(ServiceId).zip(&self.services);
+        let able = others.filter(|(id, service)| *id != than && !service.queue.is_empty());
+        let (id, most) = able.map(|(id, service)| (id, measure(service))).max_by_key(|(_, most)| *most)?;
+        (most > own).then_some(id)
+    }
+
+    /// A call that waits in the queue of a service, as `pop` takes it out; those that were settled are passed over.
+    fn youngest(
+        &mut self,
+        service: ServiceId,
+        pop: impl Fn(&mut super::queue::Queue) -> Option<CallKey>,
+    ) -> Option<CallKey> {
+        let entry = self.services.get_mut(service.index())?;
+        loop {
+            let key = pop(&mut entry.queue)?;
+            if self.calls.get(key).is_some_and(|call| call.state.is_waiting()) {
+                return Some(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Peak-EWMA: a latency that jumps up with a slow answer and comes down slowly (Finagle, linkerd).
+
+use moorgate_proto::time::Mono;
+use std::time::Duration;
+
+/// In this time an old latency falls to 1/e of what it was.
+const DECAY: Duration = Duration::from_secs(10);
+/// What an endpoint is taken to need before anybody knows better.
+const SEED: Duration = Duration::from_millis(30);
+/// What a failure counts as: failing fast must not attract load.
+const PENALTY: Duration = Duration::from_secs(5);
+/// The longest time that a peer can ask to be spared for.
+const PENALTY_MAX: Duration = Duration::from_secs(60);
+
+/// One endpoint's smoothed latency.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ewma {
+    nanos: f64,
+    at: Mono,
+    sampled: bool,
+}
+
+impl Ewma {
+    /// Takes a latency in.
+    pub(super) fn record(&mut self, now: Mono, latency: Duration) {
+        let sample = latency.as_secs_f64() * 1e9;
+        if !self.sampled || sample > self.nanos {
+            *self = Ewma { nanos: sample, at: self.at.max(now), sampled: true };
+            return;
+        }
+        let kept = self.kept(now);
+        self.nanos = self.nanos * kept + sample * (1.0 - kept);
+        self.at = self.at.max(now);
+    }
+
+    /// Takes a failure in: `spare` is how long the peer asked to be spared for, if it did.
+    pub(super) fn penalise(&mut self, now: Mono, latency: Duration, spare: Option<Duration>) {
+        self.record(now, latency.max(spare.map_or(PENALTY, |spare| spare.min(PENALTY_MAX))));
+    }
+
+    /// The latency to reckon with, in nanoseconds: what is not asked for long is forgotten. `typical` stands for an
+    /// endpoint of which nothing is known.
+    pub(super) fn nanos(&self, now: Mono, typical: f64) -> f64 {
+        if self.sampled { self.nanos * self.kept(now) } else { typical }
+    }
+
+    /// How much of the old is left.
+    fn kept(&self, now: Mono) -> f64 {
+        let since = now.as_nanos().saturating_sub(self.at.as_nanos());
+        if since == 0 { 1.0 } else { (-(since as f64) / (DECAY.as_secs() as f64 * 1e9)).exp() }
+    }
+}
+
+/// What an endpoint of which nothing is known is taken to need: what the others need, and at most the seed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Typical(f64);
+
+impl Typical {
+    /// One good answer of any endpoint of the pool; the last few hundred count.
+    pub(super) fn record(&mut self, latency: Duration) {
+        let sample = latency.as_secs_f64() * 1e9;
+        self.0 = if self.0 == 0.0 { sample } else { self.0 + (sample - self.0) / 128.0 };
+    }
+
+    pub(super) fn nanos(self) -> f64 {
+        let seed = SEED.as_secs_f64() * 1e9;
+        if self.0 == 0.0 { seed } else { self.0.min(seed) }
+    }
+}
+
+/// Nanoseconds as whole microseconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+pub(super) fn micros(nanos: f64) -> u32 {
+    (nanos / 1e3).round() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Mono {
+        Mono::ZERO + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_peak_is_seen_at_once_and_forgotten_slowly() {
+        let mut ewma = Ewma::default();
+        assert!((ewma.nanos(at(0), 30e6) - 30e6).abs() < 1.0, "nothing is known");
+        ewma.record(at(0), Duration::from_millis(1));
+        ewma.record(at(1), Duration::from_millis(100));
+        assert_eq!(micros(ewma.nanos(at(1), 0.0)), 100_000);
+        ewma.record(at(1), Duration::from_millis(1));
+        assert_eq!(micros(ewma.nanos(at(1), 0.0)), 100_000, "at the same moment nothing is forgotten");
+        ewma.record(at(10_001), Duration::from_millis(1));
+        let fallen = micros(ewma.nanos(at(10_001), 0.0));
+        assert!((37_000..38_000).contains(&fallen), "1/e of it after the decay: {fallen}");
+        let left = micros(ewma.nanos(at(70_001), 0.0));
+        assert!(left < 200, "and next to nothing when it was not asked: {left}");
+    }
+
+    #[test]
+    fn a_fast_failure_is_dear() {
+        let mut ewma = Ewma::default();
+        ewma.record(at(0), Duration::from_millis(1));
+        ewma.penalise(at(0), Duration::from_micros(10), None);
+        assert_eq!(micros(ewma.nanos(at(0), 0.0)), 5_000_000);
+        let mut spared = Ewma::default();
+        spared.penalise(at(0), Duration::ZERO, Some(Duration::from_millis(200)));
+        assert_eq!(micros(spared.nanos(at(0), 0.0)), 200_000);
+        spared.penalise(at(0), Duration::ZERO, Some(Duration::from_secs(86_400)));
+        assert_eq!(micros(spared.nanos(at(0), 0.0)), 60_000_000, "no peer is spared for a day");
+    }
+
+    #[test]
+    fn the_typical_latency_is_at_most_the_seed() {
+        let mut typical = Typical::default();
+        assert_eq!(micros(typical.nanos()), 30_000);
+        typical.record(Duration::from_millis(2));
+        assert_eq!(micros(typical.nanos()), 2_000);
+        (0..1000).for_each(|_| typical.record(Duration::from_secs(1)));
+        assert_eq!(micros(typical.nanos()), 30_000);
+    }
+}

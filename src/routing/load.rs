@@ -1,0 +1,32 @@
+//! What a choice looks at of each endpoint: small, and kept together, because it is read for every call.
+
+use super::ewma::Ewma;
+
+/// Where an endpoint stands among the lots that choices draw from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spot {
+    /// Which side: those with the canary's tag are on the second.
+    pub(super) canary: bool,
+    /// Whether it is preferred.
+    pub(super) near: bool,
+    /// Its number there.
+    pub(super) at: usize,
+}
+
+/// One endpoint's load at this worker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    pub(super) ewma: Ewma,
+    /// Calls that are sent and not answered.
+    pub(super) outstanding: u32,
+    /// Calls that may be.
+    pub(super) bound: u32,
+    /// `None`: no call is sent there.
+    pub(super) spot: Option<Spot>,
+}
+
+impl Load {
+    pub(super) fn new(bound: u32) -> Load {
+        Load { ewma: Ewma::default(), outstanding: 0, bound, spot: None }
+    }
+}

@@ -1,0 +1,147 @@
+//! Why a call would go where it would go, for people. Works on a copy; the pool and what workers share stay as they are.
+
+use super::Pool;
+use super::seat::{Fit, Probe, Seat, Unfit};
+use super::slate::{Census, Slate, is_canary, is_near};
+use crate::routing::draw::Moment;
+use crate::routing::ewma::micros;
+use crate::routing::{Ask, Balance, Decision, EndpointId, Explanation, Instance, Marks, Miss, Standings};
+use moorgate_proto::time::Mono;
+use moorgate_proto::v1::service_view::State;
+use std::sync::atomic::Ordering;
+
+pub(super) fn explain(pool: &Pool, now: Mono, ask: Ask) -> Explanation {
+    let mut copy = copy(pool);
+    copy.notice(now);
+    copy.renew(now);
+    let chosen = chosen(&copy, now, ask);
+    let census = Census::of(copy.seats.iter().flatten(), now);
+    let seats = copy.seats.iter().enumerate();
+    let endpoints = seats.filter_map(|(at, seat)| Some(standings(&copy, &census, now, (at, seat.as_ref()?))));
+    Explanation { chosen, endpoints: endpoints.collect() }
+}
+
+/// A pool that can be changed without any effect: it has no probe that it could give back.
+fn copy(pool: &Pool) -> Pool {
+    let mut seats = pool.seats.clone();
+    seats.iter_mut().flatten().for_each(|seat| seat.probe = Probe::None);
+    Pool {
+        service: pool.service,
+        settings: pool.settings.clone(),
+        shared: pool.shared.clone(),
+        seats,
+        loads: pool.loads.clone(),
+        slate: Slate { next: None, ..pool.slate.clone() },
+        probing: None,
+        ..*pool
+    }
+}
+
+fn chosen(pool: &Pool, now: Mono, ask: Ask) -> Result<(EndpointId, Decision), Miss> {
+    if pool.outstanding >= pool.settings.bounds.outstanding_max {
+        return Err(if pool.has_ready() { Miss::NoRoom } else { Miss::NoEndpoint });
+    }
+    let wanted = ask.canary && pool.settings.canary.is_some();
+    let canary = if pool.slate.side(wanted).is_empty() { !wanted } else { wanted };
+    let side = pool.slate.side(canary);
+    if side.is_empty() {
+        return Err(Miss::NoEndpoint);
+    }
+    let mut marks = Marks::default();
+    for (is, mark) in
+        [(wanted, Marks::CANARY), (canary != wanted, Marks::FALLBACK), (pool.slate.panic, Marks::PANIC)]
+    {
+        marks = if is { marks.with(mark) } else { marks };
+    }
+    let loads = pool.loads.as_slice();
+    let moment = Moment { now, loads, typical: pool.typical.nanos(), key: ask.key, avoid: ask.avoid };
+    let first = side.is_mostly_near();
+    let has_room = |_: usize| true;
+    let ways = [ask.avoid, None].into_iter().flat_map(|avoid| [(avoid, first), (avoid, !first)]);
+    let (near, drawn) = ways
+        .filter(|(_, near)| !side.lot(*near).is_empty())
+        .find_map(|(avoid, near)| Some((near, side.lot(near).peek(&Moment { avoid, ..moment }, &has_room)?)))
+        .ok_or(Miss::NoRoom)?;
+    let marks = if near { marks } else { marks.with(Marks::SPILLED) };
+    let marks = if drawn.full { marks.with(Marks::FULL) } else { marks };
+    Ok((pool.id(drawn.seat), pool.decided(drawn, marks, canary)))
+}
+
+fn standings(pool: &Pool, census: &Census, now: Mono, (at, seat): (usize, &Seat)) -> Standings {
+    let load = pool.loads.get(at);
+    let loads = pool.loads.as_slice();
+    let moment = Moment { now, loads, typical: pool.typical.nanos(), key: 0, avoid: None };
+    let outstanding = load.map_or(0, |load| load.outstanding);
+    let usable = load.is_some_and(|load| load.spot.is_some());
+    // A plain round robin looks at no weight but zero.
+    let own = if pool.settings.balance == Balance::RoundRobin && seat.member.instance.weight > 0 {
+        Instance::WEIGHT
+    } else {
+        seat.member.instance.weight
+    };
+    let part = u64::from(seat.weight(now, &pool.settings)).checked_div(u64::from(own).saturating_mul(10));
+    Standings {
+        id: seat.member.id,
+        usable,
+        notes: notes(pool, census, now, (at, seat)),
+        outstanding,
+        weight: if usable { part.and_then(|part| u32::try_from(part).ok()).unwrap_or_default() } else { 0 },
+        latency_us: load.map_or(0, |load| micros(load.ewma.nanos(now, moment.typical))),
+        cost_us: micros(moment.cost(at)),
+    }
+}
+
+fn notes(pool: &Pool, census: &Census, now: Mono, (at, seat): (usize, &Seat)) -> Vec<String> {
+    let mut notes = Vec::new();
+    let settings = &pool.settings;
+    if let Some(open) = seat.open {
+        let strikes = seat.member.vitals.strikes.load(Ordering::Relaxed);
+        let left = open.until.since(now);
+        notes.push(match seat.fit(now) {
+            _ if left.is_zero() && seat.member.vitals.probed.load(Ordering::Relaxed) => {
+                format!("half open: one call is under way to see whether it is back ({strikes} ejections in a row)")
+            }
+            _ if left.is_zero() => {
+                format!("half open: the next call tries it ({strikes} ejections in a row)")
+            }
+            _ => format!("ejected for {} ms more ({strikes} in a row)", left.as_millis()),
+        });
+    }
+    match seat.fit(now) {
+        Fit::Unfit(Unfit::Leaving) => notes.push("leaving".to_owned()),
+        Fit::Unfit(Unfit::Weightless) => notes.push("weight 0".to_owned()),
+        Fit::Unfit(Unfit::NoLink) => notes.push("no link".to_owned()),
+        Fit::Unfit(Unfit::Draining) => notes.push("draining".to_owned()),
+        Fit::Unfit(Unfit::Down) => notes.push("it says that it is down".to_owned()),
+        Fit::Doubted if census.doubts => notes.push("doubted by its source".to_owned()),
+        Fit::Doubted => notes.push("doubted by its source, as all are".to_owned()),
+        Fit::Good | Fit::Open | Fit::HalfOpen => {}
+    }
+    if seat.view == State::Degraded {
+        notes.push("degraded: a quarter of its weight".to_owned());
+    }
+    if seat.load > 0 {
+        notes.push(format!("it says that it is loaded to {} %", seat.load.min(10_000) / 100));
+    }
+    if let Some(percent) = seat.slow_percent(now, &settings.slow_start) {
+        notes.push(format!("slow start {percent} %"));
+    }
+    if is_canary(seat, settings.canary.as_ref()) {
+        notes.push("canary".to_owned());
+    }
+    if settings.prefer.is_some() && is_near(seat, settings.prefer.as_ref()) {
+        notes.push("preferred".to_owned());
+    }
+    if let Some(load) = pool.loads.get(at)
+        && load.outstanding >= load.bound
+    {
+        notes.push(format!("full: its bound is {}", load.bound));
+    }
+    if seat.record.in_a_row() > 0 {
+        notes.push(format!("{} failures in a row", seat.record.in_a_row()));
+    }
+    if settings.balance == Balance::PeakEwma && pool.loads.get(at).is_some_and(|load| load.spot.is_some()) {
+        notes.push("two are drawn by weight, the cheaper one is taken".to_owned());
+    }
+    notes
+}
