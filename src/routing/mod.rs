@@ -4,6 +4,7 @@ mod balance;
 mod breaker;
 mod budget;
 mod canary;
+mod catalog;
 mod choice;
 mod draw;
 mod ewma;
@@ -21,6 +22,9 @@ mod table;
 pub use balance::{Balance, Balancer, Candidate};
 pub use budget::RetryBudget;
 pub use canary::Who;
+pub use catalog::{
+    Catalog, CatalogReport, CatalogSettings, EndpointReport, Note, Settled, Source, SourceReport, Sources, Why,
+};
 pub use choice::{Ask, Decision, Explanation, How, Marks, Miss, Standings, Verdict};
 pub use grants::{Grants, Right};
 pub use member::{EndpointId, Instance, Member, Standing, Vitals};

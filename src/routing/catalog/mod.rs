@@ -1,0 +1,311 @@
+//! What the sources of one service say, merged into the list to publish. Pure: answers, own health and time come in.
+//!
+//! An endpoint is listed if any source lists it. No source can empty a pool:
+//!
+//! ```text
+//!            listed                        missing, and at least half of the confirmed list is still
+//!   (none) ----------> Listed ------------ listed and answers -----------------------------------> gone (drains)
+//!                       ^  |
+//!         listed again  |  | missing, and fewer are
+//!                       |  v
+//!                      Held --- it does not answer ----------------------------------------------> gone
+//!                           --- for as long as `confirm`, and a listed endpoint answers ---------> gone
+//!                           --- at last half of the confirmed list is listed and answers --------> gone
+//! ```
+//!
+//! The confirmed list is the one that stood before the first endpoint was held; it grows by those that are held later,
+//! and becomes the present one when none is held any more. Leaving by maintenance is missing, too: a registry that
+//! sends all endpoints away is not obeyed while they answer. What a source cannot be asked for any more stays as it was
+//! last told, and so does, after a restart, what it told before: see [`Catalog::recall`].
+
+mod health;
+mod note;
+#[cfg(test)]
+mod properties;
+mod report;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use note::{Note, Why};
+pub use report::{CatalogReport, EndpointReport, SourceReport};
+pub use source::{Source, Sources};
+
+use super::{Instance, Standing};
+use crate::base::clock::Now;
+use health::Health;
+use moorgate_proto::time::Mono;
+use source::{Listing, Said};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What a catalog goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CatalogSettings {
+    /// A shrunken list is believed after this time, if one of the endpoints that it still has answers.
+    pub confirm: Duration,
+    /// An endpoint without a link does not answer after this many probes in a row that failed.
+    pub fall: u32,
+    /// It answers again after this many that did not.
+    pub rise: u32,
+}
+
+/// What came of it all.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// The list to publish, by address, when it is another one than before.
+    pub publish: Option<Vec<Instance>>,
+    /// What there is to tell.
+    pub notes: Vec<Note>,
+    /// Whether [`Catalog::to_keep`] has something new.
+    pub is_news: bool,
+}
+
+/// An endpoint that no source lists any more, and that is published still.
+#[derive(Debug, Clone)]
+struct Held {
+    /// As it was last published.
+    instance: Instance,
+    since: Mono,
+    /// Those who listed it last.
+    by: Sources,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub struct Catalog {
+    settings: CatalogSettings,
+    /// In the order of precedence.
+    said: Vec<Said>,
+    /// What all of them list together, as of the last [`Catalog::settle`].
+    listed: BTreeMap<SocketAddr, Listing>,
+    confirmed: BTreeSet<SocketAddr>,
+    held: BTreeMap<SocketAddr, Held>,
+    published: BTreeMap<SocketAddr, Instance>,
+    /// Of those that are published.
+    health: BTreeMap<SocketAddr, Health>,
+    /// Listed and not published: they are too many.
+    over: usize,
+    notes: Vec<Note>,
+    is_news: bool,
+}
+
+impl Catalog {
+    /// Most endpoints of one service. Beyond it those that come last are left out, told of and counted.
+    pub const ENDPOINTS_MAX: usize = 4096;
+
+    /// Of these sources, none of which has said anything yet.
+    pub fn new(settings: CatalogSettings, sources: Sources) -> Catalog {
+        Catalog {
+            settings,
+            said: sources.iter().map(Said::nothing).collect(),
+            listed: BTreeMap::new(),
+            confirmed: BTreeSet::new(),
+            held: BTreeMap::new(),
+            published: BTreeMap::new(),
+            health: BTreeMap::new(),
+            over: 0,
+            notes: Vec::new(),
+            is_news: false,
+        }
+    }
+
+    /// What a source said in the life before this one, and when. It counts until the source says something now.
+    pub fn recall(&mut self, source: Source, list: Vec<Instance>, unix_ms: u64) {
+        if let Some(said) = self.said.iter_mut().find(|said| said.source == source)
+            && said.recall(list, unix_ms)
+        {
+            self.notes.push(Note::Recalled { source, endpoints: said.list.len() });
+        }
+    }
+
+    /// A source has answered, or failed to.
+    pub fn answer(&mut self, now: Now, source: Source, answer: Result<Vec<Instance>, String>) {
+        let Some(said) = self.said.iter_mut().find(|said| said.source == source) else { return };
+        match answer {
+            Ok(list) => self.is_news |= said.answer(now, list, &mut self.notes),
+            Err(error) => said.fail(error, &mut self.notes),
+        }
+    }
+
+    /// Whether some worker has a ready link to an endpoint.
+    pub fn linked(&mut self, address: SocketAddr, is_linked: bool) {
+        if let Some(health) = self.health.get_mut(&address) {
+            health.linked(is_linked);
+        }
+    }
+
+    /// A probe of an endpoint has ended.
+    pub fn probed(&mut self, address: SocketAddr, has_answered: bool) {
+        if let Some(health) = self.health.get_mut(&address) {
+            health.probed(has_answered, self.settings.fall, self.settings.rise);
+        }
+    }
+
+    /// Endpoints that are to be probed: they have no link, and are not sent away.
+    pub fn unlinked(&self) -> impl Iterator<Item = SocketAddr> {
+        let stays = self.published.values().filter(|instance| instance.standing != Standing::Leaving);
+        let unlinked = stays.filter(|instance| {
+            self.health.get(&instance.address).is_none_or(|health| !health.is_linked())
+        });
+        unlinked.map(|instance| instance.address)
+    }
+
+    /// Decides, by all that has come in. To be called after each batch of it, and every second or so.
+    pub fn settle(&mut self, now: Now) -> Settled {
+        let mut listed = source::merge(&self.said);
+        self.bound(&mut listed);
+        self.hold(now.mono, &listed);
+        if self.held.is_empty() {
+            self.confirmed = serving(&listed).collect();
+        }
+        let mut published: BTreeMap<SocketAddr, Instance> =
+            listed.iter().map(|(address, listing)| (*address, listing.instance.clone())).collect();
+        published.extend(self.held.iter().map(|(address, held)| (*address, held.instance.clone())));
+        self.listed = listed;
+        self.health.retain(|address, _| published.contains_key(address));
+        for (address, instance) in &published {
+            let health = self.health.entry(*address).or_default();
+            // Those that leave are not probed: what was known of them grows old.
+            if instance.standing == Standing::Leaving && !health.is_linked() {
+                *health = Health::default();
+            }
+        }
+        let mut settled = Settled {
+            publish: None,
+            notes: std::mem::take(&mut self.notes),
+            is_news: std::mem::take(&mut self.is_news),
+        };
+        if published != self.published {
+            settled.publish = Some(published.values().cloned().collect());
+            settled.is_news = true;
+            self.published = published;
+        }
+        settled
+    }
+
+    /// What each source said last, for [`Catalog::recall`]; those that are held count as said, so that a restart does
+    /// not lose them.
+    pub fn to_keep(&self) -> Vec<(Source, u64, Vec<Instance>)> {
+        let told = self.said.iter().filter(|said| said.source != Source::Fixed && said.heard_unix_ms > 0);
+        let kept = told.map(|said| {
+            let held = self.held.values().filter(|held| held.by.contains(said.source));
+            let mut list: Vec<Instance> = held.map(|held| held.instance.clone()).collect();
+            let rest = said.list.iter().filter(|instance| !self.held.contains_key(&instance.address));
+            list.extend(rest.cloned());
+            list.sort_unstable_by_key(|instance| instance.address);
+            (said.source, said.heard_unix_ms, list)
+        });
+        kept.collect()
+    }
+
+    fn answers(&self, address: SocketAddr) -> bool {
+        self.health.get(&address).is_some_and(Health::answers)
+    }
+
+    /// Leaves out what is too much: those that were published before stay.
+    fn bound(&mut self, listed: &mut BTreeMap<SocketAddr, Listing>) {
+        let held = self.held.keys().filter(|address| !listed.contains_key(address)).count();
+        let over = listed.len().saturating_add(held).saturating_sub(Catalog::ENDPOINTS_MAX);
+        if over > 0 {
+            let new = listed.keys().rev().filter(|address| !self.published.contains_key(address));
+            let mut out: Vec<SocketAddr> = new.copied().take(over).collect();
+            let old = listed.keys().rev().filter(|address| self.published.contains_key(address));
+            out.extend(old.copied().take(over.saturating_sub(out.len())));
+            for address in out {
+                listed.remove(&address);
+            }
+        }
+        if over != std::mem::replace(&mut self.over, over) && over > 0 {
+            self.notes.push(Note::Over { left_out: over });
+        }
+    }
+
+    /// Decides what becomes of the endpoints that are published and that nobody lists any more.
+    fn hold(&mut self, now: Mono, listed: &BTreeMap<SocketAddr, Listing>) {
+        let stays = |address: &SocketAddr| listed.get(address).is_some_and(Listing::is_serving);
+        let answering = serving(listed).filter(|address| self.answers(*address)).count();
+        // Whether at least half of a list is still listed, and answers.
+        let is_kept = |list: &mut dyn Iterator<Item = SocketAddr>| {
+            let (mut all, mut kept) = (0usize, 0usize);
+            for address in list {
+                all = all.saturating_add(1);
+                kept = kept.saturating_add(usize::from(stays(&address) && self.answers(address)));
+            }
+            kept.saturating_mul(2) >= all
+        };
+        let confirmed_is_kept = is_kept(&mut self.confirmed.iter().copied());
+        let last_is_kept = is_kept(&mut serving(&self.listed));
+        let missing: Vec<Instance> = self
+            .published
+            .values()
+            .filter(|instance| instance.standing != Standing::Leaving && !stays(&instance.address))
+            .cloned()
+            .collect();
+        self.held.retain(|address, _| !stays(address));
+        let mut outcomes = Outcomes::default();
+        for instance in missing {
+            let address = instance.address;
+            let was_confirmed = self.confirmed.contains(&address);
+            let is_ordinary = if was_confirmed { confirmed_is_kept } else { last_is_kept };
+            let held = self.held.get(&address);
+            let is_silent = self.health.get(&address).is_some_and(Health::is_silent);
+            let is_due = held.is_some_and(|held| {
+                now.since(held.since) >= self.settings.confirm && answering > 0 && self.are_up(held.by)
+            });
+            let why = match (is_ordinary, is_silent, is_due) {
+                (true, _, _) => Some(Why::Ordinary),
+                (_, true, _) => Some(Why::Silent),
+                (_, _, true) => Some(Why::Confirmed),
+                _ => None,
+            };
+            match (why, held.is_some()) {
+                (Some(why), was_held) => {
+                    self.held.remove(&address);
+                    outcomes.left(address, why, was_held);
+                }
+                (None, true) => {}
+                (None, false) => {
+                    let by = self.listed.get(&address).map_or(Sources::NONE, |listing| listing.by);
+                    self.held.insert(address, Held { instance, since: now, by });
+                    self.confirmed.insert(address);
+                    outcomes.held.push(address);
+                }
+            }
+        }
+        outcomes.tell(answering, self.confirmed.len(), &mut self.notes);
+    }
+
+    fn are_up(&self, sources: Sources) -> bool {
+        self.said.iter().filter(|said| sources.contains(said.source)).all(Said::is_up)
+    }
+}
+
+/// The endpoints that are listed, and not as leaving.
+fn serving(listed: &BTreeMap<SocketAddr, Listing>) -> impl Iterator<Item = SocketAddr> {
+    listed.iter().filter(|(_, listing)| listing.is_serving()).map(|(address, _)| *address)
+}
+
+/// What became of the endpoints that are missing.
+#[derive(Default)]
+struct Outcomes {
+    held: Vec<SocketAddr>,
+    left: BTreeMap<Why, Vec<SocketAddr>>,
+}
+
+impl Outcomes {
+    fn left(&mut self, address: SocketAddr, why: Why, was_held: bool) {
+        // That it left is in what its source said, unless it was held.
+        if was_held || why != Why::Ordinary {
+            self.left.entry(why).or_default().push(address);
+        }
+    }
+
+    fn tell(self, answering: usize, confirmed: usize, notes: &mut Vec<Note>) {
+        if !self.held.is_empty() {
+            notes.push(Note::Held { endpoints: self.held, answering, confirmed });
+        }
+        notes.extend(self.left.into_iter().map(|(why, endpoints)| Note::Left { endpoints, why }));
+    }
+}

@@ -1,0 +1,279 @@
+//! Each rule of the catalog by itself.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const SETTINGS: CatalogSettings =
+    CatalogSettings { confirm: Duration::from_secs(30), fall: 3, rise: 2 };
+
+fn address(host: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, host], 7100))
+}
+
+fn list(hosts: &[u8]) -> Vec<Instance> {
+    hosts.iter().map(|host| Instance::at(address(*host))).collect()
+}
+
+fn with(host: u8, standing: Standing) -> Instance {
+    Instance { standing, ..Instance::at(address(host)) }
+}
+
+/// A catalog and its clock.
+struct Bench {
+    catalog: Catalog,
+    now: Now,
+    notes: Vec<Note>,
+}
+
+impl Bench {
+    fn of(sources: &[Source]) -> Bench {
+        let catalog = Catalog::new(SETTINGS, sources.iter().copied().collect());
+        Bench { catalog, now: Now { mono: Mono::ZERO, unix_ms: 1_000_000 }, notes: Vec::new() }
+    }
+
+    /// One source that has listed these, all of which answer.
+    fn listed(hosts: &[u8]) -> Bench {
+        let mut bench = Bench::of(&[Source::Consul]);
+        bench.says(Source::Consul, list(hosts));
+        bench.answer(hosts);
+        bench
+    }
+
+    fn says(&mut self, source: Source, list: Vec<Instance>) -> Vec<u8> {
+        self.catalog.answer(self.now, source, Ok(list));
+        self.settle()
+    }
+
+    fn fails(&mut self, source: Source) -> Vec<u8> {
+        self.catalog.answer(self.now, source, Err("no answer".to_owned()));
+        self.settle()
+    }
+
+    fn answer(&mut self, hosts: &[u8]) {
+        hosts.iter().for_each(|host| self.catalog.linked(address(*host), true));
+        self.settle();
+    }
+
+    /// The links are gone and probes fail.
+    fn fall_silent(&mut self, hosts: &[u8]) -> Vec<u8> {
+        for host in hosts {
+            self.catalog.linked(address(*host), false);
+            (0..3).for_each(|_| self.catalog.probed(address(*host), false));
+        }
+        self.settle()
+    }
+
+    fn wait(&mut self, time: Duration) -> Vec<u8> {
+        self.now.mono = self.now.mono + time;
+        self.now.unix_ms += u64::try_from(time.as_millis()).unwrap();
+        self.settle()
+    }
+
+    /// Who gets calls.
+    fn settle(&mut self) -> Vec<u8> {
+        let settled = self.catalog.settle(self.now);
+        self.notes.extend(settled.notes);
+        let last = |instance: &Instance| match instance.address {
+            SocketAddr::V4(address) => address.ip().octets()[3],
+            SocketAddr::V6(_) => 0,
+        };
+        let published = self.catalog.published.values();
+        published.filter(|instance| instance.standing != Standing::Leaving).map(last).collect()
+    }
+
+    fn held(&mut self) -> usize {
+        self.catalog.report(self.now).sources.iter().map(|source| source.held).sum()
+    }
+}
+
+#[test]
+fn an_ordinary_removal_is_obeyed_at_once() {
+    let mut bench = Bench::listed(&[1, 2, 3]);
+    assert_eq!(bench.says(Source::Consul, list(&[1, 3])), [1, 3]);
+    assert_eq!(bench.says(Source::Consul, list(&[3])), [3], "half of them is enough");
+    assert_eq!(bench.held(), 0);
+}
+
+#[test]
+fn an_empty_list_is_not_believed_while_anybody_answers() {
+    let mut bench = Bench::listed(&[1, 2, 3]);
+    assert_eq!(bench.says(Source::Consul, vec![]), [1, 2, 3]);
+    assert_eq!(bench.held(), 3);
+    assert!(bench.notes.iter().any(|note| matches!(note, Note::Held { endpoints, .. } if endpoints.len() == 3)));
+    assert_eq!(bench.wait(3600 * SECOND), [1, 2, 3]);
+    assert_eq!(bench.fall_silent(&[2]), [1, 3], "who does not answer goes");
+    assert_eq!(bench.says(Source::Consul, list(&[1, 2, 3])), [1, 2, 3]);
+    assert_eq!(bench.held(), 0);
+    assert_eq!(bench.fall_silent(&[1, 2, 3]), [1, 2, 3], "listed ones are for the pool to judge");
+    assert!(bench.says(Source::Consul, vec![]).is_empty());
+}
+
+#[test]
+fn a_shrunken_list_is_believed_when_it_has_stood_and_answers() {
+    let mut bench = Bench::listed(&[1, 2, 3, 4, 5]);
+    assert_eq!(bench.says(Source::Consul, list(&[5])), [1, 2, 3, 4, 5]);
+    assert_eq!(bench.wait(29 * SECOND), [1, 2, 3, 4, 5]);
+    assert_eq!(bench.wait(SECOND), [5]);
+    // And not, when none of it answers.
+    let mut bench = Bench::listed(&[1, 2, 3, 4, 5]);
+    assert_eq!(bench.says(Source::Consul, list(&[9])), [1, 2, 3, 4, 5, 9]);
+    assert_eq!(bench.wait(60 * SECOND), [1, 2, 3, 4, 5, 9]);
+    bench.answer(&[9]);
+    assert_eq!(bench.settle(), [9]);
+}
+
+#[test]
+fn a_list_does_not_stand_while_its_source_is_down_or_changes_its_mind() {
+    let mut bench = Bench::listed(&[1, 2, 3, 4, 5]);
+    bench.says(Source::Consul, list(&[5]));
+    bench.wait(20 * SECOND);
+    assert_eq!(bench.says(Source::Consul, list(&[1, 2, 5])), [1, 2, 5], "most of them are back");
+    bench.says(Source::Consul, list(&[1, 2, 3, 4, 5]));
+    bench.answer(&[3, 4]);
+    bench.says(Source::Consul, list(&[5]));
+    bench.fails(Source::Consul);
+    assert_eq!(bench.wait(60 * SECOND), [1, 2, 3, 4, 5]);
+    assert_eq!(bench.says(Source::Consul, list(&[5])), [5]);
+}
+
+#[test]
+fn those_who_come_while_others_are_held_are_held_too() {
+    let mut bench = Bench::listed(&[1, 2]);
+    bench.says(Source::Consul, vec![]);
+    assert_eq!(bench.says(Source::Consul, list(&[5, 6, 7])), [1, 2, 5, 6, 7], "other ones are no half of the list");
+    bench.answer(&[5, 6, 7]);
+    assert_eq!(bench.says(Source::Consul, list(&[5, 6])), [1, 2, 5, 6], "an ordinary removal among them");
+    assert_eq!(bench.says(Source::Consul, vec![]), [1, 2, 5, 6]);
+    assert_eq!(bench.held(), 4);
+}
+
+#[test]
+fn a_registry_cannot_send_all_endpoints_away_either() {
+    let mut bench = Bench::listed(&[1, 2]);
+    let first = vec![with(1, Standing::Leaving), with(2, Standing::In)];
+    assert_eq!(bench.says(Source::Consul, first), [2]);
+    let standing = bench.catalog.published.values().next().unwrap().standing;
+    assert_eq!(standing, Standing::Leaving, "it is published, so that its calls are finished");
+    let both = vec![with(1, Standing::Leaving), with(2, Standing::Leaving)];
+    assert_eq!(bench.says(Source::Consul, both), [2]);
+    assert!(bench.fall_silent(&[2]).is_empty());
+    assert_eq!(bench.catalog.published.len(), 2, "listed as leaving");
+}
+
+#[test]
+fn a_source_that_fails_changes_nothing() {
+    let mut bench = Bench::listed(&[1, 2]);
+    assert_eq!(bench.fails(Source::Consul), [1, 2]);
+    assert_eq!(bench.fails(Source::Consul), [1, 2]);
+    let failed = bench.notes.iter().filter(|note| matches!(note, Note::Failed { kept: 2, .. })).count();
+    assert_eq!(failed, 1, "told once");
+    bench.wait(5 * SECOND);
+    let report = bench.catalog.report(bench.now);
+    let source = &report.sources[0];
+    assert!(!source.is_up && source.endpoints == 2 && source.age == Some(5 * SECOND));
+    assert_eq!(source.error.as_deref(), Some("no answer"));
+    bench.says(Source::Consul, list(&[1, 2]));
+    assert!(bench.notes.contains(&Note::Recovered { source: Source::Consul }));
+    assert!(bench.catalog.report(bench.now).sources[0].is_up);
+}
+
+#[test]
+fn the_lists_of_the_life_before_count_until_their_source_answers() {
+    let mut before = Bench::listed(&[1, 2, 3]);
+    before.says(Source::Consul, vec![]);
+    let kept = before.catalog.to_keep();
+    assert_eq!(kept.len(), 1);
+    let (source, unix_ms, held) = kept[0].clone();
+    assert_eq!((source, unix_ms, held.len()), (Source::Consul, 1_000_000, 3), "held ones are kept");
+
+    let mut bench = Bench::of(&[Source::Consul]);
+    bench.now.unix_ms = 1_060_000;
+    bench.catalog.recall(source, held, unix_ms);
+    assert_eq!(bench.settle(), [1, 2, 3]);
+    let report = bench.catalog.report(bench.now);
+    assert!(!report.sources[0].is_up && report.sources[0].age == Some(60 * SECOND));
+    assert_eq!(bench.fails(Source::Consul), [1, 2, 3]);
+    assert_eq!(bench.says(Source::Consul, vec![]), [1, 2, 3], "nobody has been asked whether it answers");
+    bench.catalog.probed(address(1), true);
+    assert_eq!(bench.fall_silent(&[2, 3]), [1]);
+    bench.catalog.recall(Source::Consul, list(&[7]), 1);
+    assert_eq!(bench.settle(), [1], "too late");
+}
+
+#[test]
+fn several_sources_are_one_list() {
+    let mut bench = Bench::of(&[Source::Fixed, Source::Dns, Source::Nacos]);
+    let told = |text: &str| text.parse::<Instance>().unwrap();
+    bench.says(Source::Nacos, vec![told("192.0.2.1:7100 weight=7 zone=n"), told("192.0.2.2:7100 weight=8")]);
+    bench.says(Source::Fixed, vec![told("192.0.2.1:7100 weight=5")]);
+    bench.says(Source::Dns, list(&[3]));
+    let lines = |bench: &Bench| bench.catalog.published.values().map(Instance::to_string).collect::<Vec<_>>();
+    assert_eq!(lines(&bench), ["192.0.2.1:7100 weight=5", "192.0.2.2:7100 weight=8", "192.0.2.3:7100"]);
+    bench.answer(&[1, 2, 3]);
+    assert_eq!(bench.says(Source::Nacos, vec![]), [1, 3], "two of three answer, whoever lists them");
+    let report = bench.catalog.report(bench.now);
+    assert_eq!(report.endpoints[0].sources, Sources::NONE.with(Source::Fixed));
+    assert_eq!(report.endpoints[0].answers, Some(true));
+}
+
+#[test]
+fn one_good_word_is_enough() {
+    let standing = |dns: Standing, nacos: Standing| {
+        let mut bench = Bench::of(&[Source::Dns, Source::Nacos]);
+        bench.catalog.answer(bench.now, Source::Dns, Ok(vec![with(1, dns)]));
+        bench.says(Source::Nacos, vec![with(1, nacos)]);
+        bench.catalog.published.values().next().unwrap().standing
+    };
+    use Standing::{Doubted, In, Leaving};
+    assert_eq!(standing(Doubted, In), In);
+    assert_eq!(standing(Doubted, Doubted), Doubted);
+    assert_eq!(standing(Leaving, In), In);
+    assert_eq!(standing(Doubted, Leaving), Leaving);
+    assert_eq!(standing(Leaving, Leaving), Leaving);
+}
+
+#[test]
+fn what_cannot_be_used_is_left_out() {
+    let mut bench = Bench::of(&[Source::File]);
+    let at = |text: &str| Instance::at(text.parse().unwrap());
+    let mut heavy = at("192.0.2.1:7100");
+    heavy.weight = u32::MAX;
+    let odd = ["192.0.2.9:0", "0.0.0.0:7100", "[::]:7100", "224.0.0.1:7100", "[::ffff:192.0.2.1]:7100"];
+    let list = std::iter::once(heavy).chain(odd.map(at)).collect();
+    assert_eq!(bench.says(Source::File, list), [1]);
+    assert_eq!(bench.catalog.published.values().next().unwrap().weight, Instance::WEIGHT_MAX);
+    assert!(bench.notes.contains(&Note::Unusable { source: Source::File, left_out: 4 }));
+    assert!(bench.says(Source::Nacos, vec![at("192.0.2.2:7100")]) == [1], "not a source of this service");
+}
+
+#[test]
+fn a_list_without_end_is_bounded_and_those_who_were_there_stay() {
+    let mut bench = Bench::of(&[Source::Dns]);
+    let many = |hosts: std::ops::Range<u32>| -> Vec<Instance> {
+        hosts.map(|host| Instance::at((std::net::Ipv4Addr::from(0x0a00_0000 + host), 7100).into())).collect()
+    };
+    bench.says(Source::Dns, many(10_000..10_010));
+    bench.says(Source::Dns, many(1..10_010));
+    assert_eq!(bench.catalog.published.len(), Catalog::ENDPOINTS_MAX);
+    let last = many(10_009..10_010)[0].address;
+    assert!(bench.catalog.published.contains_key(&last));
+    assert_eq!(bench.catalog.report(bench.now).left_out, 10_009 - Catalog::ENDPOINTS_MAX);
+    assert!(bench.notes.contains(&Note::Over { left_out: 10_009 - Catalog::ENDPOINTS_MAX }));
+    bench.catalog.linked(last, true);
+    bench.says(Source::Dns, vec![]);
+    bench.says(Source::Dns, many(20_000..30_000));
+    assert!(bench.catalog.published.contains_key(&last), "held");
+    assert_eq!(bench.catalog.published.len(), Catalog::ENDPOINTS_MAX);
+}
+
+#[test]
+fn only_what_has_changed_is_published() {
+    let mut bench = Bench::listed(&[1, 2]);
+    let settled = bench.catalog.settle(bench.now);
+    assert_eq!(settled, Settled::default());
+    bench.catalog.answer(bench.now, Source::Consul, Ok(list(&[2, 1])));
+    assert_eq!(bench.catalog.settle(bench.now), Settled::default(), "another order is no change");
+    assert_eq!(bench.catalog.unlinked().count(), 0);
+    bench.catalog.linked(address(2), false);
+    assert_eq!(bench.catalog.unlinked().collect::<Vec<_>>(), [address(2)]);
+}
