@@ -6,7 +6,11 @@
 //! | [`state`] | what the operator's pages read |
 //! | [`limits`] | the limits that all shards share |
 //! | [`operate`] | what the operator asks for, done |
+//! | [`endpoints`] | the endpoints, as the operator's pages show them |
+//! | [`explain`] | why a call would go where it would go |
 
+mod endpoints;
+mod explain;
 mod limits;
 mod operate;
 mod start;

@@ -86,7 +86,11 @@ impl Forwarder {
         };
         match result {
             Ok(()) => {
-                self.keep(key, || Content::new(content.0, content.1), content.0.len().saturating_add(content.1.len()));
+                self.keep(
+                    key,
+                    || Content::new(content.0, content.1),
+                    content.0.len().saturating_add(content.1.len()),
+                );
                 self.arm_sent(now, key);
             }
             Err(Unsendable::NoLink) => self.refuse(now, key, Reason::NoEndpoint),
@@ -194,22 +198,35 @@ impl Forwarder {
         let view = RequestView::decode(request).unwrap_or_default();
         let place = link.place;
         let attempt = call.attempts.saturating_add(1);
-        let frame = encode(key, (call.deadline.since(now), attempt), &view, caller, call.is_ordered.then_some(&call.session_id));
+        let frame = encode(
+            key,
+            (call.deadline.since(now), attempt),
+            &view,
+            caller,
+            call.is_ordered.then_some(&call.session_id),
+        );
         let flight = Flight { link: choice.link, seat: place.seat, offset: link.end(), at: now };
         call.is_unjudged = true;
         // Not the payload alone: what else a client may send (a trace) must not make the service end the link.
         let frame_bytes = frame_len(Numbers::NONE, to_service::CALL, frame.body_len());
         if frame_bytes.saturating_sub(LENGTH_BYTES) > link.frame_bytes_max {
             call.is_unjudged = false;
-            let ended =
-                crate::routing::Ended { seat: usize::from(place.seat), latency: Duration::ZERO, verdict: Verdict::Nothing };
+            let ended = crate::routing::Ended {
+                seat: usize::from(place.seat),
+                latency: Duration::ZERO,
+                verdict: Verdict::Nothing,
+            };
             self.ended(now, place.service, ended);
             return false;
         }
         put_frame(&mut link.output.bytes, Numbers::NONE, to_service::CALL, &frame);
         link.outstanding = link.outstanding.saturating_add(1);
         let is_first = call.attempts == 0 && call.moves == 0;
-        let marks = if call.before.is_some() { choice.decision.marks.with(Marks::RETRY) } else { choice.decision.marks };
+        let marks = if call.before.is_some() {
+            choice.decision.marks.with(Marks::RETRY)
+        } else {
+            choice.decision.marks
+        };
         call.decision = Decision { attempt, marks, ..choice.decision };
         call.attempts = attempt;
         call.tried = Some(place.seat);

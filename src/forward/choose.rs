@@ -65,7 +65,10 @@ impl Forwarder {
             return if entry.sent >= bound {
                 Err(Unsendable::NoRoom)
             } else if pinned.has_room(output_max) {
-                Ok(Choice { link, decision: Decision { how: How::Pinned, candidates: 1, ..Decision::default() } })
+                Ok(Choice {
+                    link,
+                    decision: Decision { how: How::Pinned, candidates: 1, ..Decision::default() },
+                })
             } else {
                 Err(Unsendable::LinkFull)
             };

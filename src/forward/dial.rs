@@ -95,9 +95,7 @@ impl Forwarder {
             .calls
             .keys()
             .filter(|key| {
-                self.calls.get(*key).is_some_and(|call| {
-                    call.service == service && call.state.is_waiting()
-                })
+                self.calls.get(*key).is_some_and(|call| call.service == service && call.state.is_waiting())
             })
             .collect();
         for call in stranded {

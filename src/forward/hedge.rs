@@ -59,9 +59,14 @@ impl Forwarder {
             Ok(choice) => {
                 let decision = choice.decision;
                 let marks = decision.marks.with(Marks::HEDGE);
-                let choice = super::choose::Choice { decision: crate::routing::Decision { marks, ..decision }, ..choice };
+                let choice = super::choose::Choice {
+                    decision: crate::routing::Decision { marks, ..decision },
+                    ..choice
+                };
                 let twin = self.twin_of(key);
-                twin.filter(|twin| self.dispatch(now, *twin, choice, content.parts()) || self.drop_twin(*twin))
+                twin.filter(|twin| {
+                    self.dispatch(now, *twin, choice, content.parts()) || self.drop_twin(*twin)
+                })
             }
             Err(_) => None,
         };
@@ -83,13 +88,8 @@ impl Forwarder {
     /// An entry for the second attempt of a call.
     fn twin_of(&mut self, key: CallKey) -> Option<CallKey> {
         let call = self.calls.get(key)?;
-        let twin = Call {
-            twin: Some(key),
-            before: None,
-            is_unjudged: false,
-            state: CallState::empty(),
-            ..*call
-        };
+        let twin =
+            Call { twin: Some(key), before: None, is_unjudged: false, state: CallState::empty(), ..*call };
         Some(self.calls.insert(twin))
     }
 

@@ -73,6 +73,10 @@ impl Forwarder {
             debug_assert!(!endpoint.is_leaving || links == 0, "one that leaves is not ready");
             ready = ready.saturating_add(endpoint.ready);
         }
-        debug_assert_eq!((service.ready, self.readiness.links(id)), (ready, ready), "ready links are counted");
+        debug_assert_eq!(
+            (service.ready, self.readiness.links(id)),
+            (ready, ready),
+            "ready links are counted"
+        );
     }
 }

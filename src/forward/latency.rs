@@ -65,7 +65,8 @@ impl Latencies {
     }
 
     fn percentile(&self, percent: u64) -> Option<Duration> {
-        let buckets = || self.current.iter().zip(&self.before).map(|(one, two)| u64::from(*one) + u64::from(*two));
+        let buckets =
+            || self.current.iter().zip(&self.before).map(|(one, two)| u64::from(*one) + u64::from(*two));
         let total: u64 = buckets().sum();
         if total < u64::from(CALLS_MIN) {
             return None;
@@ -109,7 +110,10 @@ mod tests {
         for us in [0, 1, 64, 79, 80, 100, 127, 128, 1000, 99_999, 1 << 27] {
             let latency = Duration::from_micros(us);
             let upper = upper(bucket_of(latency));
-            assert!(latency <= upper && upper <= (latency * 5 / 4).max(Duration::from_micros(80)), "{us}: {upper:?}");
+            assert!(
+                latency <= upper && upper <= (latency * 5 / 4).max(Duration::from_micros(80)),
+                "{us}: {upper:?}"
+            );
         }
         assert_eq!(bucket_of(Duration::MAX), BUCKETS - 1);
     }

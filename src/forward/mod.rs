@@ -59,7 +59,9 @@ pub use settings::Settings;
 
 use crate::auth::{Authority, KeyRing};
 use crate::base::counters::Cells;
-use crate::base::ids::{CallKey, CallTag, CheckKey, CheckTag, LinkKey, LinkTag, ServiceId, ShardId, WorkerId};
+use crate::base::ids::{
+    CallKey, CallTag, CheckKey, CheckTag, LinkKey, LinkTag, ServiceId, ShardId, WorkerId,
+};
 use crate::base::rng::Rng;
 use crate::base::slab::GenSlab;
 use crate::base::wheel::{Alarm, Wheel};

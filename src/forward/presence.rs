@@ -10,8 +10,8 @@
 //! A change is told as it is when it is told: a user that changes often meanwhile is told once. Nothing is kept for a link
 //! but where its snapshot stands, so one that does not read costs nothing, and later gets everybody anew.
 
-use super::link::Link;
 use super::Forwarder;
+use super::link::Link;
 use super::service::Place;
 use crate::base::counters::Count;
 use crate::base::ids::{LinkKey, WorkerId};

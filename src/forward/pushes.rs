@@ -1,9 +1,9 @@
 //! Pushes of services: judged, encoded once, and sent to the shards where their receivers are. Each is answered at once:
 //! nothing is promised but that it was queued.
 
+use super::Forwarder;
 use super::directives::session_id;
 use super::link::ANSWERS_BYTES_MAX;
-use super::Forwarder;
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{LinkKey, ServiceId, SessionKey, ShardId};

@@ -1,9 +1,9 @@
 //! What services say on their links.
 
-use super::link::{ANSWERS_BYTES_MAX, State};
-use super::verdict::verdict;
 use super::Forwarder;
 use super::call::CallState;
+use super::link::{ANSWERS_BYTES_MAX, State};
+use super::verdict::verdict;
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey};

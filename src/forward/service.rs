@@ -108,9 +108,9 @@ impl Service {
 
     /// Whether calls may go to another endpoint than that of this seat.
     pub(super) fn has_another(&self, seat: u16) -> bool {
-        (0u16..).zip(&self.endpoints).any(|(at, endpoint)| {
-            at != seat && endpoint.as_ref().is_some_and(|endpoint| endpoint.ready > 0)
-        })
+        (0u16..)
+            .zip(&self.endpoints)
+            .any(|(at, endpoint)| at != seat && endpoint.as_ref().is_some_and(|endpoint| endpoint.ready > 0))
     }
 
     /// Notes that there are more or fewer endpoints than before.

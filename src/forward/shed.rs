@@ -8,8 +8,8 @@
 use super::Forwarder;
 use super::service::Service;
 use crate::base::ids::{CallKey, ServiceId};
-use moorgate_proto::v1::Reason;
 use moorgate_proto::time::Mono;
+use moorgate_proto::v1::Reason;
 
 impl Forwarder {
     /// Makes room for a call that has to wait, with so many bytes; false when it has to be refused itself. It is counted

@@ -14,10 +14,9 @@ pub(super) fn verdict(outcome: &Outcome) -> Verdict {
         // The caller's own limits, and a reply that was run.
         (Code::ResourceExhausted, Reason::RateLimited | Reason::ReplyTooLarge) => Verdict::Good,
         (Code::ResourceExhausted, _) => Verdict::Busy(outcome.retry_after_ms),
-        (
-            Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss | Code::DeadlineExceeded,
-            _,
-        ) => Verdict::Failed,
+        (Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss | Code::DeadlineExceeded, _) => {
+            Verdict::Failed
+        }
         (Code::Cancelled, _) => Verdict::Nothing,
         _ => Verdict::Good,
     }
@@ -63,13 +62,18 @@ mod tests {
         for code in [Code::Ok, Code::NotFound, Code::InvalidArgument, Code::Aborted, Code::Unimplemented] {
             assert_eq!(judged(code, Reason::Unspecified), Verdict::Good, "{code:?}");
         }
-        for code in [Code::Unavailable, Code::Internal, Code::Unknown, Code::DataLoss, Code::DeadlineExceeded] {
+        for code in [Code::Unavailable, Code::Internal, Code::Unknown, Code::DataLoss, Code::DeadlineExceeded]
+        {
             assert_eq!(judged(code, Reason::Unspecified), Verdict::Failed, "{code:?}");
         }
         assert_eq!(judged(Code::Cancelled, Reason::Cancelled), Verdict::Nothing);
         assert_eq!(judged(Code::ResourceExhausted, Reason::Unspecified), Verdict::Busy(70));
         assert_eq!(judged(Code::Unavailable, Reason::ServiceOverloaded), Verdict::Busy(70));
-        assert_eq!(judged(Code::Unavailable, Reason::Draining), Verdict::Busy(70), "it is spared, not ejected");
+        assert_eq!(
+            judged(Code::Unavailable, Reason::Draining),
+            Verdict::Busy(70),
+            "it is spared, not ejected"
+        );
         assert_eq!(judged(Code::ResourceExhausted, Reason::RateLimited), Verdict::Good);
     }
 

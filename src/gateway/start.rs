@@ -93,12 +93,15 @@ impl Gateway {
             readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
             services: settings.services.iter().map(|service| service.name.clone()).collect(),
             pools: Arc::new(Pools::of(&settings.services)),
+            has_canary: settings.services.iter().map(|service| service.pool.canary.is_some()).collect(),
+            routing: settings.routes.clone(),
             routes: limits::route_names(&settings),
             limits: limits::shared(&settings)?,
             draining: AtomicBool::new(false),
             clock: Clock::start(),
             pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
             authority: settings.authority.clone(),
+            workers: OnceLock::new(),
             directory: OnceLock::new(),
         });
         let names = Names { services: state.services.clone(), pools: state.pools.clone() };
@@ -188,6 +191,8 @@ impl Gateway {
         for (id, ((poll_and_bell, (_, forwards)), receipts)) in (0u16..).zip(worker_ends) {
             self.start_worker(&wiring, WorkerId(id), poll_and_bell, (forwards, receipts))?;
         }
+        // Threads are started once.
+        let _ = self.state.workers.set(self.workers.iter().map(|(outbox, _)| outbox.clone()).collect());
         Ok(())
     }
 

@@ -11,7 +11,8 @@ use crate::control::{Observed, Vitals};
 use crate::directory::Directory;
 use crate::forward::Readiness;
 use crate::limit;
-use crate::routing::Pools;
+use crate::reactor::{Outbox, WorkerCommand};
+use crate::routing::{CatalogReport, Pools, RouteTable};
 use crate::telemetry::{Kind, Sample, render};
 use moorgate_proto::status::Code;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,10 @@ pub(super) struct State {
     pub(super) services: Vec<String>,
     /// The services' endpoints as they stand.
     pub(super) pools: Arc<Pools>,
+    /// Whether a service has a canary, by its id.
+    pub(super) has_canary: Vec<bool>,
+    /// Who owns which command.
+    pub(super) routing: Arc<RouteTable>,
     /// Names of the routes, by their ids.
     pub(super) routes: Vec<String>,
     pub(super) limits: limit::Shared,
@@ -36,6 +41,8 @@ pub(super) struct State {
     /// Of every shard, then of every worker, as `cells`.
     pub(super) pulses: Vec<Arc<Pulse>>,
     pub(super) authority: Arc<Authority>,
+    /// Every worker, once there are any.
+    pub(super) workers: OnceLock<Vec<Outbox<WorkerCommand>>>,
     /// Set once the threads can be told something.
     pub(super) directory: OnceLock<Arc<Directory>>,
 }
@@ -50,7 +57,12 @@ impl State {
         self.directory.get().map_or(0, |directory| what(directory) as u64)
     }
 
-    fn links(&self, service: usize) -> u64 {
+    /// How discovery sees a service; `None`: its endpoints are those of the configuration.
+    pub(super) fn report(&self, _service: usize) -> Option<CatalogReport> {
+        None
+    }
+
+    pub(super) fn links(&self, service: usize) -> u64 {
         let id = service_id(service);
         self.readiness.iter().map(|worker| u64::from(worker.links(id))).sum()
     }
@@ -87,6 +99,9 @@ impl Pages for State {
         let workers = self.readiness.len();
         for (at, name) in self.services.iter().enumerate() {
             let id = service_id(at);
+            if self.pools.members(id).is_empty() {
+                return Err(format!("service {name} has no endpoints"));
+            }
             match self.readiness.iter().filter(|worker| worker.links(id) > 0).count() {
                 0 => return Err(format!("service {name} has no ready link")),
                 linked if linked < workers => {
@@ -127,6 +142,7 @@ impl Pages for State {
             help: "Ready links to a service, over all workers.",
             value: self.links(at),
         }));
+        gauges.extend(self.endpoint_samples());
         gauges.extend(limits::samples(self));
         render(&totals, &gauges)
     }

@@ -23,7 +23,8 @@ pub use balance::{Balance, Balancer, Candidate};
 pub use budget::RetryBudget;
 pub use canary::Who;
 pub use catalog::{
-    Catalog, CatalogReport, CatalogSettings, EndpointReport, Note, Settled, Source, SourceReport, Sources, Why,
+    Catalog, CatalogReport, CatalogSettings, EndpointReport, Note, Settled, Source, SourceReport, Sources,
+    Why,
 };
 pub use choice::{Ask, Decision, Explanation, How, Marks, Miss, Standings, Verdict};
 pub use grants::{Grants, Right};

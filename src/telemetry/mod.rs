@@ -8,4 +8,4 @@ mod why;
 pub use access_log::{AccessLog, AccessLogError, AccessTarget, Names};
 pub use diagnostics::init_diagnostics;
 pub use metrics::{Kind, Sample, render};
-pub use why::{marks_in_words, rule_in_words, time_of, why_in_words};
+pub use why::{time_of, why_in_words, why_of};

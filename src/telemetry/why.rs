@@ -39,6 +39,13 @@ pub(super) fn write_why(text: &mut String, decision: &Decision, rival: &str) {
     }
 }
 
+/// The same as a text of its own.
+pub fn why_of(decision: &Decision, rival: &str) -> String {
+    let mut text = String::new();
+    write_why(&mut text, decision, rival);
+    text
+}
+
 /// Microseconds with two digits that count, in the unit that suits.
 fn write_us(text: &mut String, us: u32) {
     let (unit, name) = match us {
@@ -61,7 +68,7 @@ pub fn time_of(us: u32) -> String {
 }
 
 /// A rule in plain words.
-pub fn rule_in_words(how: How) -> &'static str {
+fn rule_in_words(how: How) -> &'static str {
     match how {
         How::None => "no endpoint was chosen",
         How::Only => "it was the only one",
@@ -88,12 +95,6 @@ fn mark_in_words(name: &str) -> Option<&'static str> {
         "retry" => "it was sent again, to another endpoint than before",
         _ => return None,
     })
-}
-
-/// The marks of a decision in plain words.
-pub fn marks_in_words(marks: Marks) -> Vec<&'static str> {
-    let named = Marks::NAMES.iter().filter(|(mark, _)| marks.has(*mark));
-    named.filter_map(|(_, name)| mark_in_words(name)).collect()
 }
 
 /// What a `why=` says, a sentence each.
@@ -146,9 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn written(decision: &Decision) -> String {
-        let mut text = String::new();
-        write_why(&mut text, decision, "10.0.0.2:7100");
-        text
+        why_of(decision, "10.0.0.2:7100")
     }
 
     #[test]
@@ -208,7 +207,7 @@ mod tests {
             prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{}", text);
             let words = why_in_words(&text);
             prop_assert!(words.is_ok(), "{}: {:?}", text, words);
-            let told: usize = marks_in_words(marks).len();
+            let told = Marks::NAMES.iter().filter(|(mark, _)| marks.has(*mark)).count();
             prop_assert_eq!(words.unwrap().len(), 3 + usize::from(cost > 0) + usize::from(rival.0 > 0)
                 + usize::from(attempt > 1) + told);
         }

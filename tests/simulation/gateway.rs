@@ -132,10 +132,8 @@ pub fn unbalanced(totals: &Totals, accepted: u64) -> Option<String> {
     let shed = value(Count::CallsShedLow) + value(Count::CallsShedNormal) + value(Count::CallsShedHigh);
     // Each of these lets a call be handled once more.
     let again = value(Count::CallsMoved) + value(Count::RetriesTried) + value(Count::HedgesSent);
-    let handled = value(Count::CallsSent)
-        + value(Count::CallsUnavailable)
-        + shed
-        + value(Count::CallsExpiredUnsent);
+    let handled =
+        value(Count::CallsSent) + value(Count::CallsUnavailable) + shed + value(Count::CallsExpiredUnsent);
     let pairs = [
         ("connections accepted by the network and counted", accepted, value(Count::ConnectionsAccepted)),
         (

@@ -146,9 +146,8 @@ impl Catalog {
     /// Endpoints that are to be probed: they have no link, and are not sent away.
     pub fn unlinked(&self) -> impl Iterator<Item = SocketAddr> {
         let stays = self.published.values().filter(|instance| instance.standing != Standing::Leaving);
-        let unlinked = stays.filter(|instance| {
-            self.health.get(&instance.address).is_none_or(|health| !health.is_linked())
-        });
+        let unlinked = stays
+            .filter(|instance| self.health.get(&instance.address).is_none_or(|health| !health.is_linked()));
         unlinked.map(|instance| instance.address)
     }
 

@@ -109,7 +109,8 @@ impl World {
                 self.catalog = Catalog::new(SETTINGS, SOURCES.into_iter().collect());
                 for (source, unix_ms, list) in kept {
                     // Held ones were kept: they count as listed until the source answers.
-                    let hosts = (0..HOSTS).filter(|host| list.iter().any(|one| one.address == address(*host)));
+                    let hosts =
+                        (0..HOSTS).filter(|host| list.iter().any(|one| one.address == address(*host)));
                     let at = SOURCES.iter().position(|one| *one == source).unwrap();
                     self.listed[at] = hosts.fold(0, |mask, host| mask | (1 << host));
                     self.catalog.recall(source, list, unix_ms);
@@ -130,7 +131,8 @@ impl World {
             }
         }
         if let Some(list) = settled.publish {
-            self.trace.push(list.iter().map(|instance| format!("{instance} {:?};", instance.standing)).collect());
+            self.trace
+                .push(list.iter().map(|instance| format!("{instance} {:?};", instance.standing)).collect());
             let mut addresses: Vec<SocketAddr> = list.iter().map(|instance| instance.address).collect();
             addresses.dedup();
             assert_eq!(addresses.len(), list.len(), "an endpoint is there twice");

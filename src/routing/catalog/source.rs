@@ -170,9 +170,8 @@ impl Said {
 
 /// Addresses of one list that are not in another; both are sorted by address.
 fn beside(list: &[Instance], other: &[Instance]) -> Vec<SocketAddr> {
-    let is_new = |instance: &&Instance| {
-        other.binary_search_by_key(&instance.address, |other| other.address).is_err()
-    };
+    let is_new =
+        |instance: &&Instance| other.binary_search_by_key(&instance.address, |other| other.address).is_err();
     list.iter().filter(is_new).map(|instance| instance.address).collect()
 }
 

@@ -3,8 +3,7 @@
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
-const SETTINGS: CatalogSettings =
-    CatalogSettings { confirm: Duration::from_secs(30), fall: 3, rise: 2 };
+const SETTINGS: CatalogSettings = CatalogSettings { confirm: Duration::from_secs(30), fall: 3, rise: 2 };
 
 fn address(host: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, host], 7100))
@@ -99,7 +98,9 @@ fn an_empty_list_is_not_believed_while_anybody_answers() {
     let mut bench = Bench::listed(&[1, 2, 3]);
     assert_eq!(bench.says(Source::Consul, vec![]), [1, 2, 3]);
     assert_eq!(bench.held(), 3);
-    assert!(bench.notes.iter().any(|note| matches!(note, Note::Held { endpoints, .. } if endpoints.len() == 3)));
+    assert!(
+        bench.notes.iter().any(|note| matches!(note, Note::Held { endpoints, .. } if endpoints.len() == 3))
+    );
     assert_eq!(bench.wait(3600 * SECOND), [1, 2, 3]);
     assert_eq!(bench.fall_silent(&[2]), [1, 3], "who does not answer goes");
     assert_eq!(bench.says(Source::Consul, list(&[1, 2, 3])), [1, 2, 3]);
@@ -140,7 +141,11 @@ fn a_list_does_not_stand_while_its_source_is_down_or_changes_its_mind() {
 fn those_who_come_while_others_are_held_are_held_too() {
     let mut bench = Bench::listed(&[1, 2]);
     bench.says(Source::Consul, vec![]);
-    assert_eq!(bench.says(Source::Consul, list(&[5, 6, 7])), [1, 2, 5, 6, 7], "other ones are no half of the list");
+    assert_eq!(
+        bench.says(Source::Consul, list(&[5, 6, 7])),
+        [1, 2, 5, 6, 7],
+        "other ones are no half of the list"
+    );
     bench.answer(&[5, 6, 7]);
     assert_eq!(bench.says(Source::Consul, list(&[5, 6])), [1, 2, 5, 6], "an ordinary removal among them");
     assert_eq!(bench.says(Source::Consul, vec![]), [1, 2, 5, 6]);

@@ -1,0 +1,214 @@
+//! The endpoints of the services, for the operator's pages: who they are, who tells of them, how they stand.
+
+use super::state::{State, service_id};
+use crate::admin::{EndpointShown, Outcome};
+use crate::routing::{CatalogReport, EndpointReport, Member, Source, SourceReport, Standing};
+use crate::telemetry::{Kind, Sample};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Endpoints that one answer lists; the rest is counted.
+const SHOWN_MAX: usize = 10_000;
+/// Endpoints of all services that have lines of their own among the metrics; the rest is summed for each service.
+const SAMPLED_MAX: usize = 1_000;
+
+const LINKS: (&str, &str) = ("moorgate_endpoint_links", "Ready links to an endpoint, over all workers.");
+const EJECTED: (&str, &str) =
+    ("moorgate_endpoint_ejected", "1 while the endpoint is ejected for its failures.");
+
+/// What a standing is called.
+fn standing(member: &Member) -> &'static str {
+    match member.instance.standing {
+        Standing::In => "in",
+        Standing::Doubted => "doubted",
+        Standing::Leaving => "leaving",
+    }
+}
+
+impl State {
+    /// What `/endpoints` lists.
+    pub(super) fn list_endpoints(&self) -> Outcome {
+        let services = 0..self.services.len();
+        let mut endpoints: Vec<EndpointShown> = services.flat_map(|at| self.endpoints_of(at)).collect();
+        let total = endpoints.len() as u64;
+        endpoints.truncate(SHOWN_MAX);
+        Outcome::Endpoints { endpoints, total }
+    }
+
+    /// The endpoints of one service.
+    pub(super) fn endpoints_of(&self, at: usize) -> Vec<EndpointShown> {
+        let service = self.services.get(at).cloned().unwrap_or_default();
+        let report = self.report(at);
+        let members = self.pools.members(service_id(at));
+        let shown = members.iter().map(|member| {
+            let instance = &member.instance;
+            let told = report.as_ref().and_then(|report| {
+                report.endpoints.iter().find(|told| told.instance.address == instance.address)
+            });
+            EndpointShown {
+                service: service.clone(),
+                id: member.id.0,
+                address: instance.address.to_string(),
+                weight: instance.weight,
+                zone: instance.zone.to_string(),
+                tags: instance.tags.iter().map(ToString::to_string).collect(),
+                standing: standing(member),
+                links: member.vitals.links.load(Ordering::Relaxed),
+                ejected: self.ejected(member),
+                sources: told.map_or_else(|| vec![Source::Fixed.to_string()], said),
+            }
+        });
+        shown.collect()
+    }
+
+    /// For how much longer an endpoint is ejected.
+    fn ejected(&self, member: &Member) -> Option<Duration> {
+        let until = member.vitals.ejected_until.load(Ordering::Relaxed);
+        let now = self.clock.read().mono.since(moorgate_proto::time::Mono::ZERO);
+        let left = Duration::from_nanos(until).saturating_sub(now);
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// What each source says of a service, a sentence each.
+    pub(super) fn sources_of(&self, at: usize) -> Vec<String> {
+        let report = self.report(at);
+        let sources = report.iter().flat_map(|report| &report.sources);
+        sources.map(say).collect()
+    }
+
+    /// What the metrics say of endpoints and of their sources.
+    pub(super) fn endpoint_samples(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for at in 0..self.services.len() {
+            samples.extend(self.standing_samples(at));
+        }
+        let (mut links, mut ejected, mut room) = (Vec::new(), Vec::new(), SAMPLED_MAX);
+        for (at, service) in self.services.iter().enumerate() {
+            let members = self.pools.members(service_id(at));
+            let (own, summed) = members.split_at(room.min(members.len()));
+            room = room.saturating_sub(own.len());
+            for member in own {
+                let label = format!("service=\"{service}\",endpoint=\"{}\"", member.instance.address);
+                let count = u64::from(member.vitals.links.load(Ordering::Relaxed));
+                links.push(gauge(LINKS, label.clone(), count));
+                ejected.push(gauge(EJECTED, label, u64::from(self.ejected(member).is_some())));
+            }
+            if !summed.is_empty() {
+                let label = || format!("service=\"{service}\",endpoint=\"{} others\"", summed.len());
+                let count = |of: &dyn Fn(&Member) -> u64| summed.iter().map(of).sum();
+                let all = count(&|member| u64::from(member.vitals.links.load(Ordering::Relaxed)));
+                links.push(gauge(LINKS, label(), all));
+                ejected.push(gauge(EJECTED, label(), count(&|one| u64::from(self.ejected(one).is_some()))));
+            }
+        }
+        samples.extend(links);
+        samples.extend(ejected);
+        samples.extend(self.canary_samples());
+        samples.extend(self.source_samples());
+        samples
+    }
+
+    fn standing_samples(&self, at: usize) -> Vec<Sample> {
+        let members = self.pools.members(service_id(at));
+        let service = self.services.get(at).map(String::as_str).unwrap_or_default();
+        let counted = ["in", "doubted", "leaving"].map(|name| {
+            let count = members.iter().filter(|member| standing(member) == name).count();
+            let label = format!("service=\"{service}\",standing=\"{name}\"");
+            gauge(
+                ("moorgate_service_endpoints", "Endpoints of a service, by what its sources say."),
+                label,
+                count as u64,
+            )
+        });
+        counted.into()
+    }
+
+    fn canary_samples(&self) -> Vec<Sample> {
+        let of = |(at, service): (usize, &String)| {
+            let share = self.pools.canary_share(service_id(at));
+            let what = (
+                "moorgate_canary_share_basis_points",
+                "Users who go to the canary, in hundredths of a percent.",
+            );
+            let label = format!("service=\"{service}\"");
+            self.has_canary.get(at).is_some_and(|has| *has).then(|| gauge(what, label, u64::from(share)))
+        };
+        self.services.iter().enumerate().filter_map(of).collect()
+    }
+
+    fn source_samples(&self) -> Vec<Sample> {
+        type Value = fn(&SourceReport) -> Option<u64>;
+        const VALUES: [((&str, &str), Value); 4] = [
+            (
+                ("moorgate_source_up", "1 when the last answer of a source of endpoints was a list."),
+                |source| Some(u64::from(source.is_up)),
+            ),
+            (("moorgate_source_endpoints", "Endpoints in the last list of a source."), |source| {
+                Some(source.endpoints as u64)
+            }),
+            (
+                (
+                    "moorgate_source_held_endpoints",
+                    "Endpoints that a source lists no more and that are kept, since they answer.",
+                ),
+                |source| Some(source.held as u64),
+            ),
+            (("moorgate_source_age_seconds", "Time since the last list of a source."), |source| {
+                source.age.map(|age| age.as_secs())
+            }),
+        ];
+        let reports: Vec<(&String, CatalogReport)> = self
+            .services
+            .iter()
+            .enumerate()
+            .filter_map(|(at, name)| Some((name, self.report(at)?)))
+            .collect();
+        let mut samples = Vec::new();
+        for (what, value) in VALUES {
+            for (service, report) in &reports {
+                for source in &report.sources {
+                    let label = format!("service=\"{service}\",source=\"{}\"", source.source);
+                    samples.extend(value(source).map(|value| gauge(what, label, value)));
+                }
+            }
+        }
+        samples
+    }
+}
+
+fn gauge((metric, help): (&'static str, &'static str), label: String, value: u64) -> Sample {
+    Sample { kind: Kind::Gauge, metric, label, help, value }
+}
+
+/// Who tells of an endpoint, and what is known of it beside that.
+fn said(told: &EndpointReport) -> Vec<String> {
+    let mut said: Vec<String> = told.sources.iter().map(|source| source.to_string()).collect();
+    if let Some(held) = told.held {
+        let time = humantime::format_duration(Duration::from_secs(held.as_secs()));
+        said.push(format!("held for {time} though nobody lists it"));
+    }
+    match told.answers {
+        Some(true) => said.push("answers".to_owned()),
+        Some(false) => said.push("does not answer".to_owned()),
+        None => {}
+    }
+    said
+}
+
+/// How a source is.
+fn say(source: &SourceReport) -> String {
+    let name = source.source;
+    let time = |age: Duration| humantime::format_duration(Duration::from_secs(age.as_secs())).to_string();
+    let mut said = match (&source.error, source.age) {
+        (Some(error), Some(age)) => {
+            format!("{name} fails: {error}; its last list is {} old and has {}", time(age), source.endpoints)
+        }
+        (Some(error), None) => format!("{name} fails, and has never given a list: {error}"),
+        (None, Some(_)) => format!("{name} lists {}", source.endpoints),
+        (None, None) => format!("{name} has not answered yet"),
+    };
+    if source.held > 0 {
+        said.push_str(&format!("; {} that it lists no more are kept, since they answer", source.held));
+    }
+    said
+}
