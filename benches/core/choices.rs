@@ -1,26 +1,9 @@
-//! Which endpoint, which route.
+//! Which route.
 
 use divan::{Bencher, black_box};
 use moorgate::base::ids::ServiceId;
 use moorgate::base::rng::Rng;
-use moorgate::routing::{Balance, Balancer, Candidate, RouteSettings, RouteTable, Span};
-
-fn pick(bencher: Bencher<'_, '_>, balance: Balance, endpoints: u32) {
-    let mut balancer = Balancer::new(balance);
-    let candidate = |at: u32| Candidate { outstanding: at.wrapping_mul(7) % 10, ready: true };
-    let candidates: Vec<Candidate> = (0..endpoints).map(candidate).collect();
-    bencher.bench_local(|| balancer.pick(black_box(&candidates).iter().copied()).unwrap());
-}
-
-#[divan::bench(args = [1, 10, 1000])]
-fn least_outstanding(bencher: Bencher<'_, '_>, endpoints: u32) {
-    pick(bencher, Balance::LeastOutstanding, endpoints);
-}
-
-#[divan::bench(args = [1, 10, 1000])]
-fn round_robin(bencher: Bencher<'_, '_>, endpoints: u32) {
-    pick(bencher, Balance::RoundRobin, endpoints);
-}
+use moorgate::routing::{RouteSettings, RouteTable, Span};
 
 #[divan::bench(args = [1, 10_000])]
 fn route(bencher: Bencher<'_, '_>, routes: u32) {

@@ -8,7 +8,8 @@
 //! | [`forwarder`] | takes calls both ways through a worker |
 //! | [`whole`] | takes requests both ways through shard and worker |
 //! | [`wheel`] | arms timers and lets them ring |
-//! | [`choices`] | chooses an endpoint, finds a route |
+//! | [`choices`] | finds a route |
+//! | [`pools`] | chooses an endpoint, takes in a publication |
 //!
 //! Where a turn has several requests, `items/s` counts them one by one.
 
@@ -17,6 +18,7 @@
 mod choices;
 mod codec;
 mod forwarder;
+mod pools;
 mod shard;
 mod token;
 mod wheel;

@@ -156,10 +156,19 @@ mod tests {
     fn the_hash_never_changes() {
         let who = Who { session_id: &[1, 2, 3], device_id: "alice", ..user("alice") };
         let keys = [HashBy::User, HashBy::Session, HashBy::Device, HashBy::Address].map(|by| who.key(by));
-        assert_eq!(keys, [0, 0, 0, 0], "a change moves every user of every deployment");
+        assert_eq!(
+            keys,
+            [
+                7_286_454_618_971_393_046,
+                10_652_166_652_025_912_202,
+                1_854_746_199_724_986_719,
+                10_652_166_652_025_912_202
+            ],
+            "a change moves every user of every deployment"
+        );
         assert_eq!(keys[1], keys[3], "without an address the session counts");
         let draws = ["alice", "bob", ""].map(|name| settings().draw(&Who { session_id: &[9], ..user(name) }));
-        assert_eq!(draws, [0, 0, 0], "a change moves users to and from every canary");
+        assert_eq!(draws, [4734, 8355, 3505], "a change moves users to and from every canary");
     }
 
     #[test]

@@ -367,6 +367,3 @@ fn second(alias: &Alias, first: usize, len: usize, rng: &mut Rng) -> usize {
     }
     drawn
 }
-
-#[cfg(test)]
-mod tests;

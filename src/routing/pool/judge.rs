@@ -39,8 +39,11 @@ impl Pool {
         let settings = &self.settings.ejection;
         let Some(Some(seat)) = self.seats.get_mut(ended.seat) else { return };
         if let Some(open) = seat.open {
+            // A call that took no time may have been sent at any time.
+            let took_time = !ended.latency.is_zero() || ended.verdict != Verdict::Nothing;
+            let is_since = took_time && now - ended.latency > open.since;
             let is_last = self.loads.get(ended.seat).is_none_or(|load| load.outstanding == 0);
-            if seat.probe == Probe::Sent && (now - ended.latency > open.since || is_last) {
+            if seat.probe == Probe::Sent && (is_since || is_last) {
                 self.end_probe(now, ended, rng);
             }
             return;
