@@ -7,12 +7,14 @@
 //! | [`limits`] | the limits that all shards share |
 //! | [`operate`] | what the operator asks for, done |
 //! | [`endpoints`] | the endpoints, as the operator's pages show them |
+//! | [`register`] | lists the gateway itself in registries |
 //! | [`explain`] | why a call would go where it would go |
 
 mod endpoints;
 mod explain;
 mod limits;
 mod operate;
+mod register;
 mod start;
 mod state;
 
@@ -24,6 +26,7 @@ use crate::reactor::{BindError, Outbox, ShardCommand, WorkerCommand};
 use crate::telemetry::{AccessLog, AccessLogError};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
+use register::Listing;
 use state::State;
 use std::fmt;
 use std::io;
@@ -112,6 +115,7 @@ pub struct Gateway {
     state: Arc<State>,
     client_addresses: Vec<SocketAddr>,
     admin: Option<Admin>,
+    listing: Option<Listing>,
     access_log: Option<AccessLog>,
     shards: Vec<(Outbox<ShardCommand>, JoinHandle<()>)>,
     workers: Vec<(Outbox<WorkerCommand>, JoinHandle<()>)>,
@@ -164,8 +168,12 @@ impl Gateway {
         self.state.totals()
     }
 
-    /// Begins the drain: accepts no more, tells the clients, serves what comes until the deadline.
+    /// Begins the drain: leaves the registries, accepts no more, tells the clients, serves what comes until the deadline.
     pub fn drain(&self) {
+        // First of all: nobody is to be sent here any more.
+        if let Some(listing) = &self.listing {
+            listing.end();
+        }
         self.state.draining.store(true, Ordering::Relaxed);
         for (outbox, _) in &self.shards {
             send(outbox, ShardCommand::Drain(self.drain_timeout));
@@ -187,6 +195,9 @@ impl Gateway {
     /// Waits for the shards to end, then ends everything else.
     pub fn join(mut self) -> Summary {
         let mut is_clean = true;
+        if let Some(listing) = self.listing.take() {
+            listing.end();
+        }
         for (_, thread) in self.shards.drain(..) {
             is_clean &= thread.join().is_ok();
         }

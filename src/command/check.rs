@@ -58,7 +58,7 @@ fn summary(path: &Path, settings: &Settings) -> String {
             );
         }
     }
-    if settings.discovery.services.iter().any(is_found) {
+    if settings.discovery.services.iter().any(ServiceSources::is_found) {
         let path = settings.discovery.state_file.as_ref().map(|path| path.display().to_string());
         line("lists", path.unwrap_or_else(|| "not kept for the next start".to_owned()));
     }
@@ -96,11 +96,6 @@ fn sources(service: &ServiceSources, settings: &Discovery) -> Vec<String> {
         sources.push(format!("those of {} in Nacos at {at}", query.name));
     }
     sources
-}
-
-/// Whether it has endpoints that the configuration does not name.
-fn is_found(service: &ServiceSources) -> bool {
-    service.file.is_some() || service.dns.is_some() || service.consul.is_some() || service.nacos.is_some()
 }
 
 fn counted(count: u16, what: &str) -> String {

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// Descriptors for what is opened now and then: a log, a page of the operator's, the spare ones of the shards.
 const DESCRIPTORS_ASIDE: usize = 32;
+/// Endpoints that a service which is discovered may turn out to have; with more, clients have a little less room.
+const FOUND_ENDPOINTS: usize = 32;
 /// The part of all descriptors that this is at the most.
 const ASIDE_PART: usize = 64;
 
@@ -32,7 +34,9 @@ fn room(settings: &Settings, shards: usize, workers: usize) -> usize {
     let Some((max, open)) = descriptors() else { return usize::MAX };
     // A poll and a waker for each thread, a spare descriptor for each shard: they are opened later.
     let threads = shards.saturating_mul(3).saturating_add(workers.saturating_mul(2));
-    let endpoints: usize = settings.services.iter().map(|service| service.endpoints.len()).sum();
+    let named: usize = settings.services.iter().map(|service| service.endpoints.len()).sum();
+    let found = settings.discovery.services.iter().filter(|service| service.is_found()).count();
+    let endpoints = named.saturating_add(found.saturating_mul(FOUND_ENDPOINTS));
     let links =
         endpoints.saturating_mul(usize::from(settings.forward.links_per_endpoint)).saturating_mul(workers);
     let aside = DESCRIPTORS_ASIDE.min(max / ASIDE_PART);

@@ -1,7 +1,8 @@
 //! Binds, starts the threads, and joins them with mailboxes.
 
+use super::register::Listing;
 use super::state::State;
-use super::{Gateway, GatewayError, limits};
+use super::{Gateway, GatewayError};
 use crate::admin::{Admin, Pages};
 use crate::auth::ResumeTokens;
 use crate::base::bell::Ring;
@@ -12,7 +13,7 @@ use crate::base::mailbox::mailbox;
 use crate::config::Settings;
 use crate::control::Inherited;
 use crate::directory::{Directory, RecentPushes};
-use crate::forward::{self, Forwarder, Readiness};
+use crate::forward::{self, Forwarder};
 use crate::limit::AddressTable;
 use crate::reactor::{
     Handed, Inbox, ListenAt, Listener, Outbox, ShardLoop, ShardParts, SocketOptions, WorkerLoop, WorkerParts,
@@ -25,8 +26,7 @@ use crate::telemetry::{AccessLog, Names};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::io;
 use std::net::TcpListener;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Messages that may wait in a mailbox; a message is one turn's batch.
 const MAILBOX: usize = 256;
@@ -67,7 +67,7 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError`]; nothing is left running.
     pub fn start_with(settings: Settings, mut inherited: Inherited) -> Result<Gateway, GatewayError> {
-        let (shards, workers) = settings.threads();
+        let (shards, _) = settings.threads();
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
         let mut client_addresses = Vec::new();
         for (id, listener) in (0u16..).map(ListenerId).zip(&settings.reactor.listeners) {
@@ -85,25 +85,7 @@ impl Gateway {
         }
         let admin_socket = admin_socket(settings.admin.as_ref(), &mut inherited)?;
         inherited.finish()?;
-        let state = Arc::new(State {
-            cells: (0..shards)
-                .map(|_| Arc::new(Cells::with_routes(settings.routes.len())))
-                .chain((0..workers).map(|_| Arc::default()))
-                .collect(),
-            readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
-            services: settings.services.iter().map(|service| service.name.clone()).collect(),
-            pools: Arc::new(Pools::of(&settings.services)),
-            has_canary: settings.services.iter().map(|service| service.pool.canary.is_some()).collect(),
-            routing: settings.routes.clone(),
-            routes: limits::route_names(&settings),
-            limits: limits::shared(&settings)?,
-            draining: AtomicBool::new(false),
-            clock: Clock::start(),
-            pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
-            authority: settings.authority.clone(),
-            workers: OnceLock::new(),
-            directory: OnceLock::new(),
-        });
+        let state = Arc::new(State::new(&settings, Clock::start())?);
         let names = Names { services: state.services.clone(), pools: state.pools.clone() };
         let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
         let pages: Arc<dyn Pages> = state.clone();
@@ -112,18 +94,26 @@ impl Gateway {
             state,
             client_addresses,
             admin,
+            listing: None,
             access_log,
             shards: Vec::new(),
             workers: Vec::new(),
             drain_timeout: settings.reactor.drain_timeout,
             boot_id: random_u64()?,
         };
-        if let Err(error) = gateway.start_threads(&settings, listeners) {
+        let started = gateway.start_threads(&settings, listeners);
+        if let Err(error) = started.and_then(|()| gateway.start_control(&settings)) {
             gateway.stop();
             gateway.join();
             return Err(error);
         }
         Ok(gateway)
+    }
+
+    /// What talks to registries, once everything stands that they are told of.
+    fn start_control(&mut self, settings: &Settings) -> Result<(), GatewayError> {
+        self.listing = Some(Listing::start(settings, &self.state, self.admin_address())?);
+        Ok(())
     }
 
     fn start_threads(

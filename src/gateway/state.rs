@@ -7,6 +7,7 @@ use crate::base::clock::Clock;
 use crate::base::counters::{Cells, Count, Totals};
 use crate::base::ids::ServiceId;
 use crate::base::pulse::Pulse;
+use crate::config::Settings;
 use crate::control::{Observed, Vitals};
 use crate::directory::Directory;
 use crate::forward::Readiness;
@@ -15,6 +16,7 @@ use crate::reactor::{Outbox, WorkerCommand};
 use crate::routing::{CatalogReport, Pools, RouteTable};
 use crate::telemetry::{Kind, Sample, render};
 use moorgate_proto::status::Code;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -48,6 +50,31 @@ pub(super) struct State {
 }
 
 impl State {
+    /// As it is before any thread runs.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub(super) fn new(settings: &Settings, clock: Clock) -> io::Result<State> {
+        let (shards, workers) = settings.threads();
+        let of_shards = (0..shards).map(|_| Arc::new(Cells::with_routes(settings.routes.len())));
+        Ok(State {
+            cells: of_shards.chain((0..workers).map(|_| Arc::default())).collect(),
+            readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
+            services: settings.services.iter().map(|service| service.name.clone()).collect(),
+            pools: Arc::new(Pools::of(&settings.services)),
+            has_canary: settings.services.iter().map(|service| service.pool.canary.is_some()).collect(),
+            routing: settings.routes.clone(),
+            routes: limits::route_names(settings),
+            limits: limits::shared(settings)?,
+            draining: AtomicBool::new(false),
+            clock,
+            pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
+            authority: settings.authority.clone(),
+            workers: OnceLock::new(),
+            directory: OnceLock::new(),
+        })
+    }
+
     pub(super) fn totals(&self) -> Totals {
         Totals::of(self.cells.iter().map(Arc::as_ref))
     }
