@@ -1,5 +1,98 @@
-//! Finds the endpoints of the services.
+//! Finds the endpoints of the services, and publishes them to the workers.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | `settings` | what a deployment chooses |
+//! | `hub` | the thread with one [`Catalog`] for each service: it decides what is published |
+//! | `watches` | Consul and Nacos, a thread for each service in one of them |
+//! | `dns` | A, AAAA and SRV records, looked up when they expire |
+//! | `file` | files with one endpoint a line |
+//! | `prober` | TCP connections to endpoints that have no link |
+//! | `state` | the last lists, on disk, for a start while a registry is down |
+//!
+//! Sources tell the hub lists or errors; the [`Catalog`] decides, and no source empties a pool. Everything here blocks
+//! and waits; nothing of it is on the way of a request.
 
+mod dns;
+mod file;
+mod hub;
+mod prober;
 mod settings;
+mod start;
+mod state;
+mod watches;
 
 pub use settings::{DnsQuery, DnsSettings, ProbeSettings, ServiceSources, Settings};
+pub use start::DiscoveryError;
+
+use crate::base::clock::Clock;
+use crate::base::ids::ServiceId;
+use crate::routing::{Catalog, CatalogReport, Pools};
+use hub::AllTracked;
+use moorgate_registry::Stop;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// How the endpoints of one service stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceReport {
+    /// Which service.
+    pub service: ServiceId,
+    /// Its name.
+    pub name: String,
+    /// What each source says, and what is published.
+    pub catalog: CatalogReport,
+}
+
+/// Finds endpoints for as long as it lives.
+pub struct Discovery {
+    stop: Stop,
+    clock: Clock,
+    tracked: AllTracked,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Discovery").field("threads", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+impl Discovery {
+    /// Begins: the endpoints that the configuration names and those of the state file are published before this
+    /// returns. `bell` is rung, on a thread of its own, after each publication.
+    ///
+    /// # Errors
+    /// [`DiscoveryError`]; nothing is left running.
+    pub fn start(
+        settings: Settings,
+        pools: Arc<Pools>,
+        clock: Clock,
+        bell: impl Fn() + Send + 'static,
+    ) -> Result<Discovery, DiscoveryError> {
+        start::start(settings, pools, clock, Box::new(bell))
+    }
+
+    /// How it all stands, now.
+    pub fn report(&self) -> Vec<ServiceReport> {
+        let now = self.clock.read();
+        let tracked = self.tracked.lock();
+        let reports = tracked.iter().map(|tracked| ServiceReport {
+            service: tracked.service,
+            name: tracked.name.clone(),
+            catalog: Catalog::report(&tracked.catalog, now),
+        });
+        reports.collect()
+    }
+
+    /// Ends: what was last said is on disk, nothing is published any more. Takes no longer than a question to a DNS
+    /// server or a disk that is slow.
+    pub fn stop(self) {
+        self.stop.set();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                log::error!("a thread of the discovery has failed");
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Endpoints from DNS: A and AAAA records of a host, or SRV records of a service, looked up again when they expire.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | `message` | questions and answers; pure |
+//! | `resolver` | asks servers |
+//! | `lookup` | from a name to a list, and when to look again |
+
+mod lookup;
+mod message;
+mod resolver;
+
+use super::hub::{Event, Events};
+use super::{DnsQuery, DnsSettings};
+use crate::base::clock::Clock;
+use crate::base::rng::Rng;
+use crate::routing::Source;
+use lookup::Lookup;
+use moorgate_proto::time::Mono;
+use moorgate_registry::Stop;
+use resolver::{Resolver, system_servers};
+use std::path::Path;
+
+/// Threads that look names up: a slow server holds up those of one thread alone.
+pub(super) const THREADS_MAX: usize = 8;
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The names of one thread.
+pub(super) struct Names {
+    settings: DnsSettings,
+    clock: Clock,
+    rng: Rng,
+    names: Vec<Named>,
+}
+
+struct Named {
+    /// Of the hub's services.
+    at: usize,
+    lookup: Lookup,
+    due: Mono,
+}
+
+impl Names {
+    pub(super) fn new(settings: DnsSettings, clock: Clock, seed: u64) -> Names {
+        Names { settings, clock, rng: Rng::new(seed), names: Vec::new() }
+    }
+
+    /// # Errors
+    /// The name is none; the text says which.
+    pub(super) fn add(&mut self, at: usize, query: &DnsQuery) -> Result<(), String> {
+        let lookup = Lookup::new(query, &self.settings).map_err(|error| {
+            let (DnsQuery::Host { name, .. } | DnsQuery::Srv { name }) = query;
+            format!("`{}` is no name for DNS: {error}", name.escape_debug())
+        })?;
+        self.names.push(Named { at, lookup, due: Mono::ZERO });
+        Ok(())
+    }
+
+    pub(super) fn run(mut self, stop: &Stop, events: &Events) {
+        loop {
+            let Some(next) = self.names.iter_mut().min_by_key(|named| named.due) else { return };
+            if stop.wait(next.due.since(self.clock.read().mono)) {
+                return;
+            }
+            let servers = match self.settings.servers.as_slice() {
+                [] => system_servers(Path::new(RESOLV_CONF)),
+                servers => servers.to_vec(),
+            };
+            let resolver =
+                Resolver { servers: &servers, timeout: self.settings.timeout, clock: self.clock };
+            let found = next.lookup.look(&resolver);
+            let [spread, ..] = self.rng.next_u64().to_le_bytes();
+            let ttl = found.as_ref().ok().map(|found| found.ttl);
+            next.due = self.clock.read().mono + next.lookup.pause(ttl, spread);
+            let answer = found.map(|found| found.list).map_err(|error| error.to_string());
+            if events.send(Event::Answer(next.at, Source::Dns, answer)).is_err() {
+                return;
+            }
+        }
+    }
+}

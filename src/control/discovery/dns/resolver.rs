@@ -1,0 +1,214 @@
+//! Asks DNS servers: one question after another, over UDP, and over TCP when an answer does not fit.
+//!
+//! A server that does not answer, or says that it does not know, is passed over for the next one; after two rounds the
+//! question has failed. Each question has an id of its own, drawn by the system, and goes out from a port that the
+//! system chooses.
+
+use super::message::{Question, Records, Reply};
+use crate::base::clock::Clock;
+use domain::base::iana::Rcode;
+use moorgate_proto::time::Mono;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
+use std::time::Duration;
+
+/// Times that each server is asked.
+const ROUNDS: usize = 2;
+/// Servers that are asked; resolv.conf(5) takes three.
+const SERVERS_MAX: usize = 8;
+/// Bytes of a configuration of the system that are read.
+const RESOLV_CONF_BYTES_MAX: u64 = 64 * 1024;
+const DNS_PORT: u16 = 53;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum DnsError {
+    /// There is nobody to ask.
+    NoServer,
+    /// No answer in time.
+    Silent(SocketAddr),
+    /// The server says so.
+    Failed(SocketAddr, Rcode),
+    /// The answer cannot be read.
+    Malformed(SocketAddr),
+    /// The system.
+    System(SocketAddr, io::Error),
+    /// More hosts than are looked up for one answer.
+    TooManyTargets(usize),
+}
+
+impl fmt::Display for DnsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DnsError::NoServer => f.write_str("there is no DNS server to ask; name some under [dns] servers"),
+            DnsError::Silent(server) => write!(f, "the DNS server {server} does not answer in time"),
+            DnsError::Failed(server, rcode) => write!(f, "the DNS server {server} says {rcode}"),
+            DnsError::Malformed(server) => write!(f, "the answer of the DNS server {server} cannot be read"),
+            DnsError::System(server, error) => write!(f, "the DNS server {server} cannot be asked: {error}"),
+            DnsError::TooManyTargets(max) => {
+                write!(f, "the answer names more than {max} hosts without their addresses")
+            }
+        }
+    }
+}
+
+/// Who is asked.
+#[derive(Debug)]
+pub(super) struct Resolver<'a> {
+    /// In this order.
+    pub(super) servers: &'a [SocketAddr],
+    /// For each of them, each time.
+    pub(super) timeout: Duration,
+    pub(super) clock: Clock,
+}
+
+impl Resolver<'_> {
+    /// Asks until somebody knows.
+    pub(super) fn ask(&self, question: &Question) -> Result<Records, DnsError> {
+        let mut error = DnsError::NoServer;
+        for _ in 0..ROUNDS {
+            for server in self.servers.iter().take(SERVERS_MAX) {
+                match self.ask_server(*server, question) {
+                    Ok(records) => return Ok(records),
+                    Err(why) => error = why,
+                }
+            }
+        }
+        Err(error)
+    }
+
+    fn ask_server(&self, server: SocketAddr, question: &Question) -> Result<Records, DnsError> {
+        let mut reply = self.over_udp(server, question, true)?;
+        if matches!(reply, Reply::Failed(Rcode::FORMERR | Rcode::NOTIMP)) {
+            // An old server, that does not know EDNS.
+            reply = self.over_udp(server, question, false)?;
+        }
+        if reply == Reply::Truncated {
+            reply = self.over_tcp(server, question)?;
+        }
+        match reply {
+            Reply::Records(records) => Ok(records),
+            Reply::Failed(rcode) => Err(DnsError::Failed(server, rcode)),
+            Reply::Malformed | Reply::Truncated => Err(DnsError::Malformed(server)),
+        }
+    }
+
+    fn over_udp(&self, server: SocketAddr, question: &Question, edns: bool) -> Result<Reply, DnsError> {
+        let system = |error| told(server, error);
+        let deadline = self.clock.read().mono + self.timeout;
+        let own: IpAddr =
+            if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((own, 0)).map_err(system)?;
+        // Connected: only what comes from the server is read.
+        socket.connect(server).map_err(system)?;
+        let id = random_id().map_err(system)?;
+        socket.send(&question.to_bytes(id, edns)).map_err(system)?;
+        let mut buffer = [0; 4096];
+        loop {
+            socket.set_read_timeout(Some(self.left(server, deadline)?)).map_err(system)?;
+            let length = socket.recv(&mut buffer).map_err(system)?;
+            let bytes = buffer.get(..length).unwrap_or_default();
+            if let Some(reply) = question.read(id, bytes) {
+                return Ok(reply);
+            }
+        }
+    }
+
+    fn over_tcp(&self, server: SocketAddr, question: &Question) -> Result<Reply, DnsError> {
+        let system = |error| told(server, error);
+        let deadline = self.clock.read().mono + self.timeout;
+        let mut stream = TcpStream::connect_timeout(&server, self.timeout).map_err(system)?;
+        let id = random_id().map_err(system)?;
+        let message = question.to_bytes(id, true);
+        let mut framed = u16::try_from(message.len()).unwrap_or(u16::MAX).to_be_bytes().to_vec();
+        framed.extend(message);
+        stream.set_write_timeout(Some(self.left(server, deadline)?)).map_err(system)?;
+        stream.write_all(&framed).map_err(system)?;
+        let mut length = [0; 2];
+        self.read(&mut stream, server, deadline, &mut length)?;
+        let mut message = vec![0; u16::from_be_bytes(length).into()];
+        self.read(&mut stream, server, deadline, &mut message)?;
+        question.read(id, &message).ok_or(DnsError::Malformed(server))
+    }
+
+    /// Fills a buffer before the deadline, however slowly it comes.
+    fn read(
+        &self,
+        stream: &mut TcpStream,
+        server: SocketAddr,
+        deadline: Mono,
+        buffer: &mut [u8],
+    ) -> Result<(), DnsError> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let left = self.left(server, deadline)?;
+            stream.set_read_timeout(Some(left)).map_err(|error| told(server, error))?;
+            match stream.read(rest) {
+                Ok(0) => return Err(told(server, io::ErrorKind::UnexpectedEof.into())),
+                Ok(length) => filled = filled.saturating_add(length),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(told(server, error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn left(&self, server: SocketAddr, deadline: Mono) -> Result<Duration, DnsError> {
+        let left = deadline.since(self.clock.read().mono);
+        if left.is_zero() { Err(DnsError::Silent(server)) } else { Ok(left) }
+    }
+}
+
+fn told(server: SocketAddr, error: io::Error) -> DnsError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => DnsError::Silent(server),
+        _ => DnsError::System(server, error),
+    }
+}
+
+fn random_id() -> io::Result<u16> {
+    let mut bytes = [0; 2];
+    let drawn = SystemRandom::new().fill(&mut bytes);
+    drawn.map_err(|_| io::Error::other("the system gives no random numbers"))?;
+    Ok(u16::from_be_bytes(bytes))
+}
+
+/// The servers that the system is set up with. Read anew for each look-up: the file is small, and may change.
+pub(super) fn system_servers(path: &Path) -> Vec<SocketAddr> {
+    let mut text = String::new();
+    let opened = std::fs::File::open(path);
+    let read = opened.and_then(|file| file.take(RESOLV_CONF_BYTES_MAX).read_to_string(&mut text));
+    match read {
+        Ok(_) => parse_servers(&text),
+        // As resolv.conf(5) has it.
+        Err(_) => vec![(Ipv4Addr::LOCALHOST, DNS_PORT).into()],
+    }
+}
+
+fn parse_servers(text: &str) -> Vec<SocketAddr> {
+    let servers = text.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
+        Some(SocketAddr::new(address.parse().ok()?, DNS_PORT))
+    });
+    let servers: Vec<SocketAddr> = servers.take(SERVERS_MAX).collect();
+    if servers.is_empty() { vec![(Ipv4Addr::LOCALHOST, DNS_PORT).into()] } else { servers }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_those_of_the_system() {
+        let text = "# nameserver 192.0.2.9\nsearch internal\nnameserver 192.0.2.1\nnameserver\t2001:db8::1 \nnameserver x\n";
+        let servers: Vec<String> = parse_servers(text).iter().map(SocketAddr::to_string).collect();
+        assert_eq!(servers, ["192.0.2.1:53", "[2001:db8::1]:53"]);
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, DNS_PORT));
+        assert_eq!(parse_servers("options ndots:1"), [local]);
+        assert_eq!(system_servers(Path::new("/nonexistent/resolv.conf")), [local]);
+    }
+}

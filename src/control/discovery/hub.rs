@@ -1,0 +1,179 @@
+//! The thread with the catalogs: everything that is found out comes to it, and it publishes.
+
+use super::prober::Whom;
+use super::state::{Endpoint, Keeper, Kept, State};
+use crate::base::clock::{Clock, Now};
+use crate::base::ids::ServiceId;
+use crate::base::rng::Rng;
+use crate::routing::{Catalog, Instance, Pools, Source};
+use crossbeam_channel::{Receiver, Sender};
+use moorgate_proto::time::Mono;
+use moorgate_registry::Stop;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Events that may wait; whoever has one more waits too.
+pub(super) const EVENTS_MAX: usize = 256;
+/// Links are looked at, and the end is noticed, this often.
+const TICK: Duration = Duration::from_millis(200);
+/// The state file is written no more often.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// What comes to the hub.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A source of a service says.
+    Answer(usize, Source, Result<Vec<Instance>, String>),
+    /// Probes have ended.
+    Probed {
+        /// Who, and whether they answer.
+        shown: Vec<(Whom, bool)>,
+        /// Whether the round has ended.
+        is_over: bool,
+    },
+}
+
+/// Where it comes in.
+pub(super) type Events = Sender<Event>;
+
+/// One service.
+pub(super) struct Tracked {
+    pub(super) service: ServiceId,
+    pub(super) name: String,
+    pub(super) catalog: Catalog,
+    /// What each source is asked for.
+    pub(super) asked: Vec<(Source, String)>,
+}
+
+/// All services; the hub works on them, others look.
+pub(super) type AllTracked = Arc<Mutex<Vec<Tracked>>>;
+
+/// See the module's page.
+pub(super) struct Hub {
+    pub(super) tracked: AllTracked,
+    pub(super) pools: Arc<Pools>,
+    pub(super) clock: Clock,
+    pub(super) bell: Box<dyn Fn() + Send>,
+    pub(super) rounds: Sender<Vec<Whom>>,
+    pub(super) interval: Duration,
+    pub(super) keeper: Option<Keeper>,
+    pub(super) rng: Rng,
+    pub(super) due: HashMap<Whom, Mono>,
+    pub(super) is_probing: bool,
+    pub(super) has_news: bool,
+    pub(super) kept: Mono,
+}
+
+impl Hub {
+    pub(super) fn run(mut self, stop: &Stop, events: &Receiver<Event>) {
+        while !stop.is_set() {
+            self.turn();
+            if let Ok(event) = events.recv_timeout(TICK) {
+                self.take(event);
+                // What is there is taken together.
+                for event in events.try_iter().take(EVENTS_MAX) {
+                    self.take(event);
+                }
+            }
+        }
+        self.keep(self.clock.read().mono);
+        if let Some(keeper) = self.keeper {
+            keeper.end();
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let mut tracked = self.tracked.lock();
+        match event {
+            Event::Answer(at, source, answer) => {
+                if let Some(tracked) = tracked.get_mut(at) {
+                    tracked.catalog.answer(self.clock.read(), source, answer);
+                }
+            }
+            Event::Probed { shown, is_over } => {
+                for ((at, address), answers) in shown {
+                    if let Some(tracked) = tracked.get_mut(at) {
+                        tracked.catalog.probed(address, answers);
+                    }
+                }
+                self.is_probing &= !is_over;
+            }
+        }
+    }
+
+    pub(super) fn turn(&mut self) {
+        let now = self.clock.read();
+        let mut is_published = false;
+        for tracked in self.tracked.lock().iter_mut() {
+            for member in self.pools.members(tracked.service).iter() {
+                let links = member.vitals.links.load(std::sync::atomic::Ordering::Relaxed);
+                tracked.catalog.linked(member.instance.address, links > 0);
+            }
+            let settled = tracked.catalog.settle(now);
+            if let Some(list) = settled.publish {
+                self.pools.publish(tracked.service, &list);
+                is_published = true;
+            }
+            for note in settled.notes {
+                let level = if note.is_warning() { log::Level::Warn } else { log::Level::Info };
+                log::log!(level, "endpoints of {}: {note}", tracked.name);
+            }
+            self.has_news |= settled.is_news;
+        }
+        if is_published {
+            (self.bell)();
+        }
+        self.probe(now);
+        if self.has_news && now.mono.since(self.kept) >= KEEP_EVERY {
+            self.keep(now.mono);
+        }
+    }
+
+    /// Has those probed that are due, when the round before has ended.
+    fn probe(&mut self, now: Now) {
+        if self.is_probing {
+            return;
+        }
+        let mut due = HashMap::new();
+        let mut round = Vec::new();
+        for (at, tracked) in self.tracked.lock().iter().enumerate() {
+            for address in tracked.catalog.unlinked() {
+                let whom = (at, address);
+                let mut next = self.due.get(&whom).copied().unwrap_or(now.mono);
+                if next <= now.mono {
+                    // From three quarters of the interval to five.
+                    next = now.mono + self.interval * 3 / 4 + self.rng.up_to(self.interval / 2);
+                    round.push(whom);
+                }
+                due.insert(whom, next);
+            }
+        }
+        self.due = due;
+        if !round.is_empty() {
+            // There is room: the round before has ended.
+            self.is_probing = self.rounds.try_send(round).is_ok();
+        }
+    }
+
+    fn keep(&mut self, now: Mono) {
+        let Some(keeper) = &self.keeper else { return };
+        let mut lists = Vec::new();
+        for tracked in self.tracked.lock().iter() {
+            for (source, heard_unix_ms, list) in tracked.catalog.to_keep() {
+                let Some((_, asked)) = tracked.asked.iter().find(|(of, _)| *of == source) else { continue };
+                lists.push(Kept {
+                    service: tracked.name.clone(),
+                    source: source.name().to_owned(),
+                    asked: asked.clone(),
+                    heard_unix_ms,
+                    endpoints: list.iter().map(Endpoint::from).collect(),
+                });
+            }
+        }
+        if keeper.keep(State::of(lists)) {
+            (self.has_news, self.kept) = (false, now);
+        }
+    }
+}

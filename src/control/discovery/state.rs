@@ -1,0 +1,243 @@
+//! What the sources said last, on disk: so that a gateway that starts while a registry is down has its endpoints.
+//!
+//! JSON, with a version. It is written whole, next to where it belongs, and moved there when it is on disk: there is the
+//! old one or the new one, never half of one. Only its owner reads it.
+
+use crate::routing::{Instance, Source, Standing};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+const VERSION: u32 = 1;
+/// Bytes of a state file that are read.
+const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Everything that is kept.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub(super) struct State {
+    version: u32,
+    pub(super) lists: Vec<Kept>,
+}
+
+/// One source's list for one service.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) service: String,
+    pub(super) source: String,
+    /// What the source was asked for: another question has another answer.
+    pub(super) asked: String,
+    /// When it last answered, in milliseconds since the Unix epoch.
+    pub(super) heard_unix_ms: u64,
+    pub(super) endpoints: Vec<Endpoint>,
+}
+
+/// One endpoint of it.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    address: SocketAddr,
+    weight: u32,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    zone: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_in")]
+    standing: Stands,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Stands {
+    #[default]
+    In,
+    Doubted,
+    Leaving,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_in(stands: &Stands) -> bool {
+    *stands == Stands::In
+}
+
+impl From<&Instance> for Endpoint {
+    fn from(instance: &Instance) -> Endpoint {
+        Endpoint {
+            address: instance.address,
+            weight: instance.weight,
+            zone: instance.zone.to_string(),
+            tags: instance.tags.iter().map(|tag| tag.to_string()).collect(),
+            standing: match instance.standing {
+                Standing::In => Stands::In,
+                Standing::Doubted => Stands::Doubted,
+                Standing::Leaving => Stands::Leaving,
+            },
+        }
+    }
+}
+
+impl From<&Endpoint> for Instance {
+    fn from(endpoint: &Endpoint) -> Instance {
+        Instance {
+            address: endpoint.address,
+            weight: endpoint.weight.min(Instance::WEIGHT_MAX),
+            zone: endpoint.zone.as_str().into(),
+            tags: Instance::sorted_tags(endpoint.tags.iter().map(String::as_str)),
+            standing: match endpoint.standing {
+                Stands::In => Standing::In,
+                Stands::Doubted => Standing::Doubted,
+                Stands::Leaving => Standing::Leaving,
+            },
+        }
+    }
+}
+
+impl Kept {
+    pub(super) fn is_of(&self, service: &str, source: Source, asked: &str) -> bool {
+        self.service == service && self.source == source.name() && self.asked == asked
+    }
+}
+
+impl State {
+    pub(super) fn of(lists: Vec<Kept>) -> State {
+        State { version: VERSION, lists }
+    }
+
+    /// What was kept. What cannot be read is told, and is nothing.
+    pub(super) fn load(path: &Path) -> State {
+        let read = || -> io::Result<Option<State>> {
+            let file = match File::open(path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let mut text = String::new();
+            file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+            let state: State = serde_json::from_str(&text)?;
+            if state.version != VERSION {
+                let version = state.version;
+                return Err(io::Error::other(format!("its version is {version}, and {VERSION} is known here")));
+            }
+            Ok(Some(state))
+        };
+        match read() {
+            Ok(state) => state.unwrap_or_else(|| State::of(Vec::new())),
+            Err(error) => {
+                let path = path.display();
+                log::warn!("the state file {path} is of no use and will be written anew: {error}");
+                State::of(Vec::new())
+            }
+        }
+    }
+
+    fn store(&self, path: &Path) -> io::Result<()> {
+        let text = serde_json::to_vec(self)?;
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let new = directory.join(name);
+        // What a process that was killed has left behind may have other rights.
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)?;
+        File::open(directory)?.sync_all()
+    }
+}
+
+/// The thread that writes: a slow disk holds up nobody.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    states: Sender<State>,
+    thread: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// # Errors
+    /// No thread is left.
+    pub(super) fn start(path: PathBuf) -> io::Result<Keeper> {
+        let (states, received) = bounded(1);
+        let thread = std::thread::Builder::new().name("endpoints".to_owned());
+        Ok(Keeper { states, thread: thread.spawn(move || keep(&path, &received))? })
+    }
+
+    /// Writes it; `false`: the disk is busy with the one before.
+    pub(super) fn keep(&self, state: State) -> bool {
+        !matches!(self.states.try_send(state), Err(TrySendError::Full(_)))
+    }
+
+    /// Writes what there is to write, and ends.
+    pub(super) fn end(self) {
+        drop(self.states);
+        if self.thread.join().is_err() {
+            log::error!("the thread that writes the state file has failed");
+        }
+    }
+}
+
+fn keep(path: &Path, states: &Receiver<State>) {
+    let mut has_failed = false;
+    for state in states {
+        match state.store(path) {
+            Ok(()) => has_failed = false,
+            // Once is enough.
+            Err(error) if !std::mem::replace(&mut has_failed, true) => {
+                let path = path.display();
+                log::error!("the state file {path} cannot be written; a restart will not know the endpoints: {error}");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_is_kept_is_read_back_and_only_by_its_owner() {
+        let directory = std::env::temp_dir().join(format!("moorgate-state-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("endpoints.json");
+        assert_eq!(State::load(&path), State::of(vec![]), "there is none");
+        let mut odd: Instance = "10.0.0.1:7100 weight=7 tags=a,b".parse().unwrap();
+        odd.zone = "a zone with blanks".into();
+        odd.standing = Standing::Doubted;
+        let plain = Instance::at("[2001:db8::1]:7100".parse().unwrap());
+        let endpoints = [&odd, &plain].map(Endpoint::from).to_vec();
+        let kept = Kept {
+            service: "chat".to_owned(),
+            source: Source::Consul.name().to_owned(),
+            asked: "chat".to_owned(),
+            heard_unix_ms: 5,
+            endpoints,
+        };
+        assert!(kept.is_of("chat", Source::Consul, "chat") && !kept.is_of("chat", Source::Consul, "chat2"));
+        let keeper = Keeper::start(path.clone()).unwrap();
+        assert!(keeper.keep(State::of(vec![kept.clone()])));
+        keeper.end();
+        let read = State::load(&path);
+        assert_eq!(read.lists, [kept]);
+        let back: Vec<Instance> = read.lists[0].endpoints.iter().map(Instance::from).collect();
+        assert_eq!(back, [odd, plain]);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1, "nothing is left beside it");
+
+        for broken in ["", "{", "{\"version\":2,\"lists\":[]}", "[]"] {
+            std::fs::write(&path, broken).unwrap();
+            assert_eq!(State::load(&path), State::of(vec![]), "{broken}");
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
