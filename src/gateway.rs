@@ -20,6 +20,7 @@ mod state;
 
 use crate::admin::{Admin, Pages};
 use crate::base::counters::{Count, Totals};
+use crate::control::discovery::DiscoveryError;
 use crate::control::{InheritError, Vitals};
 use crate::limit::Bans;
 use crate::reactor::{BindError, Outbox, ShardCommand, WorkerCommand};
@@ -46,6 +47,8 @@ pub enum GatewayError {
     Inherit(InheritError),
     /// The access log.
     AccessLog(AccessLogError),
+    /// The sources of endpoints.
+    Discovery(DiscoveryError),
     /// Threads, descriptors, random numbers.
     System(io::Error),
 }
@@ -65,6 +68,7 @@ impl fmt::Display for GatewayError {
             }
             GatewayError::Inherit(error) => error.fmt(f),
             GatewayError::AccessLog(error) => error.fmt(f),
+            GatewayError::Discovery(error) => error.fmt(f),
             GatewayError::System(error) => write!(f, "the system refuses what is needed: {error}"),
         }
     }
@@ -200,6 +204,11 @@ impl Gateway {
         }
         for (_, thread) in self.shards.drain(..) {
             is_clean &= thread.join().is_ok();
+        }
+        // Nobody is left to be told.
+        let discovery = self.state.discovery.lock().take();
+        if let Some(discovery) = discovery {
+            discovery.stop();
         }
         for (outbox, _) in &self.workers {
             send(outbox, WorkerCommand::Stop);

@@ -188,6 +188,9 @@ mod tests {
                     let bans = vec![Ban { target, left: Duration::from_secs(9), reason: "operator" }];
                     Ok(Outcome::Bans { bans, total: 1 })
                 }
+                Operation::Endpoints => Ok(Outcome::Endpoints { endpoints: Vec::new(), total: 0 }),
+                Operation::Explain(_) => Err(OperateError::NoRoute { command: 7, version: 1 }),
+                Operation::Canary { share, .. } => Ok(Outcome::Share { before: 0, now: share }),
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::base::counters::Count;
 use crate::base::ids::{CallKey, ServiceId, SessionId, ShardId, Ticket};
 use crate::base::wheel::Alarm;
 use crate::relay::{Forward, ForwardBatch, Outcome};
-use crate::routing::{Decision, EndpointId, Marks, Order, Verdict};
+use crate::routing::{Decision, EndpointId, Marks, Order};
 use moorgate_proto::codec::{LENGTH_BYTES, frame_len, put_frame};
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::to_service;
@@ -191,7 +191,6 @@ impl Forwarder {
         choice: Choice,
         (caller, request): (&[u8], &[u8]),
     ) -> bool {
-        self.started(choice);
         let Some(call) = self.calls.get_mut(key) else { return true };
         let Some(link) = self.links.get_mut(choice.link) else { return true };
         // The shard has decoded it before.
@@ -206,17 +205,9 @@ impl Forwarder {
             call.is_ordered.then_some(&call.session_id),
         );
         let flight = Flight { link: choice.link, seat: place.seat, offset: link.end(), at: now };
-        call.is_unjudged = true;
         // Not the payload alone: what else a client may send (a trace) must not make the service end the link.
         let frame_bytes = frame_len(Numbers::NONE, to_service::CALL, frame.body_len());
         if frame_bytes.saturating_sub(LENGTH_BYTES) > link.frame_bytes_max {
-            call.is_unjudged = false;
-            let ended = crate::routing::Ended {
-                seat: usize::from(place.seat),
-                latency: Duration::ZERO,
-                verdict: Verdict::Nothing,
-            };
-            self.ended(now, place.service, ended);
             return false;
         }
         put_frame(&mut link.output.bytes, Numbers::NONE, to_service::CALL, &frame);
@@ -228,6 +219,7 @@ impl Forwarder {
             choice.decision.marks
         };
         call.decision = Decision { attempt, marks, ..choice.decision };
+        call.is_unjudged = true;
         call.attempts = attempt;
         call.tried = Some(place.seat);
         call.endpoint = place.id;
@@ -242,6 +234,7 @@ impl Forwarder {
                 service.budget.first_attempt(now);
             }
         }
+        self.started(choice);
         self.list(choice.link);
         true
     }

@@ -93,8 +93,9 @@ impl Forwarder {
             return Some("never tried again".to_owned());
         }
         let mut said = format!(
-            "{which} are tried again, up to {} times in all; waiting {} of {}, out {} of {}, kept {} of {} bytes",
+            "{which} are tried again, up to {} times in all; budget for {} more; waiting {} of {}, out {} of {}, kept {} of {} bytes",
             settings.attempts_max,
+            service.budget.left(),
             service.waiting,
             service.settings.pool.bounds.queue_max,
             service.sent,

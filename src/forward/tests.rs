@@ -13,7 +13,7 @@ use crate::base::clock::Now;
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{LinkKey, RouteId, ServiceId, SessionId, SessionKey, ShardId, Ticket};
 use crate::relay::{Forward, ForwardBatch, Outcome};
-use crate::routing::{Grants, Order, RouteSettings, RouteTable, ServiceSettings, Span};
+use crate::routing::{Balance, Grants, Order, RouteSettings, RouteTable, ServiceSettings, Span};
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::proof::NONCE_BYTES;
 use moorgate_proto::status::Code;
@@ -59,7 +59,10 @@ impl World {
         };
         let routes = [route(PLAIN, Order::None), route(ORDERED, Order::Session)];
         let addresses = (1..=endpoints).map(|at| SocketAddr::from(([192, 0, 2, at], 7100)));
-        let service = ServiceSettings::new("chat", addresses);
+        let mut service = ServiceSettings::new("chat", addresses);
+        // Calls of which nothing else is said go where one can tell.
+        service.pool.balance = Balance::LeastOutstanding;
+        service.pool.slow_start.time = Duration::ZERO;
         let parts = Parts::alone(vec![service], RouteTable::build(&routes).unwrap());
         let mut parts = Parts { boot_id: 9, cells: cells.clone(), readiness: readiness.clone(), ..parts };
         change(&mut parts);

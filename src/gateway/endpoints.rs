@@ -2,8 +2,11 @@
 
 use super::state::{State, service_id};
 use crate::admin::{EndpointShown, Outcome};
-use crate::routing::{CatalogReport, EndpointReport, Member, Source, SourceReport, Standing};
+use crate::control::discovery::ServiceReport;
+use crate::routing::{EndpointReport, Member, Source, SourceReport, Standing};
 use crate::telemetry::{Kind, Sample};
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -28,23 +31,25 @@ fn standing(member: &Member) -> &'static str {
 impl State {
     /// What `/endpoints` lists.
     pub(super) fn list_endpoints(&self) -> Outcome {
-        let services = 0..self.services.len();
-        let mut endpoints: Vec<EndpointShown> = services.flat_map(|at| self.endpoints_of(at)).collect();
+        let (reports, services) = (self.reports(), 0..self.services.len());
+        let shown = services.flat_map(|at| self.endpoints_of(at, &reports));
+        let mut endpoints: Vec<EndpointShown> = shown.collect();
         let total = endpoints.len() as u64;
         endpoints.truncate(SHOWN_MAX);
         Outcome::Endpoints { endpoints, total }
     }
 
     /// The endpoints of one service.
-    pub(super) fn endpoints_of(&self, at: usize) -> Vec<EndpointShown> {
+    pub(super) fn endpoints_of(&self, at: usize, reports: &[ServiceReport]) -> Vec<EndpointShown> {
         let service = self.services.get(at).cloned().unwrap_or_default();
-        let report = self.report(at);
         let members = self.pools.members(service_id(at));
+        let known: HashMap<SocketAddr, &EndpointReport> = of_service(reports, at)
+            .flat_map(|report| &report.catalog.endpoints)
+            .map(|told| (told.instance.address, told))
+            .collect();
         let shown = members.iter().map(|member| {
             let instance = &member.instance;
-            let told = report.as_ref().and_then(|report| {
-                report.endpoints.iter().find(|told| told.instance.address == instance.address)
-            });
+            let told = known.get(&instance.address);
             EndpointShown {
                 service: service.clone(),
                 id: member.id.0,
@@ -55,7 +60,7 @@ impl State {
                 standing: standing(member),
                 links: member.vitals.links.load(Ordering::Relaxed),
                 ejected: self.ejected(member),
-                sources: told.map_or_else(|| vec![Source::Fixed.to_string()], said),
+                sources: told.map_or_else(|| vec![Source::Fixed.to_string()], |told| said(told)),
             }
         });
         shown.collect()
@@ -67,13 +72,6 @@ impl State {
         let now = self.clock.read().mono.since(moorgate_proto::time::Mono::ZERO);
         let left = Duration::from_nanos(until).saturating_sub(now);
         (!left.is_zero()).then_some(left)
-    }
-
-    /// What each source says of a service, a sentence each.
-    pub(super) fn sources_of(&self, at: usize) -> Vec<String> {
-        let report = self.report(at);
-        let sources = report.iter().flat_map(|report| &report.sources);
-        sources.map(say).collect()
     }
 
     /// What the metrics say of endpoints and of their sources.
@@ -157,23 +155,28 @@ impl State {
                 source.age.map(|age| age.as_secs())
             }),
         ];
-        let reports: Vec<(&String, CatalogReport)> = self
-            .services
-            .iter()
-            .enumerate()
-            .filter_map(|(at, name)| Some((name, self.report(at)?)))
-            .collect();
+        let reports = self.reports();
         let mut samples = Vec::new();
         for (what, value) in VALUES {
-            for (service, report) in &reports {
-                for source in &report.sources {
-                    let label = format!("service=\"{service}\",source=\"{}\"", source.source);
+            for ServiceReport { name, catalog, .. } in &reports {
+                for source in &catalog.sources {
+                    let label = format!("service=\"{name}\",source=\"{}\"", source.source);
                     samples.extend(value(source).map(|value| gauge(what, label, value)));
                 }
             }
         }
         samples
     }
+}
+
+/// What discovery says of one service: at most one report.
+fn of_service(reports: &[ServiceReport], at: usize) -> impl Iterator<Item = &ServiceReport> {
+    reports.iter().filter(move |report| report.service == service_id(at))
+}
+
+/// What each source says of a service, a sentence each.
+pub(super) fn sources_of(reports: &[ServiceReport], at: usize) -> Vec<String> {
+    of_service(reports, at).flat_map(|report| &report.catalog.sources).map(say).collect()
 }
 
 fn gauge((metric, help): (&'static str, &'static str), label: String, value: u64) -> Sample {

@@ -1,5 +1,6 @@
 //! Why a call would go where it would go: the route is looked up here, and every worker is asked.
 
+use super::endpoints::sources_of;
 use super::state::{State, service_id};
 use crate::admin::{CandidateShown, Explained, OperateError, Outcome, Question, WorkerShown};
 use crate::base::ids::{RouteId, ServiceId};
@@ -19,6 +20,7 @@ impl State {
         let route = self.routing.find(command, version);
         let route = route.map_err(|_| OperateError::NoRoute { command, version })?;
         let at = route.service.index();
+        let reports = self.reports();
         let (workers, silent) = self.ask_workers(question, route.id, route.service)?;
         Ok(Outcome::Explained(Box::new(Explained {
             route: self.routes.get(route.id.index()).cloned().unwrap_or_default(),
@@ -29,8 +31,8 @@ impl State {
                 .then(|| write_share(self.pools.canary_share(service_id(at)))),
             workers: workers.iter().map(|answer| self.shown(answer)).collect(),
             silent,
-            endpoints: self.endpoints_of(at),
-            sources: self.sources_of(at),
+            endpoints: self.endpoints_of(at, &reports),
+            sources: sources_of(&reports, at),
         })))
     }
 

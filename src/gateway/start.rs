@@ -12,6 +12,7 @@ use crate::base::ids::{ListenerId, ShardId, WorkerId};
 use crate::base::mailbox::mailbox;
 use crate::config::Settings;
 use crate::control::Inherited;
+use crate::control::discovery::{Discovery, ServiceSources};
 use crate::directory::{Directory, RecentPushes};
 use crate::forward::{self, Forwarder};
 use crate::limit::AddressTable;
@@ -112,6 +113,15 @@ impl Gateway {
 
     /// What talks to registries, once everything stands that they are told of.
     fn start_control(&mut self, settings: &Settings) -> Result<(), GatewayError> {
+        let mut found = settings.discovery.clone();
+        found.services.retain(ServiceSources::is_found);
+        // A gateway whose endpoints all stand in its configuration has nothing to find.
+        if !found.services.is_empty() {
+            let workers: Vec<_> = self.workers.iter().map(|(outbox, _)| outbox.clone()).collect();
+            let bell = move || workers.iter().for_each(Outbox::ring);
+            let discovery = Discovery::start(found, self.state.pools.clone(), self.state.clock, bell);
+            *self.state.discovery.lock() = Some(discovery.map_err(GatewayError::Discovery)?);
+        }
         self.listing = Some(Listing::start(settings, &self.state, self.admin_address())?);
         Ok(())
     }

@@ -8,14 +8,16 @@ use crate::base::counters::{Cells, Count, Totals};
 use crate::base::ids::ServiceId;
 use crate::base::pulse::Pulse;
 use crate::config::Settings;
+use crate::control::discovery::{Discovery, ServiceReport};
 use crate::control::{Observed, Vitals};
 use crate::directory::Directory;
 use crate::forward::Readiness;
 use crate::limit;
 use crate::reactor::{Outbox, WorkerCommand};
-use crate::routing::{CatalogReport, Pools, RouteTable};
+use crate::routing::{Pools, RouteTable};
 use crate::telemetry::{Kind, Sample, render};
 use moorgate_proto::status::Code;
+use parking_lot::Mutex;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -45,6 +47,8 @@ pub(super) struct State {
     pub(super) authority: Arc<Authority>,
     /// Every worker, once there are any.
     pub(super) workers: OnceLock<Vec<Outbox<WorkerCommand>>>,
+    /// While it runs.
+    pub(super) discovery: Mutex<Option<Discovery>>,
     /// Set once the threads can be told something.
     pub(super) directory: OnceLock<Arc<Directory>>,
 }
@@ -71,6 +75,7 @@ impl State {
             pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
             authority: settings.authority.clone(),
             workers: OnceLock::new(),
+            discovery: Mutex::default(),
             directory: OnceLock::new(),
         })
     }
@@ -84,9 +89,9 @@ impl State {
         self.directory.get().map_or(0, |directory| what(directory) as u64)
     }
 
-    /// How discovery sees a service; `None`: its endpoints are those of the configuration.
-    pub(super) fn report(&self, _service: usize) -> Option<CatalogReport> {
-        None
+    /// How discovery sees those services that it finds endpoints for.
+    pub(super) fn reports(&self) -> Vec<ServiceReport> {
+        self.discovery.lock().as_ref().map(Discovery::report).unwrap_or_default()
     }
 
     pub(super) fn links(&self, service: usize) -> u64 {

@@ -144,10 +144,8 @@ pub(super) fn start(
 }
 
 fn check(settings: &Settings) -> Result<(), DiscoveryError> {
-    let in_registry = [
-        (Source::Consul, settings.consul.is_some()),
-        (Source::Nacos, settings.nacos.is_some()),
-    ];
+    let in_registry =
+        [(Source::Consul, settings.consul.is_some()), (Source::Nacos, settings.nacos.is_some())];
     for (registry, is_configured) in in_registry {
         let uses = |service: &&ServiceSources| match registry {
             Source::Consul => service.consul.is_some(),
@@ -167,8 +165,7 @@ fn check(settings: &Settings) -> Result<(), DiscoveryError> {
 
 fn parts(settings: &Settings, clock: Clock) -> Result<Parts, DiscoveryError> {
     let state = settings.state_file.as_deref().map(State::load);
-    let mut parts =
-        Parts { tracked: Vec::new(), watches: Vec::new(), names: Vec::new(), files: Vec::new() };
+    let mut parts = Parts { tracked: Vec::new(), watches: Vec::new(), names: Vec::new(), files: Vec::new() };
     let in_dns = settings.services.iter().filter(|service| service.dns.is_some()).count();
     for _ in 0..in_dns.min(dns::THREADS_MAX) {
         parts.names.push(Names::new(settings.dns.clone(), clock, random_u64()?));
@@ -229,14 +226,20 @@ fn asked(service: &ServiceSources) -> Vec<(Source, String)> {
         asked.push((Source::File, path.display().to_string()));
     }
     if let Some(query) = &service.dns {
-        asked.push((Source::Dns, match query {
-            DnsQuery::Host { name, port } => format!("{name}:{port}"),
-            DnsQuery::Srv { name } => name.clone(),
-        }));
+        asked.push((
+            Source::Dns,
+            match query {
+                DnsQuery::Host { name, port } => format!("{name}:{port}"),
+                DnsQuery::Srv { name } => name.clone(),
+            },
+        ));
     }
     if let Some(query) = &service.consul {
         let moorgate_registry::ConsulQuery { name, tags, filter, datacenter, .. } = query;
-        asked.push((Source::Consul, format!("{name} tags={} filter={filter} in={datacenter}", tags.join(","))));
+        asked.push((
+            Source::Consul,
+            format!("{name} tags={} filter={filter} in={datacenter}", tags.join(",")),
+        ));
     }
     if let Some(query) = &service.nacos {
         let moorgate_registry::NacosQuery { name, group, namespace, clusters, .. } = query;

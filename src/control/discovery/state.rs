@@ -119,7 +119,9 @@ impl State {
             let state: State = serde_json::from_str(&text)?;
             if state.version != VERSION {
                 let version = state.version;
-                return Err(io::Error::other(format!("its version is {version}, and {VERSION} is known here")));
+                return Err(io::Error::other(format!(
+                    "its version is {version}, and {VERSION} is known here"
+                )));
             }
             Ok(Some(state))
         };
@@ -193,7 +195,9 @@ fn keep(path: &Path, states: &Receiver<State>) {
             // Once is enough.
             Err(error) if !std::mem::replace(&mut has_failed, true) => {
                 let path = path.display();
-                log::error!("the state file {path} cannot be written; a restart will not know the endpoints: {error}");
+                log::error!(
+                    "the state file {path} cannot be written; a restart will not know the endpoints: {error}"
+                );
             }
             Err(_) => {}
         }

@@ -7,9 +7,8 @@ use moorgate_registry::{Health, Listed, Stop, Watch};
 /// Tells the hub what a registry says, until it is stopped.
 pub(super) fn run(at: usize, source: Source, mut watch: Box<dyn Watch>, stop: &Stop, events: &Events) {
     while let Some(answer) = watch.next(stop) {
-        let answer = answer
-            .map(|list| list.into_iter().map(instance).collect())
-            .map_err(|error| error.to_string());
+        let answer =
+            answer.map(|list| list.into_iter().map(instance).collect()).map_err(|error| error.to_string());
         if events.send(Event::Answer(at, source, answer)).is_err() {
             return;
         }

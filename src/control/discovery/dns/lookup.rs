@@ -122,12 +122,7 @@ impl Lookup {
     }
 
     /// RFC 2782: the lowest priority is for use, the others for need.
-    fn targets(
-        &mut self,
-        ask: &dyn Ask,
-        records: Records,
-        ttl: &mut Ttl,
-    ) -> Result<Vec<Instance>, DnsError> {
+    fn targets(&mut self, ask: &dyn Ask, records: Records, ttl: &mut Ttl) -> Result<Vec<Instance>, DnsError> {
         let Records { targets, beside, .. } = records;
         // One target that is the root: the service is decidedly not there.
         let targets: Vec<Target> = targets.into_iter().filter(|target| !target.host.is_root()).collect();
@@ -276,9 +271,12 @@ mod tests {
 
     #[test]
     fn a_host_has_the_addresses_of_both_families_and_the_shorter_life() {
-        let zone = Zone::default()
-            .with("chat.internal", Rtype::A, &["192.0.2.1"], 30)
-            .with("chat.internal", Rtype::AAAA, &["2001:db8::1"], 10);
+        let zone = Zone::default().with("chat.internal", Rtype::A, &["192.0.2.1"], 30).with(
+            "chat.internal",
+            Rtype::AAAA,
+            &["2001:db8::1"],
+            10,
+        );
         let found = host().look(&zone).unwrap();
         assert_eq!(lines(&found), ["192.0.2.1:7100 In", "[2001:db8::1]:7100 In"]);
         assert_eq!(found.ttl, Duration::from_secs(10));
@@ -286,9 +284,12 @@ mod tests {
 
     #[test]
     fn a_family_that_fails_takes_nothing_away() {
-        let both = Zone::default()
-            .with("chat.internal", Rtype::A, &["192.0.2.1"], 30)
-            .with("chat.internal", Rtype::AAAA, &["2001:db8::1"], 10);
+        let both = Zone::default().with("chat.internal", Rtype::A, &["192.0.2.1"], 30).with(
+            "chat.internal",
+            Rtype::AAAA,
+            &["2001:db8::1"],
+            10,
+        );
         let mut known = host();
         known.look(&both).unwrap();
         let four = both.without("chat.internal", Rtype::AAAA);
@@ -311,16 +312,21 @@ mod tests {
     #[test]
     fn services_go_by_priority_and_weight() {
         let mut srv = records("_chat._tcp.internal", &[], 60);
-        srv.targets = vec![target(1, 10, "a.internal"), target(1, 0, "b.internal"), target(2, 30, "a.internal")];
+        srv.targets =
+            vec![target(1, 10, "a.internal"), target(1, 0, "b.internal"), target(2, 30, "a.internal")];
         let a = "a.internal".parse().unwrap();
         srv.beside.insert(a, (vec!["192.0.2.1".parse().unwrap()], Duration::from_secs(7)));
-        let mut zone = Zone::default()
-            .with("b.internal", Rtype::A, &["192.0.2.2"], 30)
-            .with("b.internal", Rtype::AAAA, &[], 1);
+        let mut zone = Zone::default().with("b.internal", Rtype::A, &["192.0.2.2"], 30).with(
+            "b.internal",
+            Rtype::AAAA,
+            &[],
+            1,
+        );
         zone.records.push(("_chat._tcp.internal", Rtype::SRV, srv));
         let mut look = lookup(DnsQuery::Srv { name: "_chat._tcp.internal".to_owned() });
         let found = look.look(&zone).unwrap();
-        let expected = ["192.0.2.1:7100 weight=10 In", "192.0.2.2:7100 weight=1 In", "192.0.2.1:7100 weight=30 Doubted"];
+        let expected =
+            ["192.0.2.1:7100 weight=10 In", "192.0.2.2:7100 weight=1 In", "192.0.2.1:7100 weight=30 Doubted"];
         assert_eq!(lines(&found), expected);
         assert_eq!(found.ttl, Duration::from_secs(7));
         assert!(zone.asked.borrow().iter().all(|asked| !asked.starts_with("a.internal")), "it came along");

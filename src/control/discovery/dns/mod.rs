@@ -66,8 +66,7 @@ impl Names {
                 [] => system_servers(Path::new(RESOLV_CONF)),
                 servers => servers.to_vec(),
             };
-            let resolver =
-                Resolver { servers: &servers, timeout: self.settings.timeout, clock: self.clock };
+            let resolver = Resolver { servers: &servers, timeout: self.settings.timeout, clock: self.clock };
             let found = next.lookup.look(&resolver);
             let [spread, ..] = self.rng.next_u64().to_le_bytes();
             let ttl = found.as_ref().ok().map(|found| found.ttl);
