@@ -21,12 +21,14 @@ pub(super) struct Load {
     pub(super) outstanding: u32,
     /// Calls that may be.
     pub(super) bound: u32,
+    /// Which call of the pool was its last one.
+    pub(super) last: u64,
     /// `None`: no call is sent there.
     pub(super) spot: Option<Spot>,
 }
 
 impl Load {
     pub(super) fn new(bound: u32) -> Load {
-        Load { ewma: Ewma::default(), outstanding: 0, bound, spot: None }
+        Load { ewma: Ewma::default(), outstanding: 0, bound, last: 0, spot: None }
     }
 }

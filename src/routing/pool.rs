@@ -32,6 +32,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// Loads are told apart by so many ten thousandths.
+const LOAD_STEP: u32 = 500;
+
 /// What a publication changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -67,6 +70,8 @@ pub struct Pool {
     /// Ejections are known up to this change of them.
     ejections_seen: u64,
     outstanding: u32,
+    /// Calls that were sent since it began.
+    calls: u64,
     typical: Typical,
     /// Who was chosen for the one call to an endpoint that is half open, until that is sent.
     probing: Option<usize>,
@@ -87,6 +92,7 @@ impl Pool {
             is_stale: false,
             ejections_seen: 0,
             outstanding: 0,
+            calls: 0,
             typical: Typical::default(),
             probing: None,
             has_begun: false,
@@ -171,6 +177,8 @@ impl Pool {
 
     /// Notes what the service says of itself there; `load` in ten thousandths.
     pub fn set_view(&mut self, _now: Mono, seat: usize, state: service_view::State, load: u32) {
+        // Coarse: not every ping is to change who is drawn.
+        let load = load.min(10_000) / LOAD_STEP * LOAD_STEP;
         if let Some(Some(seat)) = self.seats.get_mut(seat)
             && (seat.view, seat.load) != (state, load)
         {
@@ -232,8 +240,10 @@ impl Pool {
         self.outstanding = self.outstanding.saturating_add(1);
         if let Some(load) = self.loads.get_mut(seat) {
             load.outstanding = load.outstanding.saturating_add(1);
+            self.calls = self.calls.saturating_add(1);
+            load.last = self.calls;
             if let Some(spot) = load.spot {
-                self.slate.lot_mut(spot).note(spot.at, load.outstanding, true);
+                self.slate.lot_mut(spot).note(spot.at, load, true);
             }
         }
         if self.probing == Some(seat) {
@@ -250,7 +260,7 @@ impl Pool {
         if let Some(load) = self.loads.get_mut(ended.seat) {
             load.outstanding = load.outstanding.saturating_sub(1);
             if let Some(spot) = load.spot {
-                self.slate.lot_mut(spot).note(spot.at, load.outstanding, false);
+                self.slate.lot_mut(spot).note(spot.at, load, false);
             }
         }
         self.score(now, ended);
@@ -375,7 +385,8 @@ impl Pool {
         let (loads, typical) = (self.loads.as_slice(), self.typical.nanos());
         let mut moment = Moment { now, loads, typical, key: ask.key, avoid: ask.avoid };
         let side = if canary { &mut self.slate.canary } else { &mut self.slate.others };
-        let first = side.draws_near(rng);
+        let key = (self.settings.balance == Balance::ConsistentHash).then_some(ask.key);
+        let first = side.draws_near(rng, key);
         let mut full = false;
         for avoid in [ask.avoid, None] {
             moment.avoid = avoid;

@@ -12,18 +12,17 @@ pub(super) struct Least {
     /// The winners, the final one at 1; the places themselves stand from `half` on.
     winners: Vec<u32>,
     half: usize,
-    calls: u64,
 }
 
 impl Least {
-    /// Places with these weights and calls outstanding.
-    pub(super) fn new(weights: &[u32], outstanding: impl Iterator<Item = u32>) -> Least {
+    /// Places with these weights, calls outstanding, and last calls.
+    pub(super) fn new(weights: &[u32], work: impl Iterator<Item = (u32, u64)>) -> Least {
         let half = weights.len().next_power_of_two();
         let mut winners = vec![u32::MAX; half.saturating_mul(2)];
         let places = winners.get_mut(half..).unwrap_or_default();
         places.iter_mut().zip(0u32..).take(weights.len()).for_each(|(place, at)| *place = at);
-        let keys = weights.iter().zip(outstanding).map(|(weight, out)| (load(out, *weight), 0)).collect();
-        let mut least = Least { keys, weights: weights.to_vec(), winners, half, calls: 0 };
+        let keys = weights.iter().zip(work).map(|(weight, (out, last))| (load(out, *weight), last)).collect();
+        let mut least = Least { keys, weights: weights.to_vec(), winners, half };
         (1..half).rev().for_each(|node| least.play(node));
         least
     }
@@ -39,14 +38,10 @@ impl Least {
         self.keys.get(at).copied().unwrap_or((u64::MAX, u64::MAX))
     }
 
-    /// A place has so many calls outstanding now; `given`: it has just been given one.
-    pub(super) fn set(&mut self, at: usize, outstanding: u32, given: bool) {
-        self.calls = self.calls.saturating_add(u64::from(given));
-        let Some(((work, last), weight)) = self.keys.get_mut(at).zip(self.weights.get(at)) else { return };
-        *work = load(outstanding, *weight);
-        if given {
-            *last = self.calls;
-        }
+    /// A place has so many calls outstanding now; `last` tells when it had its last one.
+    pub(super) fn set(&mut self, at: usize, outstanding: u32, last: u64) {
+        let Some((key, weight)) = self.keys.get_mut(at).zip(self.weights.get(at)) else { return };
+        *key = (load(outstanding, *weight), last);
         let mut node = self.half.saturating_add(at) / 2;
         while node >= 1 {
             self.play(node);
@@ -77,22 +72,22 @@ mod tests {
 
     #[test]
     fn equals_take_turns_and_weight_counts() {
-        let mut least = Least::new(&[100, 100, 200], [0, 0, 0].into_iter());
+        let mut least = Least::new(&[100, 100, 200], [(0, 0); 3].into_iter());
         let mut outstanding = [0, 0, 0];
         let order: Vec<usize> = (0..4)
             .map(|_| {
                 let at = least.first().unwrap();
                 outstanding[at] += 1;
-                least.set(at, outstanding[at], true);
+                least.set(at, outstanding[at], 0);
                 at
             })
             .collect();
         assert_eq!((order, outstanding), (vec![2, 0, 1, 2], [1, 1, 2]));
-        let mut idle = Least::new(&[1, 1, 1], [0, 0, 0].into_iter());
-        let turn = (0..6).map(|_| {
+        let mut idle = Least::new(&[1, 1, 1], [(0, 0); 3].into_iter());
+        let turn = (1..=6).map(|call| {
             let at = idle.first().unwrap();
-            idle.set(at, 1, true);
-            idle.set(at, 0, false);
+            idle.set(at, 1, call);
+            idle.set(at, 0, call);
             at
         });
         assert_eq!(turn.collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2]);
@@ -103,11 +98,11 @@ mod tests {
         #[test]
         fn the_first_is_the_least(
             weights in proptest::collection::vec(1u32..100, 1..40),
-            changes in proptest::collection::vec((any::<proptest::sample::Index>(), 0u32..50, any::<bool>()), 1..60),
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), 0u32..50, 0u64..5), 1..60),
         ) {
-            let mut least = Least::new(&weights, weights.iter().map(|_| 0));
-            for (at, outstanding, given) in changes {
-                least.set(at.index(weights.len()), outstanding, given);
+            let mut least = Least::new(&weights, weights.iter().map(|_| (0, 0)));
+            for (at, outstanding, last) in changes {
+                least.set(at.index(weights.len()), outstanding, last);
                 let lowest = (0..weights.len()).map(|at| least.key(at)).min();
                 prop_assert_eq!(least.first().map(|at| least.key(at)), lowest);
             }

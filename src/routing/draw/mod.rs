@@ -32,6 +32,8 @@ pub(super) struct Entry {
     /// The same without what changes often: the ring must not.
     pub(super) lasting_weight: u32,
     pub(super) outstanding: u32,
+    /// Which call of the pool was its last one.
+    pub(super) last: u64,
     /// What is left of its wait for a turn, in 65536ths.
     pub(super) phase: u16,
 }
@@ -124,7 +126,7 @@ impl Lot {
             }
             Balance::Random => Rule::Random(Alias::new(&weights), weights),
             Balance::LeastOutstanding => {
-                Rule::Least(Least::new(&weights, entries.iter().map(|entry| entry.outstanding)))
+                Rule::Least(Least::new(&weights, entries.iter().map(|entry| (entry.outstanding, entry.last))))
             }
             Balance::PeakEwma => Rule::Ewma(Alias::new(&weights)),
             Balance::ConsistentHash => {
@@ -161,12 +163,12 @@ impl Lot {
         self.seats.iter().copied().zip(phases)
     }
 
-    /// The endpoint at this place has so many calls outstanding now: one more, or one less.
-    pub(super) fn note(&mut self, at: usize, outstanding: u32, one_more: bool) {
+    /// The endpoint at this place has this load now: one call more, or one less.
+    pub(super) fn note(&mut self, at: usize, load: &Load, one_more: bool) {
         self.outstanding =
             if one_more { self.outstanding.saturating_add(1) } else { self.outstanding.saturating_sub(1) };
         if let Rule::Least(least) = &mut self.rule {
-            least.set(at, outstanding, one_more);
+            least.set(at, load.outstanding, load.last);
         }
     }
 

@@ -5,7 +5,9 @@ use super::seat::{Fit, Probe, Seat, Unfit};
 use super::slate::{Census, Slate, is_canary, is_near};
 use crate::routing::draw::Moment;
 use crate::routing::ewma::micros;
-use crate::routing::{Ask, Balance, Decision, EndpointId, Explanation, Instance, Marks, Miss, Standings};
+use crate::routing::{
+    Ask, Balance, Decision, EndpointId, Explanation, How, Instance, Marks, Miss, Standings,
+};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::service_view::State;
 use std::sync::atomic::Ordering;
@@ -42,17 +44,21 @@ fn chosen(pool: &Pool, now: Mono, ask: Ask) -> Result<(EndpointId, Decision), Mi
         return Err(if pool.has_ready() { Miss::NoRoom } else { Miss::NoEndpoint });
     }
     let wanted = ask.canary && pool.settings.canary.is_some();
-    let canary = if pool.slate.side(wanted).is_empty() { !wanted } else { wanted };
+    let probe = |canary: bool| {
+        let mut probes = pool.slate.side(canary).probes.iter().copied().filter(|at| ask.avoid != Some(*at));
+        probes.find(|at| pool.member(*at).is_some_and(|member| !member.vitals.probed.load(Ordering::Relaxed)))
+    };
+    let can = |canary: &bool| probe(*canary).is_some() || !pool.slate.side(*canary).is_empty();
+    let canary = [wanted, !wanted].into_iter().find(can).ok_or(Miss::NoEndpoint)?;
     let side = pool.slate.side(canary);
-    if side.is_empty() {
-        return Err(Miss::NoEndpoint);
-    }
     let mut marks = Marks::default();
-    for (is, mark) in
-        [(wanted, Marks::CANARY), (canary != wanted, Marks::FALLBACK), (pool.slate.panic, Marks::PANIC)]
-    {
+    for (is, mark) in [(wanted, Marks::CANARY), (canary != wanted, Marks::FALLBACK)] {
         marks = if is { marks.with(mark) } else { marks };
     }
+    if let Some(at) = probe(canary) {
+        return Ok((pool.id(at), pool.decision(How::Probe, marks, canary)));
+    }
+    marks = if pool.slate.panic { marks.with(Marks::PANIC) } else { marks };
     let loads = pool.loads.as_slice();
     let moment = Moment { now, loads, typical: pool.typical.nanos(), key: ask.key, avoid: ask.avoid };
     let first = side.is_mostly_near();

@@ -1,7 +1,7 @@
 //! Who can be chosen: made anew when something changes, so that a choice only draws.
 
 use super::seat::{Fit, STEP, Seat};
-use crate::base::rng::Rng;
+use crate::base::rng::{Rng, mix};
 use crate::routing::draw::{Entry, Lot};
 use crate::routing::load::{Load, Spot};
 use crate::routing::{CanarySettings, PoolSettings, Prefer};
@@ -139,6 +139,7 @@ impl Slate {
                 weight: seat.weight(now, settings),
                 lasting_weight: seat.lasting_weight(settings) / 1000,
                 outstanding: load.outstanding,
+                last: load.last,
                 phase: phases.get(&at).copied().unwrap_or(u16::MAX / 2),
             });
         }
@@ -186,12 +187,14 @@ impl Side {
         if near { &mut self.near } else { &mut self.far }
     }
 
-    /// Whether the next call goes to the preferred ones.
-    pub(super) fn draws_near(&self, rng: &mut Rng) -> bool {
-        match self.near_share {
-            0 => false,
-            WHOLE => true,
-            share => rng.next_u64() >> 48 < share,
+    /// Whether a call goes to the preferred ones: by chance, or by its key where the same key goes to the same endpoint.
+    pub(super) fn draws_near(&self, rng: &mut Rng, key: Option<u64>) -> bool {
+        match (self.near_share, key) {
+            (0, _) => false,
+            (WHOLE, _) => true,
+            (share, None) => rng.next_u64() >> 48 < share,
+            // Mixed twice: the place on a ring comes of the key mixed once.
+            (share, Some(key)) => mix(mix(key)) >> 48 < share,
         }
     }
 

@@ -1,5 +1,7 @@
 //! A pool as its user sees it. Properties draw the settings from the seed as well.
 
+#![expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a bound")]
+
 mod ejecting;
 mod loops;
 mod sharing;
@@ -185,6 +187,18 @@ fn explaining_changes_nothing() {
         let before = format!("{:?}", scene.pools[0]);
         let told = scene.pools[0].explain(scene.now, Ask::default());
         assert_eq!(format!("{:?}", scene.pools[0]), before);
+        let tried = told.chosen.unwrap();
+        assert_eq!(
+            (tried.0, tried.1.how),
+            (scene.pools[0].id(2), How::Probe),
+            "it says so, and does not do it"
+        );
+        assert_eq!(
+            scene.ask(Ask::default()).map(|(seat, decision)| (seat, decision.how)),
+            Ok((2, How::Probe))
+        );
+        scene.pools[0].started(2);
+        let told = scene.pools[0].explain(scene.now, Ask::default());
         let (chosen, decision) = told.chosen.unwrap();
         assert!(
             told.endpoints.iter().any(|endpoint| endpoint.id == chosen && endpoint.usable),

@@ -21,6 +21,9 @@ impl Outcome {
     }
 }
 
+/// When a caller calls next, and what became of its last call: where it went, how long it took, and whether it succeeded.
+type Due = Reverse<(Mono, u64, Option<(usize, u64, bool)>)>;
+
 /// So many callers, for so long; `serve` says what an endpoint makes of a call: how long it takes, and what it tells.
 fn run(
     scene: &mut Scene,
@@ -31,7 +34,7 @@ fn run(
     let mut outcome = Outcome { calls: vec![0; scene.pools[0].seats()], failed: 0, latencies_us: Vec::new() };
     let end = scene.now + time;
     let mut draw = Rng::new(5);
-    let mut due: BinaryHeap<Reverse<(Mono, u64, Option<(usize, u64, bool)>)>> =
+    let mut due: BinaryHeap<Due> =
         (0..callers as u64).map(|caller| Reverse((scene.now, caller, None))).collect();
     while let Some(Reverse((now, caller, ended))) = due.pop()
         && now < end
