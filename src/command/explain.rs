@@ -162,8 +162,8 @@ impl Worker {
                 line(text, "", &word);
             }
         }
-        if self.canary {
-            line(text, "", "this caller goes to the canary");
+        if self.canary && self.chosen.is_none() {
+            line(text, "", "the caller goes to the canary");
         }
         line(text, "", &self.retry);
         self.candidates.iter().for_each(|candidate| line(text, "", &candidate.in_words()));

@@ -72,7 +72,7 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
         }
     }
     if let Some(missing) = positions.next() {
-        return usage(format!("{} of the {} is missing: {}", missing, command.name, command.example));
+        return usage(format!("the {missing} is missing; {}", command.example));
     }
     let body = request.send(admin)?;
     match command.name {

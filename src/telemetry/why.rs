@@ -87,12 +87,12 @@ fn rule_in_words(how: How) -> &'static str {
 fn mark_in_words(name: &str) -> Option<&'static str> {
     Some(match name {
         "panic" => "panic: so few could be used that ejected and doubted ones were used too",
-        "canary" => "the caller goes to the canary",
-        "fallback" => "where the caller belongs, the canary or the others, nobody could take it",
-        "spilled" => "those that are preferred could not carry it",
-        "full" => "the first choice was at its bound",
-        "hedge" => "it was sent a second time, since the first answer was slow",
-        "retry" => "it was sent again, to another endpoint than before",
+        "canary" => "canary: the caller goes to the instances with the tag",
+        "fallback" => "fallback: where the caller belongs, the canary or the others, nobody could take it",
+        "spilled" => "spilled: those that are preferred could not carry it",
+        "full" => "full: the first choice was at its bound",
+        "hedge" => "hedge: it was sent a second time, since the first answer was slow",
+        "retry" => "retry: it was sent again, to another endpoint than before",
         _ => return None,
     })
 }
