@@ -254,9 +254,30 @@ mod tests {
         }
 
         #[test]
+        fn caller_equals_generated(
+            texts in proptest::collection::vec(".{0,12}", 6), session in any::<[u8; 16]>(), version in any::<u32>(),
+            roles in proptest::collection::vec(".{0,8}", 0..5),
+        ) {
+            let [user_id, application, device_id, client_address, platform, app_version] =
+                texts.try_into().unwrap();
+            let message = v1::Caller {
+                user_id, session_id: session.to_vec().into(), application, device_id, client_address,
+                roles: Vec::new(), platform, app_version, protocol_version: version,
+            };
+            let bytes = message.encode_to_vec();
+            prop_assert_eq!(encoded(&CallerView::decode(&bytes).unwrap()), bytes);
+            let message = v1::Caller { roles: roles.clone(), ..message };
+            let bytes = message.encode_to_vec();
+            let count = u32::try_from(roles.len()).unwrap();
+            prop_assert_eq!(CallerView::decode(&bytes).unwrap().roles, Repeated(count));
+            prop_assert_eq!(CallerView::roles(&bytes).collect::<Vec<_>>(), roles);
+        }
+
+        #[test]
         fn random_bytes_never_panic_and_prost_takes_what_a_view_takes(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
+            CallerView::roles(&bytes).for_each(drop);
             if v1::Request::decode(&bytes[..]).is_ok() && RequestView::decode(&bytes).is_err() {
                 // prost also reads groups, which proto3 does not have.
                 prop_assert!(bytes.iter().any(|byte| matches!(byte & 7, 3 | 4)));

@@ -183,7 +183,7 @@ impl Lot {
         match &mut self.rule {
             Rule::Turns(turns) => {
                 let mut full = false;
-                // Everybody's turn comes within so many, whatever the weights, or all are looked at.
+                // Where weights differ much it may be nobody's turn who fits for long: then all are looked at.
                 for _ in 0..self.seats.len().saturating_mul(2) {
                     let seat = turns.next().and_then(|at| self.seats.get(at).copied())?;
                     match look(moment, seat, has_room) {
@@ -193,6 +193,7 @@ impl Lot {
                     }
                 }
                 self.scan(moment, has_room, |seat| moment.load(seat).map(|load| load.outstanding))
+                    .map(|drawn| Drawn { full, ..drawn })
             }
             Rule::Random(alias, _) => {
                 let mut full = false;

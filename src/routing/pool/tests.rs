@@ -137,6 +137,29 @@ fn nobody_and_no_room_are_told_apart() {
 }
 
 #[test]
+fn an_adaptive_bound_is_obeyed_and_grows() {
+    let adaptive = Some(crate::routing::AdaptiveSettings { outstanding_min: 2, outstanding_max: 4 });
+    let bounds = crate::routing::Bounds { adaptive, ..Default::default() };
+    let mut scene = Scene::new(PoolSettings { bounds, ..quick() }, 1);
+    let room = |scene: &mut Scene| {
+        let taken = (0..10).take_while(|_| {
+            let chosen = scene.ask(Ask::default());
+            chosen.iter().for_each(|(seat, _)| scene.pools[0].started(*seat));
+            chosen.is_ok()
+        });
+        taken.count()
+    };
+    assert_eq!(room(&mut scene), 2);
+    assert_eq!(scene.ask(Ask::default()), Err(Miss::NoRoom));
+    (0..2).for_each(|_| scene.end(0, 0, Verdict::Good));
+    for _ in 0..20 {
+        let used = room(&mut scene);
+        (0..used).for_each(|_| scene.end(0, 0, Verdict::Good));
+    }
+    assert_eq!(room(&mut scene), 4);
+}
+
+#[test]
 fn another_endpoint_if_there_is_one() {
     for balance in BALANCES {
         let mut scene = Scene::new(PoolSettings { balance, ..quick() }, 3);

@@ -121,6 +121,24 @@ fn the_preferred_carry_what_they_can() {
 }
 
 #[test]
+fn who_spills_over_is_decided_by_the_key() {
+    let lines: Vec<String> =
+        (1..=8).map(|at| format!("192.0.2.1:{at} tags={}", if at <= 4 { "near" } else { "far" })).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let prefer = Some(Prefer::Tag("near".to_owned()));
+    let settings = PoolSettings { prefer, balance: Balance::ConsistentHash, ..quick() };
+    let mut scene = scene(settings, &lines);
+    let homes = |scene: &mut Scene| -> Vec<usize> {
+        (0..2000).map(|key| scene.ask(Ask { key, ..Ask::default() }).unwrap().0).collect()
+    };
+    [0, 1].into_iter().for_each(|seat| scene.pools[0].set_ready(scene.now, seat, false));
+    let first = homes(&mut scene);
+    assert_eq!(homes(&mut scene), first, "the same caller, the same endpoint");
+    let near = first.iter().filter(|seat| **seat < 4).count();
+    assert!(near.abs_diff(2000 * 5 / 7) < 120, "two of four carry 5/7: {near}");
+}
+
+#[test]
 fn the_canary_is_for_those_who_go_there() {
     let canary = CanarySettings { tag: "new".to_owned(), share: 0, roles: Vec::new(), hello: Vec::new() };
     let settings = PoolSettings { canary: Some(canary), ..quick() };
