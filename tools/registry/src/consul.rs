@@ -158,7 +158,11 @@ fn path(query: &ConsulQuery, index: u64, wait: Duration) -> String {
 
 /// The tags, and what else is wanted, in Consul's language.
 fn filter(query: &ConsulQuery) -> String {
-    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    // Older agents know no escapes, but raw strings.
+    let quoted = |text: &str| match text.contains('`') {
+        false => format!("`{text}`"),
+        true => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
+    };
     let tags = query.tags.iter().map(|tag| format!("{} in Service.Tags", quoted(tag)));
     let own = Some(query.filter.trim()).filter(|filter| !filter.is_empty());
     match (own, query.tags.is_empty()) {

@@ -1,0 +1,67 @@
+//! A Consul agent of the test's own.
+
+use super::{Folder, Program, client, found, free_ports, started};
+use moorgate_registry::ConsulSettings;
+use std::process::Command;
+
+/// An agent in memory: what it knows goes when it ends.
+pub(crate) struct Consul {
+    pub(crate) program: Program,
+    pub(crate) settings: ConsulSettings,
+    _folder: Folder,
+}
+
+impl Consul {
+    /// `None`: there is no Consul here, which was told.
+    pub(crate) fn start() -> Option<Consul> {
+        Consul::with("", None)
+    }
+
+    /// With more configuration, in HCL, and a token for the test's own requests.
+    pub(crate) fn with(hcl: &str, token: Option<&str>) -> Option<Consul> {
+        let binary = found("consul", "MOORGATE_CONSUL")?;
+        Some(started(|| {
+            let [http, server, lan, wan] = free_ports();
+            let folder = Folder::new();
+            let hcl = folder.file("agent.hcl", &format!("disable_update_check = true\n{hcl}"));
+            let mut command = Command::new(&binary);
+            command.args([
+                "agent",
+                "-dev",
+                "-node=t1",
+                "-bind=127.0.0.1",
+                "-client=127.0.0.1",
+                "-dns-port=-1",
+            ]);
+            command.args(["-grpc-port=-1", "-log-level=warn", "-disable-host-node-id"]);
+            command.args([format!("-http-port={http}"), format!("-server-port={server}")]);
+            command.args([format!("-serf-lan-port={lan}"), format!("-serf-wan-port={wan}")]);
+            command.arg("-config-file").arg(hcl).current_dir(&folder.0);
+            let address = format!("http://127.0.0.1:{http}");
+            let leader = format!("{address}/v1/status/leader");
+            let has_leader = move || {
+                let answer = client().get(&leader).call();
+                answer.is_ok_and(|mut answer| {
+                    answer.body_mut().read_to_string().is_ok_and(|text| text.len() > 4)
+                })
+            };
+            let program = Program::start(command, folder.0.join("log"), has_leader)?;
+            let token = token.map(str::to_owned);
+            let settings = ConsulSettings { address, token, ..ConsulSettings::default() };
+            Some(Consul { program, settings, _folder: folder })
+        }))
+    }
+
+    /// Asks the agent for something that has no place in the crate.
+    pub(crate) fn put(&self, path: &str, json: &str) {
+        let token = self.settings.token.as_deref().unwrap_or_default();
+        let request =
+            client().put(format!("{}{path}", self.settings.address)).header("X-Consul-Token", token);
+        request.send(json).unwrap();
+    }
+
+    /// Whether the agent has an instance with this id.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        client().get(format!("{}/v1/agent/service/{id}", self.settings.address)).call().is_ok()
+    }
+}
