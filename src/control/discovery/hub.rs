@@ -16,8 +16,10 @@ use std::time::Duration;
 
 /// Events that may wait; whoever has one more waits too.
 pub(super) const EVENTS_MAX: usize = 256;
-/// Links are looked at, and the end is noticed, this often.
+/// Probes begin, and the end is noticed, this often.
 const TICK: Duration = Duration::from_millis(200);
+/// Links are looked at, and time is taken into account, this often.
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
 /// The state file is written no more often.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -45,6 +47,8 @@ pub(super) struct Tracked {
     pub(super) catalog: Catalog,
     /// What each source is asked for.
     pub(super) asked: Vec<(Source, String)>,
+    /// When it is to be settled at the latest; something has come in: at once.
+    pub(super) due: Mono,
 }
 
 /// All services; the hub works on them, others look.
@@ -78,9 +82,8 @@ impl Hub {
                 }
             }
         }
-        self.keep(self.clock.read().mono);
-        if let Some(keeper) = self.keeper {
-            keeper.end();
+        if let Some(keeper) = self.keeper.take() {
+            keeper.end(self.state());
         }
     }
 
@@ -90,12 +93,14 @@ impl Hub {
             Event::Answer(at, source, answer) => {
                 if let Some(tracked) = tracked.get_mut(at) {
                     tracked.catalog.answer(self.clock.read(), source, answer);
+                    tracked.due = Mono::ZERO;
                 }
             }
             Event::Probed { shown, is_over } => {
                 for ((at, address), answers) in shown {
                     if let Some(tracked) = tracked.get_mut(at) {
                         tracked.catalog.probed(address, answers);
+                        tracked.due = Mono::ZERO;
                     }
                 }
                 self.is_probing &= !is_over;
@@ -107,6 +112,10 @@ impl Hub {
         let now = self.clock.read();
         let mut is_published = false;
         for tracked in self.tracked.lock().iter_mut() {
+            if tracked.due > now.mono {
+                continue;
+            }
+            tracked.due = now.mono + SETTLE_EVERY;
             for member in self.pools.members(tracked.service).iter() {
                 let links = member.vitals.links.load(std::sync::atomic::Ordering::Relaxed);
                 tracked.catalog.linked(member.instance.address, links > 0);
@@ -143,7 +152,7 @@ impl Hub {
                 let whom = (at, address);
                 let mut next = self.due.get(&whom).copied().unwrap_or(now.mono);
                 if next <= now.mono {
-                    // From three quarters of the interval to five.
+                    // From three quarters of the interval to five quarters.
                     next = now.mono + self.interval * 3 / 4 + self.rng.up_to(self.interval / 2);
                     round.push(whom);
                 }
@@ -159,6 +168,12 @@ impl Hub {
 
     fn keep(&mut self, now: Mono) {
         let Some(keeper) = &self.keeper else { return };
+        if keeper.keep(self.state()) {
+            (self.has_news, self.kept) = (false, now);
+        }
+    }
+
+    fn state(&self) -> State {
         let mut lists = Vec::new();
         for tracked in self.tracked.lock().iter() {
             for (source, heard_unix_ms, list) in tracked.catalog.to_keep() {
@@ -172,8 +187,6 @@ impl Hub {
                 });
             }
         }
-        if keeper.keep(State::of(lists)) {
-            (self.has_news, self.kept) = (false, now);
-        }
+        State::of(lists)
     }
 }

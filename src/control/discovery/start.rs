@@ -216,7 +216,7 @@ fn track(settings: &Settings, service: &ServiceSources, state: Option<&State>, c
             catalog.recall(*source, list, kept.heard_unix_ms);
         }
     }
-    Tracked { service: service.service, name: service.name.clone(), catalog, asked }
+    Tracked { service: service.service, name: service.name.clone(), catalog, asked, due: Mono::ZERO }
 }
 
 /// What each source of a service is asked for, in one line: an answer to another question is of no use.

@@ -178,8 +178,10 @@ impl Keeper {
         !matches!(self.states.try_send(state), Err(TrySendError::Full(_)))
     }
 
-    /// Writes what there is to write, and ends.
-    pub(super) fn end(self) {
+    /// Writes this last, and ends.
+    pub(super) fn end(self, last: State) {
+        // Nobody is there to take it only when the thread has failed, which is told below.
+        let _ = self.states.send(last);
         drop(self.states);
         if self.thread.join().is_err() {
             log::error!("the thread that writes the state file has failed");
@@ -229,8 +231,8 @@ mod tests {
         };
         assert!(kept.is_of("chat", Source::Consul, "chat") && !kept.is_of("chat", Source::Consul, "chat2"));
         let keeper = Keeper::start(path.clone()).unwrap();
-        assert!(keeper.keep(State::of(vec![kept.clone()])));
-        keeper.end();
+        assert!(keeper.keep(State::of(vec![])));
+        keeper.end(State::of(vec![kept.clone()]));
         let read = State::load(&path);
         assert_eq!(read.lists, [kept]);
         let back: Vec<Instance> = read.lists[0].endpoints.iter().map(Instance::from).collect();

@@ -66,8 +66,11 @@ impl Names {
                 [] => system_servers(Path::new(RESOLV_CONF)),
                 servers => servers.to_vec(),
             };
-            let resolver = Resolver { servers: &servers, timeout: self.settings.timeout, clock: self.clock };
-            let found = next.lookup.look(&resolver);
+            let (timeout, clock) = (self.settings.timeout, self.clock);
+            let found = next.lookup.look(&Resolver { servers: &servers, timeout, clock, stop });
+            if stop.is_set() {
+                return;
+            }
             let [spread, ..] = self.rng.next_u64().to_le_bytes();
             let ttl = found.as_ref().ok().map(|found| found.ttl);
             next.due = self.clock.read().mono + next.lookup.pause(ttl, spread);

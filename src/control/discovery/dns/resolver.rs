@@ -8,6 +8,7 @@ use super::message::{Question, Records, Reply};
 use crate::base::clock::Clock;
 use domain::base::iana::Rcode;
 use moorgate_proto::time::Mono;
+use moorgate_registry::Stop;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -22,6 +23,8 @@ const SERVERS_MAX: usize = 8;
 /// Bytes of a configuration of the system that are read.
 const RESOLV_CONF_BYTES_MAX: u64 = 64 * 1024;
 const DNS_PORT: u16 = 53;
+/// The end is noticed within it.
+const MOMENT: Duration = Duration::from_millis(250);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(super) enum DnsError {
     System(SocketAddr, io::Error),
     /// More hosts than are looked up for one answer.
     TooManyTargets(usize),
+    /// It is over.
+    Stopped,
 }
 
 impl fmt::Display for DnsError {
@@ -51,6 +56,7 @@ impl fmt::Display for DnsError {
             DnsError::TooManyTargets(max) => {
                 write!(f, "the answer names more than {max} hosts without their addresses")
             }
+            DnsError::Stopped => f.write_str("stopped"),
         }
     }
 }
@@ -63,6 +69,8 @@ pub(super) struct Resolver<'a> {
     /// For each of them, each time.
     pub(super) timeout: Duration,
     pub(super) clock: Clock,
+    /// Ends a question within a moment.
+    pub(super) stop: &'a Stop,
 }
 
 impl Resolver<'_> {
@@ -71,6 +79,9 @@ impl Resolver<'_> {
         let mut error = DnsError::NoServer;
         for _ in 0..ROUNDS {
             for server in self.servers.iter().take(SERVERS_MAX) {
+                if self.stop.is_set() {
+                    return Err(DnsError::Stopped);
+                }
                 match self.ask_server(*server, question) {
                     Ok(records) => return Ok(records),
                     Err(why) => error = why,
@@ -108,11 +119,17 @@ impl Resolver<'_> {
         socket.send(&question.to_bytes(id, edns)).map_err(system)?;
         let mut buffer = [0; 4096];
         loop {
-            socket.set_read_timeout(Some(self.left(server, deadline)?)).map_err(system)?;
-            let length = socket.recv(&mut buffer).map_err(system)?;
-            let bytes = buffer.get(..length).unwrap_or_default();
-            if let Some(reply) = question.read(id, bytes) {
-                return Ok(reply);
+            let wait = self.left(server, deadline)?.min(MOMENT);
+            socket.set_read_timeout(Some(wait)).map_err(system)?;
+            match socket.recv(&mut buffer) {
+                Ok(length) => {
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    if let Some(reply) = question.read(id, bytes) {
+                        return Ok(reply);
+                    }
+                }
+                Err(error) if is_wait(&error) => {}
+                Err(error) => return Err(system(error)),
             }
         }
     }
@@ -121,6 +138,7 @@ impl Resolver<'_> {
         let system = |error| told(server, error);
         let deadline = self.clock.read().mono + self.timeout;
         let mut stream = TcpStream::connect_timeout(&server, self.timeout).map_err(system)?;
+        stream.set_nodelay(true).map_err(system)?;
         let id = random_id().map_err(system)?;
         let message = question.to_bytes(id, true);
         let mut framed = u16::try_from(message.len()).unwrap_or(u16::MAX).to_be_bytes().to_vec();
@@ -144,12 +162,12 @@ impl Resolver<'_> {
     ) -> Result<(), DnsError> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            let left = self.left(server, deadline)?;
-            stream.set_read_timeout(Some(left)).map_err(|error| told(server, error))?;
+            let wait = self.left(server, deadline)?.min(MOMENT);
+            stream.set_read_timeout(Some(wait)).map_err(|error| told(server, error))?;
             match stream.read(rest) {
                 Ok(0) => return Err(told(server, io::ErrorKind::UnexpectedEof.into())),
                 Ok(length) => filled = filled.saturating_add(length),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_wait(&error) => {}
                 Err(error) => return Err(told(server, error)),
             }
         }
@@ -158,8 +176,18 @@ impl Resolver<'_> {
 
     fn left(&self, server: SocketAddr, deadline: Mono) -> Result<Duration, DnsError> {
         let left = deadline.since(self.clock.read().mono);
-        if left.is_zero() { Err(DnsError::Silent(server)) } else { Ok(left) }
+        match (self.stop.is_set(), left.is_zero()) {
+            (true, _) => Err(DnsError::Stopped),
+            (false, true) => Err(DnsError::Silent(server)),
+            (false, false) => Ok(left),
+        }
     }
+}
+
+/// Whether there is nothing yet.
+fn is_wait(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
 }
 
 fn told(server: SocketAddr, error: io::Error) -> DnsError {
@@ -201,6 +229,9 @@ fn parse_servers(text: &str) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::base::iana::Rtype;
+    use domain::base::{Message, MessageBuilder, Ttl};
+    use std::thread::JoinHandle;
 
     #[test]
     fn servers_are_those_of_the_system() {
@@ -210,5 +241,81 @@ mod tests {
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, DNS_PORT));
         assert_eq!(parse_servers("options ndots:1"), [local]);
         assert_eq!(system_servers(Path::new("/nonexistent/resolv.conf")), [local]);
+    }
+
+    /// A server that answers each message with some.
+    fn server(
+        answers: impl Fn(&Message<Vec<u8>>) -> Vec<Vec<u8>> + Send + 'static,
+    ) -> (SocketAddr, JoinHandle<()>) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = socket.local_addr().unwrap();
+        let thread = std::thread::spawn(move || {
+            let mut buffer = [0; 512];
+            loop {
+                let (length, from) = socket.recv_from(&mut buffer).unwrap();
+                // Nothing ends it.
+                let Ok(asked) = Message::from_octets(buffer[..length].to_vec()) else { return };
+                for answer in answers(&asked) {
+                    socket.send_to(&answer, from).unwrap();
+                }
+            }
+        });
+        (at, thread)
+    }
+
+    fn answer(asked: &Message<Vec<u8>>, rcode: Rcode, host: u8) -> Vec<u8> {
+        let mut answer = MessageBuilder::new_vec().start_answer(asked, rcode).unwrap();
+        let question = asked.sole_question().unwrap();
+        let address = domain::rdata::A::from_octets(192, 0, 2, host);
+        answer.push((question.qname(), Ttl::from_secs(1), address)).unwrap();
+        answer.finish()
+    }
+
+    fn ask(servers: &[SocketAddr], timeout: Duration) -> Result<Records, DnsError> {
+        let resolver = Resolver { servers, timeout, clock: Clock::start(), stop: &Stop::new() };
+        resolver.ask(&Question { name: "chat.internal".parse().unwrap(), rtype: Rtype::A })
+    }
+
+    fn end(at: SocketAddr, thread: JoinHandle<()>) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.send_to(&[], at).unwrap();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn answers_to_other_questions_are_passed_over() {
+        let (at, thread) = server(|asked| {
+            let mut forged = answer(asked, Rcode::NOERROR, 66);
+            forged[0] ^= 1;
+            vec![b"no message".to_vec(), forged, answer(asked, Rcode::NOERROR, 1)]
+        });
+        let found = ask(&[at], Duration::from_secs(20)).unwrap();
+        assert_eq!(found.addresses, [IpAddr::from([192, 0, 2, 1])]);
+        end(at, thread);
+    }
+
+    #[test]
+    fn an_old_server_is_asked_without_edns() {
+        let (at, thread) = server(|asked| {
+            let is_new = asked.header_counts().arcount() > 0;
+            vec![answer(asked, if is_new { Rcode::FORMERR } else { Rcode::NOERROR }, 1)]
+        });
+        assert_eq!(ask(&[at], Duration::from_secs(20)).unwrap().addresses.len(), 1);
+        end(at, thread);
+    }
+
+    #[test]
+    fn a_server_that_knows_nothing_or_says_nothing_is_passed_over() {
+        let (failing, first) = server(|asked| vec![answer(asked, Rcode::SERVFAIL, 66)]);
+        let (silent, second) = server(|_| Vec::new());
+        let (good, third) = server(|asked| vec![answer(asked, Rcode::NOERROR, 1)]);
+        let moment = Duration::from_millis(300);
+        assert_eq!(ask(&[failing, silent, good], moment).unwrap().addresses.len(), 1);
+        assert!(matches!(ask(&[silent, failing], moment), Err(DnsError::Failed(..))));
+        assert!(matches!(ask(&[silent], moment), Err(DnsError::Silent(_))));
+        assert!(matches!(ask(&[], moment), Err(DnsError::NoServer)));
+        for (at, thread) in [(failing, first), (silent, second), (good, third)] {
+            end(at, thread);
+        }
     }
 }
