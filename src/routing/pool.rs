@@ -248,8 +248,10 @@ impl Pool {
         }
         if self.probing == Some(seat) {
             self.probing = None;
-            if let Some(Some(seat)) = self.seats.get_mut(seat) {
-                seat.probe = Probe::Sent;
+            if let Some(Some(seat)) = self.seats.get_mut(seat)
+                && let Probe::Chosen(at) = seat.probe
+            {
+                seat.probe = Probe::Sent(at);
             }
         }
     }
@@ -356,7 +358,7 @@ impl Pool {
             if vitals.probed.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_err() {
                 continue;
             }
-            seat.probe = Probe::Chosen;
+            seat.probe = Probe::Chosen(now);
             let until = vitals.ejected_until.load(Ordering::Acquire);
             if until == 0 || Mono::from_nanos(until) > now {
                 // Another worker's call has just ended.

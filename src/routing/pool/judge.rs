@@ -38,12 +38,11 @@ impl Pool {
         }
         let settings = &self.settings.ejection;
         let Some(Some(seat)) = self.seats.get_mut(ended.seat) else { return };
-        if let Some(open) = seat.open {
-            // A call that took no time may have been sent at any time.
-            let took_time = !ended.latency.is_zero() || ended.verdict != Verdict::Nothing;
-            let is_since = took_time && now - ended.latency > open.since;
+        if seat.open.is_some() {
             let is_last = self.loads.get(ended.seat).is_none_or(|load| load.outstanding == 0);
-            if seat.probe == Probe::Sent && (is_since || is_last) {
+            if let Probe::Sent(at) = seat.probe
+                && (is_since(now, ended, at) || is_last)
+            {
                 self.end_probe(now, ended, rng);
             }
             return;
@@ -151,6 +150,12 @@ impl Pool {
         }
         self.notice(now);
     }
+}
+
+/// Whether a call was sent then, or later: one that ended unsent, and so took no time, only at that very moment.
+fn is_since(now: Mono, ended: Ended, at: Mono) -> bool {
+    let is_unsent = ended.latency.is_zero() && ended.verdict == Verdict::Nothing;
+    now - ended.latency >= at && (!is_unsent || now == at)
 }
 
 /// For how long a peer asks to be spared, if it does.

@@ -48,8 +48,6 @@ pub(super) enum Came {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Open {
     pub(super) until: Mono,
-    /// When it learnt of it: calls sent before that say nothing about the endpoint as it is now.
-    pub(super) since: Mono,
 }
 
 /// The one call to an endpoint that is half open.
@@ -57,10 +55,10 @@ pub(super) struct Open {
 pub(super) enum Probe {
     /// Not with this worker.
     None,
-    /// It was chosen for it.
-    Chosen,
-    /// It was sent.
-    Sent,
+    /// It was chosen for it, then.
+    Chosen(Mono),
+    /// It was sent, then.
+    Sent(Mono),
 }
 
 /// Whether calls go to an endpoint.
@@ -151,7 +149,7 @@ impl Seat {
             }
             (until, Some(open)) if open.until.as_nanos() == until => None,
             (until, _) => {
-                self.open = Some(Open { until: Mono::from_nanos(until), since: now });
+                self.open = Some(Open { until: Mono::from_nanos(until) });
                 Some(Noticed::Ejected)
             }
         }

@@ -76,6 +76,15 @@ fn calls_from_before_do_not_bring_it_back() {
     scene.pools[0].started(0);
     long_ago(&mut scene);
     assert_eq!(scene.shared.ejected(SERVICE), 1, "that was not the one");
+    let unsent = Ended { seat: 0, latency: Duration::ZERO, verdict: Verdict::Nothing };
+    scene.pools[0].started(0);
+    scene.pools[0].finished(scene.now, unsent, &mut scene.rng);
+    assert_eq!(scene.ask(Ask::default()).unwrap().1.how, How::Probe, "it was not sent after all");
+    scene.pools[0].started(0);
+    scene.after(ms(1));
+    scene.pools[0].started(0);
+    scene.pools[0].finished(scene.now, unsent, &mut scene.rng);
+    assert_eq!(scene.ask(Ask::default()).unwrap().1.how, How::Only, "another one was not sent");
     scene.end(0, 0, Verdict::Good);
     assert_eq!(scene.shared.ejected(SERVICE), 0);
 }
