@@ -1,11 +1,17 @@
 //! A worker as its reactor drives it, with services made of messages of the contract.
 
 mod calls;
+mod explain;
+mod hedge;
 mod links;
+mod members;
+mod moved;
 mod opening;
 mod order;
 mod presence;
 mod pushes;
+mod retry;
+mod shed;
 mod sizes;
 
 use super::{Forwarder, LinkCommand, Parts, Readiness, Settings};
@@ -13,7 +19,7 @@ use crate::base::clock::Now;
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{LinkKey, RouteId, ServiceId, SessionId, SessionKey, ShardId, Ticket};
 use crate::relay::{Forward, ForwardBatch, Outcome};
-use crate::routing::{Balance, Grants, Order, RouteSettings, RouteTable, ServiceSettings, Span};
+use crate::routing::{Balance, Decision, Grants, Order, RouteSettings, RouteTable, ServiceSettings, Span};
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::proof::NONCE_BYTES;
 use moorgate_proto::status::Code;
@@ -32,6 +38,22 @@ const ORDERED: u32 = 2;
 const NONCE: [u8; NONCE_BYTES] = [7; NONCE_BYTES];
 const SHARD: ShardId = ShardId(0);
 const UNIX_MS: u64 = 1_800_000_000_000;
+
+/// The two routes, both changed.
+fn routes_with(change: impl Fn(&mut RouteSettings)) -> Arc<RouteTable> {
+    let route = |command, order| {
+        let commands = Span { first: command, last: command };
+        let mut route = RouteSettings { order, ..RouteSettings::new(commands, ServiceId(0)) };
+        change(&mut route);
+        route
+    };
+    Arc::new(RouteTable::build(&[route(PLAIN, Order::None), route(ORDERED, Order::Session)]).unwrap())
+}
+
+/// Routes whose calls may run twice.
+fn idempotent(parts: &mut Parts) {
+    parts.routes = routes_with(|route| route.idempotent = true);
+}
 
 /// A worker, its time, and what was heard on its links.
 struct World {
@@ -53,18 +75,14 @@ impl World {
 
     fn with(endpoints: u8, change: impl FnOnce(&mut Parts)) -> World {
         let (cells, readiness) = (Arc::new(Cells::default()), Arc::new(Readiness::new(1)));
-        let route = |command, order| {
-            let commands = Span { first: command, last: command };
-            RouteSettings { order, ..RouteSettings::new(commands, ServiceId(0)) }
-        };
-        let routes = [route(PLAIN, Order::None), route(ORDERED, Order::Session)];
         let addresses = (1..=endpoints).map(|at| SocketAddr::from(([192, 0, 2, at], 7100)));
         let mut service = ServiceSettings::new("chat", addresses);
         // Calls of which nothing else is said go where one can tell.
         service.pool.balance = Balance::LeastOutstanding;
         service.pool.slow_start.time = Duration::ZERO;
-        let parts = Parts::alone(vec![service], RouteTable::build(&routes).unwrap());
-        let mut parts = Parts { boot_id: 9, cells: cells.clone(), readiness: readiness.clone(), ..parts };
+        let parts = Parts::alone(vec![service], RouteTable::default());
+        let (routes, own) = (routes_with(|_| ()), (cells.clone(), readiness.clone()));
+        let mut parts = Parts { boot_id: 9, routes, cells: own.0, readiness: own.1, ..parts };
         change(&mut parts);
         let mut world = World {
             forwarder: Forwarder::new(parts),
@@ -89,8 +107,16 @@ impl World {
 
     /// Two endpoints, each with a ready link.
     fn two(outstanding_max: u32) -> (World, [LinkKey; 2]) {
-        let mut world = World::new(2);
-        let links = [world.dialled(), world.dialled()];
+        World::several(outstanding_max, |_| ())
+    }
+
+    /// As many endpoints as links are wanted, each with a ready link.
+    fn several<const N: usize>(
+        outstanding_max: u32,
+        change: impl FnOnce(&mut Parts),
+    ) -> (World, [LinkKey; N]) {
+        let mut world = World::with(u8::try_from(N).unwrap(), change);
+        let links = [(); N].map(|()| world.dialled());
         links.iter().for_each(|link| world.open(*link, outstanding_max));
         (world, links)
     }
@@ -139,6 +165,18 @@ impl World {
         assert!(
             heard.iter().any(|member| matches!(member, to_service::Member::Pong(pong) if pong.nonce == 3))
         );
+    }
+
+    /// A service answers a call with this, and whether it was executed.
+    fn fail(&mut self, link: LinkKey, call: &v1::Call, (code, reason): (Code, Reason), execution: Execution) {
+        let reply = v1::Reply {
+            call_id: call.call_id,
+            status: code.to_wire(),
+            reason: reason.into(),
+            execution: execution.into(),
+            ..v1::Reply::default()
+        };
+        self.say(link, to_gateway::Member::Reply(reply));
     }
 
     /// Writes what the links have to say, as far as their sockets take it.
@@ -216,6 +254,22 @@ impl World {
     fn cancel(&mut self, ticket: Ticket) {
         let batch = ForwardBatch { shard: SHARD, cancels: vec![ticket], ..ForwardBatch::default() };
         self.forwarder.forward(self.now, &batch);
+    }
+
+    /// A call that one of these links has got, and which of them.
+    fn call_on_any(&mut self, links: &[LinkKey]) -> (usize, v1::Call) {
+        let mut found: Vec<(usize, v1::Call)> = Vec::new();
+        for (at, link) in links.iter().enumerate() {
+            found.extend(self.calls(*link).into_iter().map(|call| (at, call)));
+        }
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
+    /// What was settled since the last look, with who had it and why.
+    fn decided(&mut self) -> Vec<(Ticket, u32, Decision)> {
+        let batch = self.forwarder.deliveries(SHARD).unwrap_or_default();
+        batch.settled().map(|settled| (settled.ticket, settled.endpoint, settled.decision)).collect()
     }
 
     /// What was settled since the last look.
