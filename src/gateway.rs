@@ -28,6 +28,7 @@ use crate::telemetry::{AccessLog, AccessLogError};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use register::Listing;
+use ring::rand::{SecureRandom, SystemRandom};
 use state::State;
 use std::fmt;
 use std::io;
@@ -243,4 +244,14 @@ fn send<T>(outbox: &Outbox<T>, command: T) {
     if outbox.post(command).is_ok() {
         outbox.ring();
     }
+}
+
+fn random_u64() -> io::Result<u64> {
+    random_bytes().map(u64::from_ne_bytes)
+}
+
+fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
+    Ok(bytes)
 }

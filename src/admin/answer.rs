@@ -2,7 +2,6 @@
 
 use super::operation::{self, Operation};
 use super::query::Query;
-use super::question;
 use super::{OperateError, Pages};
 use serde_json::json;
 
@@ -69,7 +68,7 @@ fn place(path: &str) -> Option<(&'static str, Place)> {
         "/ban" => ("POST", Place::Operation(operation::ban)),
         "/unban" => ("POST", Place::Operation(operation::unban)),
         "/endpoints" => ("GET", Place::Operation(operation::endpoints)),
-        "/explain" => ("GET", Place::Operation(question::explain)),
+        "/explain" => ("GET", Place::Operation(operation::explain)),
         "/canary" => ("POST", Place::Operation(operation::canary)),
         _ => return None,
     })

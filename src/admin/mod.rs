@@ -6,6 +6,7 @@
 //! | [`server`] | the thread: sockets, whole requests within bounds |
 //! | [`answer`] | which request gets which answer |
 //! | [`operation`] | what an operator asks for, checked, and what comes of it |
+//! | [`parameter`] | single parameters, checked |
 //! | [`question`] | what a call is explained for |
 //! | [`shown`] | what is shown of endpoints and explanations |
 //! | [`query`] | `name=value&...`, percent-encoded |
@@ -16,6 +17,7 @@
 
 mod answer;
 mod operation;
+mod parameter;
 mod query;
 mod question;
 mod server;

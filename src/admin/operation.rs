@@ -1,11 +1,12 @@
 //! What an operator asks for, checked and within bounds, and what comes of it.
 
+use super::parameter::{bounded, ip_address, session_id, user_id};
 use super::query::Query;
-use super::question::Question;
+use super::question::{self, Question};
 use super::shown::{EndpointShown, Explained};
 use crate::base::ids::SessionId;
 use crate::base::share::{parse_share, write_share};
-use moorgate_proto::limits::{MESSAGE_BYTES, NAME_BYTES, USER_ID_BYTES};
+use moorgate_proto::limits::{MESSAGE_BYTES, NAME_BYTES};
 use serde_json::{Value, json};
 use std::fmt;
 use std::net::IpAddr;
@@ -303,6 +304,11 @@ pub(super) fn endpoints(query: Query) -> Result<Operation, String> {
     query.finish("none").map(|()| Operation::Endpoints)
 }
 
+/// Reads the parameters of `/explain`.
+pub(super) fn explain(query: Query) -> Result<Operation, String> {
+    question::read(query).map(|question| Operation::Explain(Box::new(question)))
+}
+
 /// Reads the parameters of `/canary`.
 pub(super) fn canary(mut query: Query) -> Result<Operation, String> {
     const RIGHT: &str = "service=S and share=5%25, which is 5% encoded";
@@ -312,31 +318,6 @@ pub(super) fn canary(mut query: Query) -> Result<Operation, String> {
         return Err(format!("whose canary, and how much? write {RIGHT}"));
     };
     Ok(Operation::Canary { service: bounded("service", service, NAME_BYTES)?, share: parse_share(&share)? })
-}
-
-pub(super) fn bounded(name: &str, text: String, max: usize) -> Result<String, String> {
-    if (1..=max).contains(&text.len()) {
-        return Ok(text);
-    }
-    Err(format!("{name} has {} bytes; write 1 to {max}", text.len()))
-}
-
-pub(super) fn user_id(text: String) -> Result<String, String> {
-    bounded("user", text, USER_ID_BYTES)
-}
-
-pub(super) fn session_id(text: &str) -> Result<SessionId, String> {
-    let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match u128::from_str_radix(text, 16) {
-        Ok(number) if is_hex => Ok(SessionId(number.to_be_bytes())),
-        _ => Err(format!("session is `{text}`; write the 32 hexadecimal digits that the access log has")),
-    }
-}
-
-pub(super) fn ip_address(text: &str) -> Result<IpAddr, String> {
-    let address: Result<IpAddr, _> = text.parse();
-    let wrong = |_| format!("address is `{text}`; write an IP address without a port, as 192.0.2.7");
-    address.map(|address| address.to_canonical()).map_err(wrong)
 }
 
 fn ban_time(text: &str) -> Result<Duration, String> {

@@ -1,6 +1,6 @@
 //! What a call is explained for: a command, and whatever is known of its caller.
 
-use super::operation::{Operation, bounded, ip_address, session_id, user_id};
+use super::parameter::{bounded, ip_address, session_id, user_id};
 use super::query::Query;
 use crate::base::ids::SessionId;
 use moorgate_proto::limits::NAME_BYTES;
@@ -35,7 +35,7 @@ pub struct Question {
 }
 
 /// Reads the parameters of `/explain`.
-pub(super) fn explain(mut query: Query) -> Result<Operation, String> {
+pub(super) fn read(mut query: Query) -> Result<Question, String> {
     const RIGHT: &str = "command=0x0201, and of version, user, session, role, application, app_version, platform, \
                          device and address what matters";
     let command = query.take("command");
@@ -57,7 +57,7 @@ pub(super) fn explain(mut query: Query) -> Result<Operation, String> {
         return Err(format!("{} roles; write {ROLES_MAX} or fewer", roles.len()));
     }
     let Some(command) = command else { return Err(format!("which call? write {RIGHT}")) };
-    Ok(Operation::Explain(Box::new(Question {
+    Ok(Question {
         command: number("command", &command)?,
         version: version.unwrap_or(1),
         user_id: user.unwrap_or_default(),
@@ -68,7 +68,7 @@ pub(super) fn explain(mut query: Query) -> Result<Operation, String> {
         platform,
         device_id,
         address,
-    })))
+    })
 }
 
 fn number(name: &str, text: &str) -> Result<u32, String> {
@@ -86,8 +86,8 @@ fn number(name: &str, text: &str) -> Result<u32, String> {
 mod tests {
     use super::*;
 
-    fn read(query: &str) -> Result<Operation, String> {
-        explain(Query::parse(query)?)
+    fn read(query: &str) -> Result<Question, String> {
+        super::read(Query::parse(query)?)
     }
 
     #[test]
@@ -106,9 +106,9 @@ mod tests {
             device_id: "d-1".to_owned(),
             address: Some([192, 0, 2, 7].into()),
         };
-        assert_eq!(read(query), Ok(Operation::Explain(Box::new(question))));
+        assert_eq!(read(query), Ok(question));
         let bare = Question { command: 7, version: 1, ..Question::default() };
-        assert_eq!(read("command=7"), Ok(Operation::Explain(Box::new(bare))));
+        assert_eq!(read("command=7"), Ok(bare));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `moorgate explain`: where a call goes, and why.
 
 use super::ask::{ADMIN, Request};
-use super::{Failure, failed, help, logged, print, usage};
+use super::{Failure, failed, help, line, logged, print, usage};
 use lexopt::{Arg, ValueExt};
 use moorgate::telemetry::{time_of, why_in_words};
 use serde::Deserialize;
@@ -204,10 +204,4 @@ impl Endpoint {
         let _ = write!(text, "; by {}", self.sources.join(", "));
         text
     }
-}
-
-/// A line of an explanation; names stand in a column of their own.
-pub(super) fn line(text: &mut String, name: &str, value: &str) {
-    // Writing to a text does not fail.
-    let _ = writeln!(text, "  {name:<10} {value}");
 }

@@ -1,7 +1,6 @@
 //! `moorgate explain --log`: a line of the access log in words.
 
-use super::explain::line;
-use super::{Failure, failed, print, usage};
+use super::{Failure, failed, line, print, usage};
 use moorgate::telemetry::why_in_words;
 use std::io::{BufRead, BufReader, Read};
 

@@ -10,7 +10,7 @@ mod serve;
 mod token;
 
 use lexopt::Arg;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 
@@ -98,6 +98,12 @@ fn address(words: &mut lexopt::Parser, flag: &str) -> Result<SocketAddr, Failure
     let text = words.value()?.to_string_lossy().into_owned();
     let wrong = format!("{flag}: `{text}` is no address; write an IP address and a port, as 127.0.0.1:7000");
     text.parse().map_err(|_| Failure::Usage(wrong))
+}
+
+/// A line of an explanation; names stand in a column of their own.
+fn line(text: &mut String, name: &str, value: &str) {
+    // Writing to a text does not fail.
+    let _ = writeln!(text, "  {name:<10} {value}");
 }
 
 /// Prints to standard output; a reader that has gone is no error.

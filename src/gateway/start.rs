@@ -2,7 +2,7 @@
 
 use super::register::Listing;
 use super::state::State;
-use super::{Gateway, GatewayError};
+use super::{Gateway, GatewayError, limits, random_bytes, random_u64};
 use crate::admin::{Admin, Pages};
 use crate::auth::ResumeTokens;
 use crate::base::bell::Ring;
@@ -14,7 +14,7 @@ use crate::config::Settings;
 use crate::control::Inherited;
 use crate::control::discovery::{Discovery, ServiceSources};
 use crate::directory::{Directory, RecentPushes};
-use crate::forward::{self, Forwarder};
+use crate::forward::{self, Forwarder, Readiness};
 use crate::limit::AddressTable;
 use crate::reactor::{
     Handed, Inbox, ListenAt, Listener, Outbox, ShardLoop, ShardParts, SocketOptions, WorkerLoop, WorkerParts,
@@ -24,10 +24,11 @@ use crate::relay::{DeliveryBatch, ForwardBatch, PushGauge, Receipt};
 use crate::routing::Pools;
 use crate::shard::{self, Shard};
 use crate::telemetry::{AccessLog, Names};
-use ring::rand::{SecureRandom, SystemRandom};
+use parking_lot::Mutex;
 use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 /// Messages that may wait in a mailbox; a message is one turn's batch.
 const MAILBOX: usize = 256;
@@ -307,6 +308,31 @@ struct ShardEnds {
     forwards: Outbox<ForwardBatch>,
 }
 
+impl State {
+    /// As it is before any thread runs.
+    fn new(settings: &Settings, clock: Clock) -> io::Result<State> {
+        let (shards, workers) = settings.threads();
+        let of_shards = (0..shards).map(|_| Arc::new(Cells::with_routes(settings.routes.len())));
+        Ok(State {
+            cells: of_shards.chain((0..workers).map(|_| Arc::default())).collect(),
+            readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
+            services: settings.services.iter().map(|service| service.name.clone()).collect(),
+            pools: Arc::new(Pools::of(&settings.services)),
+            has_canary: settings.services.iter().map(|service| service.pool.canary.is_some()).collect(),
+            routing: settings.routes.clone(),
+            routes: limits::route_names(settings),
+            limits: limits::shared(settings)?,
+            draining: AtomicBool::new(false),
+            clock,
+            pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
+            authority: settings.authority.clone(),
+            workers: OnceLock::new(),
+            discovery: Mutex::default(),
+            directory: OnceLock::new(),
+        })
+    }
+}
+
 /// The socket of the operator's pages.
 fn admin_socket(
     at: Option<&ListenAt>,
@@ -319,14 +345,4 @@ fn admin_socket(
         }
         Some(ListenAt::Inherited(name)) => Ok(Some(inherited.claim_one(name)?)),
     }
-}
-
-pub(super) fn random_u64() -> io::Result<u64> {
-    random_bytes().map(u64::from_ne_bytes)
-}
-
-fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
-    Ok(bytes)
 }

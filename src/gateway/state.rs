@@ -1,13 +1,11 @@
 //! What the operator's pages read, and what the service manager is told.
 
-use super::limits;
 use crate::admin::{OperateError, Operation, Outcome, Pages};
 use crate::auth::Authority;
 use crate::base::clock::Clock;
 use crate::base::counters::{Cells, Count, Totals};
 use crate::base::ids::ServiceId;
 use crate::base::pulse::Pulse;
-use crate::config::Settings;
 use crate::control::discovery::{Discovery, ServiceReport};
 use crate::control::{Observed, Vitals};
 use crate::directory::Directory;
@@ -18,7 +16,6 @@ use crate::routing::{Pools, RouteTable};
 use crate::telemetry::{Kind, Sample, render};
 use moorgate_proto::status::Code;
 use parking_lot::Mutex;
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -54,32 +51,6 @@ pub(super) struct State {
 }
 
 impl State {
-    /// As it is before any thread runs.
-    ///
-    /// # Errors
-    /// When the system has no random numbers.
-    pub(super) fn new(settings: &Settings, clock: Clock) -> io::Result<State> {
-        let (shards, workers) = settings.threads();
-        let of_shards = (0..shards).map(|_| Arc::new(Cells::with_routes(settings.routes.len())));
-        Ok(State {
-            cells: of_shards.chain((0..workers).map(|_| Arc::default())).collect(),
-            readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
-            services: settings.services.iter().map(|service| service.name.clone()).collect(),
-            pools: Arc::new(Pools::of(&settings.services)),
-            has_canary: settings.services.iter().map(|service| service.pool.canary.is_some()).collect(),
-            routing: settings.routes.clone(),
-            routes: limits::route_names(settings),
-            limits: limits::shared(settings)?,
-            draining: AtomicBool::new(false),
-            clock,
-            pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),
-            authority: settings.authority.clone(),
-            workers: OnceLock::new(),
-            discovery: Mutex::default(),
-            directory: OnceLock::new(),
-        })
-    }
-
     pub(super) fn totals(&self) -> Totals {
         Totals::of(self.cells.iter().map(Arc::as_ref))
     }
@@ -175,7 +146,7 @@ impl Pages for State {
             value: self.links(at),
         }));
         gauges.extend(self.endpoint_samples());
-        gauges.extend(limits::samples(self));
+        gauges.extend(self.limit_samples());
         render(&totals, &gauges)
     }
 

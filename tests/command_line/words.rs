@@ -9,6 +9,67 @@ fn the_version_is_the_packages() {
     assert_eq!(done(&["-V"]), expected);
 }
 
+/// What the help of each command has in it.
+const FLAGS: [(&str, &[&str]); 5] = [
+    (
+        "explain",
+        &[
+            "--command",
+            "--version",
+            "--user",
+            "--session",
+            "--role",
+            "--application",
+            "--app-version",
+            "--platform",
+            "--device",
+            "--address",
+            "--admin",
+            "--log",
+            "--request",
+            "xit code 1",
+        ],
+    ),
+    ("serve", &["--config", "--dev", "--listen", "--admin-listen", "RUST_LOG", "SIGTERM"]),
+    ("check", &["FILE", "exit code 1"]),
+    (
+        "operator",
+        &[
+            "kick",
+            "revoke",
+            "bans",
+            "ban",
+            "unban",
+            "endpoints",
+            "canary",
+            "--user",
+            "--session",
+            "--message",
+            "--token",
+            "--address",
+            "--for",
+            "--admin",
+        ],
+    ),
+    (
+        "token",
+        &[
+            "issue",
+            "inspect",
+            "--user",
+            "--role",
+            "--device",
+            "--ttl",
+            "--key-id",
+            "--issuer",
+            "--audience",
+            "--dev",
+            "--secret-file",
+            "--secret-env",
+        ],
+    ),
+];
+
 #[test]
 fn help_names_every_command_and_every_command_has_its_own() {
     let main = done(&["--help"]);
@@ -27,66 +88,7 @@ fn help_names_every_command_and_every_command_has_its_own() {
     }
     assert_eq!(done(&["-h"]), main);
     assert_eq!(done(&["help"]), main);
-    let flags: [(&str, &[&str]); 5] = [
-        (
-            "explain",
-            &[
-                "--command",
-                "--version",
-                "--user",
-                "--session",
-                "--role",
-                "--application",
-                "--app-version",
-                "--platform",
-                "--device",
-                "--address",
-                "--admin",
-                "--log",
-                "--request",
-                "xit code 1",
-            ],
-        ),
-        ("serve", &["--config", "--dev", "--listen", "--admin-listen", "RUST_LOG", "SIGTERM"]),
-        ("check", &["FILE", "exit code 1"]),
-        (
-            "operator",
-            &[
-                "kick",
-                "revoke",
-                "bans",
-                "ban",
-                "unban",
-                "endpoints",
-                "canary",
-                "--user",
-                "--session",
-                "--message",
-                "--token",
-                "--address",
-                "--for",
-                "--admin",
-            ],
-        ),
-        (
-            "token",
-            &[
-                "issue",
-                "inspect",
-                "--user",
-                "--role",
-                "--device",
-                "--ttl",
-                "--key-id",
-                "--issuer",
-                "--audience",
-                "--dev",
-                "--secret-file",
-                "--secret-env",
-            ],
-        ),
-    ];
-    for (command, flags) in flags {
+    for (command, flags) in FLAGS {
         let help = done(&[command, "--help"]);
         assert!(help.starts_with(&format!("moorgate {command} - ")), "{help}");
         assert_eq!(done(&[command, "-h"]), help);
