@@ -257,7 +257,9 @@ fn keys_below(header: &str) -> BTreeSet<String> {
 fn the_configurations_of_the_readme_are_good() {
     let readme = include_str!("../../README.md");
     let blocks = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let [ten_lines, service, grants] = blocks.collect::<Vec<_>>()[..] else { panic!("three pieces of TOML") };
+    let [ten_lines, service, grants, found] = blocks.collect::<Vec<_>>()[..] else {
+        panic!("four pieces of TOML")
+    };
     let directory = Directory::new("readme");
     std::fs::copy(directory.0.join("echo.key"), directory.0.join("greeter.key")).unwrap();
     assert_eq!(ten_lines.lines().count(), 10);
@@ -266,4 +268,10 @@ fn the_configurations_of_the_readme_are_good() {
     let settings = directory.parse(&format!("{SAMPLE}\n{service}")).unwrap();
     assert_eq!(settings.services.len(), 2);
     assert_eq!(settings.routes.len(), 2);
+    // The found one stands in the place of the sample's.
+    let (before, rest) = SAMPLE.split_once("[[service]]\n").unwrap();
+    let after = rest.split_once("# ---- Routes").unwrap().1;
+    let settings = directory.parse(&format!("{before}{found}\n# {after}")).unwrap();
+    assert!(settings.services[0].endpoints.is_empty() && settings.discovery.services[0].is_found());
+    assert_eq!(settings.services[0].pool.canary.as_ref().unwrap().tag, "canary");
 }
