@@ -2,7 +2,7 @@
 
 use crate::bench::{eventually, wait_a_moment};
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -138,7 +138,7 @@ impl Consul {
             command.arg(format!("-serf-wan-port={wan}")).current_dir(&folder.0);
             let program = Program::start(command, &folder.0.join("log"));
             let address = format!("http://127.0.0.1:{http}");
-            let dns = SocketAddr::from(([127, 0, 0, 1], dns));
+            let dns = SocketAddr::from((Ipv4Addr::LOCALHOST, dns));
             let mut consul = Consul { program, address, dns, _folder: folder };
             consul.has_leader().then_some(consul)
         });
@@ -209,7 +209,7 @@ impl Dnsmasq {
             command.arg(format!("--addn-hosts={}", folder.0.join("hosts").display()));
             command.arg(format!("--port={port}")).args(options).current_dir(&folder.0);
             let program = Program::start(command, &folder.0.join("log"));
-            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let mut dnsmasq = Dnsmasq { program, address, folder };
             // It listens for TCP, too.
             dnsmasq.program.becomes(|| std::net::TcpStream::connect(address).is_ok()).then_some(dnsmasq)

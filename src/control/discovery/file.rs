@@ -3,7 +3,7 @@
 //! A file is looked at once a second and read when it has changed, however it was changed: written in place or replaced.
 //! One that is missing, too long, or wrong in a line is no list: the last one stays.
 
-use super::hub::{Event, Events};
+use super::event::{Event, Events};
 use crate::routing::{Instance, Source};
 use moorgate_registry::Stop;
 use std::fmt;

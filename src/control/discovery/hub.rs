@@ -1,11 +1,11 @@
 //! The thread with the catalogs: everything that is found out comes to it, and it publishes.
 
-use super::prober::Whom;
+use super::event::{EVENTS_MAX, Event, Whom};
 use super::state::{Endpoint, Keeper, Kept, State};
 use crate::base::clock::{Clock, Now};
 use crate::base::ids::ServiceId;
 use crate::base::rng::Rng;
-use crate::routing::{Catalog, Instance, Pools, Source};
+use crate::routing::{Catalog, Pools, Source};
 use crossbeam_channel::{Receiver, Sender};
 use moorgate_proto::time::Mono;
 use moorgate_registry::Stop;
@@ -14,31 +14,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Events that may wait; whoever has one more waits too.
-pub(super) const EVENTS_MAX: usize = 256;
 /// Probes begin, and the end is noticed, this often.
 const TICK: Duration = Duration::from_millis(200);
 /// Links are looked at, and time is taken into account, this often.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
 /// The state file is written no more often.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
-
-/// What comes to the hub.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// A source of a service says.
-    Answer(usize, Source, Result<Vec<Instance>, String>),
-    /// Probes have ended.
-    Probed {
-        /// Who, and whether they answer.
-        shown: Vec<(Whom, bool)>,
-        /// Whether the round has ended.
-        is_over: bool,
-    },
-}
-
-/// Where it comes in.
-pub(super) type Events = Sender<Event>;
 
 /// One service.
 pub(super) struct Tracked {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `settings` | what a deployment chooses |
 //! | `hub` | the thread with one [`Catalog`] for each service: it decides what is published |
+//! | `event` | what the other threads tell it |
 //! | `watches` | Consul and Nacos, a thread for each service in one of them |
 //! | `dns` | A, AAAA and SRV records, looked up when they expire |
 //! | `file` | files with one endpoint a line |
@@ -14,6 +15,7 @@
 //! and waits; nothing of it is on the way of a request.
 
 mod dns;
+mod event;
 mod file;
 mod hub;
 mod prober;

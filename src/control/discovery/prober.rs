@@ -1,22 +1,17 @@
 //! Probes endpoints to which no worker has a link: a TCP connection, closed at once. Many at a time, on one thread.
 
-use super::hub::{Event, Events};
+use super::event::{Event, Events, Whom};
+use crate::base::clock::Clock;
 use crossbeam_channel::Receiver;
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Token};
 use moorgate_proto::time::Mono;
 use slab::Slab;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
-
-use crate::base::clock::Clock;
 
 /// Connections at once.
 const PROBES_MAX: usize = 128;
-
-/// Whom: one of the hub's services, and where.
-pub(super) type Whom = (usize, SocketAddr);
 
 /// What a probe has shown; `None`: nothing, as this machine lacks something.
 type Shown = Option<bool>;
@@ -150,12 +145,13 @@ mod tests {
     use super::*;
     use crossbeam_channel::bounded;
     use std::collections::BTreeMap;
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
 
     #[test]
     fn who_listens_answers_and_the_others_do_not() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let here = listener.local_addr().unwrap();
+        // None accepts, so each takes no more than its queue holds.
+        let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let here = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
         let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         // A queue that is full: connections to it hang.
         let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -170,8 +166,8 @@ mod tests {
         let (rounds, asked) = bounded(1);
         let prober = Prober::new(Duration::from_millis(200), Clock::start(), events).unwrap();
         let thread = std::thread::spawn(move || prober.run(&asked));
-        let mut round: Vec<Whom> = vec![(0, here), (1, gone), (2, hanging)];
-        round.extend((3..400).map(|at| (at, here)));
+        let mut round: Vec<Whom> = vec![(0, here[0]), (1, gone), (2, hanging)];
+        round.extend((3..400).map(|at| (at, here[at % 4])));
         rounds.send(round).unwrap();
         let mut all = BTreeMap::new();
         loop {

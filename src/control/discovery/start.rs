@@ -1,8 +1,9 @@
 //! Puts the parts of the discovery together and starts their threads.
 
 use super::dns::{self, Names};
+use super::event::{EVENTS_MAX, Event, Events};
 use super::file::{self, Watched};
-use super::hub::{AllTracked, EVENTS_MAX, Event, Events, Hub, Tracked};
+use super::hub::{AllTracked, Hub, Tracked};
 use super::prober::Prober;
 use super::state::{Keeper, State};
 use super::{Discovery, DnsQuery, ServiceSources, Settings, watches};

@@ -1,6 +1,6 @@
 //! Follows one service in one registry: a thread for each.
 
-use super::hub::{Event, Events};
+use super::event::{Event, Events};
 use crate::routing::{Instance, Source, Standing};
 use moorgate_registry::{Health, Listed, Stop, Watch};
 

@@ -23,6 +23,7 @@ mod note;
 #[cfg(test)]
 mod properties;
 mod report;
+mod said;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,7 @@ use super::{Instance, Standing};
 use crate::base::clock::Now;
 use health::Health;
 use moorgate_proto::time::Mono;
-use source::{Listing, Said};
+use said::{Listing, Said};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -153,7 +154,7 @@ impl Catalog {
 
     /// Decides, by all that has come in. To be called after each batch of it, and every second or so.
     pub fn settle(&mut self, now: Now) -> Settled {
-        let mut listed = source::merge(&self.said);
+        let mut listed = said::merge(&self.said);
         self.bound(&mut listed);
         self.hold(now.mono, &listed);
         if self.held.is_empty() {

@@ -1,6 +1,6 @@
 //! How a catalog stands, for metrics and for whoever asks.
 
-use super::source::{Said, State};
+use super::said::{Said, State};
 use super::{Catalog, Source, Sources};
 use crate::base::clock::Now;
 use crate::routing::Instance;

@@ -10,7 +10,7 @@ mod lookup;
 mod message;
 mod resolver;
 
-use super::hub::{Event, Events};
+use super::event::{Event, Events};
 use super::{DnsQuery, DnsSettings};
 use crate::base::clock::Clock;
 use crate::base::rng::Rng;

@@ -1,0 +1,165 @@
+//! What a source says, and what all of them say together.
+
+use super::{Note, Source, Sources};
+use crate::base::clock::Now;
+use crate::routing::{Instance, Standing};
+use moorgate_proto::time::Mono;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// Endpoints that one source may list; what is over is left out. Far above what is published of one service, so that
+/// it is the catalog that chooses.
+const LIST_MAX: usize = 16 * 1024;
+
+/// How a source is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// It has said nothing yet.
+    Awaited,
+    /// Its last answer was a list.
+    Up,
+    /// Its last answer was this error.
+    Down(String),
+}
+
+/// What one source says.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) source: Source,
+    /// The last list, by address.
+    pub(super) list: Vec<Instance>,
+    pub(super) state: State,
+    /// When it last gave a list, in this life.
+    pub(super) heard: Option<Mono>,
+    /// The same by the clock of the world; 0: never, in no life that we know of.
+    pub(super) heard_unix_ms: u64,
+}
+
+impl Said {
+    pub(super) fn nothing(source: Source) -> Said {
+        Said { source, list: Vec::new(), state: State::Awaited, heard: None, heard_unix_ms: 0 }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
+    /// Whether it is of use: nothing was said in this life yet.
+    pub(super) fn recall(&mut self, list: Vec<Instance>, unix_ms: u64) -> bool {
+        let is_first = self.heard.is_none();
+        if is_first {
+            self.list = clean(list).0;
+            self.heard_unix_ms = unix_ms.max(1);
+        }
+        is_first
+    }
+
+    /// Whether it says something new.
+    pub(super) fn answer(&mut self, now: Now, list: Vec<Instance>, notes: &mut Vec<Note>) -> bool {
+        let source = self.source;
+        let (list, unusable) = clean(list);
+        if let State::Down(_) = std::mem::replace(&mut self.state, State::Up) {
+            notes.push(Note::Recovered { source });
+        }
+        let is_first = self.heard.replace(now.mono).is_none();
+        self.heard_unix_ms = now.unix_ms.max(1);
+        if list == self.list && !is_first {
+            return false;
+        }
+        if unusable > 0 {
+            notes.push(Note::Unusable { source, left_out: unusable });
+        }
+        let (joined, left) = (beside(&list, &self.list), beside(&self.list, &list));
+        notes.push(Note::Said { source, endpoints: list.len(), joined, left });
+        self.list = list;
+        true
+    }
+
+    pub(super) fn fail(&mut self, error: String, notes: &mut Vec<Note>) {
+        // The same error again and again is told once.
+        let state = State::Down(error);
+        if self.state != state {
+            if let State::Down(error) = &state {
+                let (source, error, kept) = (self.source, error.clone(), self.list.len());
+                notes.push(Note::Failed { source, error, kept });
+            }
+            self.state = state;
+        }
+    }
+}
+
+/// Addresses of one list that are not in another; both are sorted by address.
+fn beside(list: &[Instance], other: &[Instance]) -> Vec<SocketAddr> {
+    let is_new =
+        |instance: &&Instance| other.binary_search_by_key(&instance.address, |other| other.address).is_err();
+    list.iter().filter(is_new).map(|instance| instance.address).collect()
+}
+
+/// A list as a catalog has it: by address, each once, all of them usable; and how many were not, or were too many.
+fn clean(list: Vec<Instance>) -> (Vec<Instance>, usize) {
+    let all = list.len();
+    let mut list: Vec<Instance> = list
+        .into_iter()
+        .map(|instance| Instance {
+            address: canonical(instance.address),
+            weight: instance.weight.min(Instance::WEIGHT_MAX),
+            ..instance
+        })
+        .filter(|instance| is_usable(instance.address))
+        .collect();
+    let mut left_out = all.saturating_sub(list.len());
+    // Stable: of those with one address the first one counts.
+    list.sort_by_key(|instance| instance.address);
+    list.dedup_by_key(|instance| instance.address);
+    left_out = left_out.saturating_add(list.len().saturating_sub(LIST_MAX));
+    list.truncate(LIST_MAX);
+    (list, left_out)
+}
+
+/// An IPv4 address within an IPv6 one is the same endpoint as without.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+fn is_usable(address: SocketAddr) -> bool {
+    address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
+}
+
+/// An endpoint as all sources list it together.
+#[derive(Debug, Clone)]
+pub(super) struct Listing {
+    pub(super) instance: Instance,
+    pub(super) by: Sources,
+}
+
+impl Listing {
+    pub(super) fn is_serving(&self) -> bool {
+        self.instance.standing != Standing::Leaving
+    }
+}
+
+/// What all of them list: what an endpoint is like, by the first that lists it; how it stands, by the kindest.
+pub(super) fn merge(said: &[Said]) -> BTreeMap<SocketAddr, Listing> {
+    let mut listed: BTreeMap<SocketAddr, Listing> = BTreeMap::new();
+    for said in said {
+        for instance in &said.list {
+            let first = || Listing { instance: instance.clone(), by: Sources::NONE };
+            let listing = listed.entry(instance.address).or_insert_with(first);
+            listing.by = listing.by.with(said.source);
+            listing.instance.standing = kindest(listing.instance.standing, instance.standing);
+        }
+    }
+    listed
+}
+
+/// One good word is enough; among the others, one that sends it away outweighs doubts.
+fn kindest(one: Standing, other: Standing) -> Standing {
+    match (one, other) {
+        (Standing::In, _) | (_, Standing::In) => Standing::In,
+        (Standing::Leaving, _) | (_, Standing::Leaving) => Standing::Leaving,
+        (Standing::Doubted, Standing::Doubted) => Standing::Doubted,
+    }
+}
