@@ -215,3 +215,64 @@ fn say(source: &SourceReport) -> String {
     }
     said
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Clock;
+    use crate::base::counters::Totals;
+    use crate::config::{self, DevOptions, DevServices};
+    use crate::routing::Instance;
+    use crate::telemetry::render;
+
+    fn state() -> State {
+        let nobody = "127.0.0.1:1".parse().unwrap();
+        let options = DevOptions {
+            listen: nobody,
+            admin: nobody,
+            services: DevServices { echo: nobody, accounts: nobody, chat: nobody },
+            key_id: "dev",
+            secret: &[7; 32],
+        };
+        State::new(&config::dev(&options).unwrap(), Clock::start()).unwrap()
+    }
+
+    #[test]
+    fn very_many_endpoints_are_summed_and_that_is_told() {
+        let state = state();
+        let at = |number: usize| {
+            let [_, _, high, low] = u32::try_from(number).unwrap().to_be_bytes();
+            Instance::at(SocketAddr::from(([10, 0, high, low], 7100)))
+        };
+        let many: Vec<Instance> = (0..SAMPLED_MAX + 500).map(at).collect();
+        state.pools.publish(service_id(0), &many);
+        for member in state.pools.members(service_id(0)).iter() {
+            member.vitals.links.store(2, Ordering::Relaxed);
+        }
+        let page = render(&Totals::default(), &state.endpoint_samples());
+        let links: Vec<&str> =
+            page.lines().filter(|line| line.starts_with("moorgate_endpoint_links{")).collect();
+        assert_eq!(links.len(), SAMPLED_MAX + 3, "its own, and a sum for each of three services");
+        assert!(links.contains(&"moorgate_endpoint_links{service=\"echo\",endpoint=\"500 others\"} 1000"));
+        assert!(page.contains("moorgate_service_endpoints{service=\"echo\",standing=\"in\"} 1500\n"));
+        let Outcome::Endpoints { endpoints, total } = state.list_endpoints() else {
+            panic!("another outcome")
+        };
+        assert_eq!((endpoints.len(), total), (1502, 1502));
+        assert_eq!(endpoints.first().unwrap().sources, ["config"]);
+    }
+
+    #[test]
+    fn an_ejection_is_told_while_it_lasts() {
+        let state = state();
+        let members = state.pools.members(service_id(0));
+        let member = members.first().unwrap();
+        assert_eq!(state.ejected(member), None);
+        member.vitals.ejected_until.store(u64::MAX, Ordering::Relaxed);
+        assert!(state.ejected(member).is_some_and(|left| left > Duration::from_secs(3600)));
+        let page = render(&Totals::default(), &state.endpoint_samples());
+        assert!(page.contains("moorgate_endpoint_ejected{service=\"echo\",endpoint=\"127.0.0.1:1\"} 1\n"));
+        member.vitals.ejected_until.store(1, Ordering::Relaxed);
+        assert_eq!(state.ejected(member), None, "it is over");
+    }
+}

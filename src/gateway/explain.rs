@@ -151,3 +151,72 @@ fn terms(route: &Route) -> Vec<String> {
     terms.extend(marks.into_iter().filter(|(is, _)| *is).map(|(_, what)| what.to_owned()));
     terms
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Clock;
+    use crate::base::ids::WorkerId;
+    use crate::base::mailbox::mailbox;
+    use crate::config::{self, DevOptions, DevServices};
+    use crate::reactor::poll_with_bell;
+    use crate::routing::Explanation;
+
+    fn state() -> State {
+        let nobody = "127.0.0.1:1".parse().unwrap();
+        let options = DevOptions {
+            listen: nobody,
+            admin: nobody,
+            services: DevServices { echo: nobody, accounts: nobody, chat: nobody },
+            key_id: "dev",
+            secret: &[7; 32],
+        };
+        State::new(&config::dev(&options).unwrap(), Clock::start()).unwrap()
+    }
+
+    fn question(command: u32) -> Question {
+        Question { command, version: 1, ..Question::default() }
+    }
+
+    #[test]
+    fn a_worker_that_does_not_answer_is_told_and_the_others_are_shown() {
+        let state = state();
+        assert_eq!(state.explain(&question(1)), Err(OperateError::Busy), "before the threads run");
+        let (_poll, bell) = poll_with_bell().unwrap();
+        let (quick, asked) = mailbox(1, bell.clone());
+        let (stuck, _kept) = mailbox(1, bell);
+        assert!(state.workers.set(vec![quick, stuck]).is_ok());
+        let worker = std::thread::spawn(move || {
+            loop {
+                if let Some(WorkerCommand::Explain(ask, sender)) = asked.take() {
+                    let explanation = Explanation { chosen: Err(Miss::NoEndpoint), endpoints: Vec::new() };
+                    let (worker, retry) = (WorkerId(0), "never tried again".to_owned());
+                    let answer = ExplainAnswer { worker, explanation, canary: false, pinned: None, retry };
+                    sender.send(answer).unwrap();
+                    return ask;
+                }
+                std::thread::yield_now();
+            }
+        });
+        let asking = Question { user_id: "alice".to_owned(), ..question(0x210) };
+        let Ok(Outcome::Explained(explained)) = state.explain(&asking) else { panic!("another outcome") };
+        assert_eq!(explained.silent, [1]);
+        assert_eq!((explained.workers.len(), explained.service.as_str()), (1, "chat"));
+        assert_eq!(explained.terms, ["timeout 5s", "calls of a session in order"]);
+        assert_eq!(explained.refused, None);
+        assert_eq!(worker.join().unwrap().user_id, "alice");
+        assert_eq!(
+            state.explain(&question(0x9999)),
+            Err(OperateError::NoRoute { command: 0x9999, version: 1 })
+        );
+    }
+
+    #[test]
+    fn who_would_be_refused_is_told() {
+        let state = state();
+        let route = state.routing.find(0x210, 1).unwrap();
+        assert!(state.refused(&question(0x210), route).is_some_and(|why| why.contains("UNAUTHENTICATED")));
+        let alice = Question { user_id: "alice".to_owned(), ..question(0x210) };
+        assert_eq!(state.refused(&alice, route), None);
+    }
+}

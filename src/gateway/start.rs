@@ -310,7 +310,7 @@ struct ShardEnds {
 
 impl State {
     /// As it is before any thread runs.
-    fn new(settings: &Settings, clock: Clock) -> io::Result<State> {
+    pub(super) fn new(settings: &Settings, clock: Clock) -> io::Result<State> {
         let (shards, workers) = settings.threads();
         let of_shards = (0..shards).map(|_| Arc::new(Cells::with_routes(settings.routes.len())));
         Ok(State {
