@@ -1,4 +1,42 @@
-//! Clients of service registries: Consul and Nacos.
+//! Clients of service registries, Consul and Nacos: who runs a service is followed, and an instance keeps itself listed.
+//!
+//! ```no_run
+//! use moorgate_registry::{ConsulQuery, ConsulSettings, ConsulWatch, Registrar, Registration, Stop, Target, Watch};
+//! use std::time::Duration;
+//!
+//! let agent = ConsulSettings { address: "http://127.0.0.1:8500".to_owned(), ..ConsulSettings::default() };
+//! let here = Registration::new("chat", "10.0.0.9:7100".parse().unwrap());
+//! let registrar = Registrar::start(Target::Consul(agent.clone()), here)?;
+//!
+//! let chat = ConsulQuery { name: "chat".to_owned(), ..ConsulQuery::default() };
+//! let (mut watch, stop) = (ConsulWatch::new(&agent, chat), Stop::new());
+//! while let Some(answer) = watch.next(&stop) {
+//!     match answer {
+//!         Ok(list) => println!("{} instances", list.len()),
+//!         Err(error) => eprintln!("{error}: the last list stays good"),
+//!     }
+//! }
+//! registrar.deregister(Duration::from_secs(2));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! | for | there is |
+//! | --- | --- |
+//! | who runs a service, and how they are | [`ConsulWatch`], [`NacosWatch`], both [`Watch`] |
+//! | being listed | [`Registrar`], [`Registration`], [`Target`] |
+//! | an end, also of what is under way | [`Stop`] |
+//!
+//! Everything blocks: a thread for each watch and each registrar, with HTTP through ureq, plain or with TLS (rustls with
+//! ring) and the certificates of a file. What decides (indexes, tokens, delays, beats) is pure.
+//!
+//! Guarantees: an answer is a whole list or an error, never a part: what is above a bound (8 MiB, 4096 instances), is not
+//! understood, or is empty for want of a right, is an [`RegistryError`]. What a registry doubts is listed all the same, and
+//! said to be doubted. A registry is asked at most twice at once and then once a second, and less and less often while it
+//! fails. A watch ends within two seconds of its [`Stop`]. What was registered is registered again when the registry has
+//! forgotten it. Secrets are in no error, log line or `Debug`.
+//!
+//! Not guaranteed: that a list is right. A registry that has just begun says that nobody is there; who follows it has to
+//! look for itself before it believes that.
 
 #![forbid(unsafe_code)]
 

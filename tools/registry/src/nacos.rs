@@ -70,7 +70,7 @@ impl NacosWatch {
         let good = self.cluster.ask(Op::List, &|api| values(query, api), stop)?;
         let list = List::read(good.api, &good.body).map_err(|error| self.cluster.unexpected(error))?;
         let every = list.cache_millis.map_or(POLL_EVERY, Duration::from_millis);
-        let gathered = listed(list, &self.query.zone_meta);
+        let gathered = listed(list, &self.query);
         self.skips.tell(&self.query.name, &gathered);
         let listed = gathered.list().ok_or_else(|| RegistryError::TooMuch {
             server: self.cluster.place(),
@@ -121,10 +121,15 @@ fn values(query: &NacosQuery, api: Api) -> Values {
 }
 
 /// All of them, judged. When the server protects itself, it no longer tells the healthy from others.
-fn listed(list: List, zone_meta: &str) -> Gathered {
+fn listed(list: List, query: &NacosQuery) -> Gathered {
     let protects = list.reach_protection_threshold == Some(true);
     let mut gathered = Gathered::default();
     for host in list.hosts.unwrap_or_default() {
+        // Not every server leaves out the others when it is asked for some.
+        let of = host.cluster_name.unwrap_or_default();
+        if !(of.is_empty() || query.clusters.is_empty() || query.clusters.contains(&of)) {
+            continue;
+        }
         let Some(address) = usable_address(&host.ip, host.port) else {
             gathered.skip(format!("an instance at {:?} port {}", host.ip, host.port));
             continue;
@@ -139,7 +144,7 @@ fn listed(list: List, zone_meta: &str) -> Gathered {
         gathered.add(Listed {
             address,
             weight: weight(host.weight.unwrap_or(1.0)),
-            zone: metadata.get(zone_meta).cloned().unwrap_or_default(),
+            zone: metadata.get(&query.zone_meta).cloned().unwrap_or_default(),
             tags: tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
             health,
         });
@@ -157,9 +162,19 @@ fn weight(registered: f64) -> u32 {
 mod tests {
     use super::*;
 
+    fn query(clusters: &[&str]) -> NacosQuery {
+        let clusters = clusters.iter().map(|&cluster| cluster.to_owned()).collect();
+        NacosQuery {
+            name: "chat".to_owned(),
+            zone_meta: "zone".to_owned(),
+            clusters,
+            ..NacosQuery::default()
+        }
+    }
+
     fn list(hosts: &str, protects: bool) -> Vec<Listed> {
         let json = format!(r#"{{"hosts": [{hosts}], "reachProtectionThreshold": {protects}}}"#);
-        listed(serde_json::from_str(&json).unwrap(), "zone").list().unwrap()
+        listed(serde_json::from_str(&json).unwrap(), &query(&[])).list().unwrap()
     }
 
     fn health(flags: &str, protects: bool) -> Health {
@@ -194,18 +209,25 @@ mod tests {
     #[test]
     fn a_host_without_an_address_is_skipped() {
         let json = r#"{"hosts": [{"ip": "web.internal", "port": 80}, {"ip": "10.0.0.1", "port": 0}]}"#;
-        let gathered = listed(serde_json::from_str(json).unwrap(), "zone");
+        let gathered = listed(serde_json::from_str(json).unwrap(), &query(&[]));
         assert_eq!((gathered.skipped().len(), gathered.list().unwrap().len()), (2, 0));
     }
 
     #[test]
     fn the_two_interfaces_name_clusters_differently() {
-        let query = NacosQuery {
-            name: "chat".to_owned(),
-            clusters: vec!["a".to_owned(), "b".to_owned()],
-            ..NacosQuery::default()
-        };
+        let query = query(&["a", "b"]);
         assert!(values(&query, Api::V1).contains(&("clusters", "a,b".to_owned())));
         assert!(values(&query, Api::V3).contains(&("clusterName", "a,b".to_owned())));
+    }
+
+    #[test]
+    fn instances_of_other_clusters_are_left_out() {
+        let json = r#"{"hosts": [{"ip": "10.0.0.1", "port": 80, "clusterName": "a"},
+                                 {"ip": "10.0.0.2", "port": 80, "clusterName": "b"},
+                                 {"ip": "10.0.0.3", "port": 80}]}"#;
+        let count = |clusters: &[&str]| {
+            listed(serde_json::from_str(json).unwrap(), &query(clusters)).list().unwrap().len()
+        };
+        assert_eq!((count(&["a"]), count(&["a", "b"]), count(&["c"]), count(&[])), (2, 3, 1, 3));
     }
 }

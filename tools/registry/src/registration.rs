@@ -26,7 +26,28 @@ pub struct Registration {
     pub deregister_after: Duration,
 }
 
+/// Beats three times within it.
+const TTL: Duration = Duration::from_secs(15);
+const DEREGISTER_AFTER: Duration = Duration::from_secs(60);
+/// Of an instance that nobody has weighed.
+const WEIGHT: u32 = 100;
+
 impl Registration {
+    /// One with an id of its own, a weight of 100, no tags and no metadata, that says itself that it lives, at least every
+    /// 15 s, and is forgotten a minute after it has not.
+    pub fn new(name: &str, address: SocketAddr) -> Registration {
+        Registration {
+            id: Registration::unique_id(name, address),
+            name: name.to_owned(),
+            address,
+            weight: WEIGHT,
+            tags: Vec::new(),
+            metadata: BTreeMap::new(),
+            check: Check::Ttl(TTL),
+            deregister_after: DEREGISTER_AFTER,
+        }
+    }
+
     /// Name, address and a random part: a restart at the same address is another instance.
     pub fn unique_id(name: &str, address: SocketAddr) -> String {
         format!("{name}-{address}-{:016x}", crate::ambient::random_u64()).replace(['[', ']', ':', '/'], "-")

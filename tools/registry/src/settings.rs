@@ -1,5 +1,7 @@
 //! Where a registry is, and what is asked of it.
 
+use crate::error::RegistryError;
+use crate::http::check_server;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -24,6 +26,21 @@ impl Default for ConsulSettings {
             ca_file: None,
             datacenter: String::new(),
         }
+    }
+}
+
+impl ConsulSettings {
+    /// Whether a request can be made with them; reads `ca_file` if there is one to be used.
+    ///
+    /// # Errors
+    /// With what would be right.
+    pub fn check(&self) -> Result<(), RegistryError> {
+        check_server(&self.address, self.ca_file.as_deref())?;
+        if self.token.as_ref().is_some_and(|token| !token.chars().all(|c| c.is_ascii_graphic())) {
+            let what = "the token of Consul has characters that no token has".to_owned();
+            return Err(RegistryError::Settings { what });
+        }
+        Ok(())
     }
 }
 
@@ -77,6 +94,23 @@ impl Default for NacosSettings {
     }
 }
 
+impl NacosSettings {
+    /// Whether a request can be made with them; reads `ca_file` if there is one to be used.
+    ///
+    /// # Errors
+    /// With what would be right.
+    pub fn check(&self) -> Result<(), RegistryError> {
+        let wrong = |what: &str| Err(RegistryError::Settings { what: what.to_owned() });
+        if self.servers.is_empty() {
+            return wrong("no server of Nacos is named: `servers` has at least one");
+        }
+        if self.password.is_some() && self.username.is_empty() {
+            return wrong("there is a password of Nacos and no `username`");
+        }
+        self.servers.iter().try_for_each(|server| check_server(server, self.ca_file.as_deref()))
+    }
+}
+
 impl fmt::Debug for NacosSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NacosSettings")
@@ -125,5 +159,21 @@ mod tests {
         let nacos = NacosSettings { password: Some("s3cret".to_owned()), ..NacosSettings::default() };
         let printed = format!("{consul:?} {nacos:?}");
         assert!(printed.contains("***") && !printed.contains("s3cret"), "{printed}");
+    }
+
+    #[test]
+    fn settings_say_what_would_be_right() {
+        assert_eq!((ConsulSettings::default().check(), NacosSettings::default().check()), (Ok(()), Ok(())));
+        let consul = |address: &str, token: &str| {
+            let (address, token) = (address.to_owned(), Some(token.to_owned()));
+            ConsulSettings { address, token, ..ConsulSettings::default() }.check().unwrap_err().to_string()
+        };
+        assert!(consul("127.0.0.1:8500", "t").contains("http://HOST:PORT"));
+        assert!(consul("http://127.0.0.1:8500", "a\nb").contains("token"));
+        let nacos = |servers: &[&str]| {
+            let (servers, password) = (servers.iter().map(|&s| s.to_owned()).collect(), Some("p".to_owned()));
+            NacosSettings { servers, password, ..NacosSettings::default() }.check().unwrap_err().to_string()
+        };
+        assert!(nacos(&[]).contains("`servers`") && nacos(&["http://n"]).contains("`username`"));
     }
 }

@@ -34,6 +34,6 @@ pub struct Listed {
 pub trait Watch: Send {
     /// Blocks until there is an answer or an error worth telling, and does its own waiting between tries. An answer is
     /// always the whole list, by address; it may be the same as the last one, which says that the registry is well.
-    /// `None`: `stop` was set; that ends a request under way and each wait within a quarter of a second.
+    /// `None`: `stop` was set, which ends waits and requests under way at once, and one that is being connected within 2 s.
     fn next(&mut self, stop: &Stop) -> Option<Result<Vec<Listed>, RegistryError>>;
 }

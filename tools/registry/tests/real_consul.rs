@@ -11,7 +11,7 @@ use moorgate_registry::{
 use programs::consul::Consul;
 use programs::{Folder, PATIENCE, Watcher, eventually, free_ports};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 const S: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ fn watch(settings: &ConsulSettings, query: ConsulQuery) -> Watcher {
 }
 
 fn registration(name: &str, port: u16, ttl: Duration) -> Registration {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Registration {
         id: Registration::unique_id(name, address),
         name: name.to_owned(),

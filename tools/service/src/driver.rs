@@ -11,6 +11,7 @@ use crate::core::{Calls, Input, LinkCore, LinkFault, LinkSettings};
 use crate::dispatch::Dispatch;
 use crate::handle::{Control, Handle};
 use crate::health::Health;
+use crate::listings::Listings;
 use crate::post::{Mail, Post};
 use crate::presence::Presence;
 use crate::push::{Action, LinkId, Pusher, Pushes, Reporter};
@@ -56,6 +57,7 @@ pub struct Listening {
     post: Arc<Post>,
     pusher: Pusher,
     health: Health,
+    listings: Listings,
     control: Arc<Control>,
     random: SystemRandom,
     clock: Clock,
@@ -89,6 +91,7 @@ impl Listening {
             post: parts.post,
             pusher: parts.pusher,
             health: parts.health,
+            listings: parts.listings,
             control: Arc::default(),
             random: SystemRandom::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
@@ -120,6 +123,7 @@ impl Listening {
         let mut events = Events::with_capacity(256);
         // What was sent before there was a loop has rung no bell.
         self.look_around(self.clock.now());
+        self.listings.start(self.address);
         while !self.has_ended() {
             let timeout = if self.again.is_empty() { self.timeout() } else { Some(Duration::ZERO) };
             if let Err(error) = self.poll.poll(&mut events, timeout)
@@ -134,9 +138,9 @@ impl Listening {
         self.act(&mut Vec::new());
     }
 
-    fn has_ended(&self) -> bool {
+    fn has_ended(&mut self) -> bool {
         let drained = self.draining.is_some() && self.links.is_empty();
-        drained || self.control.stop.load(Ordering::Acquire)
+        drained || self.control.stop.load(Ordering::Acquire) && self.listings.have_left(&self.post)
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -180,7 +184,9 @@ impl Listening {
         let mut touched = Vec::new();
         self.act(&mut touched);
         self.write_all(touched);
-        if self.control.drain.load(Ordering::Acquire) && self.draining.is_none() {
+        let drains = self.control.drain.load(Ordering::Acquire) && self.draining.is_none();
+        // First out of the registries, so that nobody dials who has not yet, and then the links.
+        if drains && self.listings.have_left(&self.post) {
             self.drain(now);
         }
         if self.draining.is_some_and(|until| until <= now) {

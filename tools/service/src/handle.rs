@@ -42,14 +42,14 @@ impl Handle {
         &self.health
     }
 
-    /// Takes no new links, tells gateways to send no new calls, answers what is open, and ends. It waits for every
+    /// Leaves the registries, if the service is in any, takes no new links, tells gateways to send no new calls, answers what is open, and ends. It waits for every
     /// [`crate::Later`]; [`Handle::stop`] does not.
     pub fn drain(&self) {
         self.control.drain.store(true, Ordering::Release);
         self.post.wake();
     }
 
-    /// Ends now: open calls get no reply.
+    /// Ends now, but for leaving the registries: open calls get no reply.
     pub fn stop(&self) {
         self.control.stop.store(true, Ordering::Release);
         self.post.wake();

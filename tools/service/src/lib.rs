@@ -21,7 +21,30 @@
 //! | who is online | [`Service::presence`] |
 //! | letting sessions in or not | [`Service::check_sessions`] |
 //! | state, load, bounds at run time | [`Service::health`] |
+//! | being found | `Service::register`, with the feature `registry` |
 //! | the end | [`Handle::drain`], [`Handle::stop`] |
+//!
+//! With the feature `registry` a service lists itself in Consul or Nacos, and leaves it first thing when it ends:
+//!
+//! ```no_run
+//! # #[cfg(feature = "registry")]
+//! # fn main() -> std::io::Result<()> {
+//! use moorgate_service::registry::{ConsulSettings, Registration, Target};
+//! use moorgate_service::{Reply, Service};
+//! let agent = Target::Consul(ConsulSettings::default());
+//! let service = Service::named("greeter")
+//!     .handle(0x0300..=0x0300, |_, responder| responder.reply(Reply::ok(b"hello")))
+//!     .register(agent, |address| Registration {
+//!         tags: vec!["canary".to_owned()],
+//!         ..Registration::new("greeter", address)
+//!     })
+//!     .listen("10.0.0.9:7100".parse().unwrap())?;
+//! service.run();
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "registry"))]
+//! # fn main() {}
+//! ```
 //!
 //! Directives, pushes and presence need grants in the gateways' configuration.
 //!
@@ -42,6 +65,7 @@ mod dispatch;
 mod driver;
 mod handle;
 mod health;
+mod listings;
 mod pool;
 mod post;
 pub mod presence;
@@ -65,3 +89,9 @@ pub use push::{PendingPush, Push, PushError, PushId, PushReport, Pusher, Receipt
 pub use reply::Reply;
 pub use service::Service;
 pub use verdict::Verdict;
+
+/// What [`Service::register`] takes.
+#[cfg(feature = "registry")]
+pub mod registry {
+    pub use moorgate_registry::{Check, ConsulSettings, NacosSettings, Registration, Target};
+}

@@ -7,6 +7,7 @@ use crate::dedup::{Dedup, DedupSettings};
 use crate::dispatch::{Dispatch, Handler, Handlers};
 use crate::driver::Listening;
 use crate::health::Health;
+use crate::listings::Listings;
 use crate::pool::Pool;
 use crate::post::{Mail, Post};
 use crate::presence::{Presence, PresenceChange, USERS_MAX};
@@ -41,6 +42,7 @@ pub struct Service {
     mail: Receiver<Mail>,
     pusher: Pusher,
     health: Health,
+    listings: Listings,
 }
 
 impl Service {
@@ -58,6 +60,7 @@ impl Service {
             presence_users_max: USERS_MAX,
             pusher: Pusher::new(post.clone()),
             health: Health::new(post.clone()),
+            listings: Listings::default(),
             post,
             mail,
         }
@@ -175,6 +178,20 @@ impl Service {
         self
     }
 
+    /// Lists the service in a registry, from when it runs until it drains or stops: then it leaves the registry first, which
+    /// gets two seconds for that. `entry` is told where the service listens, and says as what and with which address it is
+    /// listed; what listens on all addresses has to name one. May be said for several registries.
+    #[cfg(feature = "registry")]
+    #[must_use]
+    pub fn register(
+        mut self,
+        target: moorgate_registry::Target,
+        entry: impl FnOnce(SocketAddr) -> moorgate_registry::Registration + Send + 'static,
+    ) -> Service {
+        self.listings.want(target, Box::new(entry));
+        self
+    }
+
     /// Sends pushes, now or later; what is sent before the service listens reaches nobody.
     pub fn pusher(&self) -> Pusher {
         self.pusher.clone()
@@ -210,6 +227,7 @@ impl Service {
             mail: self.mail,
             pusher: self.pusher,
             health: self.health,
+            listings: self.listings,
         };
         Listening::new(parts, address)
     }
@@ -225,4 +243,5 @@ pub(crate) struct Parts {
     pub(crate) mail: Receiver<Mail>,
     pub(crate) pusher: Pusher,
     pub(crate) health: Health,
+    pub(crate) listings: Listings,
 }

@@ -112,6 +112,7 @@ pub(crate) struct Host {
     pub(crate) ip: String,
     #[serde(default)]
     pub(crate) port: u64,
+    pub(crate) cluster_name: Option<String>,
     pub(crate) weight: Option<f64>,
     pub(crate) healthy: Option<bool>,
     pub(crate) enabled: Option<bool>,

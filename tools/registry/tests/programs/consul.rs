@@ -64,4 +64,12 @@ impl Consul {
     pub(crate) fn knows(&self, id: &str) -> bool {
         client().get(format!("{}/v1/agent/service/{id}", self.settings.address)).call().is_ok()
     }
+
+    /// Whether the agent has an instance of this service.
+    pub(crate) fn lists(&self, name: &str) -> bool {
+        let answer = client().get(format!("{}/v1/agent/services", self.settings.address)).call();
+        let text = answer.unwrap().body_mut().read_to_string().unwrap();
+        let services: serde_json::Value = serde_json::from_str(&text).unwrap();
+        services.as_object().unwrap().values().any(|service| service["Service"] == name)
+    }
 }

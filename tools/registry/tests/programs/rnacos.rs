@@ -25,12 +25,15 @@ impl Rnacos {
             command.env("RNACOS_DATA_DIR", folder.0.join("data")).envs(environment.iter().copied());
             command.current_dir(&folder.0);
             let server = format!("http://127.0.0.1:{http}");
-            // The users are there once the server has elected itself; without that, nobody can log in.
-            let login = format!("{server}/nacos/v1/auth/login");
-            let knows_its_user = move || {
-                client().post(&login).send_form([("username", "admin"), ("password", "admin")]).is_ok()
+            let state = format!("{server}/nacos/v1/raft/metrics");
+            let has_elected = move || match client().get(&state).call() {
+                Ok(mut answer) => {
+                    answer.body_mut().read_to_string().is_ok_and(|text| text.contains("\"Leader\""))
+                }
+                // Where users log in, nobody else is told.
+                Err(error) => matches!(error, ureq::Error::StatusCode(403)),
             };
-            let program = Program::start(command, folder.0.join("log"), knows_its_user)?;
+            let program = Program::start(command, folder.0.join("log"), has_elected)?;
             let settings = NacosSettings { servers: vec![server], ..NacosSettings::default() };
             Some(Rnacos { program, settings, _folder: folder })
         }))
