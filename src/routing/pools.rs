@@ -232,36 +232,4 @@ mod tests {
         assert!(pools.address(EndpointId(1)).is_some(), "and this one is here");
         assert!(pools.book.lock().known.len() <= GONE_MAX + 8);
     }
-
-    #[test]
-    fn threads_that_eject_at_once_never_pass_the_cap() {
-        const PLACES: u32 = 3;
-        let pools = Pools::new(1);
-        pools.publish(ServiceId(0), &(1..=8).map(at).collect::<Vec<_>>());
-        let members = pools.members(ServiceId(0));
-        let until = Mono::from_nanos(5);
-        std::thread::scope(|scope| {
-            for thread in 0..4u64 {
-                let (pools, members) = (&pools, &members);
-                scope.spawn(move || {
-                    let mut rng = crate::base::rng::Rng::new(thread);
-                    for _ in 0..20_000 {
-                        let vitals = &members[usize::try_from(rng.below(8)).unwrap()].vitals;
-                        match rng.below(3) {
-                            0 => _ = pools.readmit(ServiceId(0), vitals),
-                            1 => _ = pools.prolong(ServiceId(0), vitals, until, until),
-                            _ => _ = pools.eject(ServiceId(0), vitals, until, PLACES),
-                        }
-                        assert!(pools.ejected(ServiceId(0)) <= PLACES);
-                    }
-                });
-            }
-        });
-        let held = members.iter().filter(|member| member.vitals.ejected_until.load(Ordering::Relaxed) != 0);
-        assert_eq!(u32::try_from(held.count()).ok(), Some(pools.ejected(ServiceId(0))));
-        for member in members.iter() {
-            pools.readmit(ServiceId(0), &member.vitals);
-        }
-        assert_eq!(pools.ejected(ServiceId(0)), 0);
-    }
 }
