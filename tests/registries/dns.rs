@@ -36,8 +36,8 @@ fn in_dns(servers: &[SocketAddr], queries: &[DnsQuery]) -> Settings {
 #[test]
 fn consul_is_a_name_server_too() {
     let Some(consul) = Consul::start() else { return };
-    // More than Consul puts into a small answer.
-    let endpoints = Endpoint::on_one_port(8);
+    // More than Consul puts into an answer over UDP, without saying so.
+    let endpoints = Endpoint::on_one_port(100);
     let all = addresses(&endpoints);
     all.iter().for_each(|at| consul.register("chat", *at, ""));
     let queries = [host("chat.service.consul", all[0].port()), srv("_chat._tcp.service.consul")];

@@ -23,6 +23,9 @@ const SERVERS_MAX: usize = 8;
 /// Bytes of a configuration of the system that are read.
 const RESOLV_CONF_BYTES_MAX: u64 = 64 * 1024;
 const DNS_PORT: u16 = 53;
+/// A longer answer over UDP is asked for over TCP, too: Consul leaves out what does not fit, and says so only where
+/// `enable_truncate` is set.
+const DOUBTFUL_BYTES: usize = 600;
 /// The end is noticed within it.
 const MOMENT: Duration = Duration::from_millis(250);
 
@@ -92,13 +95,17 @@ impl Resolver<'_> {
     }
 
     fn ask_server(&self, server: SocketAddr, question: &Question) -> Result<Records, DnsError> {
-        let mut reply = self.over_udp(server, question, true)?;
+        let (mut reply, mut length) = self.over_udp(server, question, true)?;
         if matches!(reply, Reply::Failed(Rcode::FORMERR | Rcode::NOTIMP)) {
             // An old server, that does not know EDNS.
-            reply = self.over_udp(server, question, false)?;
+            (reply, length) = self.over_udp(server, question, false)?;
         }
         if reply == Reply::Truncated {
             reply = self.over_tcp(server, question)?;
+        } else if length > DOUBTFUL_BYTES
+            && let Ok(whole @ Reply::Records(_)) = self.over_tcp(server, question)
+        {
+            reply = whole;
         }
         match reply {
             Reply::Records(records) => Ok(records),
@@ -107,7 +114,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn over_udp(&self, server: SocketAddr, question: &Question, edns: bool) -> Result<Reply, DnsError> {
+    /// The reply, and of how many bytes it was.
+    fn over_udp(
+        &self,
+        server: SocketAddr,
+        question: &Question,
+        edns: bool,
+    ) -> Result<(Reply, usize), DnsError> {
         let system = |error| told(server, error);
         let deadline = self.clock.read().mono + self.timeout;
         let own: IpAddr =
@@ -125,7 +138,7 @@ impl Resolver<'_> {
                 Ok(length) => {
                     let bytes = buffer.get(..length).unwrap_or_default();
                     if let Some(reply) = question.read(id, bytes) {
-                        return Ok(reply);
+                        return Ok((reply, length));
                     }
                 }
                 Err(error) if is_wait(&error) => {}
