@@ -119,7 +119,7 @@ counters! {
     RequestsCancelled "moorgate_requests_cancelled_total" "" "Cancels that named an unanswered request.";
     RepliesOrphaned "moorgate_replies_orphaned_total" "" "Settled calls whose session was gone.";
     PayloadsDropped "moorgate_payloads_dropped_total" "" "Replies sent without their payload: too large for the client, or too much waited for it.";
-    ForwardsRefused "moorgate_forwards_refused_total" "" "Requests refused since the shard's credit at its worker was used up.";
+    ForwardsRefused "moorgate_forwards_refused_total" "" "Requests refused since the credit of the shard at its worker was used up, or the part of it that the service may use.";
     LimitedConnection "moorgate_limited_total" "limit=\"connection\"" "What was refused for a limit: requests, and connections for their frames.";
     LimitedUser "moorgate_limited_total" "limit=\"user\"" "What was refused for a limit: requests, and connections for their frames.";
     LimitedAddress "moorgate_limited_total" "limit=\"address\"" "What was refused for a limit: requests, and connections for their frames.";

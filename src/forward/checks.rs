@@ -2,7 +2,7 @@
 //! answered by nobody, is answered as such; the shard that asked keeps the time.
 
 use super::choose::Wish;
-use super::service::Place;
+use super::place::Place;
 use super::{Forwarder, Timer};
 use crate::base::clock::Now;
 use crate::base::ids::{CheckKey, ConnectionKey, LinkKey, ServiceId, ShardId};

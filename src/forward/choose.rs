@@ -77,6 +77,14 @@ impl Forwarder {
             return Err(Unsendable::NoLink);
         }
         let endpoints = &entry.endpoints;
+        if let Some(seat) = entry.sole
+            && wish.not.is_none()
+        {
+            let link = entry.at(seat).and_then(|endpoint| endpoint.best(links, output_max));
+            let link = link.filter(|_| entry.sent < entry.settings.pool.bounds.outstanding_max);
+            let decision = Decision { how: How::Only, candidates: 1, ..Decision::default() };
+            return link.map(|link| Choice { link, decision }).ok_or(Unsendable::NoRoom);
+        }
         let best = |seat: usize| endpoints.get(seat)?.as_ref()?.best(links, output_max);
         let not = wish.not.map(usize::from);
         let has_room = |seat: usize| Some(seat) != not && best(seat).is_some();

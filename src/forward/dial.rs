@@ -1,7 +1,7 @@
 //! Links come and go: dialled, dialled again after a delay, lost with what was on them.
 
 use super::link::{Link, State};
-use super::service::Place;
+use super::place::Place;
 use super::{Forwarder, LinkCommand};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId};

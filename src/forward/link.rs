@@ -5,7 +5,7 @@
 //!      └────────── refused, timeout ─────────┴── wrong proof or name, timeout ──► gone ◄── lost, silent ───────┘
 //! ```
 
-use super::service::Place;
+use super::place::Place;
 use crate::base::output::Output;
 use crate::base::wheel::Alarm;
 use moorgate_proto::VERSION;

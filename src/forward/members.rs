@@ -6,7 +6,8 @@
 //!                      └──── is back ────┘ with the same links
 //! ```
 
-use super::service::{Endpoint, Place, Slot};
+use super::place::Place;
+use super::service::{Endpoint, Slot};
 use super::{Forwarder, Timer};
 use crate::base::counters::Count;
 use crate::base::ids::{LinkKey, ServiceId};
@@ -127,6 +128,7 @@ impl Forwarder {
                 debug_assert!(endpoint.as_ref().is_none_or(|it| it.sent == 0), "nothing is out there");
                 *endpoint = None;
             }
+            service.counted();
         }
     }
 

@@ -12,7 +12,7 @@
 
 use super::Forwarder;
 use super::link::Link;
-use super::service::Place;
+use super::place::Place;
 use crate::base::counters::Count;
 use crate::base::ids::{LinkKey, WorkerId};
 use crate::directory::Changed;

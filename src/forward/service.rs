@@ -3,30 +3,15 @@
 use super::latency::Latencies;
 use super::link::{Link, LinkIdentity};
 use super::order::Orders;
+use super::place::Place;
 use super::queue::Queue;
 use super::{Settings, asking};
 use crate::base::ids::{LinkKey, LinkTag, ServiceId};
 use crate::base::slab::GenSlab;
 use crate::base::wheel::Alarm;
-use crate::routing::{EndpointId, Pool, RetryBudget, RouteTable, ServiceSettings, Vitals};
+use crate::routing::{EndpointId, Pool, RetryBudget, RouteTable, ServiceSettings, Standing, Vitals};
 use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// Where a link belongs. A seat may be another endpoint's later: the id tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) id: EndpointId,
-    pub(super) service: ServiceId,
-    pub(super) seat: u16,
-    pub(super) slot: u16,
-}
-
-impl Place {
-    /// Whether both are links to the same endpoint.
-    pub(super) fn is_beside(self, other: Place) -> bool {
-        (self.service, self.id) == (other.service, other.id)
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Service {
@@ -50,6 +35,8 @@ pub(super) struct Service {
     pub(super) sent: u32,
     /// Links that take calls.
     pub(super) ready: u32,
+    /// The seat of the only endpoint, where that leaves nothing to choose: the common case of a small deployment.
+    pub(super) sole: Option<u16>,
     /// The pool looks at callers.
     pub(super) is_asking: bool,
     /// One of its routes is hedged.
@@ -76,6 +63,7 @@ impl Service {
             kept_bytes: 0,
             sent: 0,
             ready: 0,
+            sole: None,
             is_keeping: false,
         }
     }
@@ -113,9 +101,23 @@ impl Service {
             .any(|(at, endpoint)| at != seat && endpoint.as_ref().is_some_and(|endpoint| endpoint.ready > 0))
     }
 
+    /// The only seat, unless the pool has more to look at than whether its link has room.
+    fn sole(&self) -> Option<u16> {
+        let bounds = &self.settings.pool.bounds;
+        let is_plain = bounds.endpoint_outstanding_max == 0
+            && bounds.adaptive.is_none()
+            && self.settings.pool.canary.is_none();
+        let mut seats = (0u16..).zip(&self.endpoints).filter(|(_, endpoint)| endpoint.is_some());
+        let (seat, _) = seats.next()?;
+        let instance = &self.pool.member(usize::from(seat))?.instance;
+        let is_in = instance.standing == Standing::In && instance.weight > 0;
+        (is_plain && is_in && seats.next().is_none()).then_some(seat)
+    }
+
     /// Notes that there are more or fewer endpoints than before.
     pub(super) fn counted(&mut self) {
         let several = self.endpoints.iter().flatten().filter(|endpoint| !endpoint.is_leaving).count() > 1;
+        self.sole = self.sole();
         self.is_keeping = several && (self.settings.pool.retry.attempts_max > 1 || self.has_hedges);
     }
 }

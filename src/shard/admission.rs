@@ -1,6 +1,7 @@
 //! A request: admitted, routed, and handed to the worker, or refused.
 
 use super::asked::Asked;
+use super::credit::Room;
 use super::limits::{charge, limited};
 use super::{Outstanding, Shard};
 use crate::base::clock::Now;
@@ -40,9 +41,13 @@ impl Shard {
         let request_bytes = u32::try_from(view.payload.len()).unwrap_or(u32::MAX);
         let mut met = None;
         let admitted = match admit(session, &view, now, &self.routes) {
-            Ok(_) if self.outstanding.len() >= self.settings.outstanding_max => {
+            Ok(route) if self.credit.room(route.service) != Room::Yes => {
                 self.cells.count(Count::ForwardsRefused);
-                Err(Outcome::refused(Code::ResourceExhausted, Reason::GatewayOverloaded))
+                let reason = match self.credit.room(route.service) {
+                    Room::ShareUsed => Reason::ServiceOverloaded,
+                    Room::Yes | Room::NoneLeft => Reason::GatewayOverloaded,
+                };
+                Err(Outcome::refused(Code::ResourceExhausted, reason))
             }
             Ok(route) => charge(&mut self.limits, now.mono, session, route, &self.authority)
                 .map(|charge| (route.id, route.service, route.timeout, charge))
@@ -105,6 +110,7 @@ impl Shard {
         let deadline = outstanding.received + timeout;
         let caller = self.batch.arena.put(&outstanding.caller.encoded);
         let request = self.batch.arena.put(body);
+        self.credit.take(outstanding.service);
         let ticket = self.outstanding.insert(outstanding);
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.up.forwarded(up_seq, ticket);

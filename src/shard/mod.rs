@@ -20,6 +20,7 @@ mod asked;
 mod closing;
 mod confirm;
 mod connection;
+mod credit;
 mod detached;
 mod frames;
 mod greeting;
@@ -162,6 +163,7 @@ pub struct Shard {
     connections: GenSlab<ConnectionTag, Connection>,
     sessions: GenSlab<SessionTag, Session>,
     outstanding: GenSlab<TicketTag, Outstanding>,
+    credit: credit::Credit,
     limits: ShardLimits,
     bans: Arc<Bans>,
     /// Connections of all shards.
@@ -201,6 +203,7 @@ impl Shard {
     /// An empty shard.
     pub fn new(parts: Parts) -> Shard {
         let openings = parts.settings.openings.map(TokenBucket::new);
+        let credit = credit::Credit::new(parts.settings.outstanding_max, &parts.routes);
         Shard {
             rng: Rng::new(parts.seed),
             settings: parts.settings,
@@ -214,6 +217,7 @@ impl Shard {
             connections: GenSlab::default(),
             sessions: GenSlab::default(),
             outstanding: GenSlab::default(),
+            credit,
             limits: ShardLimits::new(parts.limits.requests),
             bans: parts.limits.bans,
             room: parts.limits.room,
@@ -429,6 +433,7 @@ impl Shard {
             debug_assert_eq!(waiting, self.confirmations.waiting(), "whoever is to be confirmed waits");
         }
         debug_assert!(self.outstanding.len() <= self.settings.outstanding_max);
+        debug_assert_eq!(self.credit.used(), self.outstanding.len(), "the credit is what is out");
     }
 }
 

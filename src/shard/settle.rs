@@ -39,6 +39,7 @@ impl Shard {
             return;
         };
         self.limits.settled(now.mono, &outstanding.charge);
+        self.credit.give_back(outstanding.service);
         let mut asked = Asked {
             outcome: settled.outcome,
             up_seq: outstanding.up_seq,

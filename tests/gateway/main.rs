@@ -29,6 +29,8 @@ mod exhaustion;
 #[cfg(test)]
 mod framing;
 #[cfg(test)]
+mod governance;
+#[cfg(test)]
 mod identity;
 #[cfg(test)]
 mod kit;
