@@ -63,7 +63,7 @@ fn an_instance_comes_and_goes() {
         health: Health::Good,
     };
     assert_eq!(list, [expected]);
-    assert!(registrar.is_registered() && registrar.failure().is_none());
+    eventually("the registrar knows it", || registrar.is_registered() && registrar.failure().is_none());
     assert!(registrar.deregister(PATIENCE), "Consul confirms it");
     watcher.list("gone", <[Listed]>::is_empty);
     // A query is under way, and the server would hold it for a minute.
