@@ -67,6 +67,9 @@ fn place(path: &str) -> Option<(&'static str, Place)> {
         "/revoke" => ("POST", Place::Operation(operation::revoke)),
         "/ban" => ("POST", Place::Operation(operation::ban)),
         "/unban" => ("POST", Place::Operation(operation::unban)),
+        "/endpoints" => ("GET", Place::Operation(operation::endpoints)),
+        "/explain" => ("GET", Place::Operation(operation::explain)),
+        "/canary" => ("POST", Place::Operation(operation::canary)),
         _ => return None,
     })
 }
@@ -80,7 +83,8 @@ pub(super) fn answer(request: Request<'_>, pages: &dyn Pages) -> Answer {
     let Some((method, place)) = place(path) else {
         return text(
             "404 Not Found",
-            "there are GET /livez, /readyz, /metrics, /bans and POST /kick, /revoke, /ban, /unban\n",
+            "there are GET /livez, /readyz, /metrics, /bans, /endpoints, /explain and POST /kick, /revoke, /ban, \
+             /unban, /canary\n",
         );
     };
     if request.method != method {
@@ -107,7 +111,7 @@ pub(super) fn answer(request: Request<'_>, pages: &dyn Pages) -> Answer {
 
 fn operate(operation: Operation, pages: &dyn Pages) -> Answer {
     // Reading is no news.
-    let line = (operation != Operation::Bans).then(|| operation.to_string());
+    let line = (!operation.is_reading()).then(|| operation.to_string());
     let (answer, result) = match pages.operate(operation) {
         Ok(outcome) => {
             let value = outcome.json();
@@ -116,6 +120,9 @@ fn operate(operation: Operation, pages: &dyn Pages) -> Answer {
         Err(why) => {
             let status = match why {
                 OperateError::Busy | OperateError::Full => UNAVAILABLE,
+                OperateError::NoRoute { .. }
+                | OperateError::NoService { .. }
+                | OperateError::NoCanary { .. } => "404 Not Found",
             };
             (error(status, &why.to_string()), why.to_string())
         }

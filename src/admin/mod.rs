@@ -6,6 +6,9 @@
 //! | [`server`] | the thread: sockets, whole requests within bounds |
 //! | [`answer`] | which request gets which answer |
 //! | [`operation`] | what an operator asks for, checked, and what comes of it |
+//! | [`parameter`] | single parameters, checked |
+//! | [`question`] | what a call is explained for |
+//! | [`shown`] | what is shown of endpoints and explanations |
 //! | [`query`] | `name=value&...`, percent-encoded |
 //!
 //! It listens where clients cannot reach it; a request is small, and a slow peer is given up. There is no password, and
@@ -14,12 +17,17 @@
 
 mod answer;
 mod operation;
+mod parameter;
 mod query;
+mod question;
 mod server;
+mod shown;
 
 pub use operation::{Ban, BanTarget, KickTarget, OperateError, Operation, Outcome, RevokeTarget};
 pub use query::encode;
+pub use question::Question;
 pub use server::Admin;
+pub use shown::{CandidateShown, EndpointShown, Explained, WorkerShown};
 
 /// What the pages show, and who carries operations out.
 pub trait Pages: Send + Sync {

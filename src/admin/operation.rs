@@ -1,8 +1,12 @@
 //! What an operator asks for, checked and within bounds, and what comes of it.
 
+use super::parameter::{bounded, ip_address, session_id, user_id};
 use super::query::Query;
+use super::question::{self, Question};
+use super::shown::{EndpointShown, Explained};
 use crate::base::ids::SessionId;
-use moorgate_proto::limits::{MESSAGE_BYTES, NAME_BYTES, USER_ID_BYTES};
+use crate::base::share::{parse_share, write_share};
+use moorgate_proto::limits::{MESSAGE_BYTES, NAME_BYTES};
 use serde_json::{Value, json};
 use std::fmt;
 use std::net::IpAddr;
@@ -63,6 +67,17 @@ pub enum Operation {
     },
     /// Lifts a ban before its time.
     Unban(BanTarget),
+    /// Lists the endpoints of all services.
+    Endpoints,
+    /// Says where a call would go, and why.
+    Explain(Box<Question>),
+    /// Changes the share of users that a service's canary gets.
+    Canary {
+        /// The service.
+        service: String,
+        /// In hundredths of a percent.
+        share: u32,
+    },
 }
 
 /// A ban in force.
@@ -90,23 +105,70 @@ pub enum Outcome {
         /// How many there are.
         total: u64,
     },
+    /// The endpoints. Whoever has very many gives the first of them, and counts all.
+    Endpoints {
+        /// Some or all of them.
+        endpoints: Vec<EndpointShown>,
+        /// How many there are.
+        total: u64,
+    },
+    /// Why a call would go where it would go.
+    Explained(Box<Explained>),
+    /// The share of a canary, in hundredths of a percent.
+    Share {
+        /// What it was.
+        before: u32,
+        /// What it is.
+        now: u32,
+    },
 }
 
 /// Why an operation was not carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OperateError {
     /// Too much is going on; it may go well in a moment.
     Busy,
     /// There is no room for another ban, or another revocation.
     Full,
+    /// No route leads there.
+    NoRoute {
+        /// The command.
+        command: u32,
+        /// Its version.
+        version: u32,
+    },
+    /// There is no such service.
+    NoService {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The service has no canary.
+    NoCanary {
+        /// The service.
+        service: String,
+    },
 }
 
 impl fmt::Display for OperateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            OperateError::Busy => "the gateway is too busy; try again",
-            OperateError::Full => "there is no room for another one; lift one, or wait until one is over",
-        })
+        match self {
+            OperateError::Busy => f.write_str("the gateway is too busy; try again"),
+            OperateError::Full => {
+                f.write_str("there is no room for another one; lift one, or wait until one is over")
+            }
+            OperateError::NoRoute { command, version } => {
+                write!(f, "no route leads to command {command:#06x} in version {version}; look at [[route]]")
+            }
+            OperateError::NoService { name, known } => {
+                let name = name.escape_debug();
+                write!(f, "there is no service `{name}`; there are: {}", known.join(", "))
+            }
+            OperateError::NoCanary { service } => {
+                write!(f, "service `{service}` has no canary; write [service.canary] with a tag for it")
+            }
+        }
     }
 }
 
@@ -131,7 +193,19 @@ impl fmt::Display for Operation {
             }
             Operation::Unban(BanTarget::Address(address)) => write!(f, "unban address={address}"),
             Operation::Unban(BanTarget::User(user)) => write!(f, "unban user={}", quoted(user)),
+            Operation::Endpoints => f.write_str("endpoints"),
+            Operation::Explain(question) => write!(f, "explain command={:#06x}", question.command),
+            Operation::Canary { service, share } => {
+                write!(f, "canary service={} share={}", quoted(service), write_share(*share))
+            }
         }
+    }
+}
+
+impl Operation {
+    /// Whether nothing is changed by it.
+    pub fn is_reading(&self) -> bool {
+        matches!(self, Operation::Bans | Operation::Endpoints | Operation::Explain(_))
     }
 }
 
@@ -144,6 +218,14 @@ impl Outcome {
             Outcome::Bans { bans, total } => {
                 let bans: Vec<Value> = bans.iter().map(Ban::json).collect();
                 json!({ "total": total, "bans": bans })
+            }
+            Outcome::Endpoints { endpoints, total } => {
+                let endpoints: Vec<Value> = endpoints.iter().map(EndpointShown::json).collect();
+                json!({ "total": total, "endpoints": endpoints })
+            }
+            Outcome::Explained(explained) => explained.json(),
+            Outcome::Share { before, now } => {
+                json!({ "before": write_share(*before), "now": write_share(*now) })
             }
         }
     }
@@ -217,29 +299,25 @@ pub(super) fn unban(mut query: Query) -> Result<Operation, String> {
     }
 }
 
-fn bounded(name: &str, text: String, max: usize) -> Result<String, String> {
-    if (1..=max).contains(&text.len()) {
-        return Ok(text);
-    }
-    Err(format!("{name} has {} bytes; write 1 to {max}", text.len()))
+/// `/endpoints` has no parameters.
+pub(super) fn endpoints(query: Query) -> Result<Operation, String> {
+    query.finish("none").map(|()| Operation::Endpoints)
 }
 
-fn user_id(text: String) -> Result<String, String> {
-    bounded("user", text, USER_ID_BYTES)
+/// Reads the parameters of `/explain`.
+pub(super) fn explain(query: Query) -> Result<Operation, String> {
+    question::read(query).map(|question| Operation::Explain(Box::new(question)))
 }
 
-fn session_id(text: &str) -> Result<SessionId, String> {
-    let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match u128::from_str_radix(text, 16) {
-        Ok(number) if is_hex => Ok(SessionId(number.to_be_bytes())),
-        _ => Err(format!("session is `{text}`; write the 32 hexadecimal digits that the access log has")),
-    }
-}
-
-fn ip_address(text: &str) -> Result<IpAddr, String> {
-    let address: Result<IpAddr, _> = text.parse();
-    let wrong = |_| format!("address is `{text}`; write an IP address without a port, as 192.0.2.7");
-    address.map(|address| address.to_canonical()).map_err(wrong)
+/// Reads the parameters of `/canary`.
+pub(super) fn canary(mut query: Query) -> Result<Operation, String> {
+    const RIGHT: &str = "service=S and share=5%25, which is 5% encoded";
+    let (service, share) = (query.take("service"), query.take("share"));
+    query.finish(RIGHT)?;
+    let (Some(service), Some(share)) = (service, share) else {
+        return Err(format!("whose canary, and how much? write {RIGHT}"));
+    };
+    Ok(Operation::Canary { service: bounded("service", service, NAME_BYTES)?, share: parse_share(&share)? })
 }
 
 fn ban_time(text: &str) -> Result<Duration, String> {

@@ -6,12 +6,14 @@
 use std::fmt::Write;
 
 /// More parameters than any operation has.
-const PARAMETERS_MAX: usize = 8;
+const PARAMETERS_MAX: usize = 32;
 
 /// The parameters of one request. What is not taken is not known.
 #[derive(Debug)]
 pub(super) struct Query {
     parameters: Vec<(String, String)>,
+    /// Names that were asked for.
+    taken: Vec<String>,
 }
 
 impl Query {
@@ -22,27 +24,34 @@ impl Query {
             let (name, value) =
                 part.split_once('=').ok_or_else(|| format!("`{part}` has no value; write name=value"))?;
             let (name, value) = (decode(name)?, decode(value)?);
-            if parameters.iter().any(|(other, _)| *other == name) {
-                return Err(format!("`{name}` stands there twice; leave one out"));
-            }
             if parameters.len() == PARAMETERS_MAX {
                 return Err(format!("more than {PARAMETERS_MAX} parameters"));
             }
             parameters.push((name, value));
         }
-        Ok(Query { parameters })
+        Ok(Query { parameters, taken: Vec::new() })
     }
 
-    /// Takes one out.
+    /// Takes one out; that it stands there twice is told at the end.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        let value = self.take_another(name)?;
+        self.taken.push(name.to_owned());
+        Some(value)
+    }
+
+    /// Takes the next of those that may stand there several times.
+    pub(super) fn take_another(&mut self, name: &str) -> Option<String> {
         let at = self.parameters.iter().position(|(other, _)| other == name)?;
-        Some(self.parameters.swap_remove(at).1)
+        Some(self.parameters.remove(at).1)
     }
 
     /// Nothing is left that nobody has asked for.
     pub(super) fn finish(self, known: &str) -> Result<(), String> {
         match self.parameters.first() {
             None => Ok(()),
+            Some((name, _)) if self.taken.contains(name) => {
+                Err(format!("`{name}` stands there twice; leave one out"))
+            }
             Some((name, _)) => Err(format!("`{name}` is not known here; write {known}")),
         }
     }
@@ -131,8 +140,14 @@ mod tests {
         assert!(Query::parse("").unwrap().finish("nothing").is_ok());
         let left = Query::parse("usr=alice").unwrap().finish("user=U").unwrap_err();
         assert_eq!(left, "`usr` is not known here; write user=U");
-        assert!(Query::parse("user=a&%75ser=b").unwrap_err().contains("twice"));
+        let mut twice = Query::parse("user=a&%75ser=b").unwrap();
+        assert_eq!(twice.take("user").as_deref(), Some("a"));
+        assert!(twice.finish("user=U").unwrap_err().contains("twice"));
+        let mut several = Query::parse("role=a&x=1&role=b").unwrap();
+        assert_eq!(several.take_another("role").as_deref(), Some("a"));
+        assert_eq!(several.take_another("role").as_deref(), Some("b"));
+        assert_eq!(several.take_another("role"), None);
         assert!(Query::parse("user").unwrap_err().contains("name=value"));
-        assert!(Query::parse("a=&b=&c=&d=&e=&f=&g=&h=&i=").unwrap_err().contains("more than 8"));
+        assert!(Query::parse(&"a=&".repeat(33)).unwrap_err().contains("more than 32"));
     }
 }

@@ -188,6 +188,9 @@ mod tests {
                     let bans = vec![Ban { target, left: Duration::from_secs(9), reason: "operator" }];
                     Ok(Outcome::Bans { bans, total: 1 })
                 }
+                Operation::Endpoints => Ok(Outcome::Endpoints { endpoints: Vec::new(), total: 0 }),
+                Operation::Explain(_) => Err(OperateError::NoRoute { command: 7, version: 1 }),
+                Operation::Canary { share, .. } => Ok(Outcome::Share { before: 0, now: share }),
             }
         }
     }
@@ -242,6 +245,13 @@ mod tests {
             ),
             ("POST /unban?address=192.0.2.7", 200, r#"{"changed":1}"#),
             ("GET /bans", 200, r#"{"bans":[{"reason":"operator","seconds":9,"user":"eve"}],"total":1}"#),
+            ("GET /endpoints", 200, r#"{"endpoints":[],"total":0}"#),
+            ("POST /canary?service=chat&share=2.5%25", 200, r#"{"before":"0%","now":"2.5%"}"#),
+            (
+                "GET /explain?command=7",
+                404,
+                r#"{"error":"no route leads to command 0x0007 in version 1; look at [[route]]"}"#,
+            ),
         ];
         for (line, status, body) in cases {
             assert_eq!(told(&admin, line, "Content-Length: 0\r\n"), (status, format!("{body}\n")), "{line}");
@@ -252,6 +262,9 @@ mod tests {
             "ban address=192.0.2.7 for=10m",
             "unban address=192.0.2.7",
             "bans",
+            "endpoints",
+            "canary service=\"chat\" share=2.5%",
+            "explain command=0x0007",
         ];
         assert_eq!(*pages.0.lock(), done);
         admin.stop();
@@ -264,6 +277,10 @@ mod tests {
         // Only POST changes anything: a link, or an image in a mail, is a GET.
         assert_eq!(status("GET /kick?user=alice", ""), 405);
         assert_eq!(status("POST /bans", ""), 405);
+        assert_eq!(status("GET /canary?service=chat&share=5%25", ""), 405);
+        assert_eq!(status("POST /canary?service=chat&share=5", ""), 400);
+        assert_eq!(status("POST /explain?command=7", ""), 405);
+        assert_eq!(status("GET /explain?command=7&user=+49", ""), 400);
         assert_eq!(status("POST /kick", ""), 400);
         assert_eq!(status("POST /kick?user=%zz", ""), 400);
         assert_eq!(status("POST /kick?user=+49", ""), 400);
@@ -271,6 +288,8 @@ mod tests {
         for origin in ["Origin: http://evil.example\r\n", "origin: null\r\n", "ORIGIN: \r\n"] {
             assert_eq!(status("POST /kick?user=alice", origin), 403, "{origin}");
             assert_eq!(status("GET /bans", origin), 403, "{origin}");
+            assert_eq!(status("GET /explain?command=7", origin), 403, "{origin}");
+            assert_eq!(status("POST /canary?service=chat&share=5%25", origin), 403, "{origin}");
         }
         let (status, body) = told(&admin, "POST /kick?user=alice", "Content-Length: 5\r\n\r\nabcde");
         assert_eq!((status, body.contains("there is a body")), (400, true), "{body}");

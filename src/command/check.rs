@@ -2,7 +2,9 @@
 
 use super::{Failure, help, print, usage};
 use lexopt::Arg;
+use moorgate::base::share::write_share;
 use moorgate::config::{self, Settings};
+use moorgate::control::discovery::{DnsQuery, ServiceSources, Settings as Discovery};
 use moorgate::reactor::ListenAt;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -45,13 +47,55 @@ fn summary(path: &Path, settings: &Settings) -> String {
     }
     for service in &settings.services {
         let proofs = if service.key.is_some() { "with proofs" } else { "WITHOUT PROOFS" };
-        let endpoints: Vec<String> = service.endpoints.iter().map(ToString::to_string).collect();
-        line("service", format!("{} at {}, {proofs}", service.name, endpoints.join(", ")));
+        let named = settings.discovery.services.iter().find(|sources| sources.name == service.name);
+        let from = named.map(|named| sources(named, &settings.discovery)).unwrap_or_default();
+        line("service", format!("{} at {}, {proofs}", service.name, from.join(", ")));
+        if let Some(canary) = &service.pool.canary {
+            let share = write_share(canary.share);
+            line(
+                "canary",
+                format!("of {}: {share} of users, to endpoints with tag {}", service.name, canary.tag),
+            );
+        }
+    }
+    if settings.discovery.services.iter().any(ServiceSources::is_found) {
+        let path = settings.discovery.state_file.as_ref().map(|path| path.display().to_string());
+        line("lists", path.unwrap_or_else(|| "not kept for the next start".to_owned()));
+    }
+    if let Some(register) = &settings.register {
+        let places = [(register.consul, "Consul"), (register.nacos, "Nacos")];
+        let places: Vec<&str> = places.into_iter().filter(|(is, _)| *is).map(|(_, place)| place).collect();
+        line(
+            "register",
+            format!("as {} at {}, in {}", register.name, register.address, places.join(" and ")),
+        );
     }
     line("routes", settings.routes.len().to_string());
     let (shards, workers) = settings.threads();
     line("threads", format!("{}, {}", counted(shards, "shard"), counted(workers, "worker")));
     text
+}
+
+/// Where the endpoints of a service come from.
+fn sources(service: &ServiceSources, settings: &Discovery) -> Vec<String> {
+    let mut sources: Vec<String> = service.fixed.iter().map(ToString::to_string).collect();
+    if let Some(path) = &service.file {
+        sources.push(format!("those in {}", path.display()));
+    }
+    match &service.dns {
+        Some(DnsQuery::Host { name, port }) => sources.push(format!("those of {name}:{port} in DNS")),
+        Some(DnsQuery::Srv { name }) => sources.push(format!("those of {name} in DNS")),
+        None => {}
+    }
+    if let Some(query) = &service.consul {
+        let at = settings.consul.as_ref().map_or("", |consul| &consul.address);
+        sources.push(format!("those of {} in Consul at {at}", query.name));
+    }
+    if let Some(query) = &service.nacos {
+        let at = settings.nacos.as_ref().map_or_else(String::new, |nacos| nacos.servers.join(" and "));
+        sources.push(format!("those of {} in Nacos at {at}", query.name));
+    }
+    sources
 }
 
 fn counted(count: u16, what: &str) -> String {

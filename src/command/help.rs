@@ -13,8 +13,11 @@ Usage:
   moorgate token issue --dev --user U  make an access token
   moorgate token inspect TOKEN         look into one
   moorgate operator kick --user U      end sessions, revoke tokens, see bans
+  moorgate operator endpoints          see where the services are; shift canaries
+  moorgate explain --command 0x0201    say where a call goes, and why
 
-  moorgate COMMAND --help              more about serve, check, token, operator
+  moorgate COMMAND --help              more about serve, check, token, operator,
+                                       explain
   moorgate --version
 
 Exit codes: 0 it is done, 1 it failed, 2 the command line is not understood.
@@ -95,15 +98,60 @@ Usage:
   moorgate operator bans
   moorgate operator ban --address A --for TIME
   moorgate operator unban (--address A | --user U)
+  moorgate operator endpoints
+  moorgate operator canary SERVICE SHARE
 
 kick ends sessions, revoke refuses access tokens from now on (all that a user has
 by now, or one by its id, the claim jti) and ends their sessions, ban keeps an IP
 address out for a TIME such as 90s, 10m or 2days.
 
+endpoints lists where the services are: what the sources say of each instance
+(standing in, doubted or leaving), its ready links, and for how much longer it is
+ejected. canary changes the share of users that the canary of a service gets, as
+5% or 0.25%, until the gateway starts again: more only adds users, less only takes
+some away.
+
       --admin ADDR      the gateway's operator address, [admin] in its
                         configuration (default 127.0.0.1:7001)
 
-It prints the gateway's answer, a line of JSON with what has changed. Exit code 1:
+It prints what has changed, a line of JSON; endpoints prints a table. Exit code 1:
 nothing was done, and standard error says why. The same by HTTP, for scripts:
   curl -X POST 'http://127.0.0.1:7001/kick?user=alice'
+";
+
+pub(super) const EXPLAIN: &str = "\
+moorgate explain - say where a call goes, and why
+
+Usage:
+  moorgate explain --command C [--version N] [--user U] [OPTION]... [--admin ADDR]
+  moorgate explain --log FILE --request SESSION:SEQ
+
+The first asks a running gateway what it would do with a call now: by which route,
+to which service, and what each of its workers would choose: the endpoint, the
+rule, what all candidates would cost, who is ejected or doubted, panic, canary,
+what is tried again, and what each source says of each endpoint. Nothing is sent
+to the service. Every word about the caller matters only where something goes by
+it; without --user the caller is anonymous.
+
+      --command C       the command, as 0x0201 or 513
+      --version N       its version (default 1)
+      --user U          the user's id
+      --session HEX     the session, as the access log has it
+      --role R          a role of the user; may be repeated
+      --application A   the application
+      --app-version V   its version
+      --platform P      the platform
+      --device D        the device
+      --address IP      the client's address
+      --admin ADDR      the gateway's operator address, [admin] in its
+                        configuration (default 127.0.0.1:7001)
+
+The second looks a request up in an access log and says in words what its line
+says in short, its why= above all.
+
+      --log FILE        the access log; - reads lines from standard input, and
+                        explains each when there is no --request
+      --request S:N     the request: the line's session and seq
+
+Exit code 1: there is no such route, no such line, or no answer; it says why.
 ";

@@ -1,13 +1,16 @@
 //! The command line.
 
+mod ask;
 mod check;
+mod explain;
 mod help;
+mod logged;
 mod operator;
 mod serve;
 mod token;
 
 use lexopt::Arg;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 
@@ -67,9 +70,9 @@ fn usage<T>(message: impl Into<String>) -> Result<T, Failure> {
 
 /// Runs the command that the words ask for.
 pub(crate) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
-    const COMMANDS: &str = "serve, check, token and operator";
+    const COMMANDS: &str = "serve, check, token, operator and explain";
     match words.next()? {
-        None => usage("say what to do: serve, check, token or operator"),
+        None => usage("say what to do: serve, check, token, operator or explain"),
         Some(Arg::Short('h') | Arg::Long("help")) => print(help::MAIN),
         Some(Arg::Short('V') | Arg::Long("version")) => {
             print(&format!("moorgate {}\n", env!("CARGO_PKG_VERSION")))
@@ -79,6 +82,7 @@ pub(crate) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
             Some("check") => check::run(words).map_err(|failure| failure.of("check")),
             Some("token") => token::run(words).map_err(|failure| failure.of("token")),
             Some("operator") => operator::run(words).map_err(|failure| failure.of("operator")),
+            Some("explain") => explain::run(words).map_err(|failure| failure.of("explain")),
             Some("help") => print(help::MAIN),
             _ => {
                 let command = command.to_string_lossy();
@@ -94,6 +98,12 @@ fn address(words: &mut lexopt::Parser, flag: &str) -> Result<SocketAddr, Failure
     let text = words.value()?.to_string_lossy().into_owned();
     let wrong = format!("{flag}: `{text}` is no address; write an IP address and a port, as 127.0.0.1:7000");
     text.parse().map_err(|_| Failure::Usage(wrong))
+}
+
+/// A line of an explanation; names stand in a column of their own.
+fn line(text: &mut String, name: &str, value: &str) {
+    // Writing to a text does not fail.
+    let _ = writeln!(text, "  {name:<10} {value}");
 }
 
 /// Prints to standard output; a reader that has gone is no error.

@@ -1,18 +1,9 @@
-//! `moorgate operator`: asks a running gateway, over its operator's address, so that nobody needs another program.
+//! `moorgate operator`: asks a running gateway to do something, or what there is.
 
+use super::ask::{ADMIN, Request};
 use super::{Failure, failed, help, print, usage};
 use lexopt::{Arg, ValueExt};
-use moorgate::admin::encode;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
-
-/// The operator's address in the sample configuration, and of `serve --dev`.
-const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7001);
-/// For the gateway to be reached, and then for each part of its answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// A longer answer is none.
-const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+use serde::Deserialize;
 
 /// One thing that may be asked for.
 struct Command {
@@ -20,18 +11,34 @@ struct Command {
     method: &'static str,
     /// Its parameters, which are flags here.
     parameters: &'static [&'static str],
+    /// Those that are words in their place.
+    positions: &'static [&'static str],
+    /// How it is written.
+    example: &'static str,
 }
 
-const COMMANDS: [Command; 5] = [
-    Command { name: "kick", method: "POST", parameters: &["user", "session", "message"] },
-    Command { name: "revoke", method: "POST", parameters: &["user", "token"] },
-    Command { name: "bans", method: "GET", parameters: &[] },
-    Command { name: "ban", method: "POST", parameters: &["address", "for"] },
-    Command { name: "unban", method: "POST", parameters: &["address", "user"] },
+const fn flags(name: &'static str, method: &'static str, parameters: &'static [&'static str]) -> Command {
+    Command { name, method, parameters, positions: &[], example: "" }
+}
+
+const COMMANDS: [Command; 7] = [
+    flags("kick", "POST", &["user", "session", "message"]),
+    flags("revoke", "POST", &["user", "token"]),
+    flags("bans", "GET", &[]),
+    flags("ban", "POST", &["address", "for"]),
+    flags("unban", "POST", &["address", "user"]),
+    flags("endpoints", "GET", &[]),
+    Command {
+        name: "canary",
+        method: "POST",
+        parameters: &[],
+        positions: &["service", "share"],
+        example: "write `moorgate operator canary SERVICE SHARE`, as `canary chat 5%`",
+    },
 ];
 
 pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
-    const ALL: &str = "kick, revoke, bans, ban and unban";
+    const ALL: &str = "kick, revoke, bans, ban, unban, endpoints and canary";
     let command = match words.next()? {
         Some(Arg::Short('h') | Arg::Long("help")) => {
             return print(help::OPERATOR);
@@ -47,55 +54,98 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
         None => return usage(format!("say what to do: there are {ALL}")),
     };
     let mut admin = ADMIN;
-    let mut query = String::new();
+    let mut request = Request::new(command.method, command.name);
+    let mut positions = command.positions.iter();
     while let Some(word) = words.next()? {
         match word {
             Arg::Short('h') | Arg::Long("help") => return print(help::OPERATOR),
             Arg::Long("admin") => admin = super::address(&mut words, "--admin")?,
             Arg::Long(flag) => match command.parameters.iter().find(|parameter| **parameter == flag) {
-                Some(parameter) => {
-                    let mark = if query.is_empty() { '?' } else { '&' };
-                    let value = words.value()?.string()?;
-                    query.push_str(&format!("{mark}{parameter}={}", encode(&value)));
-                }
+                Some(parameter) => request.add(parameter, &words.value()?.string()?),
                 None => return Err(Arg::Long(flag).unexpected().into()),
+            },
+            Arg::Value(value) => match positions.next() {
+                Some(parameter) => request.add(parameter, &value.string()?),
+                None => return Err(Arg::Value(value).unexpected().into()),
             },
             other => return Err(other.unexpected().into()),
         }
     }
-    // What the parameters must be is the gateway's to judge: it does so for everybody who asks.
-    let answer = ask(admin, command.method, &format!("/{}{query}", command.name));
-    let answer = answer.map_err(|error| {
-        failed(format!("no answer from the gateway at {admin}: {error}; is it running, is that its [admin]?"))
-    })?;
-    match answer {
-        Answer { status: 200, body } => print(&body),
-        Answer { status, body } => Err(failed(refusal(status, &body))),
+    if let Some(missing) = positions.next() {
+        return usage(format!("the {missing} is missing; {}", command.example));
+    }
+    let body = request.send(admin)?;
+    match command.name {
+        "endpoints" => print(&table(&body)?),
+        _ => print(&body),
     }
 }
 
-struct Answer {
-    status: u16,
-    body: String,
-}
-
-fn ask(admin: SocketAddr, method: &str, target: &str) -> std::io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&admin, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    write!(stream, "{method} {target} HTTP/1.1\r\nHost: {admin}\r\nContent-Length: 0\r\n\r\n")?;
-    let mut text = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
-    let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-    match (status, text.split_once("\r\n\r\n")) {
-        (Some(status), Some((_, body))) => Ok(Answer { status, body: body.to_owned() }),
-        _ => Err(std::io::Error::other("what answers there does not speak HTTP")),
+/// The endpoints in columns.
+fn table(body: &str) -> Result<String, Failure> {
+    let wrong =
+        |error: &dyn std::fmt::Display| failed(format!("the gateway's answer is not understood: {error}"));
+    let answer: Endpoints = serde_json::from_str(body).map_err(|error| wrong(&error))?;
+    let head =
+        ["SERVICE", "ID", "ADDRESS", "WEIGHT", "ZONE", "TAGS", "STANDING", "LINKS", "EJECTED", "SOURCES"];
+    let mut rows = vec![head.map(str::to_owned)];
+    let shown = answer.endpoints.len() as u64;
+    rows.extend(answer.endpoints.into_iter().map(Endpoint::row));
+    let mut text = columns(&rows);
+    if shown < answer.total {
+        text.push_str(&format!("{} more\n", answer.total.saturating_sub(shown)));
     }
+    Ok(text)
 }
 
-/// Why the gateway has not done it, in its own words.
-fn refusal(status: u16, body: &str) -> String {
-    let error = serde_json::from_str(body).ok();
-    let error = error.and_then(|value: serde_json::Value| Some(value.get("error")?.as_str()?.to_owned()));
-    error.unwrap_or_else(|| format!("the gateway answers {status}: {}", body.trim().escape_debug()))
+/// Rows of words, each column as wide as it has to be.
+fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|word| word.chars().count()).max();
+    let widths: Vec<usize> = (0..N).map(|at| width(at).unwrap_or_default()).collect();
+    let line = |row: &[String; N]| {
+        let words: Vec<String> =
+            row.iter().zip(&widths).map(|(word, width)| format!("{word:<width$}", width = *width)).collect();
+        format!("{}\n", words.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[derive(Deserialize)]
+struct Endpoints {
+    endpoints: Vec<Endpoint>,
+    total: u64,
+}
+
+/// One endpoint, as the gateway tells of it.
+#[derive(Deserialize)]
+struct Endpoint {
+    service: String,
+    id: u32,
+    address: String,
+    weight: u32,
+    zone: String,
+    tags: Vec<String>,
+    standing: String,
+    links: u32,
+    ejected_ms: Option<u64>,
+    sources: Vec<String>,
+}
+
+impl Endpoint {
+    fn row(self) -> [String; 10] {
+        let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+        let ejected = self.ejected_ms.map(|ms| format!("{:.1}s", ms as f64 / 1000.0));
+        [
+            self.service,
+            self.id.to_string(),
+            self.address,
+            self.weight.to_string(),
+            or_dash(self.zone),
+            or_dash(self.tags.join(",")),
+            self.standing,
+            self.links.to_string(),
+            ejected.unwrap_or_else(|| "-".to_owned()),
+            or_dash(self.sources.join(", ")),
+        ]
+    }
 }

@@ -5,9 +5,12 @@ use crate::auth::{
     ACCESS_TTL_DEFAULT, ACCESS_TTL_MAX_DEFAULT, Authority, Issuer, KeyRing, LEEWAY_DEFAULT, SigningKey,
 };
 use crate::base::ids::ServiceId;
+use crate::control::discovery::{ServiceSources, Settings as Discovery};
 use crate::limit::{self, BanSettings};
 use crate::reactor::{self, ListenAt, ListenerSettings};
-use crate::routing::{Grants, Order, Right, RouteSettings, RouteTable, ServiceSettings, Span};
+use crate::routing::{
+    Bounds, Grants, Order, PoolSettings, Right, RouteSettings, RouteTable, ServiceSettings, Span,
+};
 use crate::telemetry::AccessTarget;
 use crate::{directory, forward, session, shard};
 use std::net::SocketAddr;
@@ -92,6 +95,8 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         bans: BanSettings { enabled: false, ..BanSettings::default() },
         authority: Arc::new(Authority { issuer: Some(issuer), ..Authority::of_keys(keys) }),
         routes: Arc::new(routes),
+        discovery: Discovery { services: fixed(&services), ..Discovery::default() },
+        register: None,
         services,
         check_service: None,
         admin: Some(ListenAt::Address(options.admin)),
@@ -106,8 +111,17 @@ fn services(at: &DevServices) -> (Vec<ServiceSettings>, Vec<RouteSettings>) {
     let chat = Grants::NONE.with(Right::Groups).with(Right::Push).with(Right::Presence);
     let services =
         [("echo", at.echo, Grants::NONE), ("accounts", at.accounts, login), ("chat", at.chat, chat)];
-    let services = services
-        .map(|(name, address, grants)| ServiceSettings { grants, ..ServiceSettings::new(name, [address]) });
+    // As much as waits in all: whoever tries it out is to see figures, not limits.
+    let bounds = Bounds {
+        outstanding_max: 256 * 1024,
+        queue_max: 256 * 1024,
+        queue_bytes_max: 512 * 1024 * 1024,
+        ..Bounds::default()
+    };
+    let services = services.map(|(name, address, grants)| {
+        let pool = PoolSettings { bounds: bounds.clone(), ..PoolSettings::default() };
+        ServiceSettings { grants, pool, ..ServiceSettings::new(name, [address]) }
+    });
     let route = |first, last, service| RouteSettings::new(Span { first, last }, ServiceId(service));
     let routes = vec![
         RouteSettings { anonymous: true, idempotent: true, ..route(0x0001, 0x00ff, 0) },
@@ -118,6 +132,20 @@ fn services(at: &DevServices) -> (Vec<ServiceSettings>, Vec<RouteSettings>) {
         RouteSettings { order: Order::Session, ..route(0x0210, 0x0214, 2) },
     ];
     (services.into(), routes)
+}
+
+/// The only sources that there are: what is said above.
+fn fixed(services: &[ServiceSettings]) -> Vec<ServiceSources> {
+    let of = |(id, service): (u16, &ServiceSettings)| ServiceSources {
+        service: ServiceId(id),
+        name: service.name.clone(),
+        fixed: service.endpoints.clone(),
+        file: None,
+        dns: None,
+        consul: None,
+        nacos: None,
+    };
+    (0u16..).zip(services).map(of).collect()
 }
 
 #[cfg(test)]

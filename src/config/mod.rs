@@ -2,10 +2,13 @@
 
 mod dev;
 mod devices;
+mod discovery;
 mod file;
 mod identity;
 mod limits;
 mod listeners;
+mod pool;
+mod register;
 mod report;
 mod secrets;
 mod section;
@@ -15,10 +18,12 @@ mod validate;
 
 pub use dev::{DevOptions, DevServices, dev};
 pub use file::{load, parse};
+pub use register::RegisterSettings;
 pub use report::ConfigError;
 
 use crate::auth::Authority;
 use crate::base::ids::ServiceId;
+use crate::control::discovery::Settings as Discovery;
 use crate::limit::{self, BanSettings};
 use crate::reactor::{self, ListenAt};
 use crate::routing::{RouteTable, ServiceSettings};
@@ -49,6 +54,10 @@ pub struct Settings {
     pub routes: Arc<RouteTable>,
     /// The services, by their ids.
     pub services: Vec<ServiceSettings>,
+    /// Where their endpoints come from, and how that is asked.
+    pub discovery: Discovery,
+    /// Where the gateway lists itself; `None`: nowhere.
+    pub register: Option<RegisterSettings>,
     /// Which of them confirms new sessions.
     pub check_service: Option<ServiceId>,
     /// Where the operator's pages are.

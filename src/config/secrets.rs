@@ -15,7 +15,7 @@ use std::path::Path;
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// No more of them are named.
 const NAMES_MAX: usize = 32;
-/// How to make a secret.
+/// How to make a secret that is one's own.
 const MAKE: &str = "head -c 32 /dev/urandom | base64 > ";
 
 /// Where secrets come from.
@@ -33,12 +33,33 @@ struct Names {
     file: &'static str,
     variable: &'static str,
     credential: &'static str,
+    /// Whether it is made here; another one is given by somebody else.
+    own: bool,
 }
 
-const SIGNING: Names =
-    Names { inline: "secret", file: "secret_file", variable: "secret_env", credential: "secret_credential" };
+const SIGNING: Names = Names {
+    inline: "secret",
+    file: "secret_file",
+    variable: "secret_env",
+    credential: "secret_credential",
+    own: true,
+};
 const LINK: Names =
-    Names { inline: "key", file: "key_file", variable: "key_env", credential: "key_credential" };
+    Names { inline: "key", file: "key_file", variable: "key_env", credential: "key_credential", own: true };
+const TOKEN: Names = Names {
+    inline: "token",
+    file: "token_file",
+    variable: "token_env",
+    credential: "token_credential",
+    own: false,
+};
+const PASSWORD: Names = Names {
+    inline: "password",
+    file: "password_file",
+    variable: "password_env",
+    credential: "password_credential",
+    own: false,
+};
 
 impl Names {
     /// The keys that say where a secret is.
@@ -63,7 +84,7 @@ struct Found {
 impl Secrets<'_> {
     /// Without `otherwise` there need not be one; it is what else could be written.
     fn find(&self, table: &mut Section<'_>, names: Names, otherwise: Option<&str>) -> Option<Found> {
-        let Names { inline, file, variable, credential } = names;
+        let Names { inline, file, variable, credential, own } = names;
         if table.has(inline) {
             table.read(inline, |_| Ok(()));
             table.wrong(inline, format!("a secret does not stand in this file; {}", names.right()));
@@ -76,9 +97,9 @@ impl Secrets<'_> {
             return None;
         }
         match (path, name, credential_name) {
-            (Some(path), ..) => self.in_file(table, file, &path),
-            (_, Some(name), _) => self.in_environment(table, variable, &name),
-            (.., Some(name)) => self.in_credential(table, credential, &name),
+            (Some(path), ..) => self.in_file(table, file, &path, own),
+            (_, Some(name), _) => self.in_environment(table, variable, &name, own),
+            (.., Some(name)) => self.in_credential(table, credential, &name, own),
             (None, None, None) => {
                 let is_told = table.has(inline) || first.is_some();
                 if let Some(otherwise) = otherwise.filter(|_| !is_told) {
@@ -89,9 +110,12 @@ impl Secrets<'_> {
         }
     }
 
-    fn in_file(&self, table: &mut Section<'_>, key: &'static str, path: &str) -> Option<Found> {
+    fn in_file(&self, table: &mut Section<'_>, key: &'static str, path: &str, own: bool) -> Option<Found> {
         let path = self.directory.join(path);
-        let remedy = format!("make one: {MAKE}{}", path.display());
+        let remedy = match own {
+            true => format!("make one: {MAKE}{}", path.display()),
+            false => format!("write it into {}", path.display()),
+        };
         match std::fs::read(&path) {
             // Editors end a file with a line feed; it is no part of the secret.
             Ok(secret) => Some(Found { key, secret: secret.trim_ascii_end().to_vec(), remedy }),
@@ -102,7 +126,13 @@ impl Secrets<'_> {
         }
     }
 
-    fn in_environment(&self, table: &mut Section<'_>, key: &'static str, name: &str) -> Option<Found> {
+    fn in_environment(
+        &self,
+        table: &mut Section<'_>,
+        key: &'static str,
+        name: &str,
+        own: bool,
+    ) -> Option<Found> {
         let is_name =
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !is_name {
@@ -114,10 +144,17 @@ impl Secrets<'_> {
         if secret.is_none() {
             table.wrong(key, format!("the environment has no variable {name} with a text; set it"));
         }
-        Some(Found { key, secret: secret?, remedy: format!("set {name} to a longer one") })
+        let remedy = if own { format!("set {name} to a longer one") } else { format!("set {name} to it") };
+        Some(Found { key, secret: secret?, remedy })
     }
 
-    fn in_credential(&self, table: &mut Section<'_>, key: &'static str, name: &str) -> Option<Found> {
+    fn in_credential(
+        &self,
+        table: &mut Section<'_>,
+        key: &'static str,
+        name: &str,
+        own: bool,
+    ) -> Option<Found> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if !name.bytes().all(is_plain) || !(1..=NAME_BYTES).contains(&name.len()) || name.starts_with('.') {
             // Not repeated: it may be the secret itself.
@@ -135,8 +172,10 @@ impl Secrets<'_> {
         let directory = Path::new(&directory);
         match std::fs::read(directory.join(name)) {
             Ok(secret) => {
-                let remedy =
-                    format!("make one: {MAKE}PATH, with the PATH of its LoadCredential= in the unit");
+                let remedy = match own {
+                    true => format!("make one: {MAKE}PATH, with the PATH of its LoadCredential= in the unit"),
+                    false => "write it into the PATH of its LoadCredential= in the unit".to_owned(),
+                };
                 Some(Found { key, secret: secret.trim_ascii_end().to_vec(), remedy })
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -179,6 +218,28 @@ impl Secrets<'_> {
             service.wrong(found.key, format!("the key has {bytes} bytes and needs at least 16; {remedy}"));
         }
         key
+    }
+
+    /// The token of Consul's access control; `None`: there is none.
+    pub(super) fn consul_token(&self, table: &mut Section<'_>) -> Option<String> {
+        self.printable(table, TOKEN)
+    }
+
+    /// The password at Nacos; `None`: there is none.
+    pub(super) fn nacos_password(&self, table: &mut Section<'_>) -> Option<String> {
+        self.printable(table, PASSWORD)
+    }
+
+    /// One that may be left out, and stands in a header or a form.
+    fn printable(&self, table: &mut Section<'_>, names: Names) -> Option<String> {
+        let found = self.find(table, names, None)?;
+        let text = String::from_utf8(found.secret).ok();
+        let text = text.filter(|text| !text.is_empty() && !text.contains(char::is_control));
+        if text.is_none() {
+            let remedy = &found.remedy;
+            table.wrong(found.key, format!("it is empty, or no line of text; {remedy}"));
+        }
+        text
     }
 
     /// A key that signs access tokens.

@@ -1,20 +1,23 @@
 //! Services and routes: who owns which commands, and whether every command has exactly one owner.
 
+use super::discovery::{Sources, sources};
+use super::pool::pool;
 use super::report::Report;
 use super::secrets::Secrets;
 use super::section::{Section, list, plain, string};
 use super::{limits, text};
 use crate::base::ids::ServiceId;
+use crate::control::discovery::ServiceSources;
 use crate::limit::Rate;
 use crate::routing::{
-    Balance, Grants, Order, PoolSettings, Right, RouteSettings, RouteTable, RoutingError, ServiceSettings,
-    Span,
+    Grants, Order, Priority, Right, RouteSettings, RouteTable, RoutingError, ServiceSettings, Span,
 };
 use moorgate_proto::limits::{FRAME_BYTES_CEILING, NAME_BYTES};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 const ENDPOINTS: &str = "[\"10.0.0.1:7100\"]";
+const PRIORITIES: [(&str, Priority); 3] =
+    [("low", Priority::Low), ("normal", Priority::Normal), ("high", Priority::High)];
 const COMMANDS: &str = "\"0x0100-0x01ff\"";
 
 /// A service as it is declared.
@@ -23,6 +26,7 @@ struct Declared<'a> {
     name: Option<String>,
     commands: Option<Span>,
     settings: Option<ServiceSettings>,
+    sources: Sources,
 }
 
 /// A route as it is declared.
@@ -37,20 +41,23 @@ struct Way<'a> {
 /// What stands in `[[service]]` and `[[route]]`.
 pub(super) struct Ways {
     pub(super) services: Vec<ServiceSettings>,
+    /// Of the services, by their ids: where their endpoints come from.
+    pub(super) sources: Vec<ServiceSources>,
     pub(super) routes: RouteTable,
     /// Of the routes, by their ids.
     pub(super) rates: Vec<Option<Rate>>,
 }
 
-/// Reads `[[service]]` and `[[route]]`.
+/// Reads `[[service]]` and `[[route]]`; `has_nacos`: services may be looked up there.
 pub(super) fn services_and_routes(
     root: &mut Section<'_>,
     secrets: &Secrets<'_>,
+    has_nacos: bool,
     report: &mut Report<'_>,
 ) -> Ways {
     let mut services: Vec<Declared<'_>> = Vec::new();
     for section in root.tables("service") {
-        let service = service(section, &services, secrets);
+        let service = service(section, &services, secrets, has_nacos, report);
         services.push(service);
     }
     if services.is_empty() && !root.has("service") {
@@ -75,15 +82,25 @@ pub(super) fn services_and_routes(
         covered(service, &ways);
     }
     ways.into_iter().for_each(|way| way.section.close(report));
-    let mut settings = Vec::new();
+    let (mut settings, mut sources) = (Vec::new(), Vec::new());
     for service in services {
         service.section.close(report);
-        settings.extend(service.settings);
+        if let Some(own) = service.settings {
+            let id = ServiceId(u16::try_from(settings.len()).unwrap_or(u16::MAX));
+            sources.push(service.sources.of(id, &own.name));
+            settings.push(own);
+        }
     }
-    Ways { services: settings, routes, rates }
+    Ways { services: settings, sources, routes, rates }
 }
 
-fn service<'a>(mut section: Section<'a>, others: &[Declared<'a>], secrets: &Secrets<'_>) -> Declared<'a> {
+fn service<'a>(
+    mut section: Section<'a>,
+    others: &[Declared<'a>],
+    secrets: &Secrets<'_>,
+    has_nacos: bool,
+    report: &mut Report<'_>,
+) -> Declared<'a> {
     let read = |value: &_| string(value, "a name in quotes").map(str::to_owned);
     let name = section.required("name", "\"chat\"", read);
     if let Some(name) = &name {
@@ -95,28 +112,15 @@ fn service<'a>(mut section: Section<'a>, others: &[Declared<'a>], secrets: &Secr
             section.wrong("name", format!("another service is called `{name}` too; choose another name"));
         }
     }
-    let right = format!("a list such as {ENDPOINTS}");
-    let endpoints = section
-        .required("endpoints", ENDPOINTS, |value| list(value, &right, text::parse_address))
-        .unwrap_or_default();
-    check_endpoints(&mut section, &endpoints);
-    let balances = [
-        ("peak_ewma", Balance::PeakEwma),
-        ("least_outstanding", Balance::LeastOutstanding),
-        ("round_robin", Balance::RoundRobin),
-        ("weighted_round_robin", Balance::WeightedRoundRobin),
-        ("random", Balance::Random),
-        ("consistent_hash", Balance::ConsistentHash),
-    ];
-    let balance = section.choice("balance", &balances, Balance::default());
+    let own_name = name.as_deref().unwrap_or_default();
+    let sources = sources(&mut section, own_name, secrets.directory, has_nacos, report);
+    let pool = pool(&mut section, report);
     let key = secrets.link_key(&mut section);
     let grants = section.read("grants", grants).unwrap_or_default();
     let commands = section.read("commands", numbers);
-    let settings = name.clone().map(|name| {
-        let pool = PoolSettings { balance, ..PoolSettings::default() };
-        ServiceSettings { pool, grants, key, ..ServiceSettings::new(name, endpoints) }
-    });
-    Declared { section, name, commands, settings }
+    let endpoints = sources.fixed.clone();
+    let settings = name.clone().map(|name| ServiceSettings { name, endpoints, pool, grants, key });
+    Declared { section, name, commands, settings, sources }
 }
 
 fn grants(value: &toml::de::DeValue<'_>) -> Result<Grants, String> {
@@ -128,22 +132,6 @@ fn grants(value: &toml::de::DeValue<'_>) -> Result<Grants, String> {
     };
     let rights = list(value, &right, read)?;
     Ok(rights.into_iter().fold(Grants::NONE, Grants::with))
-}
-
-fn check_endpoints(section: &mut Section<'_>, endpoints: &[SocketAddr]) {
-    const KEY: &str = "endpoints";
-    if section.has(KEY) && endpoints.is_empty() {
-        // A list that could not be read has told its own mistake; an empty one is told here.
-        section.wrong_once(KEY, format!("there are none; write for example {KEY} = {ENDPOINTS}"));
-    }
-    for (at, address) in endpoints.iter().enumerate() {
-        if address.port() == 0 {
-            section.wrong(KEY, format!("{address} has port 0; write the port that the service listens on"));
-        }
-        if endpoints.iter().take(at).any(|other| other == address) {
-            section.wrong(KEY, format!("{address} stands here twice; leave one out"));
-        }
-    }
 }
 
 fn numbers(value: &toml::de::DeValue<'_>) -> Result<Span, String> {
@@ -174,12 +162,19 @@ fn route<'a>(mut section: Section<'a>, services: &[String]) -> Way<'a> {
         timeout: section.time("timeout", shortest..=longest, default.timeout),
         order: section.choice("order", &[("none", Order::None), ("session", Order::Session)], default.order),
         idempotent: section.flag("idempotent"),
+        hedge: section.flag("hedge"),
+        priority: section.choice("priority", &PRIORITIES, default.priority),
         payload_bytes_max: section.size("payload", 0..=FRAME_BYTES_CEILING, default.payload_bytes_max),
         ..default
     };
     if settings.anonymous && !settings.roles.is_empty() {
         let message = "anonymous sessions have no roles; write either anonymous = true or roles";
         section.wrong("roles", message);
+    }
+    if settings.hedge && !(settings.idempotent && settings.order == Order::None) {
+        let message =
+            "a call may run twice then; write idempotent = true and order = \"none\" too, or leave this out";
+        section.wrong("hedge", message);
     }
     let rate = limits::rate(&mut section, "rate", None);
     let settings = commands.and(at).map(|_| settings);

@@ -1,6 +1,6 @@
 //! How people write durations, sizes, ranges of commands, addresses.
 
-use crate::routing::Span;
+use crate::routing::{Instance, Span};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -64,6 +64,15 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
         Ok(ip) => Err(format!("`{text}` has no port; write for example \"{}\"", SocketAddr::new(ip, 7100))),
         Err(_) => Err(format!("`{text}` is no address; {EXAMPLE}")),
     }
+}
+
+/// `"10.0.0.1:7100 weight=50 zone=eu-1 tags=canary"`.
+pub(super) fn parse_instance(text: &str) -> Result<Instance, String> {
+    let address = text.split_ascii_whitespace().next().unwrap_or_default();
+    if parse_address(address)?.port() == 0 {
+        return Err(format!("{address} has port 0; write the port that the service listens on"));
+    }
+    text.parse()
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! What the file says, within bounds and held against itself.
 
+use super::discovery::discovery;
 use super::limits::NewComers;
 use super::listeners::listeners;
+use super::register::register;
 use super::report::{ConfigError, Report};
 use super::secrets::Secrets;
 use super::section::Section;
 use super::services::{Ways, services_and_routes};
 use super::{Settings, devices, identity, limits, text};
+use crate::control::discovery::{ServiceSources, Settings as Discovery};
 use crate::limit::Reserve;
 use crate::reactor::ListenerSettings;
 use crate::telemetry::AccessTarget;
@@ -67,7 +70,11 @@ pub(super) fn validate(
     let (access_log, log_level) = log(root.table("log"), secrets.directory, &mut report);
     let mistakes = report.count();
     let authority = identity::authority(&mut root, secrets, &mut report);
-    let Ways { services, routes, rates } = services_and_routes(&mut root, secrets, &mut report);
+    let discovery = discovery(&mut root, secrets, &mut report);
+    let has_nacos = discovery.nacos.is_some();
+    let Ways { services, sources, routes, rates } =
+        services_and_routes(&mut root, secrets, has_nacos, &mut report);
+    let register = register(&mut root, &discovery, admin.as_ref(), &mut report);
     let (limits, NewComers { accepts, openings }) = limits::rates(&mut tables.rates, rates);
     if report.count() == mistakes {
         identity::check_logins(&authority, &services, &mut report);
@@ -97,6 +104,8 @@ pub(super) fn validate(
         authority: Arc::new(authority),
         routes: Arc::new(routes),
         services,
+        discovery: with_services(discovery, sources),
+        register,
         check_service: check.map(|(service, _)| service),
         admin,
         access_log,
@@ -108,6 +117,13 @@ pub(super) fn validate(
         section.close(&mut report);
     }
     report.finish(settings)
+}
+
+/// The agent of Consul is where it always is, when nothing is said.
+fn with_services(discovery: Discovery, services: Vec<ServiceSources>) -> Discovery {
+    let asks_consul = services.iter().any(|service| service.consul.is_some());
+    let consul = discovery.consul.or_else(|| asks_consul.then(Default::default));
+    Discovery { services, consul, ..discovery }
 }
 
 fn log(

@@ -1,6 +1,6 @@
 //! What the operator asks for, done: orders in the directory, revocations, bans.
 
-use super::State;
+use super::state::{State, service_id};
 use crate::admin::{Ban, BanTarget, KickTarget, OperateError, Operation, Outcome, RevokeTarget};
 use crate::directory::{Directory, Kick};
 use crate::limit::Subject;
@@ -28,6 +28,9 @@ impl State {
                 }
             }
             Operation::Unban(target) => Ok(Outcome::Changed(self.lift(&target))),
+            Operation::Endpoints => Ok(self.list_endpoints()),
+            Operation::Explain(question) => self.explain(&question),
+            Operation::Canary { service, share } => self.set_canary(service, share),
         }
     }
 
@@ -38,6 +41,20 @@ impl State {
             KickTarget::Session(id) => usize::from(self.directory()?.kick_session(*id, kick)),
         };
         Ok(Outcome::Sessions(sessions as u64))
+    }
+
+    /// Workers look at the share with each call: from the next one on it holds.
+    fn set_canary(&self, name: String, share: u32) -> Result<Outcome, OperateError> {
+        let Some(at) = self.services.iter().position(|service| *service == name) else {
+            return Err(OperateError::NoService { name, known: self.services.clone() });
+        };
+        if self.has_canary.get(at) != Some(&true) {
+            return Err(OperateError::NoCanary { service: name });
+        }
+        let id = service_id(at);
+        let before = self.pools.canary_share(id);
+        self.pools.set_canary_share(id, share);
+        Ok(Outcome::Share { before, now: self.pools.canary_share(id) })
     }
 
     fn list_bans(&self) -> Outcome {

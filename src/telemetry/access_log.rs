@@ -2,15 +2,18 @@
 //!
 //! Lines are `key=value` pairs; values from outside are escaped and bounded, so that no client writes a line.
 
+use super::why::write_why;
 use crate::base::ids::ServiceId;
 use crate::relay::AccessRecord;
+use crate::routing::{EndpointId, Pools};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use moorgate_proto::v1::{Execution, Source};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +21,8 @@ use std::time::{Duration, SystemTime};
 const BATCHES_MAX: usize = 4096;
 /// Bytes collected before a write.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Addresses of endpoints that the writer remembers, so that it need not ask for each line.
+const ADDRESSES_MAX: usize = 4096;
 
 /// Where the log goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,8 +41,8 @@ pub enum AccessTarget {
 pub struct Names {
     /// Services, by their ids.
     pub services: Vec<String>,
-    /// Endpoints, in the order of their numbers, which begin with 1.
-    pub endpoints: Vec<SocketAddr>,
+    /// Endpoints, by their ids.
+    pub pools: Arc<Pools>,
 }
 
 /// Why there is no log.
@@ -132,8 +137,7 @@ fn write_all(
 
 struct Lines<'a> {
     names: &'a Names,
-    /// The names' endpoints, as they are written.
-    endpoints: Vec<String>,
+    addresses: Addresses<'a>,
     text: String,
     /// The last time and its text: most of a batch shares it.
     time: (u64, String),
@@ -141,8 +145,8 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn new(names: &'a Names) -> Lines<'a> {
-        let endpoints = names.endpoints.iter().map(SocketAddr::to_string).collect();
-        Lines { names, endpoints, text: String::new(), time: (u64::MAX, String::new()) }
+        let addresses = Addresses { pools: &names.pools, known: HashMap::new() };
+        Lines { names, addresses, text: String::new(), time: (u64::MAX, String::new()) }
     }
 
     fn add(&mut self, record: &AccessRecord) {
@@ -161,8 +165,7 @@ impl<'a> Lines<'a> {
         let service = record.route.and_then(|(_, ServiceId(id))| self.names.services.get(usize::from(id)));
         text.push_str(service.map_or("-", String::as_str));
         text.push_str(" endpoint=");
-        let endpoint = record.endpoint.checked_sub(1).and_then(|at| self.endpoints.get(at as usize));
-        text.push_str(endpoint.map_or("-", String::as_str));
+        text.push_str(self.addresses.of(EndpointId(record.endpoint)));
         let outcome = &record.outcome;
         text.push_str(" status=");
         text.push_str(outcome.code.name());
@@ -177,8 +180,37 @@ impl<'a> Lines<'a> {
             Execution::Unknown | Execution::Unspecified => "unknown",
         });
         let us = record.latency.as_micros();
-        let _ =
-            writeln!(text, " us={us} bytes_in={} bytes_out={}", record.request_bytes, record.response_bytes);
+        let _ = write!(
+            text,
+            " us={us} bytes_in={} bytes_out={} why=",
+            record.request_bytes, record.response_bytes
+        );
+        write_why(text, &record.decision, self.addresses.of(record.decision.rival));
+        text.push('\n');
+    }
+}
+
+/// Where endpoints listen, as it is written. An id is never another endpoint's: what was found stays right.
+struct Addresses<'a> {
+    pools: &'a Pools,
+    known: HashMap<EndpointId, String>,
+}
+
+impl Addresses<'_> {
+    /// `-`: none, or one that left long ago.
+    fn of(&mut self, id: EndpointId) -> &str {
+        const NOWHERE: &str = "-";
+        if id == EndpointId::default() {
+            return NOWHERE;
+        }
+        if !self.known.contains_key(&id) {
+            let Some((_, address)) = self.pools.address(id) else { return NOWHERE };
+            if self.known.len() >= ADDRESSES_MAX {
+                self.known.clear();
+            }
+            self.known.insert(id, address.to_string());
+        }
+        self.known.get(&id).map_or(NOWHERE, String::as_str)
     }
 }
 
@@ -199,10 +231,9 @@ mod tests {
     use super::*;
     use crate::base::ids::{RouteId, SessionId};
     use crate::relay::{Caller, Outcome};
-    use crate::routing::Decision;
+    use crate::routing::{Decision, How};
     use moorgate_proto::status::Code;
     use moorgate_proto::v1::{self, Reason};
-    use std::sync::Arc;
 
     fn record(user: &str) -> AccessRecord {
         let caller = v1::Caller { user_id: user.to_owned(), ..Default::default() };
@@ -213,7 +244,14 @@ mod tests {
             command: 0x201,
             route: Some((RouteId(0), ServiceId(0))),
             endpoint: 1,
-            decision: Decision::default(),
+            decision: Decision {
+                how: How::PeakEwma,
+                candidates: 2,
+                cost_us: 1200,
+                rival: EndpointId(2),
+                rival_cost_us: 9000,
+                ..Decision::default()
+            },
             outcome: Outcome::unknown(Code::Aborted, Reason::EndpointLost),
             latency: Duration::from_micros(1234),
             request_bytes: 5,
@@ -222,8 +260,9 @@ mod tests {
     }
 
     fn line(user: &str) -> String {
-        let names =
-            Names { services: vec!["chat".into()], endpoints: vec!["10.0.0.1:7100".parse().unwrap()] };
+        let pools = Pools::new(1);
+        pools.publish(ServiceId(0), &["10.0.0.1:7100".parse().unwrap(), "10.0.0.2:7100".parse().unwrap()]);
+        let names = Names { services: vec!["chat".into()], pools: Arc::new(pools) };
         let mut lines = Lines::new(&names);
         lines.add(&record(user));
         lines.text
@@ -233,8 +272,23 @@ mod tests {
     fn a_line_says_all_that_is_known() {
         let expected = "time=2027-01-15T08:00:00.123Z session=01010101010101010101010101010101 seq=7 user=alice \
                         peer=127.0.0.1 command=0x0201 service=chat endpoint=10.0.0.1:7100 status=ABORTED \
-                        reason=ENDPOINT_LOST source=gateway execution=unknown us=1234 bytes_in=5 bytes_out=0\n";
+                        reason=ENDPOINT_LOST source=gateway execution=unknown us=1234 bytes_in=5 bytes_out=0 \
+                        why=peak_ewma:cand=2,cost=1.2ms,rival=10.0.0.2:7100@9ms\n";
         assert_eq!(line("alice"), expected);
+    }
+
+    #[test]
+    fn addresses_are_remembered_within_bounds() {
+        let pools = Pools::new(1);
+        let at = |port: u16| format!("10.0.0.1:{port}").parse().unwrap();
+        let mut addresses = Addresses { pools: &pools, known: HashMap::new() };
+        for port in 1..=ADDRESSES_MAX as u16 + 7 {
+            pools.publish(ServiceId(0), &[at(port)]);
+            assert_eq!(addresses.of(EndpointId(port.into())), format!("10.0.0.1:{port}"));
+            assert!(addresses.known.len() <= ADDRESSES_MAX);
+        }
+        assert_eq!(addresses.of(EndpointId(1)), "-", "it left long ago");
+        assert_eq!(addresses.of(EndpointId(0)), "-");
     }
 
     #[test]

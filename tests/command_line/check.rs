@@ -43,6 +43,51 @@ fn a_good_file_is_summed_up() {
 }
 
 #[test]
+fn the_sources_of_a_service_are_told() {
+    let directory = Directory::new("check-sources");
+    let path = directory.file(
+        "gate.toml",
+        r#"[[listener]]
+address = "127.0.0.1:7000"
+[[service]]
+name = "chat"
+endpoints = ["10.0.0.1:7100 weight=50 zone=eu-1"]
+endpoints_file = "chat.endpoints"
+without_proofs = true
+[service.dns]
+name = "chat.internal"
+port = 7100
+[service.consul]
+name = "im-chat"
+[service.nacos]
+[service.canary]
+tag = "canary"
+share = "2.5%"
+[[route]]
+commands = 7
+service = "chat"
+[nacos]
+servers = ["http://10.0.0.5:8848", "http://10.0.0.6:8848"]
+[register]
+address = "10.0.0.9:7000"
+consul = true
+nacos = true
+"#,
+    );
+    let out = done(&["check", &path]);
+    let at = directory.0.display();
+    let expected = format!(
+        "  service   chat at 10.0.0.1:7100 weight=50 zone=eu-1, those in {at}/chat.endpoints, those of \
+         chat.internal:7100 in DNS, those of im-chat in Consul at http://127.0.0.1:8500, those of chat in Nacos at \
+         http://10.0.0.5:8848 and http://10.0.0.6:8848, WITHOUT PROOFS\n  \
+         canary    of chat: 2.5% of users, to endpoints with tag canary\n  \
+         lists     {at}/endpoints.json\n  \
+         register  as moorgate at 10.0.0.9:7000, in Consul and Nacos\n"
+    );
+    assert!(out.contains(&expected), "{out}");
+}
+
+#[test]
 fn what_is_left_out_is_said() {
     let directory = Directory::new("check-bare");
     let path = directory.file(

@@ -9,6 +9,8 @@
 )]
 
 mod check;
+mod explain;
+mod governed;
 mod operator;
 mod running;
 mod serve;

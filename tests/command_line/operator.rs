@@ -2,7 +2,7 @@
 
 use crate::running::Running;
 use crate::{Ended, refused, run};
-use moorgate::admin::{Admin, Ban, BanTarget, OperateError, Operation, Outcome, Pages};
+use moorgate::admin::{Admin, Ban, BanTarget, EndpointShown, OperateError, Operation, Outcome, Pages};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -37,8 +37,44 @@ impl Pages for Remembering {
             Operation::Ban { .. } => Err(OperateError::Full),
             Operation::Unban(_) => Ok(Outcome::Changed(0)),
             Operation::Kick { .. } | Operation::Revoke(_) => Ok(Outcome::Sessions(3)),
+            Operation::Endpoints => Ok(Outcome::Endpoints { endpoints: endpoints(), total: 3 }),
+            Operation::Explain(question) => {
+                Err(OperateError::NoRoute { command: question.command, version: question.version })
+            }
+            Operation::Canary { service, share } if service == "chat" => {
+                Ok(Outcome::Share { before: 500, now: share })
+            }
+            Operation::Canary { service, .. } => {
+                Err(OperateError::NoService { name: service, known: vec!["chat".to_owned()] })
+            }
         }
     }
+}
+
+fn endpoints() -> Vec<EndpointShown> {
+    let one = EndpointShown {
+        service: "chat".to_owned(),
+        id: 1,
+        address: "10.0.0.1:7100".to_owned(),
+        weight: 100,
+        standing: "in",
+        links: 2,
+        sources: vec!["config".to_owned()],
+        ..EndpointShown::default()
+    };
+    let other = EndpointShown {
+        id: 12,
+        address: "[2001:db8::1]:7100".to_owned(),
+        weight: 50,
+        zone: "eu-1".to_owned(),
+        tags: vec!["canary".to_owned(), "fast".to_owned()],
+        standing: "doubted",
+        links: 0,
+        ejected: Some(Duration::from_millis(2500)),
+        sources: vec!["consul".to_owned(), "does not answer".to_owned()],
+        ..one.clone()
+    };
+    vec![one, other]
 }
 
 fn remembering() -> (Admin, Receiver<Operation>) {
@@ -55,7 +91,20 @@ fn each_operation_reaches_the_gateway_as_it_was_written() {
     let (admin, operations) = remembering();
     let session = "0123456789abcdef0123456789abcdef";
     let sessions = "{\"sessions\":3}\n";
-    let cases: [(&[&str], &str, &str); 8] = [
+    let cases: [(&[&str], &str, &str); 10] = [
+        (
+            &["canary", "chat", "2.5%"],
+            "canary service=\"chat\" share=2.5%",
+            "{\"before\":\"5%\",\"now\":\"2.5%\"}\n",
+        ),
+        (
+            &["endpoints"],
+            "endpoints",
+            "SERVICE  ID  ADDRESS             WEIGHT  ZONE  TAGS         STANDING  LINKS  EJECTED  SOURCES\n\
+             chat     1   10.0.0.1:7100       100     -     -            in        2      -        config\n\
+             chat     12  [2001:db8::1]:7100  50      eu-1  canary,fast  doubted   0      2.5s     consul, does not answer\n\
+             1 more\n",
+        ),
         // A name that must be encoded, whatever is in it.
         (&["kick", "--user", "al &=?#%+ice\n你"], "kick user=\"al &=?#%+ice\\n\\u{4f60}\"", sessions),
         (
@@ -85,7 +134,12 @@ fn each_operation_reaches_the_gateway_as_it_was_written() {
 #[test]
 fn what_was_not_done_is_exit_code_1_with_the_gateways_words() {
     let (admin, operations) = remembering();
-    let cases: [(&[&str], &str); 4] = [
+    let cases: [(&[&str], &str); 6] = [
+        (&["canary", "chta", "5%"], "there is no service `chta`; there are: chat"),
+        (
+            &["canary", "chat", "5"],
+            "`5` is no share; write \"0%\" to \"100%\", with two decimals at the most, as \"5%\" or \"0.25%\"",
+        ),
         (&["kick"], "whose sessions? write user=U or session=HEX, and message=M if they are to know why"),
         (&["kick", "--user", "a", "--user", "b"], "`user` stands there twice; leave one out"),
         (&["kick", "--user", ""], "user has 0 bytes; write 1 to 128"),
@@ -99,7 +153,7 @@ fn what_was_not_done_is_exit_code_1_with_the_gateways_words() {
         let expected = format!("moorgate: {message}\n");
         assert_eq!((code, out.as_str(), err), (Some(1), "", expected), "{words:?}");
     }
-    assert_eq!(operations.try_iter().count(), 1);
+    assert_eq!(operations.try_iter().count(), 2, "what is understood reaches the gateway");
     admin.stop();
 }
 

@@ -9,55 +9,86 @@ fn the_version_is_the_packages() {
     assert_eq!(done(&["-V"]), expected);
 }
 
+/// What the help of each command has in it.
+const FLAGS: [(&str, &[&str]); 5] = [
+    (
+        "explain",
+        &[
+            "--command",
+            "--version",
+            "--user",
+            "--session",
+            "--role",
+            "--application",
+            "--app-version",
+            "--platform",
+            "--device",
+            "--address",
+            "--admin",
+            "--log",
+            "--request",
+            "xit code 1",
+        ],
+    ),
+    ("serve", &["--config", "--dev", "--listen", "--admin-listen", "RUST_LOG", "SIGTERM"]),
+    ("check", &["FILE", "exit code 1"]),
+    (
+        "operator",
+        &[
+            "kick",
+            "revoke",
+            "bans",
+            "ban",
+            "unban",
+            "endpoints",
+            "canary",
+            "--user",
+            "--session",
+            "--message",
+            "--token",
+            "--address",
+            "--for",
+            "--admin",
+        ],
+    ),
+    (
+        "token",
+        &[
+            "issue",
+            "inspect",
+            "--user",
+            "--role",
+            "--device",
+            "--ttl",
+            "--key-id",
+            "--issuer",
+            "--audience",
+            "--dev",
+            "--secret-file",
+            "--secret-env",
+        ],
+    ),
+];
+
 #[test]
 fn help_names_every_command_and_every_command_has_its_own() {
     let main = done(&["--help"]);
-    for word in
-        ["serve --dev", "serve -c", "check", "token issue", "token inspect", "operator kick", "--version"]
-    {
+    for word in [
+        "serve --dev",
+        "serve -c",
+        "check",
+        "token issue",
+        "token inspect",
+        "operator kick",
+        "operator endpoints",
+        "explain --command",
+        "--version",
+    ] {
         assert!(main.contains(word), "{word}");
     }
     assert_eq!(done(&["-h"]), main);
     assert_eq!(done(&["help"]), main);
-    let flags: [(&str, &[&str]); 4] = [
-        ("serve", &["--config", "--dev", "--listen", "--admin-listen", "RUST_LOG", "SIGTERM"]),
-        ("check", &["FILE", "exit code 1"]),
-        (
-            "operator",
-            &[
-                "kick",
-                "revoke",
-                "bans",
-                "ban",
-                "unban",
-                "--user",
-                "--session",
-                "--message",
-                "--token",
-                "--address",
-                "--for",
-                "--admin",
-            ],
-        ),
-        (
-            "token",
-            &[
-                "issue",
-                "inspect",
-                "--user",
-                "--role",
-                "--device",
-                "--ttl",
-                "--key-id",
-                "--issuer",
-                "--audience",
-                "--dev",
-                "--secret-file",
-                "--secret-env",
-            ],
-        ),
-    ];
-    for (command, flags) in flags {
+    for (command, flags) in FLAGS {
         let help = done(&[command, "--help"]);
         assert!(help.starts_with(&format!("moorgate {command} - ")), "{help}");
         assert_eq!(done(&[command, "-h"]), help);
@@ -73,10 +104,14 @@ fn help_names_every_command_and_every_command_has_its_own() {
 #[test]
 fn what_is_not_understood_is_told_with_exit_code_2() {
     let of_all = |message: &str| format!("moorgate: {message}\nTry `moorgate --help`.\n");
-    refused(&[], 2, &of_all("say what to do: serve, check, token or operator"));
-    refused(&["srve"], 2, &of_all("there is no command `srve`; there are serve, check, token and operator"));
+    refused(&[], 2, &of_all("say what to do: serve, check, token, operator or explain"));
+    refused(
+        &["srve"],
+        2,
+        &of_all("there is no command `srve`; there are serve, check, token, operator and explain"),
+    );
     refused(&["--verbose"], 2, &of_all("invalid option '--verbose'"));
-    refused(&[""], 2, &of_all("there is no command ``; there are serve, check, token and operator"));
+    refused(&[""], 2, &of_all("there is no command ``; there are serve, check, token, operator and explain"));
 }
 
 #[test]
@@ -107,11 +142,38 @@ fn what_a_command_does_not_understand_points_to_its_own_help() {
         (&["token"], "say what to do with a token: issue or inspect"),
         (&["token", "make"], "there is no `token make`; there are issue and inspect"),
         (&["token", "--user", "alice"], "invalid option '--user'"),
-        (&["operator"], "say what to do: there are kick, revoke, bans, ban and unban"),
-        (&["operator", "kik"], "there is no `operator kik`; there are kick, revoke, bans, ban and unban"),
+        (&["operator"], "say what to do: there are kick, revoke, bans, ban, unban, endpoints and canary"),
+        (
+            &["operator", "kik"],
+            "there is no `operator kik`; there are kick, revoke, bans, ban, unban, endpoints and canary",
+        ),
         (&["operator", "--user", "alice"], "invalid option '--user'"),
         (&["operator", "kick", "--token", "t"], "invalid option '--token'"),
         (&["operator", "kick", "alice"], "unexpected argument \"alice\""),
+        (&["operator", "endpoints", "chat"], "unexpected argument \"chat\""),
+        (
+            &["operator", "canary", "chat"],
+            "the share is missing; write `moorgate operator canary SERVICE SHARE`, as `canary chat 5%`",
+        ),
+        (&["operator", "canary", "--service", "chat"], "invalid option '--service'"),
+        (&["operator", "canary", "chat", "5%", "6%"], "unexpected argument \"6%\""),
+        (&["explain"], "say which call: --command 0x0201, or --log FILE --request SESSION:SEQ"),
+        (
+            &["explain", "--user", "a"],
+            "say which call: --command 0x0201, or --log FILE --request SESSION:SEQ",
+        ),
+        (&["explain", "0x0201"], "unexpected argument \"0x0201\""),
+        (&["explain", "--colour", "red"], "invalid option '--colour'"),
+        (&["explain", "--log", "a.log"], "say which request: --request SESSION:SEQ, as its line has them"),
+        (&["explain", "--request", "7:7"], "say in which access log: --log FILE"),
+        (
+            &["explain", "--log", "a.log", "--request", "7:7"],
+            "--request: `7:7` is no request; write SESSION:SEQ, 32 hexadecimal digits and a number",
+        ),
+        (
+            &["explain", "--log", "a.log", "--user", "a"],
+            "a line of the log needs no gateway: leave --log out, or the call and --admin",
+        ),
         (&["operator", "kick", "--user"], "missing argument for option '--user'"),
         (
             &["operator", "bans", "--admin", "gate:7001"],

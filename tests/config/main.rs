@@ -5,6 +5,8 @@
 mod mistakes;
 mod sample;
 mod secrets;
+mod services;
+mod sources;
 mod whole;
 
 use moorgate::config::{ConfigError, Settings, parse};

@@ -69,7 +69,7 @@ const KEYS: Cases = &[
     (
         End("[sesion]\nheartbeat = \"30s\""),
         &[
-            "15: sesion: there is no such table; there are: admin, application, auth, bans, devices, gateway, limits, links, listener, log, presence, rates, route, service, session, session_check",
+            "15: sesion: there is no such table; there are: admin, application, auth, bans, consul, devices, discovery, dns, gateway, limits, links, listener, log, nacos, presence, rates, register, route, service, session, session_check",
         ],
     ),
     (End("[[session]]\nheartbeat = \"30s\""), &["15: session: this is a list; write [session]"]),
@@ -131,10 +131,6 @@ const KEYS: Cases = &[
     ),
     (End("[log]\naccess = 7"), &["16: log.access: this is a number; write a text in quotes"]),
     (Line(14, ""), &[r#"12: route.service: it is missing; write for example service = "chat""#]),
-    (
-        Line(10, ""),
-        &[r#"8: service.endpoints: it is missing; write for example endpoints = ["10.0.0.1:7100"]"#],
-    ),
     (
         Line(13, "commands = \"0x01ff-0x0100\""),
         &["13: route.commands: `0x01ff-0x0100` ends before it begins; write the lower number first"],

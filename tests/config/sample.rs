@@ -82,6 +82,12 @@ fn a_change_of_any_default_changes_something() {
 /// Another good value than the default.
 fn other_value(key: &str, default: &str) -> String {
     let special = match key {
+        "hedge" if default == "false" => "true\nidempotent = true",
+        "priority" => "\"high\"",
+        "attempts" | "probe_rise" => "3",
+        // Only an adaptive bound has them.
+        "adaptive_min" => "30\nadaptive = true",
+        "adaptive_max" => "300\nadaptive = true",
         "accept" => "\"shared\"",
         "balance" => "\"round_robin\"",
         "order" => "\"session\"",
@@ -115,6 +121,7 @@ fn other_value(key: &str, default: &str) -> String {
         "true" => "false".to_owned(),
         // As many frames as requests, and requests as frames.
         _ if inner == "off" || inner.contains("/s") => "\"400/s, burst 300\"".to_owned(),
+        _ if inner.ends_with('%') => "\"7%\"".to_owned(),
         _ if inner.ends_with("iB") => "\"128 KiB\"".to_owned(),
         _ if default.starts_with('"') => "\"7s\"".to_owned(),
         _ => "2".to_owned(),
@@ -132,11 +139,13 @@ fn its_examples_are_good_too() {
         let replaced = match (key_of(line, "#? ").unwrap(), example) {
             ("secret_env" | "secret_credential", _) => "secret_file = \"access.secret\"",
             ("key_env" | "key_credential", _) => "key_file = \"echo.key\"",
+            ("hash_by", _) => "# balance = \"peak_ewma\"",
             (_, "socket_name = \"clients\"") => "address = \"0.0.0.0:7000\"",
             (_, "socket_name = \"operator\"") => "address = \"127.0.0.1:7001\"",
             _ => "",
         };
-        let text = SAMPLE.replacen(line, example, 1).replacen(replaced, "", 1);
+        let instead = if example.starts_with("hash_by") { "balance = \"consistent_hash\"" } else { "" };
+        let text = SAMPLE.replacen(line, example, 1).replacen(replaced, instead, 1);
         assert!(text.contains(example));
         directory.parse(&text).unwrap_or_else(|error| panic!("{example}: {error}"));
     }
@@ -145,17 +154,28 @@ fn its_examples_are_good_too() {
 #[test]
 fn the_tables_that_not_everybody_has_are_good_too() {
     let directory = Directory::new("optional");
+    std::fs::write(directory.0.join("ca.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
     let before = shown(&directory.parse(SAMPLE).unwrap());
     let tables = parts().1;
     assert!(tables.len() >= 2);
     for table in tables {
-        // Of two ways to name a key only one can be written; the rest names what this directory has.
+        // Of several ways to name a secret only one can be written, and DNS has a host or a service; the rest names what
+        // this directory has.
+        let other_way = ["_env = ", "_credential = ", "srv = "];
         let lines = table.lines().filter_map(|line| line.strip_prefix("#? "));
-        let lines: Vec<&str> = lines
-            .filter(|line| !line.starts_with("key_env") && !line.starts_with("key_credential"))
-            .collect();
-        let written =
-            lines.join("\n").replace("im-android.key", "echo.key").replace("\"accounts\"", "\"echo\"");
+        let lines: Vec<&str> =
+            lines.filter(|line| other_way.iter().all(|other| !line.contains(other))).collect();
+        let written = ["im-android.key", "consul.token", "nacos.password"]
+            .iter()
+            .fold(lines.join("\n"), |text, name| text.replace(name, "echo.key"))
+            .replace("\"accounts\"", "\"echo\"");
+        // Nacos has to be somewhere.
+        let nacos = if ["[service.nacos]", "[register]"].iter().any(|of| written.starts_with(of)) {
+            "[nacos]\n"
+        } else {
+            ""
+        };
+        let written = format!("{written}\n{nacos}");
         let settings = directory.parse(&format!("{SAMPLE}\n{written}")).unwrap();
         assert_ne!(shown(&settings), before, "{written}");
     }
@@ -187,6 +207,19 @@ fn it_has_every_key_that_is_known_and_no_other() {
         "[auth]",
         "[[auth.key]]",
         "[[service]]",
+        "[service.ejection]",
+        "[service.slow_start]",
+        "[service.bounds]",
+        "[service.retry]",
+        "[service.canary]",
+        "[service.dns]",
+        "[service.consul]",
+        "[service.nacos]",
+        "[discovery]",
+        "[dns]",
+        "[consul]",
+        "[nacos]",
+        "[register]",
         "[[route]]",
         "[[application]]",
         "[session_check]",
@@ -197,7 +230,12 @@ fn it_has_every_key_that_is_known_and_no_other() {
         if table == "[auth]" {
             found.insert("key".to_owned());
         }
-        assert_eq!(known(&format!("{table}\nnonsense = 1")), found, "{table}");
+        if table == "[[service]]" {
+            let within = tables.iter().filter_map(|table| table.strip_prefix("[service."));
+            found.extend(within.map(|name| name.trim_end_matches(']').to_owned()));
+        }
+        let before = if table.starts_with("[service.") { "[[service]]\n" } else { "" };
+        assert_eq!(known(&format!("{before}{table}\nnonsense = 1")), found, "{table}");
         top.insert(table.trim_matches(['[', ']']).split('.').next().unwrap().to_owned());
     }
     assert_eq!(known("[nonsense]"), top);
@@ -219,7 +257,9 @@ fn keys_below(header: &str) -> BTreeSet<String> {
 fn the_configurations_of_the_readme_are_good() {
     let readme = include_str!("../../README.md");
     let blocks = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let [ten_lines, service, grants] = blocks.collect::<Vec<_>>()[..] else { panic!("three pieces of TOML") };
+    let [ten_lines, service, grants, found] = blocks.collect::<Vec<_>>()[..] else {
+        panic!("four pieces of TOML")
+    };
     let directory = Directory::new("readme");
     std::fs::copy(directory.0.join("echo.key"), directory.0.join("greeter.key")).unwrap();
     assert_eq!(ten_lines.lines().count(), 10);
@@ -228,4 +268,10 @@ fn the_configurations_of_the_readme_are_good() {
     let settings = directory.parse(&format!("{SAMPLE}\n{service}")).unwrap();
     assert_eq!(settings.services.len(), 2);
     assert_eq!(settings.routes.len(), 2);
+    // The found one stands in the place of the sample's.
+    let (before, rest) = SAMPLE.split_once("[[service]]\n").unwrap();
+    let after = rest.split_once("# ---- Routes").unwrap().1;
+    let settings = directory.parse(&format!("{before}{found}\n# {after}")).unwrap();
+    assert!(settings.services[0].endpoints.is_empty() && settings.discovery.services[0].is_found());
+    assert_eq!(settings.services[0].pool.canary.as_ref().unwrap().tag, "canary");
 }

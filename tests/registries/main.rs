@@ -20,4 +20,6 @@ mod dns;
 #[cfg(test)]
 mod file;
 #[cfg(test)]
+mod gateway;
+#[cfg(test)]
 mod programs;

@@ -64,6 +64,13 @@ pub struct ServiceSources {
     pub nacos: Option<NacosQuery>,
 }
 
+impl ServiceSources {
+    /// Whether there is a source beside the configuration.
+    pub fn is_found(&self) -> bool {
+        self.file.is_some() || self.dns.is_some() || self.consul.is_some() || self.nacos.is_some()
+    }
+}
+
 /// How endpoints without a ready link are probed: by a TCP connection that is closed at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeSettings {

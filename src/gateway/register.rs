@@ -1,0 +1,187 @@
+//! Lists the gateway itself where others look for it: once it is ready, until it drains.
+
+use super::state::State;
+use crate::admin::Pages;
+use crate::config::{RegisterSettings, Settings};
+use crate::control::discovery;
+use crate::routing::Instance;
+use moorgate_registry::{Check, Registrar, Registration, Target};
+use parking_lot::Mutex;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Between two looks whether the gateway is ready.
+const LOOK: Duration = Duration::from_millis(100);
+/// Until a registry that does not answer is left as it is: its check finds out that the gateway is gone.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Consul asks three times within this time, and a TTL is renewed as often.
+const LOOKS_PER_TTL: u32 = 3;
+
+/// The gateway's own place in registries.
+pub(super) struct Listing {
+    ended: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<Vec<Registrar>>>>,
+}
+
+impl Listing {
+    /// Registers as soon as the gateway is ready for the first time.
+    pub(super) fn start(
+        settings: &Settings,
+        state: &Arc<State>,
+        admin: Option<SocketAddr>,
+    ) -> io::Result<Listing> {
+        let ended = Arc::new(AtomicBool::new(false));
+        let Some(register) = settings.register.clone() else {
+            return Ok(Listing { ended, thread: Mutex::new(None) });
+        };
+        let registration = registration(&register, &settings.forward.gateway_id, admin);
+        let targets = targets(&register, &settings.discovery);
+        let (state, stop) = (state.clone(), ended.clone());
+        let thread = std::thread::Builder::new().name("register".to_owned()).spawn(move || {
+            while state.readiness().is_err() {
+                if stop.load(Ordering::Acquire) {
+                    return Vec::new();
+                }
+                std::thread::park_timeout(LOOK);
+            }
+            targets.into_iter().filter_map(|target| registrar(target, &registration)).collect()
+        })?;
+        Ok(Listing { ended, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Takes the gateway out of every registry; those that do not answer in time are left. Only the first call does
+    /// something.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        let Some(thread) = self.thread.lock().take() else { return };
+        thread.thread().unpark();
+        let Ok(registrars) = thread.join() else { return };
+        // All at once: one that does not answer takes no time from the others.
+        let threads: Vec<_> = registrars
+            .into_iter()
+            .filter_map(|registrar| {
+                let thread = std::thread::Builder::new().name("deregister".to_owned());
+                thread.spawn(move || registrar.deregister(PATIENCE)).ok()
+            })
+            .collect();
+        for thread in threads {
+            if !thread.join().unwrap_or(false) {
+                log::warn!("a registry has not confirmed that the gateway is gone; its check will find out");
+            }
+        }
+    }
+}
+
+fn registrar(target: Target, registration: &Registration) -> Option<Registrar> {
+    Registrar::start(target, registration.clone())
+        .inspect_err(|error| log::error!("the gateway cannot be registered: {error}"))
+        .ok()
+}
+
+/// The same at every start: one that was killed is not listed beside its successor.
+fn id(register: &RegisterSettings, gateway_id: &str) -> String {
+    let text = format!("{}-{gateway_id}-{}", register.name, register.address);
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    text.chars().map(plain).collect()
+}
+
+fn registration(register: &RegisterSettings, gateway_id: &str, admin: Option<SocketAddr>) -> Registration {
+    let mut metadata = register.metadata.clone();
+    metadata.entry("version".to_owned()).or_insert_with(|| env!("CARGO_PKG_VERSION").to_owned());
+    metadata.entry("gateway".to_owned()).or_insert_with(|| gateway_id.to_owned());
+    let check = match admin.filter(|_| register.is_asked) {
+        Some(admin) => Check::Http {
+            url: format!("http://{}/readyz", reachable(admin)),
+            interval: register.ttl / LOOKS_PER_TTL,
+        },
+        None => Check::Ttl(register.ttl),
+    };
+    Registration {
+        id: id(register, gateway_id),
+        name: register.name.clone(),
+        address: register.address,
+        weight: Instance::WEIGHT,
+        tags: register.tags.clone(),
+        metadata,
+        check,
+        deregister_after: register.deregister_after,
+    }
+}
+
+/// The agent that asks is on this machine: every address of it is also that of the loopback.
+fn reachable(admin: SocketAddr) -> SocketAddr {
+    match admin.ip() {
+        ip if !ip.is_unspecified() => admin,
+        IpAddr::V4(_) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), admin.port()),
+        IpAddr::V6(_) => SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), admin.port()),
+    }
+}
+
+fn targets(register: &RegisterSettings, discovery: &discovery::Settings) -> Vec<Target> {
+    let consul = register.consul.then(|| Target::Consul(discovery.consul.clone().unwrap_or_default()));
+    let nacos = discovery.nacos.clone().filter(|_| register.nacos).map(|settings| Target::Nacos {
+        settings,
+        group: register.group.clone(),
+        namespace: register.namespace.clone(),
+        cluster: String::new(),
+    });
+    consul.into_iter().chain(nacos).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> RegisterSettings {
+        RegisterSettings {
+            name: "moorgate".to_owned(),
+            address: "[2001:db8::1]:7000".parse().unwrap(),
+            tags: vec!["edge".to_owned()],
+            metadata: [("zone".to_owned(), "eu-1".to_owned())].into(),
+            consul: true,
+            nacos: true,
+            is_asked: false,
+            ttl: Duration::from_secs(15),
+            deregister_after: Duration::from_secs(600),
+            group: "G".to_owned(),
+            namespace: "im".to_owned(),
+        }
+    }
+
+    #[test]
+    fn it_is_listed_under_one_id_with_its_version() {
+        let listed = registration(&settings(), "gate 1/a", None);
+        assert_eq!(listed.id, "moorgate-gate-1-a--2001-db8--1--7000");
+        assert_eq!(listed.metadata.get("version").map(String::as_str), Some(env!("CARGO_PKG_VERSION")));
+        assert_eq!(listed.metadata.get("zone").map(String::as_str), Some("eu-1"));
+        assert_eq!(listed.check, Check::Ttl(Duration::from_secs(15)));
+    }
+
+    #[test]
+    fn consul_asks_an_address_that_it_can_reach() {
+        let asked = RegisterSettings { is_asked: true, ..settings() };
+        for (admin, url) in [
+            ("0.0.0.0:7001", "http://127.0.0.1:7001/readyz"),
+            ("[::]:7001", "http://[::1]:7001/readyz"),
+            ("10.0.0.9:7001", "http://10.0.0.9:7001/readyz"),
+        ] {
+            let listed = registration(&asked, "g", Some(admin.parse().unwrap()));
+            assert_eq!(listed.check, Check::Http { url: url.to_owned(), interval: Duration::from_secs(5) });
+        }
+    }
+
+    #[test]
+    fn it_is_listed_where_the_settings_say() {
+        let nacos = moorgate_registry::NacosSettings::default();
+        let discovery = discovery::Settings { nacos: Some(nacos.clone()), ..discovery::Settings::default() };
+        let (group, namespace) = ("G".to_owned(), "im".to_owned());
+        let at_nacos = Target::Nacos { settings: nacos, group, namespace, cluster: String::new() };
+        assert_eq!(targets(&settings(), &discovery), [Target::Consul(Default::default()), at_nacos]);
+        let only = RegisterSettings { consul: false, nacos: false, ..settings() };
+        assert_eq!(targets(&only, &discovery), []);
+    }
+}

@@ -1,0 +1,164 @@
+//! What the operator's pages read, and what the service manager is told.
+
+use crate::admin::{OperateError, Operation, Outcome, Pages};
+use crate::auth::Authority;
+use crate::base::clock::Clock;
+use crate::base::counters::{Cells, Count, Totals};
+use crate::base::ids::ServiceId;
+use crate::base::pulse::Pulse;
+use crate::control::discovery::{Discovery, ServiceReport};
+use crate::control::{Observed, Vitals};
+use crate::directory::Directory;
+use crate::forward::Readiness;
+use crate::limit;
+use crate::reactor::{Outbox, WorkerCommand};
+use crate::routing::{Pools, RouteTable};
+use crate::telemetry::{Kind, Sample, render};
+use moorgate_proto::status::Code;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// A loop that has not turned for this long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// What the operator's pages read.
+pub(super) struct State {
+    pub(super) cells: Vec<Arc<Cells>>,
+    pub(super) readiness: Vec<Arc<Readiness>>,
+    pub(super) services: Vec<String>,
+    /// The services' endpoints as they stand.
+    pub(super) pools: Arc<Pools>,
+    /// Whether a service has a canary, by its id.
+    pub(super) has_canary: Vec<bool>,
+    /// Who owns which command.
+    pub(super) routing: Arc<RouteTable>,
+    /// Names of the routes, by their ids.
+    pub(super) routes: Vec<String>,
+    pub(super) limits: limit::Shared,
+    pub(super) draining: AtomicBool,
+    pub(super) clock: Clock,
+    /// Of every shard, then of every worker, as `cells`.
+    pub(super) pulses: Vec<Arc<Pulse>>,
+    pub(super) authority: Arc<Authority>,
+    /// Every worker, once there are any.
+    pub(super) workers: OnceLock<Vec<Outbox<WorkerCommand>>>,
+    /// While it runs.
+    pub(super) discovery: Mutex<Option<Discovery>>,
+    /// Set once the threads can be told something.
+    pub(super) directory: OnceLock<Arc<Directory>>,
+}
+
+impl State {
+    pub(super) fn totals(&self) -> Totals {
+        Totals::of(self.cells.iter().map(Arc::as_ref))
+    }
+
+    /// Something that the directory knows.
+    fn here(&self, what: impl FnOnce(&Directory) -> usize) -> u64 {
+        self.directory.get().map_or(0, |directory| what(directory) as u64)
+    }
+
+    /// How discovery sees those services that it finds endpoints for.
+    pub(super) fn reports(&self) -> Vec<ServiceReport> {
+        self.discovery.lock().as_ref().map(Discovery::report).unwrap_or_default()
+    }
+
+    pub(super) fn links(&self, service: usize) -> u64 {
+        let id = service_id(service);
+        self.readiness.iter().map(|worker| u64::from(worker.links(id))).sum()
+    }
+}
+
+pub(super) fn service_id(at: usize) -> ServiceId {
+    ServiceId(u16::try_from(at).unwrap_or(u16::MAX))
+}
+
+impl Vitals for State {
+    fn observe(&self) -> Observed {
+        let totals = self.totals();
+        let (accepted, closed) = (Count::ConnectionsAccepted, Count::ConnectionsClosed);
+        Observed {
+            is_live: self.is_live(),
+            connections: totals.value(accepted).saturating_sub(totals.value(closed)),
+            readiness: self.readiness(),
+        }
+    }
+}
+
+impl Pages for State {
+    fn is_live(&self) -> bool {
+        let now = self.clock.read().mono;
+        self.pulses.iter().all(|pulse| pulse.age(now) < STUCK_AFTER)
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err("draining".to_owned());
+        }
+        // Each shard reaches the services by its own worker alone: one worker without a link is clients without a
+        // service.
+        let workers = self.readiness.len();
+        for (at, name) in self.services.iter().enumerate() {
+            let id = service_id(at);
+            if self.pools.members(id).is_empty() {
+                return Err(format!("service {name} has no endpoints"));
+            }
+            match self.readiness.iter().filter(|worker| worker.links(id) > 0).count() {
+                0 => return Err(format!("service {name} has no ready link")),
+                linked if linked < workers => {
+                    return Err(format!("service {name} has a ready link at {linked} of {workers} workers"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> String {
+        let totals = self.totals();
+        let between = |opened, closed| totals.value(opened).saturating_sub(totals.value(closed));
+        let gauge =
+            |metric, help, value| Sample { kind: Kind::Gauge, metric, label: String::new(), help, value };
+        let answered: u64 = Code::ALL.iter().map(|code| totals.outcomes(*code)).sum();
+        let mut gauges = vec![
+            gauge(
+                "moorgate_connections",
+                "Connections now.",
+                between(Count::ConnectionsAccepted, Count::ConnectionsClosed),
+            ),
+            gauge("moorgate_sessions", "Sessions now.", between(Count::SessionsOpened, Count::SessionsEnded)),
+            gauge("moorgate_sessions_detached", "Sessions without a connection now.", detached(&totals)),
+            gauge("moorgate_users", "Users with a session now.", self.here(Directory::users)),
+            gauge("moorgate_groups", "Groups with members now.", self.here(Directory::groups)),
+            gauge(
+                "moorgate_requests_outstanding",
+                "Requests admitted and not answered.",
+                totals.value(Count::RequestsAdmitted).saturating_sub(answered),
+            ),
+        ];
+        gauges.extend(self.services.iter().enumerate().map(|(at, name)| Sample {
+            kind: Kind::Gauge,
+            metric: "moorgate_service_links",
+            label: format!("service=\"{name}\""),
+            help: "Ready links to a service, over all workers.",
+            value: self.links(at),
+        }));
+        gauges.extend(self.endpoint_samples());
+        gauges.extend(self.limit_samples());
+        render(&totals, &gauges)
+    }
+
+    fn operate(&self, operation: Operation) -> Result<Outcome, OperateError> {
+        self.carry_out(operation)
+    }
+}
+
+/// Sessions that have lost their connection, were not resumed, and have not ended.
+fn detached(totals: &Totals) -> u64 {
+    let resumed = totals.value(Count::SessionsResumed).saturating_sub(totals.value(Count::TakeOvers));
+    let ended = [Count::DetachedExpired, Count::DetachedEvicted, Count::DetachedEnded];
+    let gone = ended.into_iter().map(|count| totals.value(count)).fold(resumed, u64::saturating_add);
+    totals.value(Count::SessionsDetached).saturating_sub(gone)
+}
