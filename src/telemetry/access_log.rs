@@ -282,7 +282,7 @@ mod tests {
         let pools = Pools::new(1);
         let at = |port: u16| format!("10.0.0.1:{port}").parse().unwrap();
         let mut addresses = Addresses { pools: &pools, known: HashMap::new() };
-        for port in 1..=ADDRESSES_MAX as u16 + 7 {
+        for port in 1..=u16::try_from(ADDRESSES_MAX).unwrap() + 7 {
             pools.publish(ServiceId(0), &[at(port)]);
             assert_eq!(addresses.of(EndpointId(port.into())), format!("10.0.0.1:{port}"));
             assert!(addresses.known.len() <= ADDRESSES_MAX);

@@ -52,10 +52,6 @@ impl Health {
         self.is_linked
     }
 
-    pub(super) fn answers(&self) -> bool {
-        self.view == View::Answers
-    }
-
     pub(super) fn is_silent(&self) -> bool {
         self.view == View::Silent
     }
@@ -100,14 +96,14 @@ mod tests {
         for _ in 0..5 {
             health.probed(false, 3, 2);
         }
-        assert!(health.answers() && health.is_linked());
+        assert!(health.view() == Some(true) && health.is_linked());
         health.linked(false);
-        assert!(health.answers(), "until probes say otherwise");
+        assert!(health.view() == Some(true), "until probes say otherwise");
         for _ in 0..3 {
             health.probed(false, 3, 2);
         }
         assert!(health.is_silent());
         health.linked(true);
-        assert!(health.answers());
+        assert!(health.view() == Some(true));
     }
 }
