@@ -3,7 +3,7 @@
 use super::state::{State, service_id};
 use crate::admin::{EndpointShown, Outcome};
 use crate::control::discovery::ServiceReport;
-use crate::routing::{EndpointReport, Member, Source, SourceReport, Standing};
+use crate::routing::{Decided, EndpointReport, Member, Source, SourceReport, Standing};
 use crate::telemetry::{Kind, Sample};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -101,6 +101,7 @@ impl State {
         }
         samples.extend(links);
         samples.extend(ejected);
+        samples.extend(self.decided_samples());
         samples.extend(self.canary_samples());
         samples.extend(self.source_samples());
         samples
@@ -119,6 +120,20 @@ impl State {
             )
         });
         counted.into()
+    }
+
+    fn decided_samples(&self) -> Vec<Sample> {
+        let of = |(at, service): (usize, &String)| {
+            Decided::ALL.map(|(what, name)| Sample {
+                kind: Kind::Counter,
+                metric: "moorgate_endpoint_decisions_total",
+                label: format!("service=\"{service}\",what=\"{name}\""),
+                help: "Endpoints that were ejected, spared since too many were, kept out after a probe, or taken back; calls that \
+                       found all at their bounds, where those follow the latency.",
+                value: self.pools.decided(service_id(at), what),
+            })
+        };
+        self.services.iter().enumerate().flat_map(of).collect()
     }
 
     fn canary_samples(&self) -> Vec<Sample> {
@@ -272,6 +287,7 @@ mod tests {
         assert!(state.ejected(member).is_some_and(|left| left > Duration::from_secs(3600)));
         let page = render(&Totals::default(), &state.endpoint_samples());
         assert!(page.contains("moorgate_endpoint_ejected{service=\"echo\",endpoint=\"127.0.0.1:1\"} 1\n"));
+        assert!(page.contains("moorgate_endpoint_decisions_total{service=\"echo\",what=\"ejected\"} 0\n"));
         member.vitals.ejected_until.store(1, Ordering::Relaxed);
         assert_eq!(state.ejected(member), None, "it is over");
     }

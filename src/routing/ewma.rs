@@ -5,6 +5,9 @@ use std::time::Duration;
 
 /// In this time an old latency falls to 1/e of what it was.
 const DECAY: Duration = Duration::from_secs(10);
+/// And with so many answers, whatever the time: by time alone, one hiccup of a busy endpoint would make it look as slow as
+/// one that always is, for seconds.
+const DECAY_ANSWERS: f64 = 32.0;
 /// What an endpoint is taken to need before anybody knows better.
 const SEED: Duration = Duration::from_millis(30);
 /// What a failure adds at first: failing fast must not attract load. It goes down with the time, to nothing after as
@@ -32,7 +35,7 @@ impl Ewma {
             (self.nanos, self.at, self.sampled) = (sample, self.at.max(now), true);
             return;
         }
-        let kept = self.kept(now);
+        let kept = self.kept(now).min(1.0 - 1.0 / DECAY_ANSWERS);
         self.nanos = self.nanos * kept + sample * (1.0 - kept);
         self.at = self.at.max(now);
     }
@@ -94,11 +97,13 @@ mod tests {
         ewma.record(at(0), Duration::from_millis(1));
         ewma.record(at(1), Duration::from_millis(100));
         assert_eq!(micros(ewma.nanos(at(1), 0.0)), 100_000);
-        ewma.record(at(1), Duration::from_millis(1));
-        assert_eq!(micros(ewma.nanos(at(1), 0.0)), 100_000, "at the same moment nothing is forgotten");
         ewma.record(at(10_001), Duration::from_millis(1));
         let fallen = micros(ewma.nanos(at(10_001), 0.0));
         assert!((37_000..38_000).contains(&fallen), "1/e of it after the decay: {fallen}");
+        ewma.record(at(10_002), Duration::from_millis(100));
+        (0..64).for_each(|_| ewma.record(at(10_003), Duration::from_millis(1)));
+        let fallen = micros(ewma.nanos(at(10_003), 0.0));
+        assert!((13_000..15_000).contains(&fallen), "or after some answers: {fallen}");
         let left = micros(ewma.nanos(at(70_001), 0.0));
         assert!(left < 200, "and next to nothing when it was not asked: {left}");
     }

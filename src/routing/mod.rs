@@ -30,7 +30,7 @@ pub use choice::{Ask, Decision, Explanation, How, Marks, Miss, Standings, Verdic
 pub use grants::{Grants, Right};
 pub use member::{EndpointId, Instance, Member, Standing, Vitals};
 pub use pool::{Change, Ended, Pool};
-pub use pools::{Members, Pools};
+pub use pools::{Decided, Members, Pools};
 pub use roles::{RoleMask, Roles};
 pub use route::{Order, Priority, Route, RouteSettings, ServiceSettings, Span};
 pub use settings::{

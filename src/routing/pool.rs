@@ -19,8 +19,8 @@ use super::draw::{Drawn, Moment};
 use super::ewma::Typical;
 use super::load::Load;
 use super::{
-    Ask, Balance, Decision, EndpointId, Explanation, How, Marks, Member, Miss, PoolSettings, Pools, Standing,
-    Verdict,
+    Ask, Balance, Decided, Decision, EndpointId, Explanation, How, Marks, Member, Miss, PoolSettings, Pools,
+    Standing, Verdict,
 };
 use crate::base::ids::ServiceId;
 use crate::base::rng::Rng;
@@ -217,7 +217,11 @@ impl Pool {
                 return Ok((seat, decision));
             }
             if !self.slate.side(canary).is_empty() {
-                return self.draw(now, (ask, canary, marks), rng, &has_room).ok_or(Miss::NoRoom);
+                let drawn = self.draw(now, (ask, canary, marks), rng, &has_room);
+                if drawn.is_none() && self.settings.bounds.adaptive.is_some() {
+                    self.shared.note(self.service, Decided::Bounded);
+                }
+                return drawn.ok_or(Miss::NoRoom);
             }
         }
         Err(Miss::NoEndpoint)

@@ -35,6 +35,34 @@ struct Cell {
     ejected: AtomicU32,
     /// The share of users that the canary gets, in hundredths of a percent.
     canary_share: AtomicU32,
+    /// What was decided so far, by [`Decided`].
+    decided: [AtomicU64; Decided::ALL.len()],
+}
+
+/// What is decided of a service's endpoints by all workers together, and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    /// An endpoint was ejected.
+    Ejected,
+    /// It was to be, and as many as may be were ejected already.
+    Spared,
+    /// Its probe failed.
+    Prolonged,
+    /// It is back.
+    Readmitted,
+    /// A call found every endpoint at its bound, where bounds follow the latency.
+    Bounded,
+}
+
+impl Decided {
+    /// All of them, with their names among the metrics.
+    pub const ALL: [(Decided, &'static str); 5] = [
+        (Decided::Ejected, "ejected"),
+        (Decided::Spared, "spared"),
+        (Decided::Prolonged, "prolonged"),
+        (Decided::Readmitted, "readmitted"),
+        (Decided::Bounded, "bounded"),
+    ];
 }
 
 /// Who has which id.
@@ -122,12 +150,25 @@ impl Pools {
         self.services.get(service.index()).map_or(0, |cell| cell.ejected.load(Ordering::Relaxed))
     }
 
+    /// How often something was decided of a service's endpoints.
+    pub fn decided(&self, service: ServiceId, what: Decided) -> u64 {
+        self.services.get(service.index()).map_or(0, |cell| cell.count_of(what).load(Ordering::Relaxed))
+    }
+
+    /// Notes that it was decided once more.
+    pub(super) fn note(&self, service: ServiceId, what: Decided) {
+        if let Some(cell) = self.services.get(service.index()) {
+            cell.note(what);
+        }
+    }
+
     /// Ejects an endpoint for all workers; whether it was not yet, and there was a place: `places` may be ejected. An
     /// endpoint that is ejected holds a place until [`Pools::readmit`].
     pub(super) fn eject(&self, service: ServiceId, vitals: &Vitals, until: Mono, places: u32) -> bool {
         let Some(cell) = self.services.get(service.index()) else { return false };
         let take = |ejected: u32| (ejected < places).then(|| ejected.saturating_add(1));
         if cell.ejected.try_update(Ordering::AcqRel, Ordering::Acquire, take).is_err() {
+            cell.note(Decided::Spared);
             return false;
         }
         let until = until.as_nanos().max(1);
@@ -136,6 +177,7 @@ impl Pools {
             return false;
         }
         cell.ejections.fetch_add(1, Ordering::Release);
+        cell.note(Decided::Ejected);
         true
     }
 
@@ -147,6 +189,7 @@ impl Pools {
             vitals.ejected_until.compare_exchange(from, until, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if done {
             cell.ejections.fetch_add(1, Ordering::Release);
+            cell.note(Decided::Prolonged);
         }
         done
     }
@@ -158,12 +201,28 @@ impl Pools {
         if was {
             cell.give_back();
             cell.ejections.fetch_add(1, Ordering::Release);
+            cell.note(Decided::Readmitted);
         }
         was
     }
 }
 
 impl Cell {
+    fn count_of(&self, what: Decided) -> &AtomicU64 {
+        let [ejected, spared, prolonged, readmitted, bounded] = &self.decided;
+        match what {
+            Decided::Ejected => ejected,
+            Decided::Spared => spared,
+            Decided::Prolonged => prolonged,
+            Decided::Readmitted => readmitted,
+            Decided::Bounded => bounded,
+        }
+    }
+
+    fn note(&self, what: Decided) {
+        self.count_of(what).fetch_add(1, Ordering::Relaxed);
+    }
+
     /// An endpoint is not ejected any more, or never was.
     fn give_back(&self) {
         self.ejected.update(Ordering::AcqRel, Ordering::Acquire, |ejected| ejected.saturating_sub(1));

@@ -1,7 +1,8 @@
 //! Discovery as a whole, against real registries and name servers that the tests start, with real listeners as endpoints.
 //!
-//! Needs (packages, for `run` beside this file and for CI): `dnsmasq-base` for DNS, and Consul, which `MOORGATE_CONSUL`
-//! names or the PATH has. What is missing is told loudly and left out; `MOORGATE_REQUIRE=consul,dnsmasq` makes it a failure.
+//! `run` beside this file gets what they need: `dnsmasq` (package dnsmasq-base), Consul, which `MOORGATE_CONSUL` names or
+//! the PATH has, and rnacos in the same way. What is missing is told loudly and left out; `MOORGATE_REQUIRE=consul,dnsmasq`
+//! makes it a failure.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,5 +22,7 @@ mod dns;
 mod file;
 #[cfg(test)]
 mod gateway;
+#[cfg(test)]
+mod nacos;
 #[cfg(test)]
 mod programs;
