@@ -1,45 +1,44 @@
 //! One call: what it is, where it stands, what is kept of it.
 
-use crate::base::ids::{CallKey, LinkKey, RouteId, ServiceId, SessionId, SessionKey, ShardId, Ticket};
-use crate::relay::Outcome;
-use crate::routing::{Decision, EndpointId, Priority};
+use crate::base::ids::{CallKey, LinkKey, RouteId, ServiceId, SessionKey, ShardId, Ticket};
+use crate::relay::{Outcome, Settled};
+use crate::routing::{Decision, Ended, EndpointId, Priority, Verdict};
 use moorgate_proto::time::Mono;
+use moorgate_proto::v1::Execution;
+
+/// Bytes of the caller's length, which stands before it.
+const LEN_BYTES: usize = 4;
 
 /// What is sent: the encoded `v1::Caller` and the encoded `v1::Request`, in one exact allocation.
 #[derive(Debug, Default)]
-pub(super) struct Content {
-    bytes: Box<[u8]>,
-    caller_len: u32,
-}
+pub(super) struct Content(Box<[u8]>);
 
 impl Content {
     pub(super) fn new(caller: &[u8], request: &[u8]) -> Content {
-        let mut bytes = Vec::with_capacity(caller.len().saturating_add(request.len()));
-        bytes.extend_from_slice(caller);
-        bytes.extend_from_slice(request);
         // Both lie in frames, which are far below 4 GiB.
-        let caller_len = u32::try_from(caller.len()).unwrap_or(u32::MAX);
-        Content { bytes: bytes.into_boxed_slice(), caller_len }
+        let len = u32::try_from(caller.len()).unwrap_or(u32::MAX).to_le_bytes();
+        Content([len.as_slice(), caller, request].concat().into_boxed_slice())
     }
 
     /// The caller and the request.
     pub(super) fn parts(&self) -> (&[u8], &[u8]) {
-        self.bytes.split_at_checked(self.caller_len as usize).unwrap_or_default()
+        let Some((len, bytes)) = self.0.split_first_chunk::<LEN_BYTES>() else { return Default::default() };
+        bytes.split_at_checked(u32::from_le_bytes(*len) as usize).unwrap_or_default()
     }
 
+    /// Bytes of both.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len()
+        self.0.len().saturating_sub(LEN_BYTES)
     }
 }
 
 /// A call on its way, or on its second attempt beside the first: then each of the two names the other as its twin, and
-/// both have the same ticket.
+/// both have the same ticket. One for every request under way: what only a few have is in its [`Detour`].
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) shard: ShardId,
     pub(super) ticket: Ticket,
     pub(super) session: SessionKey,
-    pub(super) session_id: SessionId,
     pub(super) route: RouteId,
     pub(super) service: ServiceId,
     pub(super) deadline: Mono,
@@ -48,30 +47,76 @@ pub(super) struct Call {
     pub(super) priority: Priority,
     /// The client does not want it any more.
     pub(super) is_cancelled: bool,
-    /// An earlier attempt may have run.
-    pub(super) may_have_run: bool,
     /// It counts as outstanding in its pool, which has not heard yet what became of it.
     pub(super) is_unjudged: bool,
     /// Times that a service may have got it.
     pub(super) attempts: u8,
-    /// Times that it was taken back from a link that had not sent it.
-    pub(super) moves: u8,
-    /// The seat where it went last.
+    /// The seat where it is, or was last.
     pub(super) tried: Option<u16>,
     /// The endpoint that had it last.
     pub(super) endpoint: EndpointId,
     pub(super) decision: Decision,
-    /// How the attempt before ended.
-    pub(super) before: Option<Box<Outcome>>,
-    pub(super) twin: Option<CallKey>,
+    pub(super) detour: Option<Box<Detour>>,
     pub(super) state: CallState,
+}
+
+/// What is to be known of a call that did not simply go to one endpoint.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Detour {
+    /// How the attempt before ended.
+    pub(super) before: Option<Outcome>,
+    pub(super) twin: Option<CallKey>,
+    /// An earlier attempt may have run.
+    pub(super) may_have_run: bool,
+    /// Times that it was taken back from a link that had not sent it.
+    pub(super) moves: u8,
+}
+
+impl Call {
+    /// What is to be known of its detours; nothing of one that made none.
+    pub(super) fn known(&self) -> Detour {
+        self.detour.as_deref().copied().unwrap_or_default()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn detour_mut(&mut self) -> &mut Detour {
+        self.detour.get_or_insert_default()
+    }
+
+    pub(super) fn twin(&self) -> Option<CallKey> {
+        self.detour.as_ref()?.twin
+    }
+
+    /// It has no twin any more; which one it had.
+    pub(super) fn take_twin(&mut self) -> Option<CallKey> {
+        self.detour.as_mut()?.twin.take()
+    }
+
+    /// Its one outcome, for its shard; without the Reply.
+    pub(super) fn settled(&self, outcome: Outcome) -> Settled {
+        let mut settled = Settled::bare(self.ticket, outcome);
+        (settled.endpoint, settled.decision) = (self.endpoint.0, self.decision);
+        // What this attempt says is not all that there is to say.
+        if outcome.execution == Execution::NotExecuted
+            && self.detour.as_ref().is_some_and(|detour| detour.may_have_run || detour.twin.is_some())
+        {
+            settled.outcome.execution = Execution::Unknown;
+        }
+        settled
+    }
+
+    /// What its pool is told of it, once for each time that it was sent.
+    pub(super) fn judged(&mut self, now: Mono, verdict: Verdict) -> Option<Ended> {
+        let (flight, seat) = (self.state.flight()?, self.tried?);
+        let ended = Ended { seat: usize::from(seat), latency: now.since(flight.at), verdict };
+        std::mem::take(&mut self.is_unjudged).then_some(ended)
+    }
 }
 
 /// Where a call is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flight {
     pub(super) link: LinkKey,
-    pub(super) seat: u16,
     /// Where its frame begins among all bytes of the link.
     pub(super) offset: u64,
     /// Since when.
@@ -137,6 +182,7 @@ mod tests {
     fn content_is_taken_apart_where_it_was_put_together() {
         let content = Content::new(b"caller", b"request");
         assert_eq!((content.parts(), content.len()), ((&b"caller"[..], &b"request"[..]), 13));
-        assert_eq!(Content::default().parts(), (&b""[..], &b""[..]));
+        let none = Content::default();
+        assert_eq!((none.parts(), none.len()), ((&b""[..], &b""[..]), 0));
     }
 }

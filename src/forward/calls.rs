@@ -51,22 +51,18 @@ impl Forwarder {
             shard,
             ticket: forward.ticket,
             session: forward.session,
-            session_id: forward.session_id,
             route: forward.route,
             service,
             deadline: forward.deadline,
             is_ordered,
             priority: route.priority,
             is_cancelled: false,
-            may_have_run: false,
             is_unjudged: false,
             attempts: 0,
-            moves: 0,
             tried: None,
             endpoint: EndpointId::default(),
             decision: Decision::default(),
-            before: None,
-            twin: None,
+            detour: None,
             state: CallState::empty(),
         };
         let key = self.calls.insert(call);
@@ -76,7 +72,10 @@ impl Forwarder {
             return self.expire_unsent(now, key);
         }
         let is_head = match (is_ordered, self.services.get_mut(service.index())) {
-            (true, Some(entry)) => entry.orders.join(Line { shard, session: forward.session }, key),
+            (true, Some(entry)) => {
+                let line = Line { shard, session: forward.session };
+                entry.orders.join(line, forward.session_id, key)
+            }
             _ => true,
         };
         let result = match is_head {
@@ -86,11 +85,8 @@ impl Forwarder {
         };
         match result {
             Ok(()) => {
-                self.keep(
-                    key,
-                    || Content::new(content.0, content.1),
-                    content.0.len().saturating_add(content.1.len()),
-                );
+                let bytes = content.0.len().saturating_add(content.1.len());
+                self.keep(key, || Content::new(content.0, content.1), bytes);
                 self.arm_sent(now, key);
             }
             Err(Unsendable::NoLink) => self.refuse(now, key, Reason::NoEndpoint),
@@ -109,7 +105,7 @@ impl Forwarder {
         }
     }
 
-    fn count_waiting_bytes(&mut self, service: ServiceId, bytes: usize, more: bool) {
+    pub(super) fn count_waiting_bytes(&mut self, service: ServiceId, bytes: usize, more: bool) {
         let step = |sum: usize| if more { sum.saturating_add(bytes) } else { sum.saturating_sub(bytes) };
         self.waiting_bytes = step(self.waiting_bytes);
         if let Some(service) = self.services.get_mut(service.index()) {
@@ -173,12 +169,10 @@ impl Forwarder {
         let pinned = call.line().and_then(|line| self.service(service)?.orders.link(line));
         let ask = self.ask(service, content.0, call.tried);
         let choice = self.choose(now, service, ask, Wish { pinned, not: None })?;
-        self.count_waiting(service, false);
-        if !self.dispatch(now, key, choice, content) {
-            self.count_waiting(service, true);
-            let outcome = Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge);
-            self.settle(now, key, outcome, &[]);
-            self.finish(now, key);
+        if self.dispatch(now, key, choice, content) {
+            self.count_waiting(service, false);
+        } else {
+            self.end(now, key, Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge));
         }
         Ok(())
     }
@@ -193,49 +187,45 @@ impl Forwarder {
     ) -> bool {
         let Some(call) = self.calls.get_mut(key) else { return true };
         let Some(link) = self.links.get_mut(choice.link) else { return true };
+        let place = link.place;
+        let Some(service) = self.services.get_mut(place.service.index()) else { return true };
         // The shard has decoded it before.
         let view = RequestView::decode(request).unwrap_or_default();
-        let place = link.place;
+        let line = call.line();
+        let ordering_key = line.and_then(|line| service.orders.session_id(line));
         let attempt = call.attempts.saturating_add(1);
-        let frame = encode(
-            key,
-            (call.deadline.since(now), attempt),
-            &view,
-            caller,
-            call.is_ordered.then_some(&call.session_id),
-        );
-        let flight = Flight { link: choice.link, seat: place.seat, offset: link.end(), at: now };
+        let frame = encode(key, (call.deadline.since(now), attempt), &view, caller, ordering_key.as_ref());
         // Not the payload alone: what else a client may send (a trace) must not make the service end the link.
         let frame_bytes = frame_len(Numbers::NONE, to_service::CALL, frame.body_len());
         if frame_bytes.saturating_sub(LENGTH_BYTES) > link.frame_bytes_max {
             return false;
         }
+        let flight = Flight { link: choice.link, offset: link.end(), at: now };
         put_frame(&mut link.output.bytes, Numbers::NONE, to_service::CALL, &frame);
         link.outstanding = link.outstanding.saturating_add(1);
-        let is_first = call.attempts == 0 && call.moves == 0;
-        let marks = if call.before.is_some() {
-            choice.decision.marks.with(Marks::RETRY)
-        } else {
-            choice.decision.marks
-        };
-        call.decision = Decision { attempt, marks, ..choice.decision };
+        if link.is_new_on_list() {
+            self.flushes.push(choice.link);
+        }
+        let is_first = call.attempts == 0 && call.detour.as_ref().is_none_or(|detour| detour.moves == 0);
+        let is_retry = call.detour.as_ref().is_some_and(|detour| detour.before.is_some());
+        call.decision = Decision { attempt, ..choice.decision };
+        if is_retry {
+            call.decision.marks = call.decision.marks.with(Marks::RETRY);
+        }
         call.is_unjudged = true;
         call.attempts = attempt;
         call.tried = Some(place.seat);
         call.endpoint = place.id;
         call.state = CallState::Sent { flight, hedge_at: Mono::NEVER, kept: None };
-        let line = call.line();
-        self.cells.count(Count::CallsSent);
-        if let Some(service) = self.services.get_mut(place.service.index()) {
-            if let Some(line) = line {
-                service.orders.sent(line, choice.link);
-            }
-            if is_first && service.is_keeping {
-                service.budget.first_attempt(now);
-            }
+        if let Some(line) = line {
+            service.orders.sent(line, choice.link);
         }
-        self.started(choice);
-        self.list(choice.link);
+        if is_first && service.is_keeping {
+            service.budget.first_attempt(now);
+        }
+        service.started(place.seat);
+        self.cells.count(Count::CallsSent);
+        self.count_marks(choice.decision.marks);
         true
     }
 

@@ -7,7 +7,6 @@ use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId};
 use crate::routing::{Ask, Decision, Ended, How, Marks, Miss, Verdict};
 use moorgate_proto::time::Mono;
-use std::time::Duration;
 
 /// Why a call cannot be sent now.
 pub(super) enum Unsendable {
@@ -102,43 +101,32 @@ impl Forwarder {
     pub(super) fn started(&mut self, choice: Choice) {
         let Some(place) = self.links.get(choice.link).map(|link| link.place) else { return };
         if let Some(service) = self.services.get_mut(place.service.index()) {
-            service.pool.started(usize::from(place.seat));
-            service.sent = service.sent.saturating_add(1);
-            if let Some(Some(endpoint)) = service.endpoints.get_mut(usize::from(place.seat)) {
-                endpoint.sent = endpoint.sent.saturating_add(1);
-            }
+            service.started(place.seat);
         }
-        if choice.decision.marks != Marks::default() {
-            self.count_marks(choice.decision.marks);
-        }
+        self.count_marks(choice.decision.marks);
     }
 
     /// What became of what was started.
     pub(super) fn ended(&mut self, now: Mono, service: ServiceId, ended: Ended) {
-        let Some(service) = self.services.get_mut(service.index()) else { return };
-        service.sent = service.sent.saturating_sub(1);
-        if let Some(Some(endpoint)) = service.endpoints.get_mut(ended.seat) {
-            endpoint.sent = endpoint.sent.saturating_sub(1);
+        if let Some(service) = self.services.get_mut(service.index()) {
+            service.ended(now, ended, &mut self.rng);
         }
-        if service.has_hedges && ended.verdict == Verdict::Good {
-            service.latencies.record(now, ended.latency);
-        }
-        service.pool.finished(now, ended, &mut self.rng);
     }
 
     /// Tells the pool what a call says of its endpoint, once for each time that it was sent.
     pub(super) fn judge_call(&mut self, now: Mono, key: CallKey, verdict: Verdict) {
         let Some(call) = self.calls.get_mut(key) else { return };
-        let Some(flight) = call.state.flight() else { return };
-        if !std::mem::take(&mut call.is_unjudged) {
-            return;
-        }
-        let latency: Duration = now.since(flight.at);
         let service = call.service;
-        self.ended(now, service, Ended { seat: usize::from(flight.seat), latency, verdict });
+        if let Some(ended) = call.judged(now, verdict) {
+            self.ended(now, service, ended);
+        }
     }
 
-    fn count_marks(&self, marks: Marks) {
+    /// Counts what is special about a choice.
+    pub(super) fn count_marks(&self, marks: Marks) {
+        if marks == Marks::default() {
+            return;
+        }
         let counts = [
             (Marks::PANIC, Count::ChoicesPanic),
             (Marks::CANARY, Count::ChoicesCanary),
@@ -151,11 +139,6 @@ impl Forwarder {
                 self.cells.count(count);
             }
         }
-    }
-
-    /// The line of a call of an ordered route.
-    pub(super) fn line_of(&self, key: CallKey) -> Option<Line> {
-        self.calls.get(key).and_then(Call::line)
     }
 }
 

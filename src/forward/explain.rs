@@ -74,11 +74,7 @@ impl Forwarder {
     fn pinned(&self, ask: &ExplainAsk) -> Option<EndpointId> {
         let session_id: SessionId = SessionId(ask.session_id.as_slice().try_into().ok()?);
         let service = self.service(ask.service)?;
-        let own = |call: &&super::Call| call.service == ask.service && call.session_id == session_id;
-        let lines = self.calls.values().filter(own).filter_map(super::Call::line);
-        let mut links = lines.filter_map(|line| service.orders.link(line));
-        let link = links.find_map(|link| self.links.get(link))?;
-        Some(link.place.id)
+        Some(self.links.get(service.orders.link_of(session_id)?)?.place.id)
     }
 
     fn say_retry(&self, ask: &ExplainAsk) -> Option<String> {

@@ -7,7 +7,7 @@
 //! ```
 
 use super::Forwarder;
-use super::call::{Call, CallState};
+use super::call::{Call, CallState, Detour};
 use super::choose::Wish;
 use crate::base::counters::Count;
 use crate::base::ids::CallKey;
@@ -23,7 +23,7 @@ impl Forwarder {
         let mut due = call.deadline;
         if let CallState::Sent { hedge_at, kept: Some(_), .. } = &mut call.state
             && call.attempts == 1
-            && call.twin.is_none()
+            && call.detour.as_ref().is_none_or(|detour| detour.twin.is_none())
             && let Some(service) = self.services.get(call.service.index())
             && service.has_hedges
             && let Some(route) = self.routes.route(call.route)
@@ -41,10 +41,11 @@ impl Forwarder {
     /// A call is slow: sends it to another endpoint too.
     pub(super) fn hedge(&mut self, now: Mono, key: CallKey) {
         let Some(call) = self.calls.get_mut(key) else { return };
-        let CallState::Sent { flight, hedge_at, kept } = &mut call.state else { return };
+        let (service_id, is_alone) = (call.service, call.twin().is_none());
+        let CallState::Sent { hedge_at, kept, .. } = &mut call.state else { return };
         *hedge_at = Mono::NEVER;
-        let (service_id, seat) = (call.service, flight.seat);
-        if call.is_cancelled || call.twin.is_some() || kept.is_none() {
+        let Some(seat) = call.tried else { return };
+        if call.is_cancelled || !is_alone || kept.is_none() {
             return;
         }
         let Some(service) = self.services.get_mut(service_id.index()) else { return };
@@ -71,7 +72,9 @@ impl Forwarder {
             Err(_) => None,
         };
         if let Some(call) = self.calls.get_mut(key) {
-            call.twin = hedged;
+            if hedged.is_some() {
+                call.detour_mut().twin = hedged;
+            }
             if let CallState::Sent { kept, .. } = &mut call.state {
                 *kept = Some(content);
             }
@@ -88,8 +91,9 @@ impl Forwarder {
     /// An entry for the second attempt of a call.
     fn twin_of(&mut self, key: CallKey) -> Option<CallKey> {
         let call = self.calls.get(key)?;
+        let detour = Detour { twin: Some(key), before: None, ..call.known() };
         let twin =
-            Call { twin: Some(key), before: None, is_unjudged: false, state: CallState::empty(), ..*call };
+            Call { detour: Some(Box::new(detour)), is_unjudged: false, state: CallState::empty(), ..*call };
         Some(self.calls.insert(twin))
     }
 
@@ -102,10 +106,11 @@ impl Forwarder {
     /// One of two attempts has failed, the other one is what is left of the call.
     pub(super) fn leave_to(&mut self, now: Mono, key: CallKey, twin: CallKey, outcome: &Outcome) {
         let Some(call) = self.calls.get(key) else { return };
-        let may_have_run = call.may_have_run || outcome.execution != Execution::NotExecuted;
+        let may_have_run = call.known().may_have_run || outcome.execution != Execution::NotExecuted;
         if let Some(left) = self.calls.get_mut(twin) {
-            left.twin = None;
-            left.may_have_run |= may_have_run;
+            let detour = left.detour_mut();
+            detour.twin = None;
+            detour.may_have_run |= may_have_run;
             // Both count.
             left.attempts = left.attempts.max(2);
             let (shard, ticket) = (left.shard, left.ticket);

@@ -26,10 +26,10 @@ impl Forwarder {
             self.check_readiness(id, service);
         }
         for key in self.calls.keys() {
-            let twin = self.calls.get(key).and_then(|call| call.twin);
+            let twin = self.calls.get(key).and_then(Call::twin);
             if let Some(twin) = twin {
                 let other = self.calls.get(twin);
-                debug_assert_eq!(other.and_then(|call| call.twin), Some(key), "twins know each other");
+                debug_assert_eq!(other.and_then(Call::twin), Some(key), "twins know each other");
                 debug_assert!(other.is_some_and(|call| matches!(call.state, CallState::Sent { .. })));
             }
         }
@@ -56,7 +56,7 @@ impl Forwarder {
         debug_assert_eq!(service.sent as usize, unjudged, "what is out is counted");
         for (seat, endpoint) in (0u16..).zip(&service.endpoints) {
             let Some(endpoint) = endpoint else { continue };
-            let at = |call: &&Call| call.is_unjudged && call.state.flight().is_some_and(|it| it.seat == seat);
+            let at = |call: &&Call| call.is_unjudged && call.tried == Some(seat);
             let sent = own().filter(at).count().saturating_add(self.checks_at(id, seat));
             debug_assert_eq!(endpoint.sent as usize, sent, "what is out at an endpoint is counted");
             let member = service.pool.member(usize::from(seat)).map(|member| member.id);

@@ -1,6 +1,6 @@
 //! `order = session`: the calls of one session go to one link, one at a time.
 
-use crate::base::ids::{CallKey, LinkKey, SessionKey, ShardId};
+use crate::base::ids::{CallKey, LinkKey, SessionId, SessionKey, ShardId};
 use std::collections::{HashMap, VecDeque};
 
 /// Whose calls stand in one line.
@@ -10,8 +10,10 @@ pub(super) struct Line {
     pub(super) session: SessionKey,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
+    /// The session, as services know it.
+    session_id: SessionId,
     /// The one that may be sent, or was.
     head: Option<CallKey>,
     /// Where calls of this line went last, while the line is not empty.
@@ -27,8 +29,9 @@ pub(super) struct Orders {
 
 impl Orders {
     /// Puts a call at the end of its line; whether it is the head.
-    pub(super) fn join(&mut self, line: Line, call: CallKey) -> bool {
-        let queue = self.lines.entry(line).or_default();
+    pub(super) fn join(&mut self, line: Line, session_id: SessionId, call: CallKey) -> bool {
+        let empty = Queue { session_id, head: None, link: None, behind: VecDeque::new() };
+        let queue = self.lines.entry(line).or_insert(empty);
         match queue.head {
             None => {
                 queue.head = Some(call);
@@ -49,6 +52,16 @@ impl Orders {
     /// The link that the line's calls went to.
     pub(super) fn link(&self, line: Line) -> Option<LinkKey> {
         self.lines.get(&line)?.link
+    }
+
+    /// The link that the calls of a session went to.
+    pub(super) fn link_of(&self, session_id: SessionId) -> Option<LinkKey> {
+        self.lines.values().filter(|queue| queue.session_id == session_id).find_map(|queue| queue.link)
+    }
+
+    /// The session of a line, as services know it.
+    pub(super) fn session_id(&self, line: Line) -> Option<SessionId> {
+        self.lines.get(&line).map(|queue| queue.session_id)
     }
 
     /// Notes where the head was sent.
@@ -105,12 +118,14 @@ mod tests {
         let line = Line { shard: ShardId(0), session: SessionKey::new(1, 0) };
         let call = |n| CallKey::new(n, 0);
         let mut orders = Orders::default();
-        assert!(orders.join(line, call(1)));
-        assert!(!orders.join(line, call(2)) && !orders.join(line, call(3)));
+        let id = SessionId([7; 16]);
+        assert!(orders.join(line, id, call(1)));
+        assert!(!orders.join(line, id, call(2)) && !orders.join(line, id, call(3)));
         orders.sent(line, LinkKey::new(7, 0));
         assert_eq!(orders.leave(line, call(2)), None, "cancelled while it waited");
         assert_eq!(orders.leave(line, call(1)), Some(call(3)));
         assert_eq!(orders.link(line), Some(LinkKey::new(7, 0)));
+        assert_eq!((orders.session_id(line), orders.link_of(id)), (Some(id), orders.link(line)));
         assert!(orders.is_head(line, call(3)));
         assert_eq!(orders.leave(line, call(3)), None);
         assert!(orders.is_empty());

@@ -1,7 +1,7 @@
 //! What services say on their links.
 
 use super::Forwarder;
-use super::call::CallState;
+use super::call::{Call, CallState};
 use super::link::{ANSWERS_BYTES_MAX, State};
 use super::verdict::verdict;
 use crate::base::clock::Now;
@@ -144,15 +144,17 @@ impl Forwarder {
     fn reply(&mut self, now: Now, link: LinkKey, body: &[u8]) -> Result<(), LinkFault> {
         let reply = ReplyView::decode(body).map_err(|_| LinkFault::Malformed(to_gateway::REPLY))?;
         let call = CallKey::from_u64(reply.call_id);
-        let known = self.calls.get(call).filter(|call| call.state.flight().is_some_and(|it| it.link == link));
-        let Some(known) = known else {
+        let is_there = |call: &&mut Call| call.state.flight().is_some_and(|flight| flight.link == link);
+        let Some(known) = self.calls.get_mut(call).filter(is_there) else {
             self.cells.count(Count::RepliesUnknown);
             return Ok(());
         };
         let is_late = matches!(known.state, CallState::Abandoned { .. });
         let (service, shard, decision) = (known.service, known.shard, known.decision);
         let outcome = outcome(&reply);
-        self.judge_call(now.mono, call, verdict(&outcome));
+        if let Some(ended) = known.judged(now.mono, verdict(&outcome)) {
+            self.ended(now.mono, service, ended);
+        }
         self.cells.count(if is_late { Count::RepliesLate } else { Count::RepliesReceived });
         if is_late || outcome.code != Code::Ok && self.goes_on(now.mono, call, &outcome) {
             // The call was settled without them, or will be.
@@ -173,8 +175,7 @@ impl Forwarder {
         if decision.marks != Marks::default() || decision.attempt > 1 {
             self.count_won(decision);
         }
-        self.settle_directed(now.mono, call, (outcome, body), directives);
-        self.finish(now.mono, call);
+        self.end_directed(now.mono, call, (outcome, body), directives);
         Ok(())
     }
 

@@ -76,8 +76,7 @@ impl Forwarder {
                     let outcome = Outcome::unknown(Code::Aborted, Reason::EndpointLost);
                     if !self.goes_on(now, call, &outcome) {
                         self.cells.count(Count::CallsLost);
-                        self.settle(now, call, outcome, &[]);
-                        self.finish(now, call);
+                        self.end(now, call, outcome);
                     }
                 }
                 Some(CallState::Abandoned { .. }) => self.finish(now, call),
@@ -95,7 +94,7 @@ impl Forwarder {
             .map_or(0, |service| service.settings.pool.retry.attempts_max)
             .saturating_add(MOVES_MORE.into());
         call.attempts = call.attempts.saturating_sub(1);
-        if let Some(twin) = call.twin {
+        if let Some(twin) = call.twin() {
             // The other one is out: this one was never there.
             let nothing = Outcome::refused(Code::Aborted, Reason::EndpointLost);
             return self.leave_to(now, key, twin, &nothing);
@@ -104,13 +103,13 @@ impl Forwarder {
             call.endpoint = EndpointId::default();
         }
         if call.is_cancelled {
-            self.settle(now, key, Outcome::refused(Code::Cancelled, Reason::Cancelled), &[]);
-            return self.finish(now, key);
+            return self.end(now, key, Outcome::refused(Code::Cancelled, Reason::Cancelled));
         }
-        if u32::from(call.moves) >= moves_max {
+        let detour = call.detour_mut();
+        if u32::from(detour.moves) >= moves_max {
             return self.refuse(now, key, Reason::NoEndpoint);
         }
-        call.moves = call.moves.saturating_add(1);
+        detour.moves = detour.moves.saturating_add(1);
         let kept = match &mut call.state {
             CallState::Sent { kept, .. } => kept.take(),
             CallState::Waiting(_) | CallState::Abandoned { .. } => None,
@@ -134,7 +133,7 @@ impl Forwarder {
         if call.is_cancelled || !may_try_again(outcome, is_idempotent) {
             return false;
         }
-        if let Some(twin) = call.twin {
+        if let Some(twin) = call.twin() {
             self.leave_to(now, key, twin, outcome);
             return true;
         }
@@ -144,8 +143,9 @@ impl Forwarder {
         let Some(call) = self.calls.get_mut(key) else { return false };
         let CallState::Sent { kept, .. } = &mut call.state else { return false };
         let Some(content) = kept.take() else { return false };
-        call.may_have_run |= outcome.execution != Execution::NotExecuted;
-        call.before = Some(Box::new(*outcome));
+        let detour = call.detour_mut();
+        detour.may_have_run |= outcome.execution != Execution::NotExecuted;
+        detour.before = Some(*outcome);
         let (service, line) = (call.service, call.line());
         self.count_kept(service, content.len(), false);
         if let Some(line) = line
@@ -161,7 +161,7 @@ impl Forwarder {
     /// Whether there is a second attempt to be made, and the means for it.
     fn may_send_again(&mut self, now: Mono, key: CallKey, outcome: &Outcome) -> bool {
         let Some(call) = self.calls.get(key) else { return false };
-        let CallState::Sent { kept, flight, .. } = &call.state else { return false };
+        let CallState::Sent { kept, .. } = &call.state else { return false };
         let Some(service) = self.services.get_mut(call.service.index()) else { return false };
         let attempts_max = service.settings.pool.retry.attempts_max;
         if u32::from(call.attempts) >= attempts_max || call.deadline <= now {
@@ -170,7 +170,7 @@ impl Forwarder {
         // An endpoint that has just said no says it again.
         let has_place = match outcome.reason {
             Reason::EndpointLost => service.ready > 0,
-            _ => service.has_another(flight.seat),
+            _ => call.tried.is_some_and(|seat| service.has_another(seat)),
         };
         let why = if !has_place {
             Count::RetriesNoEndpoint

@@ -7,9 +7,13 @@ use super::place::Place;
 use super::queue::Queue;
 use super::{Settings, asking};
 use crate::base::ids::{LinkKey, LinkTag, ServiceId};
+use crate::base::rng::Rng;
 use crate::base::slab::GenSlab;
 use crate::base::wheel::Alarm;
-use crate::routing::{EndpointId, Pool, RetryBudget, RouteTable, ServiceSettings, Standing, Vitals};
+use crate::routing::{
+    Ended, EndpointId, Pool, RetryBudget, RouteTable, ServiceSettings, Standing, Verdict, Vitals,
+};
+use moorgate_proto::time::Mono;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -92,6 +96,28 @@ impl Service {
 
     pub(super) fn at(&self, seat: u16) -> Option<&Endpoint> {
         self.endpoints.get(usize::from(seat))?.as_ref()
+    }
+
+    /// A call or a question goes out there: it counts in the pool from now on.
+    pub(super) fn started(&mut self, seat: u16) {
+        let seat = usize::from(seat);
+        self.pool.started(seat);
+        self.sent = self.sent.saturating_add(1);
+        if let Some(Some(endpoint)) = self.endpoints.get_mut(seat) {
+            endpoint.sent = endpoint.sent.saturating_add(1);
+        }
+    }
+
+    /// What became of what was started.
+    pub(super) fn ended(&mut self, now: Mono, ended: Ended, rng: &mut Rng) {
+        self.sent = self.sent.saturating_sub(1);
+        if let Some(Some(endpoint)) = self.endpoints.get_mut(ended.seat) {
+            endpoint.sent = endpoint.sent.saturating_sub(1);
+        }
+        if self.has_hedges && ended.verdict == Verdict::Good {
+            self.latencies.record(now, ended.latency);
+        }
+        self.pool.finished(now, ended, rng);
     }
 
     /// Whether calls may go to another endpoint than that of this seat.

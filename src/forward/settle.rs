@@ -1,7 +1,7 @@
 //! How calls end: each is settled once, and leaves the tables when nothing more can come of it.
 
 use super::Forwarder;
-use super::call::CallState;
+use super::call::{Call, CallState};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ShardId, Ticket};
 use crate::relay::{Delivery, Directive, Outcome, Settled};
@@ -9,19 +9,19 @@ use crate::routing::{Priority, Verdict};
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{self, Execution, Reason};
+use moorgate_proto::v1::{self, Reason};
 
 impl Forwarder {
     /// Gives up a call that waits. One that was sent before ends as that attempt did.
     pub(super) fn refuse(&mut self, now: Mono, key: CallKey, reason: Reason) {
-        let Some(call) = self.calls.get_mut(key) else { return };
-        let (before, priority) = (call.before.take(), call.priority);
+        let Some(call) = self.calls.get(key) else { return };
+        let (before, priority) = (call.known().before, call.priority);
         let outcome = match (before, reason) {
             (Some(before), _) => {
                 if before.reason == Reason::EndpointLost {
                     self.cells.count(Count::CallsLost);
                 }
-                *before
+                before
             }
             (None, Reason::NoEndpoint) => {
                 self.cells.count(Count::CallsUnavailable);
@@ -36,8 +36,7 @@ impl Forwarder {
                 Outcome::refused(Code::ResourceExhausted, reason)
             }
         };
-        self.settle(now, key, outcome, &[]);
-        self.finish(now, key);
+        self.end(now, key, outcome);
     }
 
     /// A call's client no longer wants it.
@@ -46,11 +45,10 @@ impl Forwarder {
         let Some(key) = known.copied().flatten() else { return };
         let Some(call) = self.calls.get_mut(key).filter(|call| call.ticket == ticket) else { return };
         call.is_cancelled = true;
-        let twin = call.twin;
+        let twin = call.twin();
         match call.state {
             CallState::Waiting(_) => {
-                self.settle(now, key, Outcome::refused(Code::Cancelled, Reason::Cancelled), &[]);
-                self.finish(now, key);
+                self.end(now, key, Outcome::refused(Code::Cancelled, Reason::Cancelled));
             }
             CallState::Sent { flight, .. } => {
                 self.send_cancel(key, flight.link);
@@ -75,35 +73,42 @@ impl Forwarder {
         }
     }
 
-    /// Hands a call's one outcome to its shard. Its twin, if it has one, is not wanted any more.
-    pub(super) fn settle(&mut self, now: Mono, key: CallKey, outcome: Outcome, reply: &[u8]) {
-        self.settle_directed(now, key, (outcome, reply), None);
+    /// Hands a call's one outcome to its shard, and takes the call out of the tables.
+    pub(super) fn end(&mut self, now: Mono, key: CallKey, outcome: Outcome) {
+        self.end_directed(now, key, (outcome, &[]), None);
     }
 
-    /// The same, with what the service asks beside.
-    pub(super) fn settle_directed(
+    /// The same, with the Reply and what the service asks beside.
+    pub(super) fn end_directed(
         &mut self,
         now: Mono,
         key: CallKey,
-        (mut outcome, reply): (Outcome, &[u8]),
+        (outcome, reply): (Outcome, &[u8]),
         directives: Option<Box<[Directive]>>,
     ) {
+        let Some(mut call) = self.calls.remove(key) else { return };
+        self.hand_over(call.shard, Settled { directives, ..call.settled(outcome) }, reply);
+        if let Some(twin) = call.take_twin() {
+            self.abandon(now, twin);
+        }
+        self.leave(now, key, call);
+    }
+
+    /// Hands a call's one outcome to its shard. Its twin, if it has one, is not wanted any more.
+    pub(super) fn settle(&mut self, now: Mono, key: CallKey, outcome: Outcome) {
         let Some(call) = self.calls.get_mut(key) else { return };
-        let twin = call.twin.take();
-        // What this attempt says is not all that there is to say.
-        if outcome.execution == Execution::NotExecuted && (call.may_have_run || twin.is_some()) {
-            outcome.execution = Execution::Unknown;
-        }
-        let (shard, ticket) = (call.shard, call.ticket);
-        let (endpoint, decision) = (call.endpoint.0, call.decision);
-        if let Some(batch) = self.outbound.get_mut(shard.index()) {
-            let reply = batch.arena.put(reply);
-            let settled = Settled { ticket, outcome, reply, endpoint, decision, directives };
-            batch.deliveries.push(Delivery::Settled(settled));
-        }
-        self.remember(shard, ticket, None);
+        let (shard, settled, twin) = (call.shard, call.settled(outcome), call.take_twin());
+        self.hand_over(shard, settled, &[]);
         if let Some(twin) = twin {
             self.abandon(now, twin);
+        }
+    }
+
+    fn hand_over(&mut self, shard: ShardId, settled: Settled, reply: &[u8]) {
+        self.remember(shard, settled.ticket, None);
+        if let Some(batch) = self.outbound.get_mut(shard.index()) {
+            let reply = batch.arena.put(reply);
+            batch.deliveries.push(Delivery::Settled(Settled { reply, ..settled }));
         }
     }
 
@@ -112,7 +117,7 @@ impl Forwarder {
         let until = now + self.settings.late_reply_grace;
         let Some(call) = self.calls.get_mut(key) else { return };
         let CallState::Sent { flight, .. } = call.state else { return };
-        call.twin = None;
+        call.take_twin();
         let (service, kept) = (call.service, call.state.kept_bytes());
         call.state = CallState::Abandoned { flight, until };
         self.count_kept(service, kept, false);
@@ -120,19 +125,27 @@ impl Forwarder {
         self.arm_call(key, until);
     }
 
-    /// Takes a settled call out of the tables, and lets the next one go.
+    /// Takes a settled call out of the tables.
     pub(super) fn finish(&mut self, now: Mono, key: CallKey) {
-        self.judge_call(now, key, Verdict::Nothing);
-        let line = self.line_of(key);
-        let Some(call) = self.calls.remove(key) else { return };
+        if let Some(call) = self.calls.remove(key) {
+            self.leave(now, key, call);
+        }
+    }
+
+    /// A call is out of the tables: lets the next one go.
+    fn leave(&mut self, now: Mono, key: CallKey, mut call: Call) {
         let service = call.service;
+        if let Some(ended) = call.judged(now, Verdict::Nothing) {
+            self.ended(now, service, ended);
+        }
+        if let Some(twin) = call.twin().and_then(|twin| self.calls.get_mut(twin)) {
+            twin.take_twin();
+        }
+        let line = call.line();
         match call.state {
             CallState::Waiting(content) => {
                 self.count_waiting(service, false);
-                self.waiting_bytes = self.waiting_bytes.saturating_sub(content.len());
-                if let Some(service) = self.services.get_mut(service.index()) {
-                    service.waiting_bytes = service.waiting_bytes.saturating_sub(content.len());
-                }
+                self.count_waiting_bytes(service, content.len(), false);
             }
             CallState::Sent { flight, kept, .. } => {
                 if let Some(kept) = kept {
@@ -141,9 +154,6 @@ impl Forwarder {
                 self.off_link(now, flight.link);
             }
             CallState::Abandoned { flight, .. } => self.off_link(now, flight.link),
-        }
-        if let Some(twin) = call.twin.and_then(|twin| self.calls.get_mut(twin)) {
-            twin.twin = None;
         }
         if let Some(line) = line {
             let service = self.services.get_mut(service.index());
@@ -155,16 +165,16 @@ impl Forwarder {
     }
 
     /// A call is no longer on this link.
-    pub(super) fn off_link(&mut self, now: Mono, link: LinkKey) {
-        if let Some(entry) = self.links.get_mut(link) {
-            entry.outstanding = entry.outstanding.saturating_sub(1);
+    pub(super) fn off_link(&mut self, now: Mono, key: LinkKey) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.outstanding = link.outstanding.saturating_sub(1);
+        if link.is_ending() {
+            self.end_finished(now, key);
         }
-        self.end_finished(now, link);
     }
 
     pub(super) fn expire_unsent(&mut self, now: Mono, key: CallKey) {
         self.cells.count(Count::CallsExpiredUnsent);
-        self.settle(now, key, Outcome::refused(Code::DeadlineExceeded, Reason::Timeout), &[]);
-        self.finish(now, key);
+        self.end(now, key, Outcome::refused(Code::DeadlineExceeded, Reason::Timeout));
     }
 }

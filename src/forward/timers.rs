@@ -78,13 +78,13 @@ impl Forwarder {
             }
             CallState::Sent { .. } => {
                 // It did not answer in time, whatever it does later; so did its twin.
-                let twin = call.twin;
+                let twin = call.twin();
                 self.judge_call(now, key, Verdict::Failed);
                 if let Some(twin) = twin {
                     self.judge_call(now, twin, Verdict::Failed);
                 }
                 self.cells.count(Count::CallsExpired);
-                self.settle(now, key, Outcome::unknown(Code::DeadlineExceeded, Reason::Timeout), &[]);
+                self.settle(now, key, Outcome::unknown(Code::DeadlineExceeded, Reason::Timeout));
                 self.abandon(now, key);
                 // Its place in the pool is free, if not the one on its link.
                 self.send_waiting(now, service);
@@ -138,11 +138,8 @@ impl Forwarder {
     /// its socket takes nothing.
     pub(super) fn list(&mut self, key: LinkKey) {
         if let Some(link) = self.links.get_mut(key)
-            && !link.output.listed
-            && !link.output.is_empty()
-            && !link.output.is_stalled()
+            && link.is_new_on_list()
         {
-            link.output.listed = true;
             self.flushes.push(key);
         }
     }

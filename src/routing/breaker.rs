@@ -26,6 +26,8 @@ pub(super) struct Record {
     buckets: [Bucket; BUCKETS as usize],
     /// Which tenth of which window is the newest.
     newest: u64,
+    /// When that tenth is over, in nanoseconds: until then there is nothing to be forgotten.
+    newest_ends: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,7 +39,9 @@ struct Bucket {
 impl Record {
     /// Notes a call.
     pub(super) fn note(&mut self, now: Mono, settings: &EjectionSettings, good: bool) {
-        self.advance(now, settings.window);
+        if now.as_nanos() >= self.newest_ends {
+            self.advance(now, settings.window);
+        }
         self.in_a_row = if good { 0 } else { self.in_a_row.saturating_add(1) };
         let at = usize::try_from(self.newest % u64::from(BUCKETS)).unwrap_or_default();
         if let Some(bucket) = self.buckets.get_mut(at) {
@@ -75,6 +79,7 @@ impl Record {
             }
         }
         self.newest = self.newest.max(newest);
+        self.newest_ends = self.newest.saturating_add(1).saturating_mul(tenth);
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Ewma {
 impl Ewma {
     /// Takes a latency in.
     pub(super) fn record(&mut self, now: Mono, latency: Duration) {
-        let sample = latency.as_secs_f64() * 1e9;
+        let sample = nanos_of(latency);
         if !self.sampled || sample > self.nanos {
             (self.nanos, self.at, self.sampled) = (sample, self.at.max(now), true);
             return;
@@ -66,14 +66,19 @@ pub(super) struct Typical(f64);
 impl Typical {
     /// One good answer of any endpoint of the pool; the last few hundred count.
     pub(super) fn record(&mut self, latency: Duration) {
-        let sample = latency.as_secs_f64() * 1e9;
+        let sample = nanos_of(latency);
         self.0 = if self.0 == 0.0 { sample } else { self.0 + (sample - self.0) / 128.0 };
     }
 
     pub(super) fn nanos(self) -> f64 {
-        let seed = SEED.as_secs_f64() * 1e9;
+        let seed = nanos_of(SEED);
         if self.0 == 0.0 { seed } else { self.0.min(seed) }
     }
+}
+
+/// A latency in nanoseconds: exact for all that a call can take.
+fn nanos_of(latency: Duration) -> f64 {
+    latency.as_secs() as f64 * 1e9 + f64::from(latency.subsec_nanos())
 }
 
 /// Nanoseconds as whole microseconds.
