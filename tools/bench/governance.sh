@@ -26,6 +26,7 @@ cp tools/bench/{access,link}.secret "$work"
 # Starts an instance; its address is appended to `endpoints`.
 instance() { # delay in ms
     local log="$work/instance.${#pids[@]}"
+    rm -f "$log"
     "$bin/moorgate-bench" echo-service --listen 127.0.0.1:0 --delay "$1ms" --key-file tools/bench/link.secret >"$log" &
     pids+=($!)
     until grep -qs listens "$log"; do
