@@ -69,9 +69,9 @@ balance() {
             .errors + .wrong + .missing] | @tsv' <<<"$figures" >"$work/figures"
         [ "$base" != 0 ] || base=$(cut -f4 "$work/figures")
         awk -F'\t' -v label="$1" -v base="$base" \
-            '{printf "%-34s %8.0f %8d %8d %8d %8d %7.2f %6d\n", label, $1, $2, $3, $4, $5, $4 / base, $6}' "$work/figures"
+            '{printf "%-40s %8.0f %8d %8d %8d %8d %7.2f %6d\n", label, $1, $2, $3, $4, $5, $4 / base, $6}' "$work/figures"
     }
-    printf '%-34s %8s %8s %8s %8s %8s %7s %6s\n' balance rate p50_us p90_us p99_us p999_us 'p99 x' bad
+    printf '%-40s %8s %8s %8s %8s %8s %7s %6s\n' balance rate p50_us p90_us p99_us p999_us 'p99 x' bad
     measure "nine alike, peak_ewma" peak_ewma 9 0
     local rule
     for rule in peak_ewma least_outstanding round_robin weighted_round_robin random consistent_hash; do
