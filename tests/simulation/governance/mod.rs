@@ -164,5 +164,5 @@ fn a_false_word_is_found() {
 
 #[test]
 fn calls_to_who_has_left_are_found() {
-    found(Plant::Undying, "XXX");
+    found(Plant::Undying, "is left with");
 }
