@@ -176,7 +176,7 @@ impl Pool {
     }
 
     /// Notes what the service says of itself there; `load` in ten thousandths.
-    pub fn set_view(&mut self, _now: Mono, seat: usize, state: service_view::State, load: u32) {
+    pub fn set_view(&mut self, seat: usize, state: service_view::State, load: u32) {
         // Coarse: not every ping is to change who is drawn.
         let load = load.min(10_000) / LOAD_STEP * LOAD_STEP;
         if let Some(Some(seat)) = self.seats.get_mut(seat)
@@ -188,7 +188,7 @@ impl Pool {
     }
 
     /// Chooses an endpoint for a call; `has_room` tells whether a link of a seat can take one more. The call is sent, and
-    /// [`Pool::started`] told, before the next choice, or not at all.
+    /// [`Pool::started`] told, before the next choice, or not at all, and then [`Pool::unsent`] is told.
     ///
     /// # Errors
     /// [`Miss`] when none can.
@@ -221,7 +221,7 @@ impl Pool {
                 if drawn.is_none() && self.settings.bounds.adaptive.is_some() {
                     self.shared.note(self.service, Decided::Bounded);
                 }
-                return drawn.ok_or(Miss::NoRoom);
+                return drawn.ok_or(self.full(canary));
             }
         }
         Err(Miss::NoEndpoint)
@@ -258,6 +258,30 @@ impl Pool {
                 seat.probe = Probe::Sent(at);
             }
         }
+    }
+
+    /// The call for which this endpoint was just chosen is not sent: if it was to show whether the endpoint is back,
+    /// another one may.
+    pub fn unsent(&mut self, seat: usize) {
+        if self.probing == Some(seat) {
+            self.probing = None;
+            if let Some(Some(seat)) = self.seats.get_mut(seat) {
+                seat.release();
+            }
+        }
+    }
+
+    /// Whether another endpoint than that of this seat could be chosen, if it has room.
+    pub fn has_another(&mut self, now: Mono, seat: usize) -> bool {
+        self.catch_up(now);
+        let mut sides = [&self.slate.others, &self.slate.canary].into_iter();
+        let is_free = |at: &usize| {
+            *at != seat
+                && self.member(*at).is_some_and(|member| !member.vitals.probed.load(Ordering::Relaxed))
+        };
+        let drawn = |at: usize, load: &Load| at != seat && load.spot.is_some();
+        self.loads.iter().enumerate().any(|(at, load)| drawn(at, load))
+            || sides.any(|side| side.probes.iter().any(is_free))
     }
 
     /// What became of a call: its slot is free, and its endpoint is judged.
@@ -417,6 +441,11 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// What it means that one side is full.
+    fn full(&self, canary: bool) -> Miss {
+        if self.slate.side(!canary).has_anybody() { Miss::SideFull } else { Miss::NoRoom }
     }
 
     fn decided(&self, drawn: Drawn, marks: Marks, canary: bool) -> Decision {

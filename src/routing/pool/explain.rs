@@ -67,7 +67,7 @@ fn chosen(pool: &Pool, now: Mono, ask: Ask) -> Result<(EndpointId, Decision), Mi
     let (near, drawn) = ways
         .filter(|(_, near)| !side.lot(*near).is_empty())
         .find_map(|(avoid, near)| Some((near, side.lot(near).peek(&Moment { avoid, ..moment }, &has_room)?)))
-        .ok_or(Miss::NoRoom)?;
+        .ok_or(pool.full(canary))?;
     let marks = if near { marks } else { marks.with(Marks::SPILLED) };
     let marks = if drawn.full { marks.with(Marks::FULL) } else { marks };
     Ok((pool.id(drawn.seat), pool.decided(drawn, marks, canary)))

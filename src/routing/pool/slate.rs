@@ -175,6 +175,11 @@ impl Side {
         self.near.is_empty() && self.far.is_empty()
     }
 
+    /// Whether calls can go there, be it one.
+    pub(super) fn has_anybody(&self) -> bool {
+        !self.is_empty() || !self.probes.is_empty()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.near.len().saturating_add(self.far.len())
     }

@@ -42,15 +42,15 @@ fn what_a_service_says_of_itself_counts() {
     for (seat, state, load) in
         [(0, State::Degraded, 0), (1, State::Up, 10_000), (2, State::Draining, 0), (3, State::Up, 0)]
     {
-        scene.pools[0].set_view(scene.now, seat, state, load);
+        scene.pools[0].set_view(seat, state, load);
     }
     let counts = scene.counts(13_500, Ask::default());
     assert!(counts[0].abs_diff(2500) < 250 && counts[1].abs_diff(1000) < 200 && counts[2] == 0, "{counts:?}");
     for seat in 0..4 {
-        scene.pools[0].set_view(scene.now, seat, State::Down, 0);
+        scene.pools[0].set_view(seat, State::Down, 0);
     }
     assert_eq!(scene.ask(Ask::default()), Err(Miss::NoEndpoint));
-    scene.pools[0].set_view(scene.now, 2, State::Up, 0);
+    scene.pools[0].set_view(2, State::Up, 0);
     assert_eq!(scene.ask(Ask::default()).unwrap().0, 2);
 }
 
@@ -236,7 +236,7 @@ proptest! {
                 1 => {
                     down[seat] = draw.below(3) == 0;
                     let state = if down[seat] { State::Down } else { State::Degraded };
-                    scene.pools[0].set_view(scene.now, seat, state, draw.below(12_000) as u32);
+                    scene.pools[0].set_view(seat, state, draw.below(12_000) as u32);
                 }
                 2 | 3 if !out.is_empty() => {
                     let seat = out.swap_remove(draw.below(out.len() as u64) as usize);
@@ -260,6 +260,7 @@ proptest! {
                             out.push(seat);
                         }
                         Err(Miss::NoEndpoint) => prop_assert!((0..4).filter(|seat| can(*seat)).count() <= 2),
+                        Err(Miss::SideFull) => prop_assert!(false, "there is one side"),
                         Err(Miss::NoRoom) => {
                             prop_assert!(!has_room || bound > 0 || out.len() >= all as usize);
                             prop_assert!(scene.pools[0].has_ready());
