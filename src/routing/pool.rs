@@ -73,6 +73,8 @@ pub struct Pool {
     /// Calls that were sent since it began.
     calls: u64,
     typical: Typical,
+    /// Who was chosen last, and when.
+    chosen: Option<(usize, Mono)>,
     /// Who was chosen for the one call to an endpoint that is half open, until that is sent.
     probing: Option<usize>,
     /// It has had a list: those that come later are newcomers.
@@ -94,6 +96,7 @@ impl Pool {
             outstanding: 0,
             calls: 0,
             typical: Typical::default(),
+            chosen: None,
             probing: None,
             has_begun: false,
         }
@@ -205,7 +208,10 @@ impl Pool {
         if self.outstanding >= self.settings.bounds.outstanding_max {
             return Err(if self.has_ready() { Miss::NoRoom } else { Miss::NoEndpoint });
         }
-        for canary in [wanted, !wanted] {
+        // Where the call has been to the only one of its side, the other side is another endpoint.
+        let is_alone = ask.avoid.is_some_and(|avoid| self.is_alone(avoid, wanted));
+        let mut miss = Miss::NoEndpoint;
+        for canary in [wanted != is_alone, wanted == is_alone] {
             let mut marks = if wanted { Marks::CANARY } else { Marks::default() };
             if canary != wanted {
                 marks = marks.with(Marks::FALLBACK);
@@ -214,17 +220,33 @@ impl Pool {
                 && let Some(seat) = self.take_probe(now, canary, ask.avoid, &has_room)
             {
                 let decision = self.decision(How::Probe, marks, canary);
+                self.chosen = Some((seat, now));
                 return Ok((seat, decision));
             }
-            if !self.slate.side(canary).is_empty() {
-                let drawn = self.draw(now, (ask, canary, marks), rng, &has_room);
-                if drawn.is_none() && self.settings.bounds.adaptive.is_some() {
-                    self.shared.note(self.service, Decided::Bounded);
-                }
-                return drawn.ok_or(self.full(canary));
+            if self.slate.side(canary).is_empty() {
+                continue;
+            }
+            if let Some((seat, decision)) = self.draw(now, (ask, canary, marks), rng, &has_room) {
+                self.chosen = Some((seat, now));
+                return Ok((seat, decision));
+            }
+            miss = self.full(canary);
+            if !is_alone {
+                break;
             }
         }
-        Err(Miss::NoEndpoint)
+        if miss != Miss::NoEndpoint && self.settings.bounds.adaptive.is_some() {
+            self.shared.note(self.service, Decided::Bounded);
+        }
+        Err(miss)
+    }
+
+    /// Whether that endpoint is the only one of its side, and there are others on the other one.
+    fn is_alone(&self, seat: usize, canary: bool) -> bool {
+        let spot = self.loads.get(seat).and_then(|load| load.spot);
+        spot.is_some_and(|spot| spot.canary == canary)
+            && self.slate.side(canary).len() == 1
+            && !self.slate.side(!canary).is_empty()
     }
 
     /// Whether any endpoint has a ready link and may get calls.
@@ -242,8 +264,15 @@ impl Pool {
     #[inline]
     pub fn started(&mut self, seat: usize) {
         self.outstanding = self.outstanding.saturating_add(1);
+        let chosen = self.chosen.take();
         if let Some(load) = self.loads.get_mut(seat) {
             load.outstanding = load.outstanding.saturating_add(1);
+            // Whoever was not chosen here was chosen by the caller, at a time that is not known.
+            if load.quiet == Mono::NEVER
+                && let Some((_, at)) = chosen.filter(|(chosen, _)| *chosen == seat)
+            {
+                load.quiet = at;
+            }
             self.calls = self.calls.saturating_add(1);
             load.last = self.calls;
             if let Some(spot) = load.spot {
@@ -289,6 +318,7 @@ impl Pool {
         self.outstanding = self.outstanding.saturating_sub(1);
         if let Some(load) = self.loads.get_mut(ended.seat) {
             load.outstanding = load.outstanding.saturating_sub(1);
+            load.quiet = if load.outstanding > 0 { now } else { Mono::NEVER };
             if let Some(spot) = load.spot {
                 self.slate.lot_mut(spot).note(spot.at, load, false);
             }
