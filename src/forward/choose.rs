@@ -92,7 +92,7 @@ impl Forwarder {
                 Some(link) => Ok(Choice { link, decision }),
                 None => Err(Unsendable::NoRoom),
             },
-            Err(Miss::NoRoom) => Err(Unsendable::NoRoom),
+            Err(Miss::NoRoom | Miss::SideFull) => Err(Unsendable::NoRoom),
             Err(Miss::NoEndpoint) => Err(Unsendable::NoLink),
         }
     }

@@ -133,7 +133,7 @@ impl Forwarder {
         if let Some(slot) = self.slot_mut(place) {
             slot.failures = 0;
         }
-        self.viewed(now, key, &view);
+        self.viewed(key, &view);
         self.ready_changed(now, key, false);
         self.list(key);
         self.arm_ping(now, key);
@@ -189,10 +189,10 @@ impl Forwarder {
     }
 
     /// What the service says of itself, for the pool.
-    fn viewed(&mut self, now: Mono, key: LinkKey, view: &v1::ServiceView) {
+    fn viewed(&mut self, key: LinkKey, view: &v1::ServiceView) {
         let Some(place) = self.links.get(key).map(|link| link.place) else { return };
         if let Some(service) = self.services.get_mut(place.service.index()) {
-            service.pool.set_view(now, usize::from(place.seat), view.state(), view.load);
+            service.pool.set_view(usize::from(place.seat), view.state(), view.load);
         }
     }
 
@@ -210,12 +210,12 @@ impl Forwarder {
                 let ping = v1::LinkPing::decode(body).map_err(malformed)?;
                 link.view(ping.view.as_ref());
                 link.put(to_service::PONG, &v1::LinkPong { nonce: ping.nonce, view: None });
-                ping.view.iter().for_each(|view| self.viewed(now.mono, key, view));
+                ping.view.iter().for_each(|view| self.viewed(key, view));
             }
             to_gateway::PONG => {
                 let pong = v1::LinkPong::decode(body).map_err(malformed)?;
                 link.view(pong.view.as_ref());
-                pong.view.iter().for_each(|view| self.viewed(now.mono, key, view));
+                pong.view.iter().for_each(|view| self.viewed(key, view));
             }
             to_gateway::DRAIN => {
                 v1::LinkDrain::decode(body).map_err(malformed)?;

@@ -106,7 +106,7 @@ impl State {
                 Err("no endpoint has a ready link: the answer would be UNAVAILABLE, NO_ENDPOINT"),
                 Decision::default(),
             ),
-            (None, Err(Miss::NoRoom)) => (
+            (None, Err(Miss::NoRoom | Miss::SideFull)) => (
                 Err("all that could take it are at their bounds: it would wait, or be refused"),
                 Decision::default(),
             ),

@@ -18,8 +18,11 @@ pub struct Ask {
 pub enum Miss {
     /// None has a ready link.
     NoEndpoint,
-    /// All that have one are at their bounds, or the service is.
+    /// All that have one are at their bounds, or the service is: no call of the service can go out.
     NoRoom,
+    /// All that this call may go to are at their bounds: those with the canary's tag, or those without it. A call of the
+    /// other kind may find room.
+    SideFull,
 }
 
 /// By which rule an endpoint was chosen.

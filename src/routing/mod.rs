@@ -19,7 +19,7 @@ mod route;
 mod settings;
 mod table;
 
-pub use balance::{Balance, Balancer, Candidate};
+pub use balance::Balance;
 pub use budget::RetryBudget;
 pub use canary::Who;
 pub use catalog::{

@@ -7,7 +7,7 @@ mod loops;
 mod sharing;
 
 use super::*;
-use crate::routing::{EjectionSettings, Instance, SlowStart};
+use crate::routing::{Ask, Balance, Decision, EjectionSettings, How, Instance, Marks, Miss, SlowStart};
 use std::net::SocketAddr;
 
 const SERVICE: ServiceId = ServiceId(0);
@@ -204,7 +204,7 @@ fn explaining_changes_nothing() {
         let mut scene = Scene::new(PoolSettings { balance, ..PoolSettings::default() }, 4);
         scene.publish(&[at(1), at(2), at(3), at(4), at(5)]);
         scene.fail(0, 2, 5);
-        scene.pools[0].set_view(scene.now, 1, service_view::State::Draining, 0);
+        scene.pools[0].set_view(1, service_view::State::Draining, 0);
         scene.after(ms(1600));
         scene.pools[0].tick(scene.now);
         let before = format!("{:?}", scene.pools[0]);
