@@ -1,7 +1,7 @@
 //! One call: what it is, where it stands, what is kept of it.
 
 use crate::base::ids::{CallKey, LinkKey, RouteId, ServiceId, SessionKey, ShardId, Ticket};
-use crate::relay::{Outcome, Settled};
+use crate::relay::{Body, Directive, Outcome, Settled};
 use crate::routing::{Decision, Ended, EndpointId, Priority, Verdict};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::Execution;
@@ -94,17 +94,21 @@ impl Call {
         self.detour.as_mut()?.twin.take()
     }
 
-    /// Its one outcome, for its shard; without the Reply.
-    pub(super) fn settled(&self, outcome: Outcome) -> Settled {
-        let mut settled = Settled::bare(self.ticket, outcome);
-        (settled.endpoint, settled.decision) = (self.endpoint.0, self.decision);
+    /// Its one outcome, for its shard.
+    pub(super) fn settled(
+        &self,
+        mut outcome: Outcome,
+        reply: Body,
+        directives: Option<Box<[Directive]>>,
+    ) -> Settled {
         // What this attempt says is not all that there is to say.
         if outcome.execution == Execution::NotExecuted
             && self.detour.as_ref().is_some_and(|detour| detour.may_have_run || detour.twin.is_some())
         {
-            settled.outcome.execution = Execution::Unknown;
+            outcome.execution = Execution::Unknown;
         }
-        settled
+        let (ticket, endpoint, decision) = (self.ticket, self.endpoint.0, self.decision);
+        Settled { ticket, outcome, reply, endpoint, decision, directives }
     }
 
     /// What its pool is told of it, once for each time that it was sent.

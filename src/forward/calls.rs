@@ -9,13 +9,11 @@ use crate::base::ids::{CallKey, ServiceId, SessionId, ShardId, Ticket};
 use crate::base::wheel::Alarm;
 use crate::relay::{Forward, ForwardBatch, Outcome};
 use crate::routing::{Decision, EndpointId, Marks, Order};
-use moorgate_proto::codec::{LENGTH_BYTES, frame_len, put_frame};
-use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::Reason;
-use moorgate_proto::view::{Body, CallView, RequestView};
+use moorgate_proto::view::{CallView, RequestView};
 use std::time::Duration;
 
 /// Settled calls that a queue may hold before it is cleaned, beyond as many as wait.
@@ -207,13 +205,10 @@ impl Forwarder {
         let ordering_key = line.and_then(|line| service.orders.session_id(line));
         let attempt = call.attempts.saturating_add(1);
         let frame = encode(key, (call.deadline.since(now), attempt), &view, caller, ordering_key.as_ref());
-        // Not the payload alone: what else a client may send (a trace) must not make the service end the link.
-        let frame_bytes = frame_len(Numbers::NONE, to_service::CALL, frame.body_len());
-        if frame_bytes.saturating_sub(LENGTH_BYTES) > link.frame_bytes_max {
+        let flight = Flight { link: choice.link, offset: link.end(), at: now };
+        if !link.put_within_bound(to_service::CALL, &frame) {
             return false;
         }
-        let flight = Flight { link: choice.link, offset: link.end(), at: now };
-        put_frame(&mut link.output.bytes, Numbers::NONE, to_service::CALL, &frame);
         link.outstanding = link.outstanding.saturating_add(1);
         if link.is_new_on_list() {
             self.flushes.push(choice.link);

@@ -9,7 +9,7 @@ use super::place::Place;
 use crate::base::output::Output;
 use crate::base::wheel::Alarm;
 use moorgate_proto::VERSION;
-use moorgate_proto::codec::{Assembler, put_frame};
+use moorgate_proto::codec::{Assembler, LENGTH_BYTES, put_frame};
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::limits::FRAME_BYTES_CEILING;
@@ -172,6 +172,20 @@ impl Link {
 
     pub(super) fn put(&mut self, member: u32, body: &impl Body) {
         put_frame(&mut self.output.bytes, Numbers::NONE, member, body);
+    }
+
+    /// The same, unless the frame is larger than the service takes; whether it was put. Not the payload alone counts: what
+    /// else a client may send (a trace) must not make the service end the link.
+    pub(super) fn put_within_bound(&mut self, member: u32, body: &impl Body) -> bool {
+        let begin = self.output.bytes.len();
+        self.put(member, body);
+        // Measured once it is there: to work its length out beforehand takes as long as to write a small one.
+        let frame_bytes = self.output.bytes.len().saturating_sub(begin).saturating_sub(LENGTH_BYTES);
+        let is_within = frame_bytes <= self.frame_bytes_max;
+        if !is_within {
+            self.output.bytes.truncate(begin);
+        }
+        is_within
     }
 
     /// The same for a message that is encoded already.

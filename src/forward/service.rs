@@ -174,6 +174,7 @@ impl Endpoint {
     }
 
     /// The one of its links that can take one more call and has the least to do.
+    #[inline]
     pub(super) fn best(&self, links: &GenSlab<LinkTag, Link>, output_bytes_max: usize) -> Option<LinkKey> {
         if let [slot] = self.slots.as_slice() {
             let key = slot.link?;

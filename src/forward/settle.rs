@@ -4,7 +4,7 @@ use super::Forwarder;
 use super::call::{Call, CallState};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ShardId, Ticket};
-use crate::relay::{Delivery, Directive, Outcome, Settled};
+use crate::relay::{Body, Delivery, Directive, Outcome};
 use crate::routing::{Priority, Verdict};
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::status::Code;
@@ -87,28 +87,26 @@ impl Forwarder {
         directives: Option<Box<[Directive]>>,
     ) {
         let Some(mut call) = self.calls.remove(key) else { return };
-        self.hand_over(call.shard, Settled { directives, ..call.settled(outcome) }, reply);
+        if let Some(batch) = self.outbound.get_mut(call.shard.index()) {
+            let reply = batch.arena.put(reply);
+            batch.deliveries.push(Delivery::Settled(call.settled(outcome, reply, directives)));
+        }
+        self.remember(call.shard, call.ticket, None);
         if let Some(twin) = call.take_twin() {
             self.abandon(now, twin);
         }
-        self.leave(now, key, call);
+        self.leave(now, key, &mut call);
     }
 
     /// Hands a call's one outcome to its shard. Its twin, if it has one, is not wanted any more.
     pub(super) fn settle(&mut self, now: Mono, key: CallKey, outcome: Outcome) {
         let Some(call) = self.calls.get_mut(key) else { return };
-        let (shard, settled, twin) = (call.shard, call.settled(outcome), call.take_twin());
-        self.hand_over(shard, settled, &[]);
+        let settled = call.settled(outcome, Body::EMPTY, None);
+        let (shard, ticket, twin) = (call.shard, call.ticket, call.take_twin());
+        self.deliver(shard, Delivery::Settled(settled));
+        self.remember(shard, ticket, None);
         if let Some(twin) = twin {
             self.abandon(now, twin);
-        }
-    }
-
-    fn hand_over(&mut self, shard: ShardId, settled: Settled, reply: &[u8]) {
-        self.remember(shard, settled.ticket, None);
-        if let Some(batch) = self.outbound.get_mut(shard.index()) {
-            let reply = batch.arena.put(reply);
-            batch.deliveries.push(Delivery::Settled(Settled { reply, ..settled }));
         }
     }
 
@@ -127,13 +125,13 @@ impl Forwarder {
 
     /// Takes a settled call out of the tables.
     pub(super) fn finish(&mut self, now: Mono, key: CallKey) {
-        if let Some(call) = self.calls.remove(key) {
-            self.leave(now, key, call);
+        if let Some(mut call) = self.calls.remove(key) {
+            self.leave(now, key, &mut call);
         }
     }
 
     /// A call is out of the tables: lets the next one go.
-    fn leave(&mut self, now: Mono, key: CallKey, mut call: Call) {
+    fn leave(&mut self, now: Mono, key: CallKey, call: &mut Call) {
         let service = call.service;
         if let Some(ended) = call.judged(now, Verdict::Nothing) {
             self.ended(now, service, ended);
@@ -142,7 +140,7 @@ impl Forwarder {
             twin.take_twin();
         }
         let line = call.line();
-        match call.state {
+        match &call.state {
             CallState::Waiting(content) => {
                 self.count_waiting(service, false);
                 self.count_waiting_bytes(service, content.len(), false);

@@ -18,7 +18,8 @@ impl Pool {
             Verdict::Good => {
                 load.ewma.record(now, ended.latency);
                 self.typical.record(ended.latency);
-                if let Some(Some(seat)) = self.seats.get_mut(ended.seat)
+                if self.settings.bounds.adaptive.is_some()
+                    && let Some(Some(seat)) = self.seats.get_mut(ended.seat)
                     && let Some(gradient) = &mut seat.gradient
                 {
                     gradient.record(ended.latency, load.outstanding.saturating_add(1));
