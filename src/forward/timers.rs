@@ -84,7 +84,7 @@ impl Forwarder {
                 // It did not answer in time, whatever it does later; so did its twin.
                 let twin = call.twin();
                 for late in [Some(key), twin].into_iter().flatten() {
-                    let verdict = self.verdict_late(now, late);
+                    let verdict = self.verdict_late(late);
                     self.judge_call(now, late, verdict);
                 }
                 self.cells.count(Count::CallsExpired);
@@ -102,7 +102,7 @@ impl Forwarder {
 
     /// What it tells of an endpoint that it has not answered a call by its deadline: that it failed, if it had the time for
     /// it. How long that is, the client must not decide, else it could have any endpoint ejected.
-    fn verdict_late(&self, now: Mono, key: CallKey) -> Verdict {
+    fn verdict_late(&self, key: CallKey) -> Verdict {
         let Some(call) = self.calls.get(key) else { return Verdict::Nothing };
         let Some(flight) = call.state.flight().filter(|_| !call.is_cancelled) else {
             return Verdict::Nothing;
@@ -112,7 +112,7 @@ impl Forwarder {
         };
         let p95 = self.service(call.service).and_then(|service| service.latencies.p95());
         let usual = p95.map_or(Duration::MAX, |p95| p95.saturating_mul(USUAL_TIMES));
-        let had = now.since(flight.at);
+        let had = call.deadline.since(flight.at);
         if had >= (timeout / 2).min(usual) { Verdict::Failed } else { Verdict::Nothing }
     }
 
