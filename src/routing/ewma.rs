@@ -14,8 +14,12 @@ const SEED: Duration = Duration::from_millis(30);
 /// long: were it taken for a latency and smoothed like one, an endpoint that failed once would be left alone for a
 /// minute where there is little to do.
 const PENALTY: Duration = Duration::from_secs(5);
-/// The longest time that a peer can ask to be spared for.
-const PENALTY_MAX: Duration = Duration::from_secs(60);
+/// The longest time that a peer can ask to be spared for: no longer than one that fails.
+pub(super) const PENALTY_MAX: Duration = PENALTY;
+/// What is not asked for long is taken to need this part of what is usual, unless it was known to need even less. Nothing
+/// at all would draw every call of a burst there, and if it hangs, all that follow. At a quarter it is tried soon after
+/// it was slow, and has at most about four times as much outstanding as another one.
+const FLOOR: f64 = 0.25;
 
 /// One endpoint's smoothed latency.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,11 +29,17 @@ pub(super) struct Ewma {
     sampled: bool,
     /// Until then it is spared.
     spared: Mono,
+    /// When it last gave cause for that.
+    penalised: Mono,
 }
 
 impl Ewma {
     /// Takes a latency in.
     pub(super) fn record(&mut self, now: Mono, latency: Duration) {
+        if now - latency >= self.penalised && self.spared > now {
+            // It was asked since, and answers.
+            self.spared = now + self.spared.since(now) / 2;
+        }
         let sample = nanos_of(latency);
         if !self.sampled || sample > self.nanos {
             (self.nanos, self.at, self.sampled) = (sample, self.at.max(now), true);
@@ -43,12 +53,17 @@ impl Ewma {
     /// Takes a failure in: `spare` is how long the peer asked to be spared for, if it did.
     pub(super) fn penalise(&mut self, now: Mono, spare: Option<Duration>) {
         self.spared = self.spared.max(now + spare.map_or(PENALTY, |spare| spare.min(PENALTY_MAX)));
+        self.penalised = self.penalised.max(now);
     }
 
     /// The latency to reckon with, in nanoseconds: what is not asked for long is forgotten. `typical` stands for an
     /// endpoint of which nothing is known.
     pub(super) fn nanos(&self, now: Mono, typical: f64) -> f64 {
-        let nanos = if self.sampled { self.nanos * self.kept(now) } else { typical };
+        let nanos = if self.sampled {
+            (self.nanos * self.kept(now)).max(self.nanos.min(typical * FLOOR))
+        } else {
+            typical
+        };
         nanos + self.spared.as_nanos().saturating_sub(now.as_nanos()) as f64
     }
 
@@ -111,6 +126,10 @@ mod tests {
         assert!((13_000..15_000).contains(&fallen), "or after some answers: {fallen}");
         let left = micros(ewma.nanos(at(70_001), 0.0));
         assert!(left < 200, "and next to nothing when it was not asked: {left}");
+        assert_eq!(micros(ewma.nanos(at(600_000), 4e6)), 1_000, "a quarter of the usual");
+        let mut fast = Ewma::default();
+        fast.record(at(0), Duration::from_micros(10));
+        assert_eq!(micros(fast.nanos(at(600_000), 4e6)), 10, "or what it was known to need");
     }
 
     #[test]
@@ -126,7 +145,12 @@ mod tests {
         spared.penalise(at(0), Some(Duration::from_millis(200)));
         assert_eq!(micros(spared.nanos(at(0), 0.0)), 200_000);
         spared.penalise(at(0), Some(Duration::from_secs(86_400)));
-        assert_eq!(micros(spared.nanos(at(0), 0.0)), 60_000_000, "no peer is spared for a day");
+        assert_eq!(micros(spared.nanos(at(0), 0.0)), 5_000_000, "no peer is spared for a day");
+        spared.penalise(at(500), Some(Duration::from_secs(86_400)));
+        spared.record(at(1000), Duration::from_millis(501));
+        assert!(micros(spared.nanos(at(1000), 0.0)) > 4_000_000, "it was asked before");
+        spared.record(at(1000), Duration::from_millis(1));
+        assert!(micros(spared.nanos(at(1000), 0.0)) < 3_000_000, "an answer halves it");
     }
 
     #[test]

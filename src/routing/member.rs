@@ -23,7 +23,8 @@ pub enum Standing {
 pub struct Instance {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Its share of the load beside the others'; [`Instance::WEIGHT`] where nothing is said. 0: no load.
+    /// Its share of the load beside the others'; [`Instance::WEIGHT`] where nothing is said. 0: no load, as
+    /// long as another one can take it.
     pub weight: u32,
     /// Where it stands: a zone, a rack, a data centre; empty: not told.
     pub zone: Arc<str>,

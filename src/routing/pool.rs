@@ -8,6 +8,7 @@
 //! there is one call at a time, over all workers. Never more endpoints are ejected than the settings say, over all
 //! workers.
 
+mod choose;
 mod explain;
 mod judge;
 mod seat;
@@ -15,13 +16,9 @@ mod slate;
 #[cfg(test)]
 mod tests;
 
-use super::draw::{Drawn, Moment};
 use super::ewma::Typical;
 use super::load::Load;
-use super::{
-    Ask, Balance, Decided, Decision, EndpointId, Explanation, How, Marks, Member, Miss, PoolSettings, Pools,
-    Standing, Verdict,
-};
+use super::{Ask, EndpointId, Explanation, Member, PoolSettings, Pools, Standing, Verdict};
 use crate::base::ids::ServiceId;
 use crate::base::rng::Rng;
 use moorgate_proto::time::Mono;
@@ -73,6 +70,8 @@ pub struct Pool {
     /// Calls that were sent since it began.
     calls: u64,
     typical: Typical,
+    /// Who was chosen last, and when.
+    chosen: Option<(usize, Mono)>,
     /// Who was chosen for the one call to an endpoint that is half open, until that is sent.
     probing: Option<usize>,
     /// It has had a list: those that come later are newcomers.
@@ -94,6 +93,7 @@ impl Pool {
             outstanding: 0,
             calls: 0,
             typical: Typical::default(),
+            chosen: None,
             probing: None,
             has_begun: false,
         }
@@ -187,46 +187,6 @@ impl Pool {
         }
     }
 
-    /// Chooses an endpoint for a call; `has_room` tells whether a link of a seat can take one more. The call is sent, and
-    /// [`Pool::started`] told, before the next choice, or not at all, and then [`Pool::unsent`] is told.
-    ///
-    /// # Errors
-    /// [`Miss`] when none can.
-    #[inline]
-    pub fn choose(
-        &mut self,
-        now: Mono,
-        ask: Ask,
-        rng: &mut Rng,
-        has_room: impl Fn(usize) -> bool,
-    ) -> Result<(usize, Decision), Miss> {
-        self.catch_up(now);
-        let wanted = ask.canary && self.settings.canary.is_some();
-        if self.outstanding >= self.settings.bounds.outstanding_max {
-            return Err(if self.has_ready() { Miss::NoRoom } else { Miss::NoEndpoint });
-        }
-        for canary in [wanted, !wanted] {
-            let mut marks = if wanted { Marks::CANARY } else { Marks::default() };
-            if canary != wanted {
-                marks = marks.with(Marks::FALLBACK);
-            }
-            if !self.slate.side(canary).probes.is_empty()
-                && let Some(seat) = self.take_probe(now, canary, ask.avoid, &has_room)
-            {
-                let decision = self.decision(How::Probe, marks, canary);
-                return Ok((seat, decision));
-            }
-            if !self.slate.side(canary).is_empty() {
-                let drawn = self.draw(now, (ask, canary, marks), rng, &has_room);
-                if drawn.is_none() && self.settings.bounds.adaptive.is_some() {
-                    self.shared.note(self.service, Decided::Bounded);
-                }
-                return drawn.ok_or(self.full(canary));
-            }
-        }
-        Err(Miss::NoEndpoint)
-    }
-
     /// Whether any endpoint has a ready link and may get calls.
     pub fn has_ready(&self) -> bool {
         if !self.is_stale {
@@ -242,8 +202,15 @@ impl Pool {
     #[inline]
     pub fn started(&mut self, seat: usize) {
         self.outstanding = self.outstanding.saturating_add(1);
+        let chosen = self.chosen.take();
         if let Some(load) = self.loads.get_mut(seat) {
             load.outstanding = load.outstanding.saturating_add(1);
+            // Whoever was not chosen here was chosen by the caller, at a time that is not known.
+            if load.quiet == Mono::NEVER
+                && let Some((_, at)) = chosen.filter(|(chosen, _)| *chosen == seat)
+            {
+                load.quiet = at;
+            }
             self.calls = self.calls.saturating_add(1);
             load.last = self.calls;
             if let Some(spot) = load.spot {
@@ -289,6 +256,7 @@ impl Pool {
         self.outstanding = self.outstanding.saturating_sub(1);
         if let Some(load) = self.loads.get_mut(ended.seat) {
             load.outstanding = load.outstanding.saturating_sub(1);
+            load.quiet = if load.outstanding > 0 { now } else { Mono::NEVER };
             if let Some(spot) = load.spot {
                 self.slate.lot_mut(spot).note(spot.at, load, false);
             }
@@ -366,105 +334,5 @@ impl Pool {
         let old = std::mem::take(&mut self.slate);
         self.slate = Slate::new(&self.seats, &mut self.loads, &self.settings, now, old);
         self.is_stale = false;
-    }
-
-    /// Claims the one call to an endpoint that is half open.
-    #[inline(never)]
-    fn take_probe(
-        &mut self,
-        now: Mono,
-        canary: bool,
-        avoid: Option<usize>,
-        has_room: &impl Fn(usize) -> bool,
-    ) -> Option<usize> {
-        for at in &self.slate.side(canary).probes {
-            let Some(Some(seat)) = self.seats.get_mut(*at) else { continue };
-            let vitals = &seat.member.vitals;
-            if avoid == Some(*at) || vitals.probed.load(Ordering::Relaxed) || !has_room(*at) {
-                continue;
-            }
-            if vitals.probed.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                continue;
-            }
-            seat.probe = Probe::Chosen(now);
-            let until = vitals.ejected_until.load(Ordering::Acquire);
-            if until == 0 || Mono::from_nanos(until) > now {
-                // Another worker's call has just ended.
-                seat.release();
-                continue;
-            }
-            self.probing = Some(*at);
-            return Some(*at);
-        }
-        None
-    }
-
-    /// Draws from one side: from the preferred ones or the others first, and not whom the call has been to, if there is
-    /// anybody else.
-    #[inline]
-    fn draw(
-        &mut self,
-        now: Mono,
-        (ask, canary, mut marks): (Ask, bool, Marks),
-        rng: &mut Rng,
-        has_room: &impl Fn(usize) -> bool,
-    ) -> Option<(usize, Decision)> {
-        if self.slate.panic {
-            marks = marks.with(Marks::PANIC);
-        }
-        let (loads, typical) = (self.loads.as_slice(), self.typical.nanos());
-        let mut moment = Moment { now, loads, typical, key: ask.key, avoid: ask.avoid };
-        let side = if canary { &mut self.slate.canary } else { &mut self.slate.others };
-        let key = (self.settings.balance == Balance::ConsistentHash).then_some(ask.key);
-        let first = side.draws_near(rng, key);
-        let mut full = false;
-        for avoid in [ask.avoid, None] {
-            moment.avoid = avoid;
-            for near in [first, !first] {
-                let lot = side.lot_mut(near);
-                if lot.is_empty() {
-                    continue;
-                }
-                if let Some(drawn) = lot.draw(&moment, rng, has_room) {
-                    if full || drawn.full {
-                        marks = marks.with(Marks::FULL);
-                    }
-                    if !near {
-                        marks = marks.with(Marks::SPILLED);
-                    }
-                    return Some((drawn.seat, self.decided(drawn, marks, canary)));
-                }
-                full |= avoid.is_none();
-            }
-            if avoid.is_none() {
-                break;
-            }
-        }
-        None
-    }
-
-    /// What it means that one side is full.
-    fn full(&self, canary: bool) -> Miss {
-        if self.slate.side(!canary).has_anybody() { Miss::SideFull } else { Miss::NoRoom }
-    }
-
-    fn decided(&self, drawn: Drawn, marks: Marks, canary: bool) -> Decision {
-        let how = match self.settings.balance {
-            _ if self.slate.side(canary).len() == 1 => How::Only,
-            Balance::RoundRobin => How::RoundRobin,
-            Balance::WeightedRoundRobin => How::WeightedRoundRobin,
-            Balance::Random => How::Random,
-            Balance::LeastOutstanding => How::LeastOutstanding,
-            Balance::PeakEwma => How::PeakEwma,
-            Balance::ConsistentHash => How::ConsistentHash,
-        };
-        let (rival, rival_cost_us) =
-            drawn.rival.map_or((EndpointId::default(), 0), |(seat, cost_us)| (self.id(seat), cost_us));
-        Decision { cost_us: drawn.cost_us, rival, rival_cost_us, ..self.decision(how, marks, canary) }
-    }
-
-    fn decision(&self, how: How, marks: Marks, canary: bool) -> Decision {
-        let candidates = u16::try_from(self.slate.side(canary).len()).unwrap_or(u16::MAX);
-        Decision { how, marks, candidates, ejected: self.slate.ejected, attempt: 1, ..Decision::default() }
     }
 }

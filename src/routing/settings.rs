@@ -64,9 +64,10 @@ pub struct EjectionSettings {
     pub term_min: Duration,
     /// The longest term.
     pub term_max: Duration,
-    /// Most endpoints of a service that may be ejected, in percent; one may be, if there are two.
+    /// Most of the endpoints that could take calls that may be ejected, in percent; one may be, if there are two.
     pub ejected_percent_max: u8,
-    /// When fewer than this share can be used, in percent, those that are ejected or doubted are used too.
+    /// When of those that could take calls fewer than this share are well, in percent, those that are ejected or doubted
+    /// are used too.
     pub panic_percent: u8,
 }
 

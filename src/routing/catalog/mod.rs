@@ -4,18 +4,20 @@
 //!
 //! ```text
 //!            listed                        missing, and at least half of the confirmed list is still
-//!   (none) ----------> Listed ------------ listed and answers -----------------------------------> gone (drains)
+//!   (none) ----------> Listed ------------ listed and has links ---------------------------------> gone (drains)
 //!                       ^  |
 //!         listed again  |  | missing, and fewer are
 //!                       |  v
 //!                      Held --- it does not answer ----------------------------------------------> gone
-//!                           --- for as long as `confirm`, and a listed endpoint answers ---------> gone
-//!                           --- at last half of the confirmed list is listed and answers --------> gone
+//!                           --- for as long as `confirm`, and a listed endpoint has links -------> gone
+//!                           --- at last half of the confirmed list is listed and has links ------> gone
 //! ```
 //!
-//! The confirmed list is the one that stood before the first endpoint was held; it grows by those that are held later,
-//! and becomes the present one when none is held any more. Leaving by maintenance is missing, too: a registry that
-//! sends all endpoints away is not obeyed while they answer. What a source cannot be asked for any more stays as it was
+//! The confirmed list has all that were listed within the last `confirm`: it grows at once, and shrinks when the smaller
+//! list has stood, so that a registry that forgets its entries a few at a time does not empty a pool by halves. While
+//! endpoints are held it stays as it is, and grows by those that are held later; newcomers of that time are measured by
+//! themselves. Leaving by maintenance is missing, too, and so is a weight that becomes 0: a registry that sends all
+//! endpoints away is not obeyed while they answer. What a source cannot be asked for any more stays as it was
 //! last told, and so does, after a restart, what it told before: see [`Catalog::recall`].
 
 mod health;
@@ -41,10 +43,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// Endpoints of the last while that are remembered; beyond it, only those that are listed.
+const RECENT_MAX: usize = 2 * Catalog::ENDPOINTS_MAX;
+
 /// What a catalog goes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CatalogSettings {
-    /// A shrunken list is believed after this time, if one of the endpoints that it still has answers.
+    /// A shrunken list is believed after this time, if one of the endpoints that it still has has a link.
     pub confirm: Duration,
     /// An endpoint without a link does not answer after this many probes in a row that failed.
     pub fall: u32,
@@ -63,7 +68,7 @@ pub struct Settled {
     pub is_news: bool,
 }
 
-/// An endpoint that no source lists any more, and that is published still.
+/// An endpoint that no source lists any more, or not for calls, and that is published still.
 #[derive(Debug, Clone)]
 struct Held {
     /// As it was last published.
@@ -82,6 +87,8 @@ pub struct Catalog {
     /// What all of them list together, as of the last [`Catalog::settle`].
     listed: BTreeMap<SocketAddr, Listing>,
     confirmed: BTreeSet<SocketAddr>,
+    /// Listed within the last [`CatalogSettings::confirm`], and since when it is not.
+    recent: BTreeMap<SocketAddr, Option<Mono>>,
     held: BTreeMap<SocketAddr, Held>,
     published: BTreeMap<SocketAddr, Instance>,
     /// Of those that are published.
@@ -103,6 +110,7 @@ impl Catalog {
             said: sources.iter().map(Said::nothing).collect(),
             listed: BTreeMap::new(),
             confirmed: BTreeSet::new(),
+            recent: BTreeMap::new(),
             held: BTreeMap::new(),
             published: BTreeMap::new(),
             health: BTreeMap::new(),
@@ -157,8 +165,9 @@ impl Catalog {
         let mut listed = said::merge(&self.said);
         self.bound(&mut listed);
         self.hold(now.mono, &listed);
+        self.remember(now.mono, &listed);
         if self.held.is_empty() {
-            self.confirmed = serving(&listed).collect();
+            self.confirmed = self.recent.keys().copied().collect();
         }
         let mut published: BTreeMap<SocketAddr, Instance> =
             listed.iter().map(|(address, listing)| (*address, listing.instance.clone())).collect();
@@ -222,6 +231,20 @@ impl Catalog {
         }
     }
 
+    /// Notes who is listed, and forgets who is not and has not been for long.
+    fn remember(&mut self, now: Mono, listed: &BTreeMap<SocketAddr, Listing>) {
+        self.recent.extend(serving(listed).map(|address| (address, None)));
+        let confirm = self.settings.confirm;
+        self.recent.retain(|address, gone| {
+            let is_listed = listed.get(address).is_some_and(Listing::is_serving);
+            is_listed || now.since(*gone.get_or_insert(now)) < confirm
+        });
+        // Whoever lists others each time is not remembered without end.
+        if self.recent.len() > RECENT_MAX {
+            self.recent.retain(|_, gone| gone.is_none());
+        }
+    }
+
     /// Decides what becomes of the endpoints that are published and that nobody lists any more.
     fn hold(&mut self, now: Mono, listed: &BTreeMap<SocketAddr, Listing>) {
         let stays = |address: &SocketAddr| listed.get(address).is_some_and(Listing::is_serving);
@@ -237,19 +260,19 @@ impl Catalog {
             kept.saturating_mul(2) >= all
         };
         let confirmed_is_kept = is_kept(&mut self.confirmed.iter().copied());
-        let last_is_kept = is_kept(&mut serving(&self.listed));
-        let missing: Vec<Instance> = self
-            .published
-            .values()
-            .filter(|instance| instance.standing != Standing::Leaving && !stays(&instance.address))
-            .cloned()
-            .collect();
+        // What came while others are held is measured by itself, and by what is listed beside it.
+        let others = self.recent.keys().filter(|address| {
+            !self.confirmed.contains(address) || self.listed.get(address).is_some_and(Listing::is_serving)
+        });
+        let others_are_kept = is_kept(&mut others.copied());
+        let missing = self.published.values().filter(|one| said::is_serving(one) && !stays(&one.address));
+        let missing: Vec<Instance> = missing.cloned().collect();
         self.held.retain(|address, _| !stays(address));
         let mut outcomes = Outcomes::default();
         for instance in missing {
             let address = instance.address;
             let was_confirmed = self.confirmed.contains(&address);
-            let is_ordinary = if was_confirmed { confirmed_is_kept } else { last_is_kept };
+            let is_ordinary = if was_confirmed { confirmed_is_kept } else { others_are_kept };
             let held = self.held.get(&address);
             let is_silent = self.health.get(&address).is_some_and(Health::is_silent);
             let is_due = held.is_some_and(|held| {
@@ -283,7 +306,7 @@ impl Catalog {
     }
 }
 
-/// The endpoints that are listed, and not as leaving.
+/// The endpoints that are listed, and for calls.
 fn serving(listed: &BTreeMap<SocketAddr, Listing>) -> impl Iterator<Item = SocketAddr> {
     listed.iter().filter(|(_, listing)| listing.is_serving()).map(|(address, _)| *address)
 }

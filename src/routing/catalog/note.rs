@@ -10,7 +10,7 @@ const NAMED_MAX: usize = 8;
 /// Why an endpoint is published no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
-    /// Enough of the others are listed and answer.
+    /// Enough of the others are listed and have links.
     Ordinary,
     /// It does not answer.
     Silent,
@@ -60,11 +60,11 @@ pub enum Note {
         /// Which.
         source: Source,
     },
-    /// Endpoints that nobody lists any more are kept.
+    /// Endpoints that nobody lists any more, or not for calls, are kept as they were.
     Held {
         /// Which.
         endpoints: Vec<SocketAddr>,
-        /// Listed, and answering.
+        /// Listed, and with links.
         answering: usize,
         /// In the list before.
         confirmed: usize,
@@ -119,8 +119,8 @@ impl fmt::Display for Note {
             Note::Recovered { source } => write!(f, "{source} answers again"),
             Note::Held { endpoints, answering, confirmed } => write!(
                 f,
-                "{} stay while they answer: nobody lists them any more, and of the {confirmed} that were listed \
-                 only {answering} are listed and answer",
+                "{} stay while they answer: nobody lists them for calls any more, and of the {confirmed} that were \
+                 listed only {answering} are listed and have a link",
                 Named(endpoints)
             ),
             Note::Left { endpoints, why } => {

@@ -11,8 +11,9 @@ const SOURCES: [Source; 2] = [Source::Dns, Source::Consul];
 
 #[derive(Debug, Clone)]
 enum Event {
-    /// A source lists the hosts of this mask; those of the second mask as doubted, of the third as leaving.
-    Says(usize, u8, u8, u8),
+    /// A source lists the hosts of this mask; those of the second mask as doubted, of the third as leaving, of the fourth
+    /// without a weight.
+    Says(usize, u8, u8, u8, u8),
     Fails(usize),
     /// A host crashes, or comes up.
     Turns(usize),
@@ -25,9 +26,11 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => (0..2usize, any::<u8>(), any::<u8>(), any::<u8>())
-            .prop_map(|(source, hosts, doubted, leaving)| Event::Says(source, hosts, doubted, leaving & doubted)),
-        2 => (0..2usize).prop_map(|source| Event::Says(source, 0, 0, 0)),
+        6 => (0..2usize, any::<u8>(), any::<u8>(), any::<u8>(), any::<u8>())
+            .prop_map(|(source, hosts, doubted, leaving, weightless)| {
+                Event::Says(source, hosts, doubted, leaving & doubted, weightless & !doubted)
+            }),
+        2 => (0..2usize).prop_map(|source| Event::Says(source, 0, 0, 0, 0)),
         2 => (0..2usize).prop_map(Event::Fails),
         3 => (0..HOSTS).prop_map(Event::Turns),
         2 => (0..HOSTS, any::<bool>()).prop_map(|(host, linked)| Event::Links(host, linked)),
@@ -78,14 +81,14 @@ impl World {
     fn serving(&self) -> Vec<usize> {
         let serves = |host: &usize| {
             let instance = self.catalog.published.get(&address(*host));
-            instance.is_some_and(|instance| instance.standing != Standing::Leaving)
+            instance.is_some_and(|instance| instance.standing != Standing::Leaving && instance.weight > 0)
         };
         (0..HOSTS).filter(serves).collect()
     }
 
     fn tell(&mut self, event: &Event) {
         match *event {
-            Event::Says(source, hosts, doubted, leaving) => {
+            Event::Says(source, hosts, doubted, leaving, weightless) => {
                 let has = |mask: u8, host: usize| mask & (1 << host) != 0;
                 let list = (0..HOSTS).filter(|host| has(hosts, *host)).map(|host| Instance {
                     standing: match (has(leaving, host), has(doubted, host)) {
@@ -93,6 +96,7 @@ impl World {
                         (false, true) => Standing::Doubted,
                         (false, false) => Standing::In,
                     },
+                    weight: if has(weightless, host) { 0 } else { Instance::WEIGHT },
                     ..Instance::at(address(host))
                 });
                 self.catalog.answer(self.now, SOURCES[source], Ok(list.collect()));
@@ -188,8 +192,8 @@ proptest! {
     fn in_calm_the_list_is_what_the_sources_say(events in vec(event(), 1..40), last in 1..=63u8, alive in 0..HOSTS) {
         let mut world = run(&events);
         (world.up[alive], world.takes_links[alive]) = (true, true);
-        world.step(&Event::Says(0, last | (1 << alive), 0, 0));
-        world.step(&Event::Says(1, last, 0, 0));
+        world.step(&Event::Says(0, last | (1 << alive), 0, 0, 0));
+        world.step(&Event::Says(1, last, 0, 0, 0));
         for _ in 0..3 {
             world.step(&Event::Waits(10));
         }
@@ -203,11 +207,11 @@ proptest! {
         let mut world = run(&events);
         (world.up, world.takes_links) = ([true; HOSTS], [true; HOSTS]);
         for source in 0..2 {
-            world.step(&Event::Says(source, 63, 0, 0));
+            world.step(&Event::Says(source, 63, 0, 0, 0));
         }
         world.step(&Event::Waits(1));
         for source in 0..2 {
-            world.tell(&Event::Says(source, 63 & !(1 << leaves), 0, 0));
+            world.tell(&Event::Says(source, 63 & !(1 << leaves), 0, 0, 0));
         }
         world.settle();
         prop_assert!(!world.serving().contains(&leaves));

@@ -41,7 +41,7 @@ pub struct EndpointReport {
     pub instance: Instance,
     /// Who lists it; who did, if it is held.
     pub sources: Sources,
-    /// Since when it is kept though nobody lists it.
+    /// Since when it is kept as it was though nobody lists it, or not for calls.
     pub held: Option<Duration>,
     /// Whether it answers; `None`: it is not known yet.
     pub answers: Option<bool>,

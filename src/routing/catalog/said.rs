@@ -137,8 +137,13 @@ pub(super) struct Listing {
 
 impl Listing {
     pub(super) fn is_serving(&self) -> bool {
-        self.instance.standing != Standing::Leaving
+        is_serving(&self.instance)
     }
+}
+
+/// Whether calls are to go there.
+pub(super) fn is_serving(instance: &Instance) -> bool {
+    instance.standing != Standing::Leaving && instance.weight > 0
 }
 
 /// What all of them list: what an endpoint is like, by the first that lists it; how it stands, by the kindest.

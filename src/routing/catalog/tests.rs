@@ -89,8 +89,65 @@ impl Bench {
 fn an_ordinary_removal_is_obeyed_at_once() {
     let mut bench = Bench::listed(&[1, 2, 3]);
     assert_eq!(bench.says(Source::Consul, list(&[1, 3])), [1, 3]);
+    bench.wait(30 * SECOND);
     assert_eq!(bench.says(Source::Consul, list(&[3])), [3], "half of them is enough");
     assert_eq!(bench.held(), 0);
+}
+
+#[test]
+fn a_registry_does_not_empty_a_pool_by_halves() {
+    let mut bench = Bench::listed(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    let mut left = Vec::new();
+    for hosts in [&[1u8, 2, 3, 4, 5][..], &[1, 2, 3], &[1, 2], &[1], &[]] {
+        bench.wait(SECOND);
+        left.push(bench.says(Source::Consul, list(hosts)).len());
+    }
+    assert_eq!(left, [5; 5], "half of ten leave at once, the others are held");
+    assert_eq!(bench.says(Source::Consul, list(&[1, 2])).len(), 5);
+    assert_eq!(bench.wait(30 * SECOND), [1, 2], "it has stood");
+    assert_eq!(bench.says(Source::Consul, list(&[1])), [1], "and is what is measured by now");
+    // One at a time is no other matter.
+    let mut bench = Bench::listed(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    for hosts in (0..10u8).rev() {
+        bench.wait(SECOND);
+        let left = bench.says(Source::Consul, list(&(1..=hosts).collect::<Vec<_>>()));
+        assert_eq!(left.len(), usize::from(hosts.max(5)));
+    }
+}
+
+#[test]
+fn newcomers_do_not_leave_by_halves_while_others_are_held() {
+    let mut bench = Bench::listed(&[1, 2]);
+    bench.says(Source::Consul, vec![]);
+    bench.says(Source::Consul, list(&[11, 12, 13, 14, 15, 16, 17, 18]));
+    bench.answer(&[11, 12, 13, 14, 15, 16, 17, 18]);
+    let left = [&[11u8, 12, 13, 14][..], &[11, 12], &[11], &[]]
+        .map(|hosts| bench.says(Source::Consul, list(hosts)).len());
+    assert_eq!(left, [6; 4], "two that are held, and half of eight");
+}
+
+#[test]
+fn a_registry_cannot_take_all_weights_away_either() {
+    let weighing = |weights: &[(u8, u32)]| -> Vec<Instance> {
+        let one = |(host, weight): &(u8, u32)| Instance { weight: *weight, ..Instance::at(address(*host)) };
+        weights.iter().map(one).collect()
+    };
+    let mut bench = Bench::of(&[Source::Nacos]);
+    bench.says(Source::Nacos, weighing(&[(1, 70), (2, 70), (3, 0)]));
+    bench.answer(&[1, 2, 3]);
+    let weights = |bench: &Bench| -> Vec<u32> {
+        bench.catalog.published.values().map(|instance| instance.weight).collect()
+    };
+    bench.says(Source::Nacos, weighing(&[(1, 0), (2, 0), (3, 0)]));
+    assert_eq!((weights(&bench), bench.held()), (vec![70, 70, 0], 2), "the third never had one");
+    bench.wait(60 * SECOND);
+    assert_eq!(weights(&bench), [70, 70, 0], "nobody is left who would take the calls");
+    bench.says(Source::Nacos, weighing(&[(1, 0), (2, 50), (3, 0)]));
+    assert_eq!((weights(&bench), bench.held()), (vec![0, 50, 0], 0), "half of them may");
+    bench.says(Source::Nacos, weighing(&[(1, 0), (2, 0), (3, 0)]));
+    assert_eq!(weights(&bench), [0, 50, 0]);
+    bench.fall_silent(&[2]);
+    assert_eq!(weights(&bench), [0, 0, 0], "who does not answer is not held");
 }
 
 #[test]

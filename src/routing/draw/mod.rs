@@ -19,6 +19,8 @@ use turns::Turns;
 
 /// How often it is drawn again when the one drawn will not do; then all are looked at.
 const DRAWS_MAX: usize = 3;
+/// The same for turns, which cost less.
+const TURNS_MAX: usize = 8;
 /// Places of the ring that are looked at before all endpoints are.
 const PLACES_MAX: usize = 256;
 
@@ -44,7 +46,7 @@ pub(super) struct Lot {
     seats: Vec<usize>,
     /// Calls outstanding at all of them.
     outstanding: u64,
-    lasting_weights: u64,
+    weights: u64,
     rule: Rule,
 }
 
@@ -54,6 +56,7 @@ enum Rule {
     Random(Alias, Vec<u32>),
     Least(Least),
     Ewma(Alias),
+    /// Its places go by what lasts; how much more than its share one may have, by what it can carry now.
     Ring(Ring, Vec<u32>),
 }
 
@@ -95,7 +98,7 @@ impl Moment<'_> {
 
     /// What a call there is expected to wait, in nanoseconds.
     pub(super) fn cost(&self, seat: usize) -> f64 {
-        let of = |load: &Load| load.ewma.nanos(self.now, self.typical) * (f64::from(load.outstanding) + 1.0);
+        let of = |load: &Load| load.nanos(self.now, self.typical) * (f64::from(load.outstanding) + 1.0);
         self.load(seat).map_or(f64::INFINITY, of)
     }
 
@@ -119,7 +122,6 @@ impl Lot {
     /// The lot of these endpoints. `old` is the one that was in force: a ring that stays the same is not made again.
     pub(super) fn new(balance: Balance, entries: &[Entry], old: Lot) -> Lot {
         let weights: Vec<u32> = entries.iter().map(|entry| entry.weight.max(1)).collect();
-        let lasting: Vec<u32> = entries.iter().map(|entry| entry.lasting_weight.max(1)).collect();
         let rule = match balance {
             Balance::RoundRobin | Balance::WeightedRoundRobin => {
                 Rule::Turns(Turns::new(&weights, entries.iter().map(|entry| entry.phase)))
@@ -130,18 +132,19 @@ impl Lot {
             }
             Balance::PeakEwma => Rule::Ewma(Alias::new(&weights)),
             Balance::ConsistentHash => {
-                let members: Vec<_> =
-                    entries.iter().zip(&lasting).map(|(entry, weight)| (entry.address, *weight)).collect();
-                match old.rule {
-                    Rule::Ring(ring, weights) if ring.is_of(&members) => Rule::Ring(ring, weights),
-                    _ => Rule::Ring(Ring::new(members), lasting.clone()),
-                }
+                let member = |entry: &Entry| (entry.address, entry.lasting_weight.max(1));
+                let members: Vec<_> = entries.iter().map(member).collect();
+                let ring = match old.rule {
+                    Rule::Ring(ring, _) if ring.is_of(&members) => ring,
+                    _ => Ring::new(members),
+                };
+                Rule::Ring(ring, weights)
             }
         };
         Lot {
             seats: entries.iter().map(|entry| entry.seat).collect(),
             outstanding: entries.iter().map(|entry| u64::from(entry.outstanding)).sum(),
-            lasting_weights: lasting.iter().map(|weight| u64::from(*weight)).sum(),
+            weights: entries.iter().map(|entry| u64::from(entry.weight.max(1))).sum(),
             rule,
         }
     }
@@ -184,7 +187,7 @@ impl Lot {
             Rule::Turns(turns) => {
                 let mut full = false;
                 // Where weights differ much it may be nobody's turn who fits for long: then all are looked at.
-                for _ in 0..self.seats.len().saturating_mul(2) {
+                for _ in 0..self.seats.len().saturating_mul(2).min(TURNS_MAX) {
                     let seat = turns.next().and_then(|at| self.seats.get(at).copied())?;
                     match look(moment, seat, has_room) {
                         Look::Fits => return Some(Drawn { seat, full, ..Drawn::default() }),
@@ -313,14 +316,14 @@ impl Lot {
         let work = |seat: usize| {
             let weight = place(seat).and_then(|at| weights.get(at).copied()).unwrap_or(1);
             let outstanding = moment.load(seat).map_or(u32::MAX, |load| load.outstanding);
-            (u64::from(outstanding) << 24).checked_div(u64::from(weight))
+            (u64::from(outstanding) << 32).checked_div(u64::from(weight))
         };
         self.scan(moment, has_room, work).map(|drawn| Drawn { full, ..drawn })
     }
 
     fn is_in_share(&self, moment: &Moment<'_>, seat: usize, weight: Option<u32>) -> bool {
         let outstanding = moment.load(seat).map_or(u32::MAX, |load| load.outstanding);
-        is_in_share(outstanding, self.outstanding, weight.unwrap_or(1), self.lasting_weights)
+        is_in_share(outstanding, self.outstanding, weight.unwrap_or(1), self.weights)
     }
 
     /// Looks at all: the one that fits and has the lowest key.

@@ -5,9 +5,7 @@ use super::seat::{Fit, Probe, Seat, Unfit};
 use super::slate::{Census, Slate, is_canary, is_near};
 use crate::routing::draw::Moment;
 use crate::routing::ewma::micros;
-use crate::routing::{
-    Ask, Balance, Decision, EndpointId, Explanation, How, Instance, Marks, Miss, Standings,
-};
+use crate::routing::{Ask, Balance, Decision, EndpointId, Explanation, How, Marks, Miss, Standings};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::service_view::State;
 use std::sync::atomic::Ordering;
@@ -79,20 +77,15 @@ fn standings(pool: &Pool, census: &Census, now: Mono, (at, seat): (usize, &Seat)
     let moment = Moment { now, loads, typical: pool.typical.nanos(), key: 0, avoid: None };
     let outstanding = load.map_or(0, |load| load.outstanding);
     let usable = load.is_some_and(|load| load.spot.is_some());
-    // A plain round robin looks at no weight but zero.
-    let own = if pool.settings.balance == Balance::RoundRobin && seat.member.instance.weight > 0 {
-        Instance::WEIGHT
-    } else {
-        seat.member.instance.weight
-    };
-    let part = u64::from(seat.weight(now, &pool.settings)).checked_div(u64::from(own).saturating_mul(10));
+    let own = u64::from(seat.lasting_weight(&pool.settings)) / 100;
+    let part = u64::from(seat.weight(now, &pool.settings)).checked_div(own);
     Standings {
         id: seat.member.id,
         usable,
         notes: notes(pool, census, now, (at, seat)),
         outstanding,
         weight: if usable { part.and_then(|part| u32::try_from(part).ok()).unwrap_or_default() } else { 0 },
-        latency_us: load.map_or(0, |load| micros(load.ewma.nanos(now, moment.typical))),
+        latency_us: load.map_or(0, |load| micros(load.nanos(now, moment.typical))),
         cost_us: micros(moment.cost(at)),
     }
 }
@@ -103,7 +96,7 @@ fn notes(pool: &Pool, census: &Census, now: Mono, (at, seat): (usize, &Seat)) ->
     if let Some(open) = seat.open {
         let strikes = seat.member.vitals.strikes.load(Ordering::Relaxed);
         let left = open.until.since(now);
-        notes.push(match seat.fit(now) {
+        notes.push(match seat.fit(now, census.weights) {
             _ if left.is_zero() && seat.member.vitals.probed.load(Ordering::Relaxed) => {
                 format!("half open: one call is under way to see whether it is back ({strikes} ejections in a row)")
             }
@@ -113,7 +106,7 @@ fn notes(pool: &Pool, census: &Census, now: Mono, (at, seat): (usize, &Seat)) ->
             _ => format!("ejected for {} ms more ({strikes} in a row)", left.as_millis()),
         });
     }
-    match seat.fit(now) {
+    match seat.fit(now, census.weights) {
         Fit::Unfit(Unfit::Leaving) => notes.push("leaving".to_owned()),
         Fit::Unfit(Unfit::Weightless) => notes.push("weight 0".to_owned()),
         Fit::Unfit(Unfit::NoLink) => notes.push("no link".to_owned()),

@@ -4,7 +4,7 @@ use super::seat::{Noticed, Probe, Seat};
 use super::{Ended, Pool};
 use crate::base::rng::Rng;
 use crate::routing::breaker::{ejected_max, term};
-use crate::routing::ewma::Ewma;
+use crate::routing::ewma::{Ewma, PENALTY_MAX};
 use crate::routing::{EjectionSettings, Verdict};
 use moorgate_proto::time::Mono;
 use std::sync::atomic::Ordering;
@@ -83,21 +83,22 @@ impl Pool {
             self.shared.readmit(self.service, &seat.member.vitals);
         }
         let until = |seat: &&Seat| seat.member.vitals.ejected_until.load(Ordering::Acquire);
-        while self.shared.ejected(self.service) > self.places_max() {
+        // Of all that stay: that a link is lost for a moment brings nobody back.
+        let staying = self.seats.iter().flatten().filter(|seat| !seat.is_leaving()).count();
+        let places = ejected_max(&self.settings.ejection, staying);
+        while self.shared.ejected(self.service) > places {
             let ejected = self.seats.iter().flatten().filter(|seat| until(seat) != 0);
             let Some(first) = ejected.min_by_key(until) else { return };
             self.shared.readmit(self.service, &first.member.vitals);
         }
     }
 
-    /// Endpoints that may be ejected.
-    fn places_max(&self) -> u32 {
-        let staying = self.seats.iter().flatten().filter(|seat| !seat.is_leaving()).count();
-        ejected_max(&self.settings.ejection, staying)
-    }
-
     fn eject(&mut self, now: Mono, at: usize, rng: &mut Rng) {
-        let places = self.places_max();
+        if self.is_stale {
+            self.renew(now);
+        }
+        // Of those that could take calls: who has no link leaves nobody less to call.
+        let places = ejected_max(&self.settings.ejection, self.slate.able);
         let Some(Some(seat)) = self.seats.get(at) else { return };
         let settings = &self.settings.ejection;
         let vitals = &seat.member.vitals;
@@ -111,8 +112,8 @@ impl Pool {
         };
         if self.shared.eject(self.service, vitals, now + term(settings, strikes, rng), places) {
             vitals.strikes.store(strikes.saturating_add(1), Ordering::Release);
+            self.notice(now);
         }
-        self.notice(now);
     }
 
     /// The one call to an endpoint that is half open has ended.
@@ -140,7 +141,7 @@ impl Pool {
             }
             Verdict::Busy(spare_ms) => {
                 // It answers, and wants to be left alone: that is no strike.
-                let wait = spare(spare_ms).unwrap_or_default().max(term(settings, 0, rng));
+                let wait = spare(spare_ms).unwrap_or_default().min(PENALTY_MAX).max(term(settings, 0, rng));
                 self.shared.prolong(self.service, &vitals, until, now + wait.min(settings.term_max));
             }
             Verdict::Nothing => {}

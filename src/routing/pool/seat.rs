@@ -115,11 +115,10 @@ impl Seat {
         self.gradient.as_ref().map_or(fixed, |gradient| gradient.bound().min(fixed))
     }
 
-    pub(super) fn fit(&self, now: Mono) -> Fit {
-        let unfit = if self.is_leaving() {
+    /// Why it can take no calls, by itself.
+    fn unfit(&self) -> Option<Unfit> {
+        if self.is_leaving() {
             Some(Unfit::Leaving)
-        } else if self.member.instance.weight == 0 {
-            Some(Unfit::Weightless)
         } else if !self.ready {
             Some(Unfit::NoLink)
         } else if self.view == State::Draining {
@@ -128,8 +127,22 @@ impl Seat {
             Some(Unfit::Down)
         } else {
             None
-        };
-        match (unfit, self.open) {
+        }
+    }
+
+    /// Whether it could take calls, ejected or doubted as it may be.
+    pub(super) fn is_able(&self) -> bool {
+        self.unfit().is_none()
+    }
+
+    pub(super) fn has_weight(&self) -> bool {
+        self.member.instance.weight > 0
+    }
+
+    /// `weights` tells whether a weight of 0 means what it says.
+    pub(super) fn fit(&self, now: Mono, weights: bool) -> Fit {
+        let weightless = (weights && !self.has_weight()).then_some(Unfit::Weightless);
+        match (self.unfit().or(weightless), self.open) {
             (Some(unfit), _) => Fit::Unfit(unfit),
             (None, Some(open)) if open.until > now => Fit::Open,
             (None, Some(_)) => Fit::HalfOpen,
@@ -190,20 +203,21 @@ impl Seat {
     pub(super) fn weight(&self, now: Mono, settings: &PoolSettings) -> u32 {
         let free = WHOLE.saturating_sub(u64::from(self.load.min(10_000)).saturating_mul(900) / 10_000);
         let slow = self.slow_percent(now, &settings.slow_start).unwrap_or(100);
-        let weight =
-            u64::from(self.lasting_weight(settings)).saturating_mul(free).saturating_mul(slow) / 100_000;
+        let view = if self.view == State::Degraded { 4 } else { 1 };
+        let lasting = u64::from(self.lasting_weight(settings));
+        let weight = lasting.saturating_mul(free).saturating_mul(slow) / 100_000 / view;
         u32::try_from(weight).unwrap_or(u32::MAX).max(1)
     }
 
     /// The same without what changes by the second.
     pub(super) fn lasting_weight(&self, settings: &PoolSettings) -> u32 {
-        let base = if settings.balance == Balance::RoundRobin {
+        // Without a weight it is drawn only where nobody has one.
+        let base = if settings.balance == Balance::RoundRobin || !self.has_weight() {
             Instance::WEIGHT
         } else {
             self.member.instance.weight.min(Instance::WEIGHT_MAX)
         };
-        let whole = base.saturating_mul(1000);
-        if self.view == State::Degraded { whole / 4 } else { whole }
+        base.saturating_mul(1000)
     }
 }
 

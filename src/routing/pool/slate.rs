@@ -23,6 +23,8 @@ pub(super) struct Slate {
     /// Too few are good: ejected and doubted ones are used too.
     pub(super) panic: bool,
     pub(super) ejected: u16,
+    /// Those that could take calls, ejected or doubted as they may be.
+    pub(super) able: usize,
     /// When it is to be made anew.
     pub(super) next: Option<Mono>,
 }
@@ -43,7 +45,8 @@ pub(super) struct Side {
 /// How many there are of each kind.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Census {
-    /// Those that do not leave and have a weight.
+    /// Those that could take calls, ejected or doubted as they may be. The others do not count: entries that nobody
+    /// answers behind must not make it look as if too few were good.
     pub(super) total: u64,
     /// Those that are good; all that can be, if all are doubted.
     pub(super) good: u64,
@@ -51,17 +54,17 @@ pub(super) struct Census {
     pub(super) spare: u64,
     pub(super) half_open: u64,
     pub(super) doubts: bool,
+    /// A weight of 0 means what it says: somebody who could take calls has another one.
+    pub(super) weights: bool,
 }
 
 impl Census {
-    pub(super) fn of<'a>(seats: impl Iterator<Item = &'a Seat>, now: Mono) -> Census {
-        let mut census = Census::default();
+    pub(super) fn of<'a>(seats: impl Iterator<Item = &'a Seat> + Clone, now: Mono) -> Census {
+        let weights = seats.clone().any(|seat| seat.is_able() && seat.has_weight());
+        let mut census = Census { weights, ..Census::default() };
         let (mut doubted, mut doubted_ready) = (0u64, 0u64);
-        for seat in seats.filter(|seat| !seat.is_leaving() && seat.member.instance.weight > 0) {
-            census.total = census.total.saturating_add(1);
-            let is_doubted = seat.member.instance.standing == crate::routing::Standing::Doubted;
-            doubted = doubted.saturating_add(u64::from(is_doubted));
-            let count = match seat.fit(now) {
+        for seat in seats {
+            let count = match seat.fit(now, weights) {
                 Fit::Good => &mut census.good,
                 Fit::Doubted => &mut doubted_ready,
                 Fit::Open => &mut census.spare,
@@ -72,6 +75,9 @@ impl Census {
                 Fit::Unfit(_) => continue,
             };
             *count = count.saturating_add(1);
+            census.total = census.total.saturating_add(1);
+            let is_doubted = seat.member.instance.standing == crate::routing::Standing::Doubted;
+            doubted = doubted.saturating_add(u64::from(is_doubted));
         }
         // A source that doubts everybody says nothing.
         census.doubts = doubted < census.total;
@@ -97,14 +103,16 @@ impl Slate {
         mut old: Slate,
     ) -> Slate {
         let census = Census::of(seats.iter().flatten(), now);
-        let mut slate = Slate { panic: census.is_panic(settings.ejection.panic_percent), ..Slate::default() };
+        let panic = census.is_panic(settings.ejection.panic_percent);
+        let able = usize::try_from(census.total).unwrap_or(usize::MAX);
+        let mut slate = Slate { panic, able, ..Slate::default() };
         let phases = old.phases();
         let mut sides = [Gathered::default(), Gathered::default()];
         let mut next = Mono::NEVER;
         for (at, (seat, load)) in seats.iter().zip(loads.iter_mut()).enumerate() {
             load.spot = None;
             let Some(seat) = seat else { continue };
-            let fit = seat.fit(now);
+            let fit = seat.fit(now, census.weights);
             if let Some(open) = seat.open {
                 slate.ejected = slate.ejected.saturating_add(1);
                 next = if open.until > now { next.min(open.until) } else { next };
@@ -113,7 +121,7 @@ impl Slate {
             let [others, canaries] = &mut sides;
             let side = if canary { canaries } else { others };
             let near = is_near(seat, settings.prefer.as_ref());
-            if !seat.is_leaving() && seat.member.instance.weight > 0 {
+            if !seat.is_leaving() && (seat.has_weight() || !census.weights) {
                 side.near_total = side.near_total.saturating_add(u64::from(near));
             }
             if fit == Fit::HalfOpen {

@@ -7,7 +7,7 @@ mod loops;
 mod sharing;
 
 use super::*;
-use crate::routing::{EjectionSettings, Instance, SlowStart};
+use crate::routing::{Ask, Balance, Decision, EjectionSettings, How, Instance, Marks, Miss, SlowStart};
 use std::net::SocketAddr;
 
 const SERVICE: ServiceId = ServiceId(0);

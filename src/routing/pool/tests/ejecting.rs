@@ -98,6 +98,46 @@ fn a_busy_endpoint_is_spared_and_never_ejected() {
 }
 
 #[test]
+fn a_minute_is_too_long_to_be_spared() {
+    let mut scene = Scene::new(quick(), 2);
+    scene.call_to(0, 0, Verdict::Good);
+    scene.call_to(0, 0, Verdict::Busy(60_000));
+    (0..50).for_each(|_| assert_ne!(scene.call(Verdict::Good).0, 0));
+    scene.after(ms(5000));
+    let there = (0..100).filter(|_| scene.call(Verdict::Good).0 == 0).count();
+    assert!(there > 20, "{there} of 100 after five seconds");
+}
+
+#[test]
+fn a_probe_that_is_not_sent_is_anybodys() {
+    let mut scene = Scene::new(quick(), 3);
+    scene.fail(0, 0, 5);
+    scene.after(ms(1600));
+    assert_eq!(scene.ask(Ask::default()).unwrap().1.how, How::Probe);
+    scene.pools[0].unsent(1);
+    let other = |scene: &mut Scene| {
+        scene.pools[1].choose(scene.now, Ask::default(), &mut scene.rng, |_| true).unwrap().1.how
+    };
+    assert_ne!(other(&mut scene), How::Probe);
+    scene.pools[0].unsent(0);
+    assert_eq!(other(&mut scene), How::Probe);
+}
+
+#[test]
+fn entries_without_links_do_not_spare_those_that_fail() {
+    let mut scene = Scene::new(PoolSettings { balance: Balance::Random, ..quick() }, 7);
+    for pool in &mut scene.pools {
+        (3..7).for_each(|seat| pool.set_ready(scene.now, seat, false));
+    }
+    scene.fail(0, 0, 5);
+    assert_eq!(scene.shared.ejected(SERVICE), 1);
+    assert_eq!(scene.counts(100, Ask::default())[0], 0);
+    assert!(!scene.ask(Ask::default()).unwrap().1.marks.has(Marks::PANIC));
+    scene.fail(0, 1, 5);
+    assert_eq!(scene.shared.ejected(SERVICE), 1, "of three that could take calls one may be");
+}
+
+#[test]
 fn one_that_leaves_gives_its_place_back() {
     let mut scene = Scene::new(quick(), 4);
     scene.fail(0, 0, 5);

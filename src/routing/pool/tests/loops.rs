@@ -114,6 +114,42 @@ fn one_that_has_recovered_gets_load_again() {
     }
 }
 
+/// One that was not asked for long and then hangs.
+#[test]
+fn an_idle_endpoint_that_hangs_is_no_black_hole() {
+    let mut scene = Scene::new(quick(), 2);
+    (0..200).for_each(|_| _ = scene.call(Verdict::Good));
+    for _ in 0..300 {
+        scene.call_to(0, 0, Verdict::Good);
+        scene.after(Duration::from_secs(1));
+    }
+    // All at once: what is not known yet cannot be held against it.
+    let mut had = Vec::new();
+    for _ in 0..100 {
+        let (seat, _) = scene.ask(Ask::default()).unwrap();
+        scene.pools[0].started(seat);
+        had.push(seat);
+    }
+    let busy = had.iter().filter(|seat| **seat == 0).count();
+    assert!(busy >= 15, "{busy} of 100 to the one that is known");
+    for seat in had {
+        let ended = Ended { seat, latency: ms(1), verdict: Verdict::Nothing };
+        scene.pools[0].finished(scene.now, ended, &mut scene.rng);
+    }
+    let mut there = 0;
+    for _ in 0..1000 {
+        let (seat, _) = scene.ask(Ask::default()).unwrap();
+        scene.pools[0].started(seat);
+        there += usize::from(seat == 1);
+        if seat == 0 {
+            scene.end(0, 0, Verdict::Good);
+        } else {
+            scene.after(ms(1));
+        }
+    }
+    assert!(there <= 5, "{there} of 1000 calls hang");
+}
+
 /// The same pool with nothing outstanding: what the loop left behind is not answered.
 fn restarted(scene: &Scene) -> Pool {
     let mut pool = Pool::new(SERVICE, scene.pools[0].settings().clone(), scene.shared.clone());

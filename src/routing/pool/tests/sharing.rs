@@ -61,8 +61,14 @@ fn a_doubted_one_is_used_when_too_few_are_left() {
     let mut scene = Scene::of(quick(), &list);
     assert_eq!(scene.counts(100, Ask::default())[0], 0);
     scene.pools[0].set_ready(scene.now, 1, false);
+    let (seat, decision) = scene.ask(Ask::default()).unwrap();
+    assert!(seat == 2 && !decision.marks.has(Marks::PANIC), "half of those with a link is enough");
+    scene.pools[0].set_ready(scene.now, 1, true);
+    list[1].standing = Standing::Doubted;
+    scene.publish(&list);
     let (_, decision) = scene.ask(Ask::default()).unwrap();
-    assert!(decision.marks.has(Marks::PANIC) && decision.candidates == 2);
+    assert!(decision.marks.has(Marks::PANIC) && decision.candidates == 3);
+    scene.pools[0].set_ready(scene.now, 1, false);
     list.iter_mut().for_each(|instance| instance.standing = Standing::Doubted);
     scene.publish(&list);
     scene.pools[0].set_ready(scene.now, 1, true);
@@ -71,6 +77,60 @@ fn a_doubted_one_is_used_when_too_few_are_left() {
         !decision.marks.has(Marks::PANIC) && decision.candidates == 3,
         "a source that doubts all says nothing"
     );
+}
+
+#[test]
+fn where_nobody_has_a_weight_all_are_used() {
+    for balance in BALANCES {
+        let lines = ["192.0.2.1:1 weight=0", "192.0.2.1:2 weight=0", "192.0.2.1:3"];
+        let mut scene = scene(PoolSettings { balance, ..quick() }, &lines);
+        let counts = |scene: &mut Scene| {
+            let mut counts = [0; 3];
+            for key in 0..600 {
+                counts[scene.ask(Ask { key, ..Ask::default() }).unwrap().0] += 1;
+            }
+            counts
+        };
+        assert_eq!(counts(&mut scene), [0, 0, 600], "{balance:?}");
+        scene.publish(&instances(&["192.0.2.1:1 weight=0", "192.0.2.1:2 weight=0", "192.0.2.1:3 weight=0"]));
+        // Least outstanding asks the first for as long as nothing is sent.
+        if balance != Balance::LeastOutstanding {
+            assert!(counts(&mut scene).iter().all(|count| *count > 100), "{balance:?}");
+        }
+        scene.fail(0, 1, 5);
+        assert!(scene.shared.ejected(SERVICE) == 1 && counts(&mut scene)[1] == 0, "and judged as any other");
+    }
+}
+
+#[test]
+fn a_degraded_one_keeps_its_callers_as_long_as_it_can_carry_them() {
+    let mut scene = Scene::new(PoolSettings { balance: Balance::ConsistentHash, ..quick() }, 4);
+    let homes = |scene: &mut Scene| -> Vec<usize> {
+        (0..500).map(|key| scene.ask(Ask { key, ..Ask::default() }).unwrap().0).collect()
+    };
+    let before = homes(&mut scene);
+    scene.pools[0].set_view(1, State::Degraded, 5000);
+    assert_eq!(homes(&mut scene), before, "the ring is the same");
+    for key in 0..400 {
+        let (seat, _) = scene.ask(Ask { key, ..Ask::default() }).unwrap();
+        scene.pools[0].started(seat);
+    }
+    let had = scene.pools[0].loads[1].outstanding;
+    assert!((1..60).contains(&had), "its share is an eighth of another one's: {had}");
+}
+
+#[test]
+fn a_full_pool_is_looked_over_once() {
+    for balance in [Balance::RoundRobin, Balance::WeightedRoundRobin] {
+        let mut scene = Scene::new(PoolSettings { balance, ..quick() }, 1000);
+        let looks = std::cell::Cell::new(0);
+        let full = |_: usize| {
+            looks.set(looks.get() + 1);
+            false
+        };
+        let chosen = scene.pools[0].choose(scene.now, Ask::default(), &mut scene.rng, full);
+        assert!(chosen == Err(Miss::NoRoom) && looks.get() <= 1010, "{} looks", looks.get());
+    }
 }
 
 #[test]
@@ -155,6 +215,41 @@ fn the_canary_is_for_those_who_go_there() {
     [1, 2].into_iter().for_each(|seat| scene.pools[0].set_ready(scene.now, seat, false));
     let (seat, decision) = scene.ask(theirs).unwrap();
     assert!(seat == 0 && decision.marks.has(Marks::FALLBACK) && !decision.marks.has(Marks::CANARY));
+}
+
+fn two_sides(bound: u32) -> PoolSettings {
+    let canary = CanarySettings { tag: "new".to_owned(), share: 0, roles: Vec::new(), hello: Vec::new() };
+    let bounds = crate::routing::Bounds { endpoint_outstanding_max: bound, ..Default::default() };
+    PoolSettings { canary: Some(canary), bounds, ..quick() }
+}
+
+#[test]
+fn a_retry_leaves_the_only_canary() {
+    let mut scene = scene(two_sides(0), &["192.0.2.1:1 tags=new", "192.0.2.1:2"]);
+    let (first, again) = (Ask { canary: true, ..Ask::default() }, Some::<usize>);
+    let (seat, _) = scene.ask(first).unwrap();
+    assert_eq!(seat, 0);
+    let (seat, decision) = scene.ask(Ask { avoid: again(0), ..first }).unwrap();
+    assert!(seat == 1 && decision.marks.has(Marks::CANARY.with(Marks::FALLBACK)));
+    assert_eq!(scene.ask(Ask { avoid: again(1), ..first }).unwrap().0, 0);
+    let (now, rng) = (scene.now, &mut scene.rng);
+    let back = scene.pools[0].choose(now, Ask { avoid: again(0), ..first }, rng, |seat| seat == 0);
+    assert_eq!(back.map(|(seat, _)| seat), Ok(0), "no room on the other side");
+    assert!(scene.pools[0].has_another(now, 0) && scene.pools[0].has_another(now, 1));
+    scene.pools[0].set_ready(now, 1, false);
+    assert!(!scene.pools[0].has_another(now, 0) && scene.pools[0].has_another(now, 1));
+}
+
+#[test]
+fn a_full_side_is_not_a_full_service() {
+    let mut scene = scene(two_sides(1), &["192.0.2.1:1 tags=new", "192.0.2.1:2"]);
+    let (ours, theirs) = (Ask { canary: true, ..Ask::default() }, Ask::default());
+    scene.ask(ours).unwrap();
+    scene.pools[0].started(0);
+    assert_eq!(scene.ask(ours), Err(Miss::SideFull));
+    assert_eq!(scene.ask(theirs).unwrap().0, 1);
+    scene.pools[0].set_ready(scene.now, 1, false);
+    assert_eq!(scene.ask(theirs), Err(Miss::NoRoom), "there is no other side any more");
 }
 
 #[test]
