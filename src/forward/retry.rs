@@ -8,8 +8,9 @@
 //! | a Reply says that it may have been executed, and failed | tried again, on an idempotent route |
 //! | a Reply says that it was executed; the deadline is over; the client has cancelled | that is the end |
 //!
-//! Trying again takes something out of the service's budget, and needs the content, which was kept. What cannot be done
-//! ends the call as the attempt ended.
+//! Trying again needs the content, which was kept, and something out of the service's budget at this worker, which is taken
+//! when the call is about to be sent: one that waits in vain costs nothing. One that must wait goes before those that were
+//! never sent. What cannot be done ends the call as the attempt ended. A worker that stops moves and tries nothing.
 
 use super::Forwarder;
 use super::call::{CallState, Content};
