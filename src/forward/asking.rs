@@ -1,9 +1,6 @@
 //! What a pool has to know of a caller: looked up only where its settings need it.
 
-use crate::base::rng::mix;
-use crate::routing::{Ask, Balance, HashBy, PoolSettings, Who};
-use moorgate_proto::v1;
-use prost::Message;
+use crate::routing::{Ask, Balance, PoolSettings, Who};
 
 /// Whether a pool looks at callers at all.
 pub(super) fn is_asking(settings: &PoolSettings) -> bool {
@@ -12,21 +9,10 @@ pub(super) fn is_asking(settings: &PoolSettings) -> bool {
 
 /// What a pool asks about a caller, who is encoded as `v1::Caller`; `share`: of users who go to the canary.
 pub(super) fn ask(settings: &PoolSettings, share: u32, caller: &[u8]) -> Ask {
-    // The shard has encoded it: it can be read.
-    let caller = v1::Caller::decode(caller).unwrap_or_default();
-    let roles = caller.roles.iter().map(String::as_str);
-    ask_for(settings, share, &who(&caller), roles)
-}
-
-fn who(caller: &v1::Caller) -> Who<'_> {
-    Who {
-        user_id: &caller.user_id,
-        session_id: &caller.session_id,
-        application: &caller.application,
-        app_version: &caller.app_version,
-        platform: &caller.platform,
-        device_id: &caller.device_id,
-        client_address: &caller.client_address,
+    match Who::read(caller) {
+        Ok((who, roles)) => ask_for(settings, share, &who, roles),
+        // The shard has encoded it: it can be read.
+        Err(_) => Ask::default(),
     }
 }
 
@@ -38,36 +24,19 @@ pub(super) fn ask_for<'a>(
     roles: impl Iterator<Item = &'a str>,
 ) -> Ask {
     let key = match settings.balance {
-        Balance::ConsistentHash => key_of(settings.hash_by, who),
+        Balance::ConsistentHash => who.key(settings.hash_by),
         _ => 0,
     };
     let canary = settings.canary.as_ref().is_some_and(|canary| canary.takes(share, who, roles));
     Ask { key, canary, avoid: None }
 }
 
-fn key_of(by: HashBy, who: &Who<'_>) -> u64 {
-    let named = match by {
-        HashBy::User => who.user_id.as_bytes(),
-        HashBy::Session => who.session_id,
-        HashBy::Device => who.device_id.as_bytes(),
-        HashBy::Address => {
-            who.client_address.rsplit_once(':').map_or(who.client_address, |(host, _)| host).as_bytes()
-        }
-        HashBy::Application => who.application.as_bytes(),
-    };
-    // Who has no such name goes by the session.
-    hash(if named.is_empty() { who.session_id } else { named })
-}
-
-/// FNV-1a, mixed: the same in every worker, gateway and version.
-fn hash(bytes: &[u8]) -> u64 {
-    let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, fnv))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::HashBy;
+    use moorgate_proto::v1;
+    use prost::Message;
 
     fn caller(user_id: &str, session: u8, client_address: &str) -> Vec<u8> {
         let caller = v1::Caller {
@@ -92,6 +61,12 @@ mod tests {
         assert_ne!(key(HashBy::Session, &one), key(HashBy::Session, &other));
         assert_ne!(key(HashBy::User, &caller("", 1, "")), key(HashBy::User, &caller("", 2, "")));
         assert_eq!(key(HashBy::Device, &one), key(HashBy::Session, &one), "it has not named a device");
+    }
+
+    #[test]
+    fn callers_have_the_key_that_routing_gives_them() {
+        let who = Who { user_id: "alice", session_id: &[1; 16], ..Who::default() };
+        assert_eq!(key(HashBy::User, &caller("alice", 1, "")), who.key(HashBy::User));
     }
 
     #[test]

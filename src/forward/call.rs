@@ -68,6 +68,8 @@ pub(super) struct Detour {
     pub(super) twin: Option<CallKey>,
     /// An earlier attempt may have run.
     pub(super) may_have_run: bool,
+    /// The budget has paid for the attempt that comes or is under way.
+    pub(super) is_paid: bool,
     /// Times that it was taken back from a link that had not sent it.
     pub(super) moves: u8,
 }

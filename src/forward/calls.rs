@@ -19,7 +19,8 @@ use std::time::Duration;
 /// Settled calls that a queue may hold before it is cleaned, beyond as many as wait.
 const QUEUE_SLACK: usize = 64;
 
-/// Calls that wait for their own link are passed over, up to this many at once: the rest waits behind them.
+/// Calls that wait for their own link, or for a canary that is full, are passed over, up to this many at once: the rest
+/// waits behind them.
 const PASSED_OVER_MAX: usize = 64;
 
 impl Forwarder {
@@ -87,9 +88,9 @@ impl Forwarder {
                 self.keep(key, || Content::new(content.0, content.1), bytes);
                 self.arm_sent(now, key);
             }
-            Err(Unsendable::NoLink) => self.refuse(now, key, Reason::NoEndpoint),
+            Err(Unsendable::NoLink | Unsendable::NoBudget) => self.refuse(now, key, Reason::NoEndpoint),
             Err(Unsendable::NoRoom | Unsendable::LinkFull) => {
-                self.wait(now, key, Content::new(content.0, content.1));
+                self.wait(now, key, Content::new(content.0, content.1), false);
             }
         }
     }
@@ -111,8 +112,9 @@ impl Forwarder {
         }
     }
 
-    /// Keeps a call until a link has room, or the call before it is answered.
-    pub(super) fn wait(&mut self, now: Mono, key: CallKey, content: Content) {
+    /// Keeps a call until a link has room, or the call before it is answered. One that was sent before (`is_again`) is
+    /// older than those that were not.
+    pub(super) fn wait(&mut self, now: Mono, key: CallKey, content: Content, is_again: bool) {
         if !self.make_room(now, key, content.len()) {
             return self.refuse(now, key, Reason::ServiceOverloaded);
         }
@@ -120,9 +122,7 @@ impl Forwarder {
         let (service, deadline, bytes) = (call.service, call.deadline, content.len());
         call.state = CallState::Waiting(content);
         self.count_waiting_bytes(service, bytes, true);
-        if self.is_head(key) {
-            self.stand_in_line(key);
-        }
+        self.stand_in_line(key, is_again);
         self.arm_call(key, deadline);
     }
 
@@ -135,15 +135,22 @@ impl Forwarder {
         Some(content)
     }
 
-    /// Puts a call at the end of its service's queue, from which those that were settled meanwhile are taken out
-    /// before they are as many as the others.
-    pub(super) fn stand_in_line(&mut self, key: CallKey) {
+    /// Puts a call into its service's queue, or among those that wait behind another of their session. Those that were
+    /// settled meanwhile, or have come to their turn, are taken out before they are as many as the others.
+    pub(super) fn stand_in_line(&mut self, key: CallKey, is_again: bool) {
+        let is_head = self.is_head(key);
         let Some(call) = self.calls.get(key) else { return };
         let Some(service) = self.services.get_mut(call.service.index()) else { return };
-        service.queue.push_back(call.priority, key);
-        if service.queue.len() > service.waiting.saturating_mul(2).saturating_add(QUEUE_SLACK) {
-            let calls = &self.calls;
-            service.queue.retain(|key| calls.get(*key).is_some_and(|call| call.state.is_waiting()));
+        let len_max = service.waiting.saturating_mul(2).saturating_add(QUEUE_SLACK);
+        let (calls, orders) = (&self.calls, &service.orders);
+        let queue = if is_head { &mut service.queue } else { &mut service.behind };
+        queue.push(call.priority, is_again, key);
+        if queue.len() > len_max {
+            let is_first = |key, call: &Call| call.line().is_none_or(|line| orders.is_head(line, key));
+            queue.retain(|key| {
+                let waits = calls.get(*key).filter(|call| call.state.is_waiting());
+                waits.is_some_and(|call| is_first(*key, call) == is_head)
+            });
         }
     }
 
@@ -167,9 +174,14 @@ impl Forwarder {
         let pinned = call.line().and_then(|line| self.service(service)?.orders.link(line));
         let ask = self.ask(service, content.0, call.tried);
         let choice = self.choose(now, service, ask, Wish { pinned, not: None })?;
+        if !self.pay(now, key) {
+            self.take_back(choice);
+            return Err(Unsendable::NoBudget);
+        }
         if self.dispatch(now, key, choice, content) {
             self.count_waiting(service, false);
         } else {
+            self.take_back(choice);
             self.end(now, key, Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge));
         }
         Ok(())
@@ -226,7 +238,8 @@ impl Forwarder {
 
     /// Sends what waits for a service, as far as there is room.
     pub(super) fn send_waiting(&mut self, now: Mono, service: ServiceId) {
-        if self.service(service).is_none_or(|service| service.queue.is_empty()) {
+        // When it stops, the links that are left are closed next.
+        if self.stopping || self.service(service).is_none_or(|service| service.queue.is_empty()) {
             return;
         }
         // What is finished on the way lets others go: once is enough, and the stack is not theirs to fill.
@@ -238,21 +251,21 @@ impl Forwarder {
 
     fn send_all_waiting(&mut self, now: Mono, service: ServiceId) {
         let mut kept = Vec::new();
-        while let Some((priority, key)) =
+        while let Some((rank, key)) =
             self.services.get_mut(service.index()).and_then(|service| service.queue.pop())
         {
             match self.send_kept(now, key) {
                 Ok(()) => {}
-                Err(Unsendable::NoLink) => self.refuse(now, key, Reason::NoEndpoint),
-                Err(Unsendable::LinkFull) if kept.len() < PASSED_OVER_MAX => kept.push((priority, key)),
+                Err(Unsendable::NoLink | Unsendable::NoBudget) => self.refuse(now, key, Reason::NoEndpoint),
+                Err(Unsendable::LinkFull) if kept.len() < PASSED_OVER_MAX => kept.push((rank, key)),
                 Err(Unsendable::LinkFull | Unsendable::NoRoom) => {
-                    kept.push((priority, key));
+                    kept.push((rank, key));
                     break;
                 }
             }
         }
         if let Some(service) = self.services.get_mut(service.index()) {
-            kept.into_iter().rev().for_each(|(priority, key)| service.queue.push_front(priority, key));
+            kept.into_iter().rev().for_each(|(rank, key)| service.queue.put_back(rank, key));
         }
     }
 

@@ -54,6 +54,7 @@ impl Forwarder {
             caller: Some(v1::Caller::decode(caller).unwrap_or_default()),
         };
         if let Some(link) = self.links.get_mut(link_key) {
+            link.checks = link.checks.saturating_add(1);
             link.put(to_service::SESSION_CHECK, &question);
         }
         self.list(link_key);
@@ -78,11 +79,16 @@ impl Forwarder {
         };
         self.checked(asked.shard, asked.connection, verdict);
         self.end_finished(now.mono, link);
+        self.send_waiting(now.mono, asked.place.service);
     }
 
-    /// Takes a question out that is over, and tells the pool what it says of the endpoint.
+    /// Takes a question out that is over, and tells the pool what it says of the endpoint. Its place is free: the queue is
+    /// to be looked at.
     fn answered(&mut self, now: Mono, key: CheckKey, verdict: routing::Verdict) -> Option<Asked> {
         let asked = self.checks.remove(key)?;
+        if let Some(link) = self.links.get_mut(asked.link) {
+            link.checks = link.checks.saturating_sub(1);
+        }
         let ended = Ended { seat: usize::from(asked.place.seat), latency: now.since(asked.at), verdict };
         self.ended(now, asked.place.service, ended);
         Some(asked)
@@ -92,16 +98,13 @@ impl Forwarder {
     pub(super) fn check_is_late(&mut self, now: Mono, key: CheckKey) {
         if let Some(asked) = self.answered(now, key, routing::Verdict::Failed) {
             self.end_finished(now, asked.link);
+            self.send_waiting(now, asked.place.service);
         }
     }
 
-    fn checks_on(&self, link: LinkKey) -> impl Iterator<Item = CheckKey> + '_ {
+    /// Questions that are out on a link.
+    pub(super) fn checks_on(&self, link: LinkKey) -> impl Iterator<Item = CheckKey> + '_ {
         self.checks.keys().filter(move |key| self.checks.get(*key).is_some_and(|asked| asked.link == link))
-    }
-
-    /// Whether something is asked on a link.
-    pub(super) fn has_checks(&self, link: LinkKey) -> bool {
-        self.checks_on(link).next().is_some()
     }
 
     /// Questions to a service that are out.
@@ -115,11 +118,14 @@ impl Forwarder {
         self.checks.values().filter(there).count()
     }
 
-    /// A link is lost: nobody will answer what was asked on it.
-    pub(super) fn unanswered_checks(&mut self, now: Mono, link: LinkKey) {
-        let lost: Vec<CheckKey> = self.checks_on(link).collect();
+    /// A link is lost: nobody will answer what was asked on it. The pool is told of the loss once, unless it `is_told`.
+    pub(super) fn unanswered_checks(&mut self, now: Mono, link: LinkKey, mut is_told: bool) {
+        let mut lost: Vec<CheckKey> = self.checks_on(link).collect();
+        lost.sort_unstable_by_key(|key| std::cmp::Reverse(self.checks.get(*key).map(|asked| asked.at)));
         for key in lost {
-            if let Some(asked) = self.answered(now, key, routing::Verdict::Failed) {
+            let verdict = if is_told { routing::Verdict::Nothing } else { routing::Verdict::Failed };
+            is_told = true;
+            if let Some(asked) = self.answered(now, key, verdict) {
                 self.checked(asked.shard, asked.connection, Verdict::Unavailable);
             }
         }

@@ -14,8 +14,11 @@ pub(super) enum Unsendable {
     NoLink,
     /// Every ready link is at its bound, or the service is.
     NoRoom,
-    /// The link that the call's session is bound to is at its bound; others may have room.
+    /// The link that the call's session is bound to is at its bound, or all endpoints that it may go to are; other calls
+    /// may find room.
     LinkFull,
+    /// There is room, but no budget for another attempt.
+    NoBudget,
 }
 
 /// Where a call goes, and why.
@@ -90,9 +93,13 @@ impl Forwarder {
         match entry.pool.choose(now, ask, &mut self.rng, has_room) {
             Ok((seat, decision)) => match best(seat) {
                 Some(link) => Ok(Choice { link, decision }),
-                None => Err(Unsendable::NoRoom),
+                None => {
+                    entry.pool.unsent(seat);
+                    Err(Unsendable::NoRoom)
+                }
             },
-            Err(Miss::NoRoom | Miss::SideFull) => Err(Unsendable::NoRoom),
+            Err(Miss::NoRoom) => Err(Unsendable::NoRoom),
+            Err(Miss::SideFull) => Err(Unsendable::LinkFull),
             Err(Miss::NoEndpoint) => Err(Unsendable::NoLink),
         }
     }
@@ -104,6 +111,14 @@ impl Forwarder {
             service.started(place.seat);
         }
         self.count_marks(choice.decision.marks);
+    }
+
+    /// What was chosen for a call that does not go out after all: another one may.
+    pub(super) fn take_back(&mut self, choice: Choice) {
+        let Some(place) = self.links.get(choice.link).map(|link| link.place) else { return };
+        if let Some(service) = self.services.get_mut(place.service.index()) {
+            service.pool.unsent(usize::from(place.seat));
+        }
     }
 
     /// What became of what was started.

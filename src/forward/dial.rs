@@ -46,8 +46,10 @@ impl Forwarder {
         self.cells.count(if was_open { Count::LinksLost } else { Count::LinksFailed });
         self.unready(now, &link);
         self.say_lost(place, was_open, why);
-        self.settle_link(now, key, &link);
-        self.unanswered_checks(now, key);
+        let is_told = self.settle_link(now, key, &link);
+        if link.checks > 0 {
+            self.unanswered_checks(now, key, is_told);
+        }
         self.elect_another(key, place);
         self.settle_stranded(now, place.service);
         // What kept to this link is free to take another.

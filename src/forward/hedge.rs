@@ -7,12 +7,12 @@
 //! ```
 
 use super::Forwarder;
-use super::call::{Call, CallState, Detour};
-use super::choose::Wish;
+use super::call::{Call, CallState, Content, Detour};
+use super::choose::{Choice, Wish};
 use crate::base::counters::Count;
 use crate::base::ids::CallKey;
 use crate::relay::Outcome;
-use crate::routing::Marks;
+use crate::routing::{Decision, Marks};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::Execution;
 
@@ -48,29 +48,12 @@ impl Forwarder {
         if call.is_cancelled || !is_alone || kept.is_none() {
             return;
         }
-        let Some(service) = self.services.get_mut(service_id.index()) else { return };
-        if !service.has_another(seat) || !service.budget.take_hedge(now) {
-            return self.cells.count(Count::HedgesRefused);
-        }
         // Lent, so that nothing is copied.
         let Some(content) = kept.take() else { return };
         let ask = self.ask(service_id, content.parts().0, Some(seat));
         let wish = Wish { pinned: None, not: Some(seat) };
-        let hedged = match self.choose(now, service_id, ask, wish) {
-            Ok(choice) => {
-                let decision = choice.decision;
-                let marks = decision.marks.with(Marks::HEDGE);
-                let choice = super::choose::Choice {
-                    decision: crate::routing::Decision { marks, ..decision },
-                    ..choice
-                };
-                let twin = self.twin_of(key);
-                twin.filter(|twin| {
-                    self.dispatch(now, *twin, choice, content.parts()) || self.drop_twin(*twin)
-                })
-            }
-            Err(_) => None,
-        };
+        let choice = self.choose(now, service_id, ask, wish);
+        let hedged = choice.ok().and_then(|choice| self.send_twin(now, key, choice, &content));
         if let Some(call) = self.calls.get_mut(key) {
             if hedged.is_some() {
                 call.detour_mut().twin = hedged;
@@ -88,6 +71,23 @@ impl Forwarder {
         }
     }
 
+    /// Sends the second attempt of a call, if the budget has one.
+    fn send_twin(&mut self, now: Mono, key: CallKey, choice: Choice, content: &Content) -> Option<CallKey> {
+        let marks = choice.decision.marks.with(Marks::HEDGE);
+        let choice = Choice { decision: Decision { marks, ..choice.decision }, ..choice };
+        let service = self.calls.get(key)?.service;
+        let is_paid = self.services.get_mut(service.index())?.budget.take_hedge(now);
+        if is_paid && let Some(twin) = self.twin_of(key) {
+            if self.dispatch(now, twin, choice, content.parts()) {
+                return Some(twin);
+            }
+            // The service takes no frame as large there: it is as if it had not been tried.
+            self.calls.remove(twin);
+        }
+        self.take_back(choice);
+        None
+    }
+
     /// An entry for the second attempt of a call.
     fn twin_of(&mut self, key: CallKey) -> Option<CallKey> {
         let call = self.calls.get(key)?;
@@ -97,25 +97,35 @@ impl Forwarder {
         Some(self.calls.insert(twin))
     }
 
-    /// The service takes no frame as large there: it is as if it had not been tried.
-    fn drop_twin(&mut self, twin: CallKey) -> bool {
-        self.calls.remove(twin);
-        false
-    }
-
-    /// One of two attempts has failed, the other one is what is left of the call.
-    pub(super) fn leave_to(&mut self, now: Mono, key: CallKey, twin: CallKey, outcome: &Outcome) {
-        let Some(call) = self.calls.get(key) else { return };
-        let may_have_run = call.known().may_have_run || outcome.execution != Execution::NotExecuted;
+    /// One of two attempts has failed, the other one is what is left of the call. Without an `outcome` nothing of it was
+    /// sent.
+    pub(super) fn leave_to(&mut self, now: Mono, key: CallKey, twin: CallKey, outcome: Option<&Outcome>) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let ran = outcome.is_some_and(|outcome| outcome.execution != Execution::NotExecuted);
+        let may_have_run = call.known().may_have_run || ran;
+        // What is needed to send it again is with the first one.
+        let content = match &mut call.state {
+            CallState::Sent { kept, .. } => kept.take(),
+            CallState::Waiting(_) | CallState::Abandoned { .. } => None,
+        };
+        let handed = content.as_ref().map_or(0, Content::len);
+        let mut dropped = (call.service, handed);
         if let Some(left) = self.calls.get_mut(twin) {
+            if let CallState::Sent { kept, .. } = &mut left.state
+                && content.is_some()
+            {
+                dropped.1 = kept.as_ref().map_or(0, Content::len);
+                *kept = content;
+            }
             let detour = left.detour_mut();
             detour.twin = None;
             detour.may_have_run |= may_have_run;
-            // Both count.
-            left.attempts = left.attempts.max(2);
+            // Only first attempts are hedged; the second one counts if there was one.
+            left.attempts = if outcome.is_some() { 2 } else { 1 };
             let (shard, ticket) = (left.shard, left.ticket);
             self.remember(shard, ticket, Some(twin));
         }
+        self.count_kept(dropped.0, dropped.1, false);
         self.finish(now, key);
     }
 }

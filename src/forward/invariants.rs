@@ -20,6 +20,8 @@ impl Forwarder {
             let calls = self.calls.values().filter(on_link).count();
             let outstanding = self.links.get(key).map(|link| link.outstanding as usize);
             debug_assert_eq!(outstanding, Some(calls), "a link counts its calls");
+            let checks = self.links.get(key).map(|link| link.checks as usize);
+            debug_assert_eq!(checks, Some(self.checks_on(key).count()), "and its questions");
         }
         for (id, service) in (0u16..).map(ServiceId).zip(&self.services) {
             self.check_service_counts(id, service);

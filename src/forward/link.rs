@@ -81,6 +81,8 @@ pub(super) struct Link {
     pub(super) ping_at: Mono,
     /// Calls that were sent and have no reply, those settled meanwhile included.
     pub(super) outstanding: u32,
+    /// Questions about sessions that were asked and not answered.
+    pub(super) checks: u32,
     /// The most that the service wants; 0: no bound.
     pub(super) outstanding_max: u32,
     /// Its endpoint leaves: no new calls.
@@ -105,6 +107,7 @@ impl Link {
             heard: Mono::ZERO,
             ping_at: Mono::ZERO,
             outstanding: 0,
+            checks: 0,
             outstanding_max: 0,
             is_leaving: false,
             is_up: true,

@@ -109,7 +109,7 @@ impl Forwarder {
     /// Ends a link that drains, or whose endpoint leaves, once nothing is asked on it any more.
     pub(super) fn end_finished(&mut self, now: Mono, key: LinkKey) {
         let Some(link) = self.links.get(key) else { return };
-        if !link.is_ending() || link.outstanding > 0 || self.has_checks(key) {
+        if !link.is_ending() || link.outstanding > 0 || link.checks > 0 {
             return;
         }
         let why = if link.is_leaving { LEFT } else { super::replies::DRAINED };

@@ -7,16 +7,31 @@ use std::collections::VecDeque;
 /// From the highest.
 const CLASSES: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
 
+/// Calls of one priority.
+#[derive(Debug, Default)]
+struct Class {
+    /// They were sent before, and go first.
+    again: VecDeque<CallKey>,
+    first: VecDeque<CallKey>,
+}
+
+/// Where one was that was taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rank {
+    priority: Priority,
+    is_again: bool,
+}
+
 /// Keys only: who of them has been settled meanwhile is for the owner to tell.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    high: VecDeque<CallKey>,
-    normal: VecDeque<CallKey>,
-    low: VecDeque<CallKey>,
+    high: Class,
+    normal: Class,
+    low: Class,
 }
 
 impl Queue {
-    fn class(&mut self, priority: Priority) -> &mut VecDeque<CallKey> {
+    fn class(&mut self, priority: Priority) -> &mut Class {
         match priority {
             Priority::High => &mut self.high,
             Priority::Normal => &mut self.normal,
@@ -24,24 +39,39 @@ impl Queue {
         }
     }
 
-    pub(super) fn push_back(&mut self, priority: Priority, key: CallKey) {
-        self.class(priority).push_back(key);
+    fn of(&mut self, rank: Rank) -> &mut VecDeque<CallKey> {
+        let class = self.class(rank.priority);
+        if rank.is_again { &mut class.again } else { &mut class.first }
+    }
+
+    /// The last of its class; of one that was sent before (`is_again`): the last of those, before all others.
+    pub(super) fn push(&mut self, priority: Priority, is_again: bool, key: CallKey) {
+        self.of(Rank { priority, is_again }).push_back(key);
     }
 
     /// Puts one back that was taken from the front.
-    pub(super) fn push_front(&mut self, priority: Priority, key: CallKey) {
-        self.class(priority).push_front(key);
+    pub(super) fn put_back(&mut self, rank: Rank, key: CallKey) {
+        self.of(rank).push_front(key);
     }
 
     /// The first of the highest class.
-    pub(super) fn pop(&mut self) -> Option<(Priority, CallKey)> {
-        CLASSES.iter().find_map(|priority| Some((*priority, self.class(*priority).pop_front()?)))
+    pub(super) fn pop(&mut self) -> Option<(Rank, CallKey)> {
+        let both = |priority| [true, false].map(|is_again| Rank { priority, is_again });
+        let mut ranks = CLASSES.into_iter().flat_map(both);
+        ranks.find_map(|rank| Some((rank, self.of(rank).pop_front()?)))
     }
 
-    /// The last of the lowest class, of those below `priority`; of all with `None`.
-    pub(super) fn pop_youngest(&mut self, below: Option<Priority>) -> Option<CallKey> {
-        let classes = CLASSES.iter().rev().filter(|priority| below.is_none_or(|below| **priority < below));
-        classes.into_iter().find_map(|priority| self.class(*priority).pop_back())
+    /// The lowest class that has anybody.
+    pub(super) fn lowest(&self) -> Option<Priority> {
+        let classes =
+            [(Priority::Low, &self.low), (Priority::Normal, &self.normal), (Priority::High, &self.high)];
+        classes.into_iter().find(|(_, class)| class.len() > 0).map(|(priority, _)| priority)
+    }
+
+    /// The last of a class.
+    pub(super) fn pop_youngest(&mut self, of: Priority) -> Option<CallKey> {
+        let class = self.class(of);
+        class.first.pop_back().or_else(|| class.again.pop_back())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -49,13 +79,20 @@ impl Queue {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.high.is_empty() && self.normal.is_empty() && self.low.is_empty()
+        self.len() == 0
     }
 
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&CallKey) -> bool) {
-        self.high.retain(&mut keep);
-        self.normal.retain(&mut keep);
-        self.low.retain(keep);
+        for class in [&mut self.high, &mut self.normal, &mut self.low] {
+            class.again.retain(&mut keep);
+            class.first.retain(&mut keep);
+        }
+    }
+}
+
+impl Class {
+    fn len(&self) -> usize {
+        self.again.len().saturating_add(self.first.len())
     }
 }
 
@@ -68,16 +105,31 @@ mod tests {
         let key = |n| CallKey::new(n, 1);
         let mut queue = Queue::default();
         for (n, priority) in (1..).zip([Priority::Low, Priority::Normal, Priority::High, Priority::Low]) {
-            queue.push_back(priority, key(n));
+            queue.push(priority, false, key(n));
         }
-        assert_eq!(queue.pop_youngest(Some(Priority::Low)), None, "nothing is lower");
-        assert_eq!(queue.pop_youngest(Some(Priority::Normal)), Some(key(4)));
-        assert_eq!(queue.pop(), Some((Priority::High, key(3))));
-        queue.push_front(Priority::High, key(3));
+        assert_eq!(queue.lowest(), Some(Priority::Low));
+        assert_eq!(queue.pop_youngest(Priority::Low), Some(key(4)));
+        let (rank, first) = queue.pop().unwrap();
+        assert_eq!((rank.priority, first), (Priority::High, key(3)));
+        queue.put_back(rank, key(3));
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|(_, key)| key).collect();
         assert_eq!(order, [key(3), key(2), key(1)]);
-        queue.push_back(Priority::High, key(5));
-        assert_eq!((queue.len(), queue.pop_youngest(None)), (1, Some(key(5))));
-        assert!(queue.is_empty());
+        queue.push(Priority::High, false, key(5));
+        assert_eq!((queue.len(), queue.pop_youngest(Priority::High)), (1, Some(key(5))));
+        assert!(queue.is_empty() && queue.lowest().is_none());
+    }
+
+    #[test]
+    fn those_that_were_sent_before_go_first_in_their_order() {
+        let key = |n| CallKey::new(n, 1);
+        let mut queue = Queue::default();
+        for (n, is_again) in [(1, false), (2, true), (3, true), (4, false)] {
+            queue.push(Priority::Low, is_again, key(n));
+        }
+        let taken: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        taken.iter().rev().for_each(|(rank, key)| queue.put_back(*rank, *key));
+        queue.push(Priority::Low, true, key(5));
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|(_, key)| key).collect();
+        assert_eq!(order, [2, 3, 5, 1, 4].map(key));
     }
 }

@@ -8,8 +8,9 @@
 //! | a Reply says that it may have been executed, and failed | tried again, on an idempotent route |
 //! | a Reply says that it was executed; the deadline is over; the client has cancelled | that is the end |
 //!
-//! Trying again takes something out of the service's budget, and needs the content, which was kept. What cannot be done
-//! ends the call as the attempt ended.
+//! Trying again needs the content, which was kept, and something out of the service's budget at this worker, which is taken
+//! when the call is about to be sent: one that waits in vain costs nothing. One that must wait goes before those that were
+//! never sent. What cannot be done ends the call as the attempt ended. A worker that stops moves and tries nothing.
 
 use super::Forwarder;
 use super::call::{CallState, Content};
@@ -57,7 +58,12 @@ impl Forwarder {
     }
 
     /// Settles, moves or tries again what was sent on a link that is gone, in the order in which it was sent.
-    pub(super) fn settle_link(&mut self, now: Mono, key: LinkKey, link: &Link) {
+    /// However many they were, the loss says one thing of the endpoint: it is told with the one that was sent last. Whether
+    /// it was told.
+    pub(super) fn settle_link(&mut self, now: Mono, key: LinkKey, link: &Link) -> bool {
+        if link.outstanding == 0 {
+            return false;
+        }
         let on_link = |call: &CallKey| {
             let flight = self.calls.get(*call).and_then(|call| call.state.flight());
             flight.filter(|flight| flight.link == key).map(|flight| flight.offset)
@@ -65,6 +71,12 @@ impl Forwarder {
         let mut lost: Vec<(u64, CallKey)> =
             self.calls.keys().filter_map(|call| Some((on_link(&call)?, call))).collect();
         lost.sort_unstable_by_key(|(offset, _)| *offset);
+        let is_out = |key: &CallKey| {
+            let call = self.calls.get(*key);
+            call.is_some_and(|call| call.is_unjudged && matches!(call.state, CallState::Sent { .. }))
+        };
+        let sent = lost.iter().rev().filter(|(offset, _)| *offset < link.taken());
+        let last = sent.map(|(_, key)| *key).find(is_out);
         for (offset, call) in lost {
             match self.calls.get(call).map(|call| &call.state) {
                 Some(CallState::Sent { .. }) if offset >= link.taken() => {
@@ -72,7 +84,8 @@ impl Forwarder {
                     self.move_on(now, call, link.frame_at(offset));
                 }
                 Some(CallState::Sent { .. }) => {
-                    self.judge_call(now, call, Verdict::Failed);
+                    let is_last = Some(call) == last;
+                    self.judge_call(now, call, if is_last { Verdict::Failed } else { Verdict::Nothing });
                     let outcome = Outcome::unknown(Code::Aborted, Reason::EndpointLost);
                     if !self.goes_on(now, call, &outcome) {
                         self.cells.count(Count::CallsLost);
@@ -83,6 +96,7 @@ impl Forwarder {
                 Some(CallState::Waiting(_)) | None => {}
             }
         }
+        last.is_some()
     }
 
     /// A call of which nothing was sent goes to another link, or waits for one.
@@ -96,8 +110,7 @@ impl Forwarder {
         call.attempts = call.attempts.saturating_sub(1);
         if let Some(twin) = call.twin() {
             // The other one is out: this one was never there.
-            let nothing = Outcome::refused(Code::Aborted, Reason::EndpointLost);
-            return self.leave_to(now, key, twin, &nothing);
+            return self.leave_to(now, key, twin, None);
         }
         if call.attempts == 0 {
             call.endpoint = EndpointId::default();
@@ -106,7 +119,8 @@ impl Forwarder {
             return self.end(now, key, Outcome::refused(Code::Cancelled, Reason::Cancelled));
         }
         let detour = call.detour_mut();
-        if u32::from(detour.moves) >= moves_max {
+        // When it stops, the other links are closed next.
+        if self.stopping || u32::from(detour.moves) >= moves_max {
             return self.refuse(now, key, Reason::NoEndpoint);
         }
         detour.moves = detour.moves.saturating_add(1);
@@ -130,11 +144,11 @@ impl Forwarder {
     pub(super) fn goes_on(&mut self, now: Mono, key: CallKey, outcome: &Outcome) -> bool {
         let Some(call) = self.calls.get(key) else { return false };
         let is_idempotent = self.routes.route(call.route).is_some_and(|route| route.idempotent);
-        if call.is_cancelled || !may_try_again(outcome, is_idempotent) {
+        if self.stopping || call.is_cancelled || !may_try_again(outcome, is_idempotent) {
             return false;
         }
         if let Some(twin) = call.twin() {
-            self.leave_to(now, key, twin, outcome);
+            self.leave_to(now, key, twin, Some(outcome));
             return true;
         }
         if !self.may_send_again(now, key, outcome) {
@@ -146,6 +160,7 @@ impl Forwarder {
         let detour = call.detour_mut();
         detour.may_have_run |= outcome.execution != Execution::NotExecuted;
         detour.before = Some(*outcome);
+        detour.is_paid = false;
         let (service, line) = (call.service, call.line());
         self.count_kept(service, content.len(), false);
         if let Some(line) = line
@@ -153,7 +168,6 @@ impl Forwarder {
         {
             service.orders.unpin(line);
         }
-        self.cells.count(Count::RetriesTried);
         self.send_again(now, key, content);
         true
     }
@@ -169,20 +183,35 @@ impl Forwarder {
         }
         // An endpoint that has just said no says it again.
         let has_place = match outcome.reason {
-            Reason::EndpointLost => service.ready > 0,
-            _ => call.tried.is_some_and(|seat| service.has_another(seat)),
+            Reason::EndpointLost => service.pool.has_ready(),
+            _ => call.tried.is_some_and(|seat| service.has_another(now, seat)),
         };
         let why = if !has_place {
             Count::RetriesNoEndpoint
         } else if kept.is_none() {
             Count::RetriesNotKept
-        } else if !service.budget.take_retry(now) {
+        } else if !service.budget.has_retry(now) {
             Count::RetriesNoBudget
         } else {
             return true;
         };
         self.cells.count(why);
         false
+    }
+
+    /// Pays for an attempt after one that failed, once, when it is about to be sent; whether there was a budget for it.
+    /// Attempts that are the first, or were taken back unsent, cost nothing.
+    pub(super) fn pay(&mut self, now: Mono, key: CallKey) -> bool {
+        let Some(call) = self.calls.get_mut(key) else { return false };
+        let Some(detour) = call.detour.as_mut().filter(|detour| detour.before.is_some() && !detour.is_paid)
+        else {
+            return true;
+        };
+        let Some(service) = self.services.get_mut(call.service.index()) else { return false };
+        detour.is_paid = service.budget.take_retry(now);
+        let count = if detour.is_paid { Count::RetriesTried } else { Count::RetriesNoBudget };
+        self.cells.count(count);
+        detour.is_paid
     }
 
     /// Takes a call off the link that had it, and sends it on another or lets it wait. On the wire it is a new one: a second
@@ -212,8 +241,8 @@ impl Forwarder {
                 self.keep(key, || content, bytes);
                 self.arm_sent(now, key);
             }
-            Err(Unsendable::NoLink) => self.refuse(now, key, Reason::NoEndpoint),
-            Err(Unsendable::NoRoom | Unsendable::LinkFull) => self.wait(now, key, content),
+            Err(Unsendable::NoLink | Unsendable::NoBudget) => self.refuse(now, key, Reason::NoEndpoint),
+            Err(Unsendable::NoRoom | Unsendable::LinkFull) => self.wait(now, key, content, true),
         }
     }
 }

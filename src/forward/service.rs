@@ -26,6 +26,9 @@ pub(super) struct Service {
     /// Unsent calls that may go, the heads of their lines among them. Settled ones are skipped.
     pub(super) queue: Queue,
     pub(super) orders: Orders,
+    /// Calls that wait behind another of their session, to be found when room is made. Those that are not behind any more
+    /// are skipped.
+    pub(super) behind: Queue,
     pub(super) budget: RetryBudget,
     /// How long calls take that may be hedged.
     pub(super) latencies: Latencies,
@@ -61,6 +64,7 @@ impl Service {
             endpoints: Vec::new(),
             queue: Queue::default(),
             orders: Orders::default(),
+            behind: Queue::default(),
             latencies: Latencies::default(),
             waiting: 0,
             waiting_bytes: 0,
@@ -121,10 +125,8 @@ impl Service {
     }
 
     /// Whether calls may go to another endpoint than that of this seat.
-    pub(super) fn has_another(&self, seat: u16) -> bool {
-        (0u16..)
-            .zip(&self.endpoints)
-            .any(|(at, endpoint)| at != seat && endpoint.as_ref().is_some_and(|endpoint| endpoint.ready > 0))
+    pub(super) fn has_another(&mut self, now: Mono, seat: u16) -> bool {
+        self.pool.has_another(now, usize::from(seat))
     }
 
     /// The only seat, unless the pool has more to look at than whether its link has room.

@@ -16,7 +16,8 @@ pub struct Settings {
     pub reconnect_min: Duration,
     /// The longest delay.
     pub reconnect_max: Duration,
-    /// Interval of pings on a quiet link; silence for twice this long ends it.
+    /// Interval of pings on every link, whatever else is said on it, a tenth more or less; silence for twice this long
+    /// ends it.
     pub heartbeat: Duration,
     /// How long a settled call keeps its slot, for a late reply to be told from a wrong one.
     pub late_reply_grace: Duration,
@@ -24,7 +25,7 @@ pub struct Settings {
     pub frame_bytes_max: usize,
     /// Unsent bytes on one link above which calls are refused.
     pub output_bytes_max: usize,
-    /// Calls that wait for a link to be ready, or for their turn in a session's order, at one worker.
+    /// Calls that wait for a link to have room, or for their turn in a session's order, for all services at one worker.
     pub waiting_max: usize,
     /// Bytes that these calls may hold, at one worker.
     pub waiting_bytes_max: usize,

@@ -156,7 +156,7 @@ impl Forwarder {
         if let Some(line) = line {
             let service = self.services.get_mut(service.index());
             if let Some(head) = service.and_then(|service| service.orders.leave(line, key)) {
-                self.stand_in_line(head);
+                self.stand_in_line(head, false);
             }
         }
         self.send_waiting(now, service);

@@ -8,6 +8,7 @@
 use super::Forwarder;
 use super::service::Service;
 use crate::base::ids::{CallKey, ServiceId};
+use crate::routing::Priority;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::Reason;
 
@@ -30,8 +31,8 @@ impl Forwarder {
             let measure = |service: &Service| if too_many { service.waiting } else { service.waiting_bytes };
             let other = if is_full { None } else { self.fullest(service, measure) };
             let victim = match other {
-                Some(other) => self.youngest(other, |queue| queue.pop_youngest(None)),
-                None => self.youngest(service, |queue| queue.pop_youngest(Some(priority))),
+                Some(other) => self.youngest(other, None),
+                None => self.youngest(service, Some(priority)),
             };
             let Some(victim) = victim else { return false };
             self.refuse(now, victim, Reason::ServiceOverloaded);
@@ -42,21 +43,26 @@ impl Forwarder {
     fn fullest(&self, than: ServiceId, measure: impl Fn(&Service) -> usize) -> Option<ServiceId> {
         let own = self.service(than).map_or(0, &measure);
         let others = (0u16..).map(ServiceId).zip(&self.services);
-        let able = others.filter(|(id, service)| *id != than && !service.queue.is_empty());
+        let able = others.filter(|(id, service)| *id != than && service.waiting > 0);
         let (id, most) = able.map(|(id, service)| (id, measure(service))).max_by_key(|(_, most)| *most)?;
         (most > own).then_some(id)
     }
 
-    /// A call that waits in the queue of a service, as `pop` takes it out; those that were settled are passed over.
-    fn youngest(
-        &mut self,
-        service: ServiceId,
-        pop: impl Fn(&mut super::queue::Queue) -> Option<CallKey>,
-    ) -> Option<CallKey> {
-        let entry = self.services.get_mut(service.index())?;
+    /// The youngest call of the lowest priority that waits for a service, of those below `below`, if that is given. Among
+    /// equals it is one behind another of its session: it would be sent last. It is taken out of its queue.
+    fn youngest(&mut self, service: ServiceId, below: Option<Priority>) -> Option<CallKey> {
         loop {
-            let key = pop(&mut entry.queue)?;
-            if self.calls.get(key).is_some_and(|call| call.state.is_waiting()) {
+            let entry = self.services.get_mut(service.index())?;
+            let (behind, able) = (entry.behind.lowest(), entry.queue.lowest());
+            let is_behind = behind.is_some_and(|behind| able.is_none_or(|able| behind <= able));
+            let (lowest, queue) =
+                if is_behind { (behind?, &mut entry.behind) } else { (able?, &mut entry.queue) };
+            if below.is_some_and(|below| lowest >= below) {
+                return None;
+            }
+            let key = queue.pop_youngest(lowest)?;
+            let is_waiting = self.calls.get(key).is_some_and(|call| call.state.is_waiting());
+            if is_waiting && is_behind != self.is_head(key) {
                 return Some(key);
             }
         }

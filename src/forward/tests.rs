@@ -1,5 +1,6 @@
 //! A worker as its reactor drives it, with services made of messages of the contract.
 
+mod blame;
 mod calls;
 mod explain;
 mod hedge;

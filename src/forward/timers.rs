@@ -4,13 +4,17 @@ use super::call::CallState;
 use super::link::State;
 use super::{Forwarder, Timer};
 use crate::base::counters::Count;
-use crate::base::ids::{LinkKey, ServiceId};
+use crate::base::ids::{CallKey, LinkKey, ServiceId};
 use crate::relay::Outcome;
 use crate::routing::Verdict;
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Reason};
+use std::time::Duration;
+
+/// An endpoint that has not answered after so many times the usual time has failed, whatever the route's timeout.
+const USUAL_TIMES: u32 = 4;
 
 impl Forwarder {
     /// When [`Forwarder::timers`] has something to do.
@@ -79,9 +83,9 @@ impl Forwarder {
             CallState::Sent { .. } => {
                 // It did not answer in time, whatever it does later; so did its twin.
                 let twin = call.twin();
-                self.judge_call(now, key, Verdict::Failed);
-                if let Some(twin) = twin {
-                    self.judge_call(now, twin, Verdict::Failed);
+                for late in [Some(key), twin].into_iter().flatten() {
+                    let verdict = self.verdict_late(late);
+                    self.judge_call(now, late, verdict);
                 }
                 self.cells.count(Count::CallsExpired);
                 self.settle(now, key, Outcome::unknown(Code::DeadlineExceeded, Reason::Timeout));
@@ -94,6 +98,22 @@ impl Forwarder {
                 self.finish(now, key);
             }
         }
+    }
+
+    /// What it tells of an endpoint that it has not answered a call by its deadline: that it failed, if it had the time for
+    /// it. How long that is, the client must not decide, else it could have any endpoint ejected.
+    fn verdict_late(&self, key: CallKey) -> Verdict {
+        let Some(call) = self.calls.get(key) else { return Verdict::Nothing };
+        let Some(flight) = call.state.flight().filter(|_| !call.is_cancelled) else {
+            return Verdict::Nothing;
+        };
+        let Some(timeout) = self.routes.route(call.route).map(|route| route.timeout) else {
+            return Verdict::Nothing;
+        };
+        let p95 = self.service(call.service).and_then(|service| service.latencies.p95());
+        let usual = p95.map_or(Duration::MAX, |p95| p95.saturating_mul(USUAL_TIMES));
+        let had = call.deadline.since(flight.at);
+        if had >= (timeout / 2).min(usual) { Verdict::Failed } else { Verdict::Nothing }
     }
 
     fn link_deadline(&mut self, now: Mono, key: LinkKey) {

@@ -8,12 +8,10 @@ use moorgate_proto::v1::{Execution, Reason};
 /// What a Reply tells of its endpoint. What is wrong with a request says nothing against who answers it.
 pub(super) fn verdict(outcome: &Outcome) -> Verdict {
     match (outcome.code, outcome.reason) {
-        (_, Reason::ServiceOverloaded | Reason::GatewayOverloaded | Reason::Draining) => {
-            Verdict::Busy(outcome.retry_after_ms)
-        }
-        // The caller's own limits, and a reply that was run.
-        (Code::ResourceExhausted, Reason::RateLimited | Reason::ReplyTooLarge) => Verdict::Good,
-        (Code::ResourceExhausted, _) => Verdict::Busy(outcome.retry_after_ms),
+        (_, Reason::ServiceOverloaded | Reason::Draining) => Verdict::Busy(outcome.retry_after_ms),
+        // With any other reason, or none, a limit is the caller's (a rate, a quota of the application): it says nothing of
+        // how much the endpoint has to do.
+        (Code::ResourceExhausted, _) => Verdict::Good,
         (Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss | Code::DeadlineExceeded, _) => {
             Verdict::Failed
         }
@@ -67,7 +65,14 @@ mod tests {
             assert_eq!(judged(code, Reason::Unspecified), Verdict::Failed, "{code:?}");
         }
         assert_eq!(judged(Code::Cancelled, Reason::Cancelled), Verdict::Nothing);
-        assert_eq!(judged(Code::ResourceExhausted, Reason::Unspecified), Verdict::Busy(70));
+        assert_eq!(judged(Code::ResourceExhausted, Reason::ServiceOverloaded), Verdict::Busy(70));
+        for reason in [Reason::Unspecified, Reason::GatewayOverloaded, Reason::ReplyTooLarge] {
+            assert_eq!(
+                judged(Code::ResourceExhausted, reason),
+                Verdict::Good,
+                "{reason:?}: somebody's quota"
+            );
+        }
         assert_eq!(judged(Code::Unavailable, Reason::ServiceOverloaded), Verdict::Busy(70));
         assert_eq!(
             judged(Code::Unavailable, Reason::Draining),

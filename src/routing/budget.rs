@@ -41,6 +41,12 @@ impl RetryBudget {
         }
     }
 
+    /// Whether there is a retry to be taken.
+    pub fn has_retry(&mut self, now: Mono) -> bool {
+        self.second(now);
+        self.left() > 0
+    }
+
     /// Takes one retry out of the budget; whether there was one.
     pub fn take_retry(&mut self, now: Mono) -> bool {
         self.second(now);

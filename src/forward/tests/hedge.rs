@@ -183,3 +183,57 @@ fn without_another_endpoint_there_is_no_hedge() {
     world.pass(Duration::from_secs(1));
     assert_eq!((world.count(Count::HedgesSent), world.count(Count::HedgesRefused)), (0, 1));
 }
+
+#[test]
+fn a_hedge_that_finds_no_room_costs_nothing() {
+    let (mut world, links) = world(|parts| parts.services[0].pool.retry.budget_per_s = 0);
+    links.iter().for_each(|link| world.view(*link, View::Up, 1));
+    world.ask(b"a");
+    world.ask(b"b");
+    let left = world.forwarder.services[0].budget.left();
+    world.pass(Duration::from_secs(1));
+    assert_eq!((world.count(Count::HedgesSent), world.count(Count::HedgesRefused)), (0, 2));
+    assert_eq!(world.forwarder.services[0].budget.left(), left);
+}
+
+/// Three endpoints of which one has a slow call, and whoever gets the second attempt does not read.
+#[test]
+fn a_second_attempt_that_was_not_sent_is_none() {
+    let (mut world, links): (World, [LinkKey; 3]) = World::several(0, |parts| {
+        parts.routes = routes_with(|route| (route.idempotent, route.hedge) = (true, true));
+    });
+    for _ in 0..100 {
+        world.ask(b"");
+        let (on, call) = world.call_on_any(&links);
+        world.now = world.now + USUAL;
+        world.reply(links[on], &call, b"");
+    }
+    world.settled();
+    let ticket = world.ask(b"slow");
+    let (on, call) = world.call_on_any(&links);
+    world.stuck.extend(links.iter().filter(|link| **link != links[on]));
+    world.pass(USUAL * 2 + TICK);
+    world.flush();
+    assert_eq!(world.count(Count::HedgesSent), 1);
+    let outstanding = |world: &World, link| world.forwarder.links.get(link).unwrap().outstanding;
+    let other = (0..3).find(|at| *at != on && outstanding(&world, links[*at]) > 0).unwrap();
+    world.forwarder.link_lost(world.now, links[other], &"gone");
+    world.fail(links[on], &call, (Code::Unavailable, Reason::Draining), Execution::NotExecuted);
+    assert!(world.settled().is_empty(), "{ticket:?} has an attempt left");
+    world.unstick(links[3 - on - other]);
+    let again = world.call(links[3 - on - other]);
+    assert_eq!((again.attempt, world.count(Count::RetriesTried)), (2, 1));
+}
+
+#[test]
+fn the_second_attempt_takes_over_what_is_needed_for_a_third() {
+    let (mut world, links) = world(|parts| parts.services[0].pool.retry.attempts_max = 3);
+    let Slow { ticket, on, first, second } = slow(&mut world, links);
+    world.fail(links[on], &first, (Code::Internal, Reason::Unspecified), Execution::Unknown);
+    world.fail(links[1 - on], &second, (Code::Internal, Reason::Unspecified), Execution::Unknown);
+    let (at, third) = world.call_on_any(&links);
+    assert_eq!((&third.payload[..], third.attempt), (&b"slow"[..], 3));
+    world.reply(links[at], &third, b"");
+    assert_eq!(world.settled(), [(ticket, done())]);
+    assert_eq!(world.forwarder.services[0].kept_bytes, 0);
+}

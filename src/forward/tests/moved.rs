@@ -163,3 +163,34 @@ fn the_head_of_a_line_takes_its_line_along() {
         assert_eq!(world.settled(), [(ticket, done())]);
     }
 }
+
+// spec: L-76
+#[test]
+fn those_that_must_wait_go_before_the_others() {
+    let (mut world, links, _) = stuck(&[b"1", b"2"]);
+    world.view_unheard(links[0], View::Down);
+    let view = v1::ServiceView { outstanding_max: 1, ..v1::ServiceView::default() };
+    world.say(links[1], to_gateway::Member::Pong(v1::LinkPong { nonce: 0, view: Some(view) }));
+    world.ask(b"has the place");
+    world.ask(b"waits");
+    world.forwarder.link_lost(world.now, links[0], &"gone");
+    for payload in [&b"has the place"[..], b"1", b"2", b"waits"] {
+        let call = world.call(links[1]);
+        assert_eq!(&call.payload[..], payload);
+        world.reply(links[1], &call, b"");
+    }
+}
+
+#[test]
+fn a_worker_that_stops_moves_and_tries_nothing() {
+    let (mut world, links): (World, [LinkKey; 4]) = World::several(0, idempotent);
+    world.stuck.push(links[0]);
+    for _ in 0..40 {
+        world.ask(b"");
+    }
+    world.flush();
+    world.forwarder.stop(world.now);
+    assert_eq!(world.settled().len(), 40);
+    assert_eq!((world.count(Count::RetriesTried), world.count(Count::CallsMoved)), (0, 0));
+    assert_eq!(world.count(Count::CallsSent), 40);
+}

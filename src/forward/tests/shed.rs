@@ -182,3 +182,86 @@ fn a_place_is_free_once_a_call_is_given_up() {
     let (_, call) = world.call_on_any(&links);
     assert_eq!(&call.payload[..], b"waits");
 }
+
+/// Calls of a few sessions in their order: those behind their heads wait.
+fn in_order(parts: &mut Parts) {
+    let route = |command, order, service, priority| {
+        let commands = Span { first: command, last: command };
+        RouteSettings { order, priority, ..RouteSettings::new(commands, ServiceId(service)) }
+    };
+    let routes = [
+        route(LOW, Order::Session, 0, Priority::Low),
+        route(HIGH, Order::None, 0, Priority::High),
+        route(OTHER, Order::None, 1, Priority::Normal),
+    ];
+    parts.routes = Arc::new(RouteTable::build(&routes).unwrap());
+}
+
+impl World {
+    fn ask_in_order(&mut self) -> Ticket {
+        let ticket = Ticket::new(self.tickets, 0);
+        self.tickets += 1;
+        let mut batch = ForwardBatch { shard: SHARD, ..ForwardBatch::default() };
+        let request = v1::Request { command: LOW, ..v1::Request::default() };
+        batch.forwards.push(Forward {
+            ticket,
+            session: SessionKey::new(77, 0),
+            session_id: SessionId([7; 16]),
+            route: RouteId(0),
+            deadline: self.now + Duration::from_secs(5),
+            caller: batch.arena.put(b""),
+            request: batch.arena.put(&request.encode_to_vec()),
+        });
+        self.forwarder.forward(self.now, &batch);
+        ticket
+    }
+
+    fn ask_route(&mut self, route: u16) -> Ticket {
+        let ticket = Ticket::new(self.tickets, 0);
+        self.tickets += 1;
+        let mut batch = ForwardBatch { shard: SHARD, ..ForwardBatch::default() };
+        batch.forwards.push(Forward {
+            ticket,
+            session: SessionKey::new(self.tickets, 0),
+            session_id: SessionId::default(),
+            route: RouteId(route),
+            deadline: self.now + Duration::from_secs(5),
+            caller: batch.arena.put(b""),
+            request: batch.arena.put(&v1::Request::default().encode_to_vec()),
+        });
+        self.forwarder.forward(self.now, &batch);
+        ticket
+    }
+}
+
+// spec: L-76
+#[test]
+fn calls_behind_others_of_their_session_make_room_too() {
+    let (mut world, [link, _]) = world(|parts| {
+        in_order(parts);
+        parts.services[0].pool.bounds = queue_of(3);
+    });
+    let tickets: Vec<Ticket> = (0..4).map(|_| world.ask_in_order()).collect();
+    world.ask_route(1);
+    assert_eq!(world.settled(), [(tickets[3], shed())]);
+    let head = world.call(link);
+    world.reply(link, &head, b"");
+    assert_eq!(world.settled(), [(tickets[0], done())]);
+    let call = world.call(link);
+    world.reply(link, &call, b"");
+    assert_eq!(world.settled().len(), 1, "the high one was first");
+}
+
+// spec: L-77
+#[test]
+fn calls_behind_others_of_their_session_make_room_for_other_services() {
+    let (mut world, [_, other]) = world(|parts| {
+        in_order(parts);
+        parts.settings.waiting_max = 10;
+    });
+    let tickets: Vec<Ticket> = (0..11).map(|_| world.ask_in_order()).collect();
+    world.ask_route(2);
+    drop(world.call(other));
+    world.ask_route(2);
+    assert_eq!(world.settled(), [(tickets[10], shed())]);
+}
