@@ -9,6 +9,7 @@
 //! | `dns` | A, AAAA and SRV records, looked up when they expire |
 //! | `file` | files with one endpoint a line |
 //! | `prober` | TCP connections to endpoints that have no link |
+//! | `regular` | opens files of which nobody knows what they are |
 //! | `threads` | the threads themselves, and which of them have ended before their time |
 //! | `state` | the last lists, on disk, for a start while a registry is down |
 //!
@@ -20,6 +21,7 @@ mod event;
 mod file;
 mod hub;
 mod prober;
+mod regular;
 mod settings;
 mod start;
 mod state;

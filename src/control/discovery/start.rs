@@ -127,7 +127,8 @@ pub(super) fn start(
             threads.add("dns", move |stop, events| names.run(stop, events))?;
         }
         for (at, source, watch) in watches {
-            threads.add(source.name(), move |stop, events| watches::run(at, source, watch, stop, events))?;
+            let followed = watches::Followed { at, source, watch };
+            threads.add(source.name(), move |stop, events| followed.run(stop, events))?;
         }
         io::Result::Ok(())
     })();
@@ -196,7 +197,7 @@ fn parts(settings: &Settings, clock: Clock) -> Result<Parts, DiscoveryError> {
 
 /// A service's catalog, with what is known before anybody has been asked.
 fn track(settings: &Settings, service: &ServiceSources, state: Option<&State>, clock: Clock) -> Tracked {
-    let asked = asked(service);
+    let asked = asked(settings, service);
     let mut sources: Vec<Source> = asked.iter().map(|(source, _)| *source).collect();
     if !service.fixed.is_empty() {
         sources.push(Source::Fixed);
@@ -217,37 +218,55 @@ fn track(settings: &Settings, service: &ServiceSources, state: Option<&State>, c
             catalog.recall(*source, list, kept.heard_unix_ms);
         }
     }
-    Tracked { service: service.service, name: service.name.clone(), catalog, asked, due: Mono::ZERO }
+    Tracked {
+        service: service.service,
+        name: service.name.clone(),
+        catalog,
+        asked,
+        due: Mono::ZERO,
+        settled: Mono::ZERO,
+    }
 }
 
-/// What each source of a service is asked for, in one line: an answer to another question is of no use.
-fn asked(service: &ServiceSources) -> Vec<(Source, String)> {
+/// What each source of a service is asked for, and who is asked, in one line: an answer to another question, or of another
+/// registry, is of no use.
+fn asked(settings: &Settings, service: &ServiceSources) -> Vec<(Source, String)> {
     let mut asked = Vec::new();
     if let Some(path) = &service.file {
         asked.push((Source::File, path.display().to_string()));
     }
     if let Some(query) = &service.dns {
-        asked.push((
-            Source::Dns,
-            match query {
-                DnsQuery::Host { name, port } => format!("{name}:{port}"),
-                DnsQuery::Srv { name } => name.clone(),
-            },
-        ));
+        let what = match query {
+            DnsQuery::Host { name, port } => format!("{name}:{port}"),
+            DnsQuery::Srv { name } => name.clone(),
+        };
+        asked.push((Source::Dns, format!("{what} at={}", together(&settings.dns.servers))));
     }
     if let Some(query) = &service.consul {
         let moorgate_registry::ConsulQuery { name, tags, filter, datacenter, .. } = query;
-        asked.push((
-            Source::Consul,
-            format!("{name} tags={} filter={filter} in={datacenter}", tags.join(",")),
-        ));
+        let consul = settings.consul.clone().unwrap_or_default();
+        let datacenter = if datacenter.is_empty() { &consul.datacenter } else { datacenter };
+        let (tags, at) = (tags.join(","), &consul.address);
+        asked.push((Source::Consul, format!("{name} tags={tags} filter={filter} in={datacenter} at={at}")));
     }
     if let Some(query) = &service.nacos {
         let moorgate_registry::NacosQuery { name, group, namespace, clusters, .. } = query;
         let clusters = clusters.join(",");
-        asked.push((Source::Nacos, format!("{name} group={group} in={namespace} clusters={clusters}")));
+        let nacos = settings.nacos.clone().unwrap_or_default();
+        let (at, user) = (together(&nacos.servers), &nacos.username);
+        asked.push((
+            Source::Nacos,
+            format!("{name} group={group} in={namespace} clusters={clusters} at={at} as={user}"),
+        ));
     }
     asked
+}
+
+/// In any order: they are servers of one registry.
+fn together(servers: &[impl ToString]) -> String {
+    let mut servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    servers.sort_unstable();
+    servers.join(",")
 }
 
 /// The threads that run, and what each of them is given.
@@ -269,4 +288,43 @@ fn random_u64() -> io::Result<u64> {
     let drawn = SystemRandom::new().fill(&mut bytes);
     drawn.map_err(|_| io::Error::other("the system gives no random numbers"))?;
     Ok(u64::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moorgate_registry::{ConsulQuery, ConsulSettings, NacosQuery, NacosSettings};
+
+    #[test]
+    fn what_another_registry_has_said_is_not_recalled() {
+        let of = |consul: &str, nacos: &[&str], user: &str, dns: &[&str]| {
+            let servers = nacos.iter().map(|&server| server.to_owned()).collect();
+            let mut settings = Settings {
+                consul: Some(ConsulSettings { address: consul.to_owned(), ..ConsulSettings::default() }),
+                nacos: Some(NacosSettings { servers, username: user.to_owned(), ..NacosSettings::default() }),
+                ..Settings::default()
+            };
+            settings.dns.servers = dns.iter().map(|server| server.parse().unwrap()).collect();
+            let service = ServiceSources {
+                dns: Some(DnsQuery::Srv { name: "_chat._tcp.internal".to_owned() }),
+                consul: Some(ConsulQuery::default()),
+                nacos: Some(NacosQuery::default()),
+                ..ServiceSources::default()
+            };
+            asked(&settings, &service)
+        };
+        let one = of("http://a", &["http://n1", "http://n2"], "u", &["192.0.2.1:53"]);
+        assert_eq!(of("http://a", &["http://n2", "http://n1"], "u", &["192.0.2.1:53"]), one);
+        let others = [
+            (Source::Consul, of("http://b", &["http://n1", "http://n2"], "u", &["192.0.2.1:53"])),
+            (Source::Nacos, of("http://a", &["http://n3"], "u", &["192.0.2.1:53"])),
+            (Source::Nacos, of("http://a", &["http://n1", "http://n2"], "v", &["192.0.2.1:53"])),
+            (Source::Dns, of("http://a", &["http://n1", "http://n2"], "u", &["192.0.2.2:53"])),
+        ];
+        for (source, other) in others {
+            let changed: Vec<Source> =
+                one.iter().zip(&other).filter(|(a, b)| a != b).map(|((source, _), _)| *source).collect();
+            assert_eq!(changed, [source]);
+        }
+    }
 }
