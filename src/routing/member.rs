@@ -42,6 +42,15 @@ impl Instance {
     /// Most tags of one instance; sources leave the rest out.
     pub const TAGS_MAX: usize = 32;
 
+    /// Bytes of a zone or a tag.
+    pub const WORD_BYTES_MAX: usize = 64;
+
+    /// Whether a text can be a zone or a tag: not empty, not too long, without blanks, commas and control characters.
+    pub fn is_word(text: &str) -> bool {
+        let is_good = |c: char| !c.is_whitespace() && !c.is_control() && c != ',';
+        (1..=Instance::WORD_BYTES_MAX).contains(&text.len()) && text.chars().all(is_good)
+    }
+
     /// An instance of which only the address is known.
     pub fn at(address: SocketAddr) -> Instance {
         Instance {

@@ -5,7 +5,7 @@ use super::{EndpointId, Instance, Member, ServiceSettings, Vitals};
 use crate::base::ids::ServiceId;
 use moorgate_proto::time::Mono;
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -97,15 +97,17 @@ impl Pools {
         let Some(cell) = self.services.get(service.index()) else { return };
         let mut book = self.book.lock();
         let mut members: Vec<Member> = Vec::with_capacity(instances.len());
+        let mut addresses = HashSet::with_capacity(instances.len());
         for instance in instances {
-            if members.iter().all(|other| other.instance.address != instance.address) {
+            if addresses.insert(instance.address) {
                 let (id, vitals) = book.know(service, instance.address);
                 members.push(Member { id, instance: instance.clone(), vitals });
             }
         }
         let members: Members = members.into();
         let before = std::mem::replace(&mut *cell.members.lock(), members.clone());
-        for member in before.iter().filter(|old| members.iter().all(|new| new.id != old.id)) {
+        // Ids are of addresses.
+        for member in before.iter().filter(|old| !addresses.contains(&old.instance.address)) {
             book.forget_later(service, member.instance.address, |service, address| {
                 self.members(service).iter().all(|member| member.instance.address != address)
             });

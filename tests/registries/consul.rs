@@ -12,7 +12,7 @@ fn two_services_are_found_with_all_that_is_said_of_them() {
     let more = r#","Tags":["fast","canary"],"Meta":{"zone":"eu-1"},"Weights":{"Passing":7,"Warning":1}"#;
     consul.register("chat", chat.at, more);
     consul.register("groups", groups.at, "");
-    let line = format!("{} weight=7 zone=eu-1 tags=canary,fast", chat.at);
+    let line = format!("{} weight=700 zone=eu-1 tags=canary,fast", chat.at);
     eventually("chat is there", || bench.published(0) == [line.clone()]);
     bench.until(1, "groups is there", &[groups.at]);
     // A check that nobody has passed yet is critical: it is listed, and doubted.

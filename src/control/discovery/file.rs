@@ -4,16 +4,19 @@
 //! One that is missing, too long, or wrong in a line is no list: the last one stays.
 
 use super::event::{Event, Events};
+use super::regular;
 use crate::routing::{Instance, Source};
 use moorgate_registry::Stop;
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Characters of what is wrong with a line that are told.
+const WHY_MAX: usize = 200;
 /// Bytes of a file; a line is some fifty.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -32,7 +35,11 @@ impl fmt::Display for FileError {
             FileError::TooLong(path) => {
                 write!(f, "{} is longer than {FILE_BYTES_MAX} bytes; is it the right file?", path.display())
             }
-            FileError::Line(path, line, why) => write!(f, "{}:{line}: {why}", path.display()),
+            FileError::Line(path, line, why) => {
+                let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+                let why: String = why.chars().map(plain).take(WHY_MAX).collect();
+                write!(f, "{}:{line}: {why}", path.display())
+            }
         }
     }
 }
@@ -93,7 +100,7 @@ impl Watched {
 fn read_file(path: &Path) -> Result<Vec<Instance>, FileError> {
     let read = |error| FileError::Read(path.to_owned(), error);
     let mut text = String::new();
-    let file = File::open(path).map_err(read)?;
+    let file = regular::open(path).map_err(read)?;
     file.take(FILE_BYTES_MAX.saturating_add(1)).read_to_string(&mut text).map_err(read)?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(FileError::TooLong(path.to_owned()));
@@ -140,6 +147,35 @@ mod tests {
         let lines: Vec<String> = parse(text).unwrap().iter().map(Instance::to_string).collect();
         assert_eq!(lines, ["10.0.0.1:7100 weight=50 zone=eu-1", "10.0.0.2:7100"]);
         assert_eq!(parse("").unwrap(), []);
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_holds_up_nobody() {
+        let directory = std::env::temp_dir().join(format!("moorgate-file-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let pipe = Watched::new(0, regular::pipe_in(&directory));
+        let good = directory.join("endpoints");
+        std::fs::write(&good, "10.0.0.1:7100").unwrap();
+        let (events, received) = crossbeam_channel::bounded(2);
+        let stop = Stop::new();
+        stop.set();
+        run(vec![pipe, Watched::new(1, good)], &stop, &events);
+        let answers: Vec<(usize, bool)> = received
+            .try_iter()
+            .filter_map(|event| match event {
+                Event::Answer(at, _, answer) => Some((at, answer.is_ok())),
+                Event::Probed { .. } => None,
+            })
+            .collect();
+        assert_eq!(answers, [(0, false), (1, true)]);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_on_a_line() {
+        let (line, why) = parse(&format!("\x1b[2J{}", "x".repeat(100_000))).unwrap_err();
+        let told = FileError::Line("chat".into(), line, why).to_string();
+        assert!(told.len() < 300 && !told.contains('\x1b'), "{told}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(200);
 /// Links are looked at, and time is taken into account, this often.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
+/// What probes have shown is taken into account no more often.
+const SETTLE_LEAST: Duration = Duration::from_millis(200);
 /// The state file is written no more often.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -28,8 +30,15 @@ pub(super) struct Tracked {
     pub(super) catalog: Catalog,
     /// What each source is asked for.
     pub(super) asked: Vec<(Source, String)>,
-    /// When it is to be settled at the latest; something has come in: at once.
+    /// When it is to be settled at the latest; a source has said something: at once.
     pub(super) due: Mono,
+    /// When it was settled last.
+    pub(super) settled: Mono,
+}
+
+/// When a service is to be settled after a probe of one of its endpoints: soon, and not for each probe.
+fn after_a_probe(due: Mono, settled: Mono) -> Mono {
+    due.min(settled + SETTLE_LEAST)
 }
 
 /// All services; the hub works on them, others look.
@@ -81,7 +90,7 @@ impl Hub {
                 for ((at, address), answers) in shown {
                     if let Some(tracked) = tracked.get_mut(at) {
                         tracked.catalog.probed(address, answers);
-                        tracked.due = Mono::ZERO;
+                        tracked.due = after_a_probe(tracked.due, tracked.settled);
                     }
                 }
                 self.is_probing &= !is_over;
@@ -96,7 +105,7 @@ impl Hub {
             if tracked.due > now.mono {
                 continue;
             }
-            tracked.due = now.mono + SETTLE_EVERY;
+            (tracked.due, tracked.settled) = (now.mono + SETTLE_EVERY, now.mono);
             for member in self.pools.members(tracked.service).iter() {
                 let links = member.vitals.links.load(std::sync::atomic::Ordering::Relaxed);
                 tracked.catalog.linked(member.instance.address, links > 0);
@@ -169,5 +178,18 @@ impl Hub {
             }
         }
         State::of(lists)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_probes_settle_a_service_once_in_a_while() {
+        let settled = Mono::ZERO + Duration::from_secs(10);
+        let due = settled + SETTLE_EVERY;
+        assert_eq!(after_a_probe(due, settled), settled + SETTLE_LEAST);
+        assert_eq!(after_a_probe(Mono::ZERO, settled), Mono::ZERO, "a source has said something");
     }
 }

@@ -1,16 +1,17 @@
 //! Puts the parts of the discovery together and starts their threads.
 
 use super::dns::{self, Names};
-use super::event::{EVENTS_MAX, Event, Events};
+use super::event::{EVENTS_MAX, Events};
 use super::file::{self, Watched};
 use super::hub::{AllTracked, Hub, Tracked};
 use super::prober::Prober;
 use super::state::{Keeper, State};
+use super::threads::Running;
 use super::{Discovery, DnsQuery, ServiceSources, Settings, watches};
 use crate::base::clock::Clock;
 use crate::base::rng::Rng;
 use crate::routing::{Catalog, CatalogSettings, Instance, Pools, Source};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::bounded;
 use moorgate_proto::time::Mono;
 use moorgate_registry::{ConsulWatch, NacosWatch, Stop, Watch};
 use parking_lot::Mutex;
@@ -19,7 +20,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// Services in one registry. Each holds a connection, and a Consul agent takes 200 of one client; some are left for
 /// registration and for people.
@@ -116,9 +116,9 @@ pub(super) fn start(
         kept: Mono::ZERO,
     };
     hub.turn();
-    let mut threads = Threads { stop: Stop::new(), threads: Vec::new(), events };
+    let mut threads = Threads { stop: Stop::new(), running: Running::default(), events };
     let started = (|| {
-        threads.hub(hub, received)?;
+        threads.running.add("discovery", &threads.stop, move |stop| hub.run(stop, &received))?;
         threads.add("prober", move |_, _| prober.run(&asked))?;
         if !files.is_empty() {
             threads.add("files", move |stop, events| file::run(files, stop, events))?;
@@ -127,14 +127,15 @@ pub(super) fn start(
             threads.add("dns", move |stop, events| names.run(stop, events))?;
         }
         for (at, source, watch) in watches {
-            threads.add(source.name(), move |stop, events| watches::run(at, source, watch, stop, events))?;
+            let followed = watches::Followed { at, source, watch };
+            threads.add(source.name(), move |stop, events| followed.run(stop, events))?;
         }
         io::Result::Ok(())
     })();
     // The hub ends when everybody who can tell it something has ended.
-    let Threads { stop, threads, events } = threads;
+    let Threads { stop, running, events } = threads;
     drop(events);
-    let discovery = Discovery { stop, clock, tracked, threads };
+    let discovery = Discovery { stop, clock, tracked, running };
     match started {
         Ok(()) => Ok(discovery),
         Err(error) => {
@@ -196,7 +197,7 @@ fn parts(settings: &Settings, clock: Clock) -> Result<Parts, DiscoveryError> {
 
 /// A service's catalog, with what is known before anybody has been asked.
 fn track(settings: &Settings, service: &ServiceSources, state: Option<&State>, clock: Clock) -> Tracked {
-    let asked = asked(service);
+    let asked = asked(settings, service);
     let mut sources: Vec<Source> = asked.iter().map(|(source, _)| *source).collect();
     if !service.fixed.is_empty() {
         sources.push(Source::Fixed);
@@ -217,59 +218,68 @@ fn track(settings: &Settings, service: &ServiceSources, state: Option<&State>, c
             catalog.recall(*source, list, kept.heard_unix_ms);
         }
     }
-    Tracked { service: service.service, name: service.name.clone(), catalog, asked, due: Mono::ZERO }
+    Tracked {
+        service: service.service,
+        name: service.name.clone(),
+        catalog,
+        asked,
+        due: Mono::ZERO,
+        settled: Mono::ZERO,
+    }
 }
 
-/// What each source of a service is asked for, in one line: an answer to another question is of no use.
-fn asked(service: &ServiceSources) -> Vec<(Source, String)> {
+/// What each source of a service is asked for, and who is asked, in one line: an answer to another question, or of another
+/// registry, is of no use.
+fn asked(settings: &Settings, service: &ServiceSources) -> Vec<(Source, String)> {
     let mut asked = Vec::new();
     if let Some(path) = &service.file {
         asked.push((Source::File, path.display().to_string()));
     }
     if let Some(query) = &service.dns {
-        asked.push((
-            Source::Dns,
-            match query {
-                DnsQuery::Host { name, port } => format!("{name}:{port}"),
-                DnsQuery::Srv { name } => name.clone(),
-            },
-        ));
+        let what = match query {
+            DnsQuery::Host { name, port } => format!("{name}:{port}"),
+            DnsQuery::Srv { name } => name.clone(),
+        };
+        asked.push((Source::Dns, format!("{what} at={}", together(&settings.dns.servers))));
     }
     if let Some(query) = &service.consul {
         let moorgate_registry::ConsulQuery { name, tags, filter, datacenter, .. } = query;
-        asked.push((
-            Source::Consul,
-            format!("{name} tags={} filter={filter} in={datacenter}", tags.join(",")),
-        ));
+        let consul = settings.consul.clone().unwrap_or_default();
+        let datacenter = if datacenter.is_empty() { &consul.datacenter } else { datacenter };
+        let (tags, at) = (tags.join(","), &consul.address);
+        asked.push((Source::Consul, format!("{name} tags={tags} filter={filter} in={datacenter} at={at}")));
     }
     if let Some(query) = &service.nacos {
         let moorgate_registry::NacosQuery { name, group, namespace, clusters, .. } = query;
         let clusters = clusters.join(",");
-        asked.push((Source::Nacos, format!("{name} group={group} in={namespace} clusters={clusters}")));
+        let nacos = settings.nacos.clone().unwrap_or_default();
+        let (at, user) = (together(&nacos.servers), &nacos.username);
+        asked.push((
+            Source::Nacos,
+            format!("{name} group={group} in={namespace} clusters={clusters} at={at} as={user}"),
+        ));
     }
     asked
+}
+
+/// In any order: they are servers of one registry.
+fn together(servers: &[impl ToString]) -> String {
+    let mut servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    servers.sort_unstable();
+    servers.join(",")
 }
 
 /// The threads that run, and what each of them is given.
 struct Threads {
     stop: Stop,
-    threads: Vec<JoinHandle<()>>,
+    running: Running,
     events: Events,
 }
 
 impl Threads {
-    fn hub(&mut self, hub: Hub, received: Receiver<Event>) -> io::Result<()> {
-        let stop = self.stop.clone();
-        let thread = std::thread::Builder::new().name("discovery".to_owned());
-        self.threads.push(thread.spawn(move || hub.run(&stop, &received))?);
-        Ok(())
-    }
-
     fn add(&mut self, name: &str, run: impl FnOnce(&Stop, &Events) + Send + 'static) -> io::Result<()> {
-        let (stop, events) = (self.stop.clone(), self.events.clone());
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        self.threads.push(thread.spawn(move || run(&stop, &events))?);
-        Ok(())
+        let events = self.events.clone();
+        self.running.add(name, &self.stop, move |stop| run(stop, &events))
     }
 }
 
@@ -278,4 +288,43 @@ fn random_u64() -> io::Result<u64> {
     let drawn = SystemRandom::new().fill(&mut bytes);
     drawn.map_err(|_| io::Error::other("the system gives no random numbers"))?;
     Ok(u64::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moorgate_registry::{ConsulQuery, ConsulSettings, NacosQuery, NacosSettings};
+
+    #[test]
+    fn what_another_registry_has_said_is_not_recalled() {
+        let of = |consul: &str, nacos: &[&str], user: &str, dns: &[&str]| {
+            let servers = nacos.iter().map(|&server| server.to_owned()).collect();
+            let mut settings = Settings {
+                consul: Some(ConsulSettings { address: consul.to_owned(), ..ConsulSettings::default() }),
+                nacos: Some(NacosSettings { servers, username: user.to_owned(), ..NacosSettings::default() }),
+                ..Settings::default()
+            };
+            settings.dns.servers = dns.iter().map(|server| server.parse().unwrap()).collect();
+            let service = ServiceSources {
+                dns: Some(DnsQuery::Srv { name: "_chat._tcp.internal".to_owned() }),
+                consul: Some(ConsulQuery::default()),
+                nacos: Some(NacosQuery::default()),
+                ..ServiceSources::default()
+            };
+            asked(&settings, &service)
+        };
+        let one = of("http://a", &["http://n1", "http://n2"], "u", &["192.0.2.1:53"]);
+        assert_eq!(of("http://a", &["http://n2", "http://n1"], "u", &["192.0.2.1:53"]), one);
+        let others = [
+            (Source::Consul, of("http://b", &["http://n1", "http://n2"], "u", &["192.0.2.1:53"])),
+            (Source::Nacos, of("http://a", &["http://n3"], "u", &["192.0.2.1:53"])),
+            (Source::Nacos, of("http://a", &["http://n1", "http://n2"], "v", &["192.0.2.1:53"])),
+            (Source::Dns, of("http://a", &["http://n1", "http://n2"], "u", &["192.0.2.2:53"])),
+        ];
+        for (source, other) in others {
+            let changed: Vec<Source> =
+                one.iter().zip(&other).filter(|(a, b)| a != b).map(|((source, _), _)| *source).collect();
+            assert_eq!(changed, [source]);
+        }
+    }
 }

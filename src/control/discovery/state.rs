@@ -3,8 +3,9 @@
 //! JSON, with a version. It is written whole, next to where it belongs, and moved there when it is on disk: there is the
 //! old one or the new one, never half of one. Only its owner reads it.
 
+use super::regular;
 use crate::routing::{Instance, Source, Standing};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,7 +13,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+/// Between tries to write what could not be written.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
 const VERSION: u32 = 1;
 /// Bytes of a state file that are read.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -109,7 +113,7 @@ impl State {
     /// What was kept. What cannot be read is told, and is nothing.
     pub(super) fn load(path: &Path) -> State {
         let read = || -> io::Result<Option<State>> {
-            let file = match File::open(path) {
+            let file = match regular::open(path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
@@ -190,18 +194,50 @@ impl Keeper {
 }
 
 fn keep(path: &Path, states: &Receiver<State>) {
-    let mut has_failed = false;
-    for state in states {
-        match state.store(path) {
-            Ok(()) => has_failed = false,
-            // Once is enough.
-            Err(error) if !std::mem::replace(&mut has_failed, true) => {
-                let path = path.display();
-                log::error!(
-                    "the state file {path} cannot be written; a restart will not know the endpoints: {error}"
-                );
+    let mut writer = Writer::default();
+    loop {
+        let next = match writer.unwritten {
+            None => states.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(_) => states.recv_timeout(RETRY_EVERY),
+        };
+        match next {
+            Ok(state) => writer.write(path, Some(state)),
+            Err(RecvTimeoutError::Timeout) => writer.write(path, None),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// What is to be on disk.
+#[derive(Default)]
+struct Writer {
+    /// Could not be written; to be tried again.
+    unwritten: Option<State>,
+}
+
+impl Writer {
+    /// Writes a state, or again the one that could not be written.
+    fn write(&mut self, path: &Path, state: Option<State>) {
+        let has_failed = self.unwritten.is_some();
+        let Some(state) = state.or_else(|| self.unwritten.take()) else { return };
+        let result = state.store(path);
+        let path = path.display();
+        match (result, has_failed) {
+            (Ok(()), has_failed) => {
+                self.unwritten = None;
+                if has_failed {
+                    log::info!("the state file {path} is written again");
+                }
             }
-            Err(_) => {}
+            (Err(error), has_failed) => {
+                self.unwritten = Some(state);
+                // Once is enough.
+                if !has_failed {
+                    log::error!(
+                        "the state file {path} cannot be written; a restart will not know the endpoints: {error}"
+                    );
+                }
+            }
         }
     }
 }
@@ -210,6 +246,27 @@ fn keep(path: &Path, states: &Receiver<State>) {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_cannot_be_written_is_tried_again() {
+        let directory = std::env::temp_dir().join(format!("moorgate-again-{}", std::process::id()));
+        let path = directory.join("endpoints.json");
+        let mut writer = Writer::default();
+        writer.write(&path, Some(State::of(vec![])));
+        assert!(writer.unwritten.is_some());
+        std::fs::create_dir_all(&directory).unwrap();
+        writer.write(&path, None);
+        assert!(writer.unwritten.is_none() && path.exists());
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_is_no_state() {
+        let directory = std::env::temp_dir().join(format!("moorgate-piped-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        assert_eq!(State::load(&regular::pipe_in(&directory)), State::of(vec![]));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 
     #[test]
     fn what_is_kept_is_read_back_and_only_by_its_owner() {

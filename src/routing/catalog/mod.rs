@@ -84,6 +84,8 @@ pub struct Catalog {
     settings: CatalogSettings,
     /// In the order of precedence.
     said: Vec<Said>,
+    /// A source lists something else than at the last [`Catalog::settle`].
+    has_changed: bool,
     /// What all of them list together, as of the last [`Catalog::settle`].
     listed: BTreeMap<SocketAddr, Listing>,
     confirmed: BTreeSet<SocketAddr>,
@@ -108,6 +110,7 @@ impl Catalog {
         Catalog {
             settings,
             said: sources.iter().map(Said::nothing).collect(),
+            has_changed: true,
             listed: BTreeMap::new(),
             confirmed: BTreeSet::new(),
             recent: BTreeMap::new(),
@@ -125,6 +128,7 @@ impl Catalog {
         if let Some(said) = self.said.iter_mut().find(|said| said.source == source)
             && said.recall(list, unix_ms)
         {
+            self.has_changed = true;
             self.notes.push(Note::Recalled { source, endpoints: said.list.len() });
         }
     }
@@ -133,7 +137,11 @@ impl Catalog {
     pub fn answer(&mut self, now: Now, source: Source, answer: Result<Vec<Instance>, String>) {
         let Some(said) = self.said.iter_mut().find(|said| said.source == source) else { return };
         match answer {
-            Ok(list) => self.is_news |= said.answer(now, list, &mut self.notes),
+            Ok(list) => {
+                let is_new = said.answer(now, list, &mut self.notes);
+                self.is_news |= is_new;
+                self.has_changed |= is_new;
+            }
             Err(error) => said.fail(error, &mut self.notes),
         }
     }
@@ -162,6 +170,11 @@ impl Catalog {
 
     /// Decides, by all that has come in. To be called after each batch of it, and every second or so.
     pub fn settle(&mut self, now: Now) -> Settled {
+        if self.is_as_it_was() {
+            self.forget_leaving();
+            return self.settled();
+        }
+        self.has_changed = false;
         let mut listed = said::merge(&self.said);
         self.bound(&mut listed);
         self.hold(now.mono, &listed);
@@ -174,24 +187,41 @@ impl Catalog {
         published.extend(self.held.iter().map(|(address, held)| (*address, held.instance.clone())));
         self.listed = listed;
         self.health.retain(|address, _| published.contains_key(address));
-        for (address, instance) in &published {
-            let health = self.health.entry(*address).or_default();
-            // Those that leave are not probed: what was known of them grows old.
-            if instance.standing == Standing::Leaving && !health.is_linked() {
-                *health = Health::default();
-            }
+        for address in published.keys() {
+            self.health.entry(*address).or_default();
         }
-        let mut settled = Settled {
-            publish: None,
-            notes: std::mem::take(&mut self.notes),
-            is_news: std::mem::take(&mut self.is_news),
-        };
+        let mut settled = self.settled();
         if published != self.published {
             settled.publish = Some(published.values().cloned().collect());
             settled.is_news = true;
             self.published = published;
         }
+        self.forget_leaving();
         settled
+    }
+
+    /// Whether there is nothing to decide: what is published is what is listed, and no source lists anything else.
+    fn is_as_it_was(&self) -> bool {
+        !self.has_changed && self.over == 0 && self.held.is_empty()
+    }
+
+    /// Those that leave are not probed: what was known of them grows old.
+    fn forget_leaving(&mut self) {
+        for (address, instance) in &self.published {
+            if instance.standing == Standing::Leaving
+                && let Some(health) = self.health.get_mut(address).filter(|health| !health.is_linked())
+            {
+                *health = Health::default();
+            }
+        }
+    }
+
+    fn settled(&mut self) -> Settled {
+        Settled {
+            publish: None,
+            notes: std::mem::take(&mut self.notes),
+            is_news: std::mem::take(&mut self.is_news),
+        }
     }
 
     /// What each source said last, for [`Catalog::recall`]; those that are held count as said, so that a restart does

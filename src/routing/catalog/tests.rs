@@ -86,6 +86,20 @@ impl Bench {
 }
 
 #[test]
+fn lists_are_merged_again_only_when_a_source_says_something_else() {
+    let mut bench = Bench::listed(&[1, 2, 3, 4]);
+    assert!(bench.catalog.is_as_it_was());
+    bench.catalog.answer(bench.now, Source::Consul, Ok(list(&[1, 2, 3, 4])));
+    bench.catalog.probed(address(1), false);
+    bench.catalog.linked(address(2), false);
+    assert!(bench.catalog.is_as_it_was(), "health alone changes nothing of what is listed");
+    bench.catalog.answer(bench.now, Source::Consul, Ok(list(&[1])));
+    assert!(!bench.catalog.is_as_it_was());
+    bench.settle();
+    assert!(!bench.catalog.is_as_it_was(), "some are held, and time decides");
+}
+
+#[test]
 fn an_ordinary_removal_is_obeyed_at_once() {
     let mut bench = Bench::listed(&[1, 2, 3]);
     assert_eq!(bench.says(Source::Consul, list(&[1, 3])), [1, 3]);

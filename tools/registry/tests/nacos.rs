@@ -104,6 +104,18 @@ fn a_token_that_is_refused_is_replaced_once() {
 }
 
 #[test]
+fn the_token_is_in_no_address_unless_the_server_wants_it_there() {
+    for knows_no_headers in [false, true] {
+        let state =
+            State { v3: true, password: Some("pw"), token_ttl: 18_000, knows_no_headers, ..State::default() };
+        let double = Double::start(with_host(state));
+        let watcher = watch(&with_password(&double, "pw"));
+        (0..2).for_each(|_| assert!(watcher.next().is_ok()));
+        assert_eq!(double.state().tokens_in_query > 0, knows_no_headers);
+    }
+}
+
+#[test]
 fn a_token_is_replaced_before_it_ends() {
     let state = State { v3: true, password: Some("pw"), token_ttl: 1, ..State::default() };
     let double = Double::start(with_host(state));

@@ -31,7 +31,7 @@ fn registration(name: &str, port: u16, ttl: Duration) -> Registration {
         id: Registration::unique_id(name, address),
         name: name.to_owned(),
         address,
-        weight: 50,
+        weight: 300,
         tags: vec!["fast".to_owned(), "canary".to_owned()],
         metadata: [("zone".to_owned(), "eu-1".to_owned()), ("version".to_owned(), "2".to_owned())].into(),
         check: Check::Ttl(ttl),
@@ -57,7 +57,7 @@ fn an_instance_comes_and_goes() {
     let list = watcher.list("good", |list| health_is(list, Health::Good));
     let expected = Listed {
         address: registration.address,
-        weight: 50,
+        weight: 300,
         zone: "eu-1".to_owned(),
         tags: vec!["canary".to_owned(), "fast".to_owned()],
         health: Health::Good,
@@ -79,7 +79,7 @@ fn one_that_says_nothing_is_doubted_and_still_listed() {
     // As in a crash: no farewell, and no more beats.
     drop(registrar);
     let list = watcher.list("doubted", |list| health_is(list, Health::Doubted));
-    assert_eq!(list.first().unwrap().weight, 50);
+    assert_eq!(list.first().unwrap().weight, 300);
 }
 
 #[test]

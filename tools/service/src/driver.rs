@@ -123,7 +123,7 @@ impl Listening {
         let mut events = Events::with_capacity(256);
         // What was sent before there was a loop has rung no bell.
         self.look_around(self.clock.now());
-        self.listings.start(self.address);
+        self.listings.start(self.address, &self.health);
         while !self.has_ended() {
             let timeout = if self.again.is_empty() { self.timeout() } else { Some(Duration::ZERO) };
             if let Err(error) = self.poll.poll(&mut events, timeout)

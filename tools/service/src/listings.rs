@@ -16,7 +16,7 @@ pub(crate) struct Listings;
 
 #[cfg(not(feature = "registry"))]
 impl Listings {
-    pub(crate) fn start(&mut self, _: std::net::SocketAddr) {}
+    pub(crate) fn start(&mut self, _: std::net::SocketAddr, _: &crate::health::Health) {}
 
     pub(crate) fn have_left(&mut self, _: &std::sync::Arc<crate::post::Post>) -> bool {
         true
@@ -25,7 +25,9 @@ impl Listings {
 
 #[cfg(feature = "registry")]
 mod listed {
+    use crate::health::Health;
     use crate::post::Post;
+    use moorgate_proto::v1::service_view::State as View;
     use moorgate_registry::{Registrar, Registration, Target};
     use std::net::SocketAddr;
     use std::sync::Arc;
@@ -60,11 +62,14 @@ mod listed {
             }
         }
 
-        /// The service runs, and listens there.
-        pub(crate) fn start(&mut self, address: SocketAddr) {
+        /// The service runs, and listens there. While it says that it is down, or draining, registries are told so, too.
+        pub(crate) fn start(&mut self, address: SocketAddr, health: &Health) {
             let State::Wanted(wanted) = &mut self.0 else { return };
             let start = |(target, entry): (Target, Entry)| {
-                let registrar = Registrar::start(target, entry(address));
+                let health = health.clone();
+                let is_healthy =
+                    Arc::new(move || !matches!(health.view().state(), View::Down | View::Draining));
+                let registrar = Registrar::start_judged(target, entry(address), is_healthy);
                 registrar.map_err(|error| log::error!("the service cannot be registered: {error}")).ok()
             };
             self.0 = State::Listed(wanted.drain(..).filter_map(start).collect());

@@ -12,6 +12,10 @@ use std::time::Duration;
 
 /// Hosts of one answer that are looked up because their addresses did not come along.
 const TARGETS_MAX: usize = 256;
+/// After a failure a name is looked up again no later than this.
+const FAILED_MAX: Duration = Duration::from_secs(30);
+/// Looks that do without a family that cannot be had: it takes a server's whole time to see that it is silent.
+const LOOKS_WITHOUT: u32 = 10;
 
 /// Who answers questions.
 pub(super) trait Ask {
@@ -41,6 +45,8 @@ pub(super) struct Lookup {
     dual: BTreeSet<Host>,
     /// Look-ups in a row that failed.
     failures: u32,
+    /// Looks until the second family is asked for again, where it was had before; it could not be had.
+    without_six: u32,
 }
 
 #[derive(Debug)]
@@ -59,12 +65,13 @@ impl Lookup {
         };
         let ttl_min = settings.ttl_min.max(Duration::from_millis(100));
         let ttl_max = settings.ttl_max.max(ttl_min);
-        Ok(Lookup { what, ttl_min, ttl_max, dual: BTreeSet::new(), failures: 0 })
+        Ok(Lookup { what, ttl_min, ttl_max, dual: BTreeSet::new(), failures: 0, without_six: 0 })
     }
 
     /// Looks it up. Nothing found is a list, too; an error is none.
     pub(super) fn look(&mut self, ask: &dyn Ask) -> Result<Found, DnsError> {
         let mut ttl = Ttl(None);
+        self.without_six = self.without_six.saturating_sub(1);
         let list = match &self.what {
             What::Host(name, port) => {
                 let (name, port) = (name.clone(), *port);
@@ -90,7 +97,7 @@ impl Lookup {
             None => {
                 let doublings = self.failures.min(16);
                 self.failures = self.failures.saturating_add(1);
-                self.ttl_min.saturating_mul(1 << doublings).min(self.ttl_max)
+                self.ttl_min.saturating_mul(1 << doublings).min(self.ttl_max).min(FAILED_MAX)
             }
         };
         // Up to an eighth later, never earlier: the answer holds.
@@ -101,10 +108,17 @@ impl Lookup {
     /// unless there were addresses of it before.
     fn addresses(&mut self, ask: &dyn Ask, name: &Host, ttl: &mut Ttl) -> Result<Vec<IpAddr>, DnsError> {
         let four = follow(ask, name, Rtype::A)?;
-        let six = match follow(ask, name, Rtype::AAAA) {
-            Ok(six) => six,
-            Err(_) if !four.0.is_empty() && !self.dual.contains(name) => (Vec::new(), None),
-            Err(error) => return Err(error),
+        let can_do_without = !four.0.is_empty() && !self.dual.contains(name);
+        let six = match can_do_without && self.without_six > 0 {
+            true => (Vec::new(), None),
+            false => match follow(ask, name, Rtype::AAAA) {
+                Ok(six) => six,
+                Err(_) if can_do_without => {
+                    self.without_six = LOOKS_WITHOUT;
+                    (Vec::new(), None)
+                }
+                Err(error) => return Err(error),
+            },
         };
         if six.0.is_empty() {
             self.dual.remove(name);
@@ -302,6 +316,25 @@ mod tests {
     }
 
     #[test]
+    fn a_family_that_cannot_be_had_is_asked_for_once_in_a_while() {
+        let mut srv = records("_chat._tcp.internal", &[], 60);
+        srv.targets = vec![target(1, 1, "a.internal"), target(1, 1, "b.internal")];
+        let mut zone = Zone::default().with("a.internal", Rtype::A, &["192.0.2.1"], 30).with(
+            "b.internal",
+            Rtype::A,
+            &["192.0.2.2"],
+            30,
+        );
+        zone.records.push(("_chat._tcp.internal", Rtype::SRV, srv));
+        let mut look = lookup(DnsQuery::Srv { name: "_chat._tcp.internal".to_owned() });
+        for _ in 0..=LOOKS_WITHOUT {
+            assert_eq!(look.look(&zone).unwrap().list.len(), 2);
+        }
+        let sixes = zone.asked.borrow().iter().filter(|asked| asked.ends_with("AAAA")).count();
+        assert_eq!(sixes, 2, "in the first look and in the last");
+    }
+
+    #[test]
     fn an_alias_that_the_server_does_not_follow_is_followed() {
         let mut zone = Zone::default().with("lb.internal", Rtype::A, &["192.0.2.1"], 30);
         zone.records.push(("chat.internal", Rtype::A, records("lb.internal", &[], 5)));
@@ -365,8 +398,8 @@ mod tests {
         assert_eq!(look.pause(Some(8 * second), 128), Duration::from_millis(8_500));
         assert_eq!(look.pause(Some(Duration::ZERO), 0), second, "not more often");
         assert_eq!(look.pause(Some(9000 * second), 0), 300 * second, "not more rarely");
-        let waits: Vec<u64> = (0..11).map(|_| look.pause(None, 0).as_secs()).collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        let waits: Vec<u64> = (0..7).map(|_| look.pause(None, 0).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
         look.pause(Some(second), 0);
         assert_eq!(look.pause(None, 0), second);
     }

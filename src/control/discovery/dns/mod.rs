@@ -19,10 +19,13 @@ use lookup::Lookup;
 use moorgate_proto::time::Mono;
 use moorgate_registry::Stop;
 use resolver::{Resolver, system_servers};
+use std::cell::RefCell;
 use std::path::Path;
 
 /// Threads that look names up: a slow server holds up those of one thread alone.
 pub(super) const THREADS_MAX: usize = 8;
+/// A look takes no longer than this many times what one server has for one question.
+const LOOK_TIMEOUTS: u32 = 4;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The names of one thread.
@@ -67,7 +70,10 @@ impl Names {
                 servers => servers.to_vec(),
             };
             let (timeout, clock) = (self.settings.timeout, self.clock);
-            let found = next.lookup.look(&Resolver { servers: &servers, timeout, clock, stop });
+            let until = clock.read().mono + timeout * LOOK_TIMEOUTS;
+            let silent = RefCell::default();
+            let resolver = Resolver { servers: &servers, timeout, clock, stop, until, silent };
+            let found = next.lookup.look(&resolver);
             if stop.is_set() {
                 return;
             }

@@ -1,7 +1,7 @@
 //! Asks DNS servers: one question after another, over UDP, and over TCP when an answer does not fit.
 //!
-//! A server that does not answer, or says that it does not know, is passed over for the next one; after two rounds the
-//! question has failed. Each question has an id of its own, drawn by the system, and goes out from a port that the
+//! A server that does not answer, or says that it does not know, is passed over for the next one; after two rounds, or when
+//! the time for all questions of a look is over, the question has failed. One that was silent is asked last from then on. Each question has an id of its own, drawn by the system, and goes out from a port that the
 //! system chooses.
 
 use super::message::{Question, Records, Reply};
@@ -10,6 +10,7 @@ use domain::base::iana::Rcode;
 use moorgate_proto::time::Mono;
 use moorgate_registry::Stop;
 use ring::rand::{SecureRandom, SystemRandom};
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -74,24 +75,53 @@ pub(super) struct Resolver<'a> {
     pub(super) clock: Clock,
     /// Ends a question within a moment.
     pub(super) stop: &'a Stop,
+    /// For all questions together.
+    pub(super) until: Mono,
+    /// Those that did not answer in time.
+    pub(super) silent: RefCell<Vec<SocketAddr>>,
 }
 
 impl Resolver<'_> {
     /// Asks until somebody knows.
     pub(super) fn ask(&self, question: &Question) -> Result<Records, DnsError> {
         let mut error = DnsError::NoServer;
+        let servers = self.in_order();
         for _ in 0..ROUNDS {
-            for server in self.servers.iter().take(SERVERS_MAX) {
+            for &server in &servers {
                 if self.stop.is_set() {
                     return Err(DnsError::Stopped);
                 }
-                match self.ask_server(*server, question) {
+                if self.clock.read().mono >= self.until {
+                    return Err(if let DnsError::NoServer = error {
+                        DnsError::Silent(server)
+                    } else {
+                        error
+                    });
+                }
+                match self.ask_server(server, question) {
                     Ok(records) => return Ok(records),
                     Err(why) => error = why,
+                }
+                if let DnsError::Silent(server) = error
+                    && !self.silent.borrow().contains(&server)
+                {
+                    self.silent.borrow_mut().push(server);
                 }
             }
         }
         Err(error)
+    }
+
+    /// Those that were silent last.
+    fn in_order(&self) -> Vec<SocketAddr> {
+        let mut servers: Vec<SocketAddr> = self.servers.iter().copied().take(SERVERS_MAX).collect();
+        let silent = self.silent.borrow();
+        servers.sort_by_key(|server| silent.contains(server));
+        servers
+    }
+
+    fn deadline(&self) -> Mono {
+        (self.clock.read().mono + self.timeout).min(self.until)
     }
 
     fn ask_server(&self, server: SocketAddr, question: &Question) -> Result<Records, DnsError> {
@@ -122,7 +152,7 @@ impl Resolver<'_> {
         edns: bool,
     ) -> Result<(Reply, usize), DnsError> {
         let system = |error| told(server, error);
-        let deadline = self.clock.read().mono + self.timeout;
+        let deadline = self.deadline();
         let own: IpAddr =
             if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((own, 0)).map_err(system)?;
@@ -149,8 +179,8 @@ impl Resolver<'_> {
 
     fn over_tcp(&self, server: SocketAddr, question: &Question) -> Result<Reply, DnsError> {
         let system = |error| told(server, error);
-        let deadline = self.clock.read().mono + self.timeout;
-        let mut stream = TcpStream::connect_timeout(&server, self.timeout).map_err(system)?;
+        let deadline = self.deadline();
+        let mut stream = TcpStream::connect_timeout(&server, self.left(server, deadline)?).map_err(system)?;
         stream.set_nodelay(true).map_err(system)?;
         let id = random_id().map_err(system)?;
         let message = question.to_bytes(id, true);
@@ -285,8 +315,53 @@ mod tests {
     }
 
     fn ask(servers: &[SocketAddr], timeout: Duration) -> Result<Records, DnsError> {
-        let resolver = Resolver { servers, timeout, clock: Clock::start(), stop: &Stop::new() };
-        resolver.ask(&Question { name: "chat.internal".parse().unwrap(), rtype: Rtype::A })
+        ask_all(servers, timeout, timeout * 100, 1)
+    }
+
+    /// Asks that often; the last answer.
+    fn ask_all(
+        servers: &[SocketAddr],
+        timeout: Duration,
+        all: Duration,
+        questions: usize,
+    ) -> Result<Records, DnsError> {
+        let (clock, stop) = (Clock::start(), Stop::new());
+        let (until, silent) = (clock.read().mono + all, RefCell::default());
+        let resolver = Resolver { servers, timeout, clock, stop: &stop, until, silent };
+        let ask = || resolver.ask(&Question { name: "chat.internal".parse().unwrap(), rtype: Rtype::A });
+        (1..questions).for_each(|_| drop(ask()));
+        ask()
+    }
+
+    #[test]
+    fn all_questions_of_a_look_have_one_end() {
+        let (silent, thread) = server(|_| Vec::new());
+        let clock = Clock::start();
+        let begun = clock.read().mono;
+        let minute = Duration::from_secs(60);
+        assert!(matches!(
+            ask_all(&[silent, silent, silent], minute, Duration::from_millis(50), 5),
+            Err(DnsError::Silent(_))
+        ));
+        assert!(clock.read().mono.since(begun) < minute / 2);
+        end(silent, thread);
+    }
+
+    #[test]
+    fn a_server_that_was_silent_is_asked_last_from_then_on() {
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = asked.clone();
+        let (silent, first) = server(move |_| {
+            counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Vec::new()
+        });
+        let (good, second) = server(|asked| vec![answer(asked, Rcode::NOERROR, 1)]);
+        // Long enough for the good one on a busy machine.
+        let timeout = Duration::from_secs(2);
+        assert!(ask_all(&[silent, good], timeout, 100 * timeout, 4).is_ok());
+        end(silent, first);
+        end(good, second);
+        assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 1);
     }
 
     fn end(at: SocketAddr, thread: JoinHandle<()>) {

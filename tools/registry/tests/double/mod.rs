@@ -24,6 +24,10 @@ pub(crate) struct State {
     pub(crate) cache_millis: u64,
     /// By address, what was registered, or set by the test, as a JSON object.
     pub(crate) instances: BTreeMap<String, String>,
+    /// Tokens are looked for in the query alone.
+    pub(crate) knows_no_headers: bool,
+    /// Questions with a token in the query.
+    pub(crate) tokens_in_query: usize,
     /// Each question: method and path, without the query.
     pub(crate) asked: Vec<String>,
     /// Tokens that were given.
@@ -66,11 +70,13 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
     let mut first = String::new();
     reader.read_line(&mut first).ok().filter(|count| *count > 0)?;
     let mut length = 0;
+    let mut token = None;
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
         match line.trim().to_ascii_lowercase().split_once(':') {
             Some(("content-length", value)) => length = value.trim().parse().unwrap(),
+            Some(("accesstoken", value)) => token = Some(value.trim().to_owned()),
             Some(_) => {}
             None => break,
         }
@@ -82,7 +88,13 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut values = pairs(query);
     values.extend(pairs(&String::from_utf8_lossy(&body)));
-    let (status, answer) = state.lock().unwrap().answer(method, path, &values);
+    let mut state = state.lock().unwrap();
+    state.tokens_in_query += usize::from(values.contains_key("accessToken"));
+    if let Some(token) = token.filter(|_| !state.knows_no_headers) {
+        values.insert("accessToken".to_owned(), token);
+    }
+    let (status, answer) = state.answer(method, path, &values);
+    drop(state);
     let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", answer.len());
     (&mut &*stream).write_all((head + &answer).as_bytes()).ok()
 }
