@@ -9,6 +9,7 @@
 //! | `dns` | A, AAAA and SRV records, looked up when they expire |
 //! | `file` | files with one endpoint a line |
 //! | `prober` | TCP connections to endpoints that have no link |
+//! | `threads` | the threads themselves, and which of them have ended before their time |
 //! | `state` | the last lists, on disk, for a start while a registry is down |
 //!
 //! Sources tell the hub lists or errors; the [`Catalog`] decides, and no source empties a pool. Everything here blocks
@@ -22,6 +23,7 @@ mod prober;
 mod settings;
 mod start;
 mod state;
+mod threads;
 mod watches;
 
 pub use settings::{DnsQuery, DnsSettings, ProbeSettings, ServiceSources, Settings};
@@ -33,7 +35,7 @@ use crate::routing::{Catalog, CatalogReport, Pools};
 use hub::AllTracked;
 use moorgate_registry::Stop;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use threads::Running;
 
 /// How the endpoints of one service stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +53,12 @@ pub struct Discovery {
     stop: Stop,
     clock: Clock,
     tracked: AllTracked,
-    threads: Vec<JoinHandle<()>>,
+    running: Running,
 }
 
 impl std::fmt::Debug for Discovery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Discovery").field("threads", &self.threads.len()).finish_non_exhaustive()
+        f.debug_struct("Discovery").field("running", &self.running).finish_non_exhaustive()
     }
 }
 
@@ -87,14 +89,20 @@ impl Discovery {
         reports.collect()
     }
 
+    /// Whether all its threads run. One that has failed was told in the log; what it did, nobody does any more.
+    pub fn is_alive(&self) -> bool {
+        self.running.failed().is_empty()
+    }
+
+    /// The threads that have ended before their time, by name.
+    pub fn failed(&self) -> Vec<String> {
+        self.running.failed()
+    }
+
     /// Ends: what was last said is on disk, nothing is published any more. Takes no longer than a question to a DNS
     /// server or a disk that is slow.
     pub fn stop(self) {
         self.stop.set();
-        for thread in self.threads {
-            if thread.join().is_err() {
-                log::error!("a thread of the discovery has failed");
-            }
-        }
+        self.running.join();
     }
 }

@@ -1,16 +1,17 @@
 //! Puts the parts of the discovery together and starts their threads.
 
 use super::dns::{self, Names};
-use super::event::{EVENTS_MAX, Event, Events};
+use super::event::{EVENTS_MAX, Events};
 use super::file::{self, Watched};
 use super::hub::{AllTracked, Hub, Tracked};
 use super::prober::Prober;
 use super::state::{Keeper, State};
+use super::threads::Running;
 use super::{Discovery, DnsQuery, ServiceSources, Settings, watches};
 use crate::base::clock::Clock;
 use crate::base::rng::Rng;
 use crate::routing::{Catalog, CatalogSettings, Instance, Pools, Source};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::bounded;
 use moorgate_proto::time::Mono;
 use moorgate_registry::{ConsulWatch, NacosWatch, Stop, Watch};
 use parking_lot::Mutex;
@@ -19,7 +20,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// Services in one registry. Each holds a connection, and a Consul agent takes 200 of one client; some are left for
 /// registration and for people.
@@ -116,9 +116,9 @@ pub(super) fn start(
         kept: Mono::ZERO,
     };
     hub.turn();
-    let mut threads = Threads { stop: Stop::new(), threads: Vec::new(), events };
+    let mut threads = Threads { stop: Stop::new(), running: Running::default(), events };
     let started = (|| {
-        threads.hub(hub, received)?;
+        threads.running.add("discovery", &threads.stop, move |stop| hub.run(stop, &received))?;
         threads.add("prober", move |_, _| prober.run(&asked))?;
         if !files.is_empty() {
             threads.add("files", move |stop, events| file::run(files, stop, events))?;
@@ -132,9 +132,9 @@ pub(super) fn start(
         io::Result::Ok(())
     })();
     // The hub ends when everybody who can tell it something has ended.
-    let Threads { stop, threads, events } = threads;
+    let Threads { stop, running, events } = threads;
     drop(events);
-    let discovery = Discovery { stop, clock, tracked, threads };
+    let discovery = Discovery { stop, clock, tracked, running };
     match started {
         Ok(()) => Ok(discovery),
         Err(error) => {
@@ -253,23 +253,14 @@ fn asked(service: &ServiceSources) -> Vec<(Source, String)> {
 /// The threads that run, and what each of them is given.
 struct Threads {
     stop: Stop,
-    threads: Vec<JoinHandle<()>>,
+    running: Running,
     events: Events,
 }
 
 impl Threads {
-    fn hub(&mut self, hub: Hub, received: Receiver<Event>) -> io::Result<()> {
-        let stop = self.stop.clone();
-        let thread = std::thread::Builder::new().name("discovery".to_owned());
-        self.threads.push(thread.spawn(move || hub.run(&stop, &received))?);
-        Ok(())
-    }
-
     fn add(&mut self, name: &str, run: impl FnOnce(&Stop, &Events) + Send + 'static) -> io::Result<()> {
-        let (stop, events) = (self.stop.clone(), self.events.clone());
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        self.threads.push(thread.spawn(move || run(&stop, &events))?);
-        Ok(())
+        let events = self.events.clone();
+        self.running.add(name, &self.stop, move |stop| run(stop, &events))
     }
 }
 

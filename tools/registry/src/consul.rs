@@ -15,10 +15,10 @@ mod entries;
 
 use crate::ambient::{now, random_u64};
 use crate::error::RegistryError;
-use crate::gathered::{INSTANCES_MAX, Skips};
+use crate::gathered::Skips;
 use crate::http::{Answer, Ask, Content, Http, Method, encoded, pairs};
 use crate::pace::{Backoff, Pace};
-use crate::settings::{ConsulQuery, ConsulSettings};
+use crate::settings::{ConsulQuery, ConsulSettings, Secret};
 use crate::stop::Stop;
 use crate::watch::{Listed, Watch};
 use cursor::Cursor;
@@ -29,6 +29,8 @@ use std::time::Duration;
 const WAIT: Duration = Duration::from_secs(60);
 /// Beyond what the server may take.
 const SLACK: Duration = Duration::from_secs(5);
+/// For what the server answers at once: a query without an index, or one about rights.
+const PROMPT: Duration = Duration::from_secs(5);
 const BURST: u32 = 2;
 const EVERY: Duration = Duration::from_secs(1);
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -38,7 +40,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct ConsulWatch {
     http: Http,
-    token: Option<String>,
+    token: Option<Secret>,
     query: ConsulQuery,
     wait: Duration,
     cursor: Cursor,
@@ -62,7 +64,7 @@ impl ConsulWatch {
         }
         ConsulWatch {
             http: Http::new(&settings.address, settings.ca_file.as_deref(), patience(wait)),
-            token: settings.token.clone(),
+            token: settings.token.clone().map(Secret),
             query,
             wait,
             cursor: Cursor::default(),
@@ -74,8 +76,10 @@ impl ConsulWatch {
     }
 
     fn ask(&mut self, stop: &Stop) -> Result<Vec<Listed>, RegistryError> {
-        let path = path(&self.query, self.cursor.index(), self.wait);
-        let answer = self.request(&Ask::new(Method::GET, &path), stop)?;
+        let index = self.cursor.index();
+        let path = path(&self.query, index, self.wait);
+        let ask = Ask { timeout: (index == 0).then_some(PROMPT), ..Ask::new(Method::GET, &path) };
+        let answer = self.request(&ask, stop)?;
         if answer.status != 200 {
             return Err(refused(&self.http, &answer));
         }
@@ -87,11 +91,7 @@ impl ConsulWatch {
         let gathered = entries::listed(entries, &self.query.zone_meta);
         self.skips.tell(&self.query.name, &gathered);
         self.cursor.answered(answer.header("X-Consul-Index").and_then(|index| index.parse().ok()));
-        gathered.list().ok_or_else(|| RegistryError::TooMuch {
-            server: self.http.server().to_owned(),
-            what: "instances",
-            max: INSTANCES_MAX,
-        })
+        Ok(gathered.list())
     }
 
     /// An empty list may be one of which nothing may be seen. Agents before 1.11 do not say so, but can be asked.
@@ -105,19 +105,23 @@ impl ConsulWatch {
                 .to_string();
                 let dc = pairs([("dc", self.query.datacenter.clone())]);
                 let path = format!("/v1/internal/acl/authorize?{dc}");
-                let ask = Ask { content: Content::Json(&right), ..Ask::new(Method::POST, &path) };
+                let ask = Ask {
+                    content: Content::Json(&right),
+                    timeout: Some(PROMPT),
+                    ..Ask::new(Method::POST, &path)
+                };
                 may_not(&self.request(&ask, stop)?)
             }
         };
         if denied {
             let words = format!("the list of {:?} is empty for want of `service:read`", self.query.name);
-            return Err(RegistryError::Denied { server: self.http.server().to_owned(), words });
+            return Err(RegistryError::denied(self.http.server(), &words));
         }
         Ok(())
     }
 
     fn request(&mut self, ask: &Ask<'_>, stop: &Stop) -> Result<Answer, RegistryError> {
-        request(&mut self.http, self.token.as_deref(), ask, stop)
+        request(&mut self.http, self.token.as_ref(), ask, stop)
     }
 }
 
@@ -173,11 +177,11 @@ fn filter(query: &ConsulQuery) -> String {
 
 fn request(
     http: &mut Http,
-    token: Option<&str>,
+    token: Option<&Secret>,
     ask: &Ask<'_>,
     stop: &Stop,
 ) -> Result<Answer, RegistryError> {
-    let token = token.map(|token| [("X-Consul-Token", token)]);
+    let token = token.map(|token| [("X-Consul-Token", token.0.as_str())]);
     let headers = token.as_ref().map(<[_; 1]>::as_slice).unwrap_or_default();
     http.ask(&Ask { headers, ..ask.clone() }, stop)
 }
@@ -186,7 +190,7 @@ fn request(
 fn refused(http: &Http, answer: &Answer) -> RegistryError {
     let words = answer.words();
     if ["Permission denied", "ACL not found"].iter().any(|denial| words.contains(denial)) {
-        return RegistryError::Denied { server: http.server().to_owned(), words };
+        return RegistryError::denied(http.server(), &words);
     }
     http.refused(answer)
 }
@@ -216,6 +220,15 @@ mod tests {
         let query = ConsulQuery { datacenter: "dc2".to_owned(), ..query(&[], "") };
         assert_eq!(path(&query, 7, WAIT), "/v1/health/service/im%20chat?index=7&wait=60000ms&dc=dc2");
         assert!(patience(WAIT) > WAIT + WAIT / 16 + Duration::from_secs(1));
+    }
+
+    #[test]
+    fn secrets_are_in_no_debug() {
+        let settings = ConsulSettings { token: Some("t0ken".to_owned()), ..ConsulSettings::default() };
+        let registration = crate::Registration::new("chat", "10.0.0.1:7100".parse().unwrap());
+        let watch = ConsulWatch::new(&settings, query(&[], ""));
+        let told = format!("{watch:?} {:?}", agent::Agent::new(&settings, registration));
+        assert!(!told.contains("t0ken"), "{told}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What can go wrong between us and a registry.
 
+use crate::words::fit;
 use std::fmt;
 
 /// Why a registry has no answer for us. All of them pass, or may: what failed is tried again.
@@ -51,6 +52,35 @@ pub enum RegistryError {
     },
 }
 
+/// What others have said is taken as it is fit for a line.
+impl RegistryError {
+    pub(crate) fn unreachable(server: &str, cause: &str) -> RegistryError {
+        RegistryError::Unreachable { server: fit(server), cause: fit(cause) }
+    }
+
+    pub(crate) fn denied(server: &str, words: &str) -> RegistryError {
+        RegistryError::Denied { server: fit(server), words: fit(words) }
+    }
+
+    pub(crate) fn refused(server: &str, code: u32, words: &str) -> RegistryError {
+        RegistryError::Refused { server: fit(server), code, words: fit(words) }
+    }
+
+    pub(crate) fn unexpected(server: &str, cause: &str) -> RegistryError {
+        RegistryError::Unexpected { server: fit(server), cause: fit(cause) }
+    }
+
+    /// Whether a registry says that it does not know the instance.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        let RegistryError::Refused { code, words, .. } = self else { return false };
+        let words = words.to_lowercase();
+        // Agents of Consul that do not say 404.
+        let is_consuls = ["unknown check", "unknown service", "does not have associated ttl"];
+        matches!(code, 404 | 20_004 | 20_404 | 21_003)
+            || *code == 500 && is_consuls.iter().any(|known| words.contains(known))
+    }
+}
+
 impl fmt::Display for RegistryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,3 +101,35 @@ impl fmt::Display for RegistryError {
 }
 
 impl std::error::Error for RegistryError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_registry_says_is_fit_for_a_line() {
+        let foreign = format!("\x1b[2J{}", "x".repeat(100_000));
+        for error in [
+            RegistryError::unreachable("http://r", &foreign),
+            RegistryError::denied("http://r", &foreign),
+            RegistryError::refused("http://r", 500, &foreign),
+            RegistryError::unexpected("http://r", &foreign),
+        ] {
+            let told = format!("{error} {error:?}");
+            assert!(told.len() < 1000 && !told.contains('\x1b'), "{told}");
+        }
+    }
+
+    #[test]
+    fn only_who_does_not_know_it_has_forgotten_it() {
+        let says = |code, words| RegistryError::refused("http://r", code, words).is_forgotten();
+        assert!(says(404, "Unknown check ID") && says(20_404, "") && says(21_003, ""));
+        assert!(
+            says(500, "Unknown check \"service:a\"")
+                && says(500, "CheckID \"a\" does not have associated TTL")
+        );
+        assert!(!says(500, "No cluster leader") && !says(503, "") && !says(429, "slow down"));
+        assert!(!RegistryError::unreachable("http://r", "timeout").is_forgotten());
+        assert!(!RegistryError::denied("http://r", "Permission denied").is_forgotten());
+    }
+}

@@ -1,11 +1,15 @@
 //! The instances of an answer on their way to a list: one for each address, sorted, and bounded.
 
 use crate::watch::Listed;
+use crate::words::fit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-/// Of one service, in one answer; one with more is an error and not a part of the list.
-pub(crate) const INSTANCES_MAX: usize = 4096;
+/// Of one service, in one answer; those with the highest addresses are left out. Far more than anybody follows, so that
+/// it is they who choose.
+const INSTANCES_MAX: usize = 16 * 1024;
+/// Of one answer, told apart.
+const SKIPS_MAX: usize = 32;
 
 /// The instances of one answer.
 #[derive(Debug, Default)]
@@ -29,17 +33,24 @@ impl Gathered {
     }
 
     /// One that cannot be used, in words.
-    pub(crate) fn skip(&mut self, what: String) {
-        self.skipped.insert(what);
+    pub(crate) fn skip(&mut self, what: &str) {
+        if self.skipped.len() < SKIPS_MAX {
+            self.skipped.insert(fit(what));
+        }
     }
 
     pub(crate) fn skipped(&self) -> &BTreeSet<String> {
         &self.skipped
     }
 
-    /// By address; `None`: there are too many.
-    pub(crate) fn list(self) -> Option<Vec<Listed>> {
-        (self.listed.len() <= INSTANCES_MAX).then(|| self.listed.into_values().collect())
+    /// More than are taken.
+    fn over(&self) -> usize {
+        self.listed.len().saturating_sub(INSTANCES_MAX)
+    }
+
+    /// By address.
+    pub(crate) fn list(self) -> Vec<Listed> {
+        self.listed.into_values().take(INSTANCES_MAX).collect()
     }
 }
 
@@ -52,16 +63,24 @@ pub(crate) fn usable_address(host: &str, port: u64) -> Option<SocketAddr> {
 
 /// Tells in the log what is skipped, each once, as long as it is listed.
 #[derive(Debug, Default)]
-pub(crate) struct Skips(BTreeSet<String>);
+pub(crate) struct Skips {
+    told: BTreeSet<String>,
+    over: usize,
+}
 
 impl Skips {
     pub(crate) fn tell(&mut self, service: &str, gathered: &Gathered) {
-        for what in gathered.skipped().difference(&self.0).take(10) {
+        for what in gathered.skipped().difference(&self.told) {
             log::warn!(
                 "{service}: {what} is skipped: it has no IP address and port that can be connected to"
             );
         }
-        self.0.clone_from(gathered.skipped());
+        self.told.clone_from(gathered.skipped());
+        let over = gathered.over();
+        if over > 0 && self.over == 0 {
+            log::warn!("{service}: {over} instances are left out: more than {INSTANCES_MAX} are listed");
+        }
+        self.over = over;
     }
 }
 
@@ -86,14 +105,23 @@ mod tests {
         };
         (0..INSTANCES_MAX).rev().for_each(&mut add);
         add(1);
-        let list = gathered.list().unwrap();
+        assert_eq!(gathered.over(), 0);
+        let list = gathered.list();
         assert!(list.len() == INSTANCES_MAX && list.is_sorted_by_key(|listed| listed.address));
         let mut gathered =
             Gathered { listed: list.into_iter().map(|l| (l.address, l)).collect(), ..Gathered::default() };
         let mut one_more = gathered.listed.values().next().unwrap().clone();
         one_more.address = "10.1.0.0:80".parse().unwrap();
         gathered.add(one_more);
-        assert_eq!(gathered.list(), None);
+        assert_eq!((gathered.over(), gathered.list().len()), (1, INSTANCES_MAX), "the rest is a list");
+    }
+
+    #[test]
+    fn what_is_skipped_has_a_bound_and_is_fit_for_a_line() {
+        let mut gathered = Gathered::default();
+        (0..1000).for_each(|number| gathered.skip(&format!("{number}\x1b[2J{}", "x".repeat(100_000))));
+        assert_eq!(gathered.skipped().len(), SKIPS_MAX);
+        assert!(gathered.skipped().iter().all(|what| what.len() < 300 && !what.contains('\x1b')));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::error::RegistryError;
 use crate::stop::Stop;
+use crate::words::fit;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +13,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, http};
 
 /// Of an answer.
-const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Of what a server says in an error.
-const WORDS_MAX: usize = 200;
+const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) use http::Method;
@@ -27,6 +26,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) path: &'a str,
     pub(crate) headers: &'a [(&'static str, &'a str)],
     pub(crate) content: Content<'a>,
+    /// For the whole request, if not as long as any.
+    pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +39,7 @@ pub(crate) enum Content<'a> {
 
 impl<'a> Ask<'a> {
     pub(crate) fn new(method: Method, path: &'a str) -> Ask<'a> {
-        Ask { method, path, headers: &[], content: Content::None }
+        Ask { method, path, headers: &[], content: Content::None, timeout: None }
     }
 }
 
@@ -57,9 +58,8 @@ impl Answer {
 
     /// The beginning of the body, fit for a log.
     pub(crate) fn words(&self) -> String {
-        let text = String::from_utf8_lossy(&self.body);
-        let line: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if line.is_empty() { "nothing more".to_owned() } else { line.chars().take(WORDS_MAX).collect() }
+        let line = fit(&String::from_utf8_lossy(&self.body));
+        if line.is_empty() { "nothing more".to_owned() } else { line }
     }
 }
 
@@ -130,23 +130,22 @@ impl Http {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
                 RegistryError::Settings { what: format!("{server} cannot be asked: {error}") }
             }
-            ureq::Error::Protocol(_) => RegistryError::Unexpected { server, cause: error.to_string() },
-            _ => RegistryError::Unreachable { server, cause: error.to_string() },
+            ureq::Error::Protocol(_) => RegistryError::unexpected(&server, &error.to_string()),
+            _ => RegistryError::unreachable(&server, &error.to_string()),
         }
     }
 
     /// The answer is an error.
     pub(crate) fn refused(&self, answer: &Answer) -> RegistryError {
-        let (server, words) = (self.server.clone(), answer.words());
         match answer.status {
-            401 | 403 => RegistryError::Denied { server, words },
-            status => RegistryError::Refused { server, code: u32::from(status), words },
+            401 | 403 => RegistryError::denied(&self.server, &answer.words()),
+            status => RegistryError::refused(&self.server, u32::from(status), &answer.words()),
         }
     }
 
     /// The answer cannot be read.
     pub(crate) fn unexpected(&self, cause: impl ToString) -> RegistryError {
-        RegistryError::Unexpected { server: self.server.clone(), cause: cause.to_string() }
+        RegistryError::unexpected(&self.server, &cause.to_string())
     }
 }
 
@@ -158,7 +157,7 @@ fn send(agent: &Agent, server: &str, ask: &Ask<'_>) -> Result<Answer, ureq::Erro
     }
     let (kind, content) = match ask.content {
         Content::None if ask.method == Method::GET || ask.method == Method::DELETE => {
-            return received(agent.run(request.body(())?)?);
+            return received(agent.run(within(agent, request.body(())?, ask.timeout))?);
         }
         Content::None => (None, ""),
         Content::Json(text) => (Some("application/json"), text),
@@ -167,7 +166,18 @@ fn send(agent: &Agent, server: &str, ask: &Ask<'_>) -> Result<Answer, ureq::Erro
     if let Some(kind) = kind {
         request = request.header("Content-Type", kind);
     }
-    received(agent.run(request.body(content)?)?)
+    received(agent.run(within(agent, request.body(content)?, ask.timeout))?)
+}
+
+fn within<B: ureq::AsSendBody>(
+    agent: &Agent,
+    request: http::Request<B>,
+    timeout: Option<Duration>,
+) -> http::Request<B> {
+    match timeout {
+        None => request,
+        timeout => agent.configure_request(request).timeout_global(timeout).build(),
+    }
 }
 
 fn received(response: http::Response<Body>) -> Result<Answer, ureq::Error> {
@@ -259,7 +269,7 @@ mod tests {
             ..Ask::new(Method::PUT, "/a?b=c")
         };
         let answer = http.ask(&ask, &Stop::new()).unwrap();
-        assert_eq!((answer.status, answer.words().as_str()), (302, "no  way"));
+        assert_eq!((answer.status, answer.words().as_str()), (302, "no\\u{1b} way"));
         assert_eq!(answer.header("location"), Some("http://[::1]/"));
         let request = thread.join().unwrap();
         assert!(request.starts_with("PUT /a?b=c HTTP/1.1\r\n") && request.contains("x-consul-token: t\r\n"));

@@ -29,11 +29,18 @@
 //! Everything blocks: a thread for each watch and each registrar, with HTTP through ureq, plain or with TLS (rustls with
 //! ring) and the certificates of a file. What decides (indexes, tokens, delays, beats) is pure.
 //!
-//! Guarantees: an answer is a whole list or an error, never a part: what is above a bound (8 MiB, 4096 instances), is not
-//! understood, or is empty for want of a right, is an [`RegistryError`]. What a registry doubts is listed all the same, and
+//! Guarantees: an answer is a whole list or an error, never a part: what is above a bound (32 MiB), is not understood, or is
+//! empty for want of a right, is an [`RegistryError`]; only of more than 16,384 instances the rest is left out, and told.
+//! What a registry says in words is told on one line of at most 200 characters, without any that a terminal obeys.
+//! What a registry doubts is listed all the same, and
 //! said to be doubted. A registry is asked at most twice at once and then once a second, and less and less often while it
 //! fails. A watch ends within two seconds of its [`Stop`]. What was registered is registered again when the registry has
-//! forgotten it. Secrets are in no error, log line or `Debug`.
+//! forgotten it. Secrets are in no error, log line or `Debug` of this crate. (At the level `trace`, `ureq` and `ureq_proto` log
+//! every byte that is sent, secrets too: keep these two at `debug` or above.)
+//!
+//! Weights are those of Moorgate, of which 100 is the usual one; Consul and Nacos have 1 for that. They are multiplied by 100
+//! when they are read and divided when they are registered, so that instances of several registries can be mixed. Consul
+//! knows no parts: what is below 100 is registered with 1 there.
 //!
 //! Not guaranteed: that a list is right. A registry that has just begun says that nobody is there; who follows it has to
 //! look for itself before it believes that.
@@ -53,11 +60,12 @@ mod registry;
 mod settings;
 mod stop;
 mod watch;
+mod words;
 
 pub use consul::ConsulWatch;
 pub use error::RegistryError;
 pub use nacos::NacosWatch;
-pub use registrar::Registrar;
+pub use registrar::{IsHealthy, Registrar};
 pub use registration::{Check, Registration, Target};
 pub use settings::{ConsulQuery, ConsulSettings, DEFAULT_GROUP, NacosQuery, NacosSettings};
 pub use stop::Stop;

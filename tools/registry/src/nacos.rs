@@ -11,7 +11,7 @@ pub(crate) mod member;
 
 use crate::ambient::{now, random_u64};
 use crate::error::RegistryError;
-use crate::gathered::{Gathered, INSTANCES_MAX, Skips, usable_address};
+use crate::gathered::{Gathered, Skips, usable_address};
 use crate::pace::{Backoff, share};
 use crate::settings::{DEFAULT_GROUP, NacosQuery, NacosSettings};
 use crate::stop::Stop;
@@ -72,12 +72,7 @@ impl NacosWatch {
         let every = list.cache_millis.map_or(POLL_EVERY, Duration::from_millis);
         let gathered = listed(list, &self.query);
         self.skips.tell(&self.query.name, &gathered);
-        let listed = gathered.list().ok_or_else(|| RegistryError::TooMuch {
-            server: self.cluster.place(),
-            what: "instances",
-            max: INSTANCES_MAX,
-        })?;
-        Ok((listed, every.clamp(POLL_EVERY_MIN, self.poll_max)))
+        Ok((gathered.list(), every.clamp(POLL_EVERY_MIN, self.poll_max)))
     }
 }
 
@@ -131,7 +126,7 @@ fn listed(list: List, query: &NacosQuery) -> Gathered {
             continue;
         }
         let Some(address) = usable_address(&host.ip, host.port) else {
-            gathered.skip(format!("an instance at {:?} port {}", host.ip, host.port));
+            gathered.skip(&format!("an instance at {:?} port {}", host.ip, host.port));
             continue;
         };
         let metadata = host.metadata.unwrap_or_default();
@@ -174,7 +169,7 @@ mod tests {
 
     fn list(hosts: &str, protects: bool) -> Vec<Listed> {
         let json = format!(r#"{{"hosts": [{hosts}], "reachProtectionThreshold": {protects}}}"#);
-        listed(serde_json::from_str(&json).unwrap(), &query(&[])).list().unwrap()
+        listed(serde_json::from_str(&json).unwrap(), &query(&[])).list()
     }
 
     fn health(flags: &str, protects: bool) -> Health {
@@ -210,7 +205,7 @@ mod tests {
     fn a_host_without_an_address_is_skipped() {
         let json = r#"{"hosts": [{"ip": "web.internal", "port": 80}, {"ip": "10.0.0.1", "port": 0}]}"#;
         let gathered = listed(serde_json::from_str(json).unwrap(), &query(&[]));
-        assert_eq!((gathered.skipped().len(), gathered.list().unwrap().len()), (2, 0));
+        assert_eq!((gathered.skipped().len(), gathered.list().len()), (2, 0));
     }
 
     #[test]
@@ -225,9 +220,8 @@ mod tests {
         let json = r#"{"hosts": [{"ip": "10.0.0.1", "port": 80, "clusterName": "a"},
                                  {"ip": "10.0.0.2", "port": 80, "clusterName": "b"},
                                  {"ip": "10.0.0.3", "port": 80}]}"#;
-        let count = |clusters: &[&str]| {
-            listed(serde_json::from_str(json).unwrap(), &query(clusters)).list().unwrap().len()
-        };
+        let count =
+            |clusters: &[&str]| listed(serde_json::from_str(json).unwrap(), &query(clusters)).list().len();
         assert_eq!((count(&["a"]), count(&["a", "b"]), count(&["c"]), count(&[])), (2, 3, 1, 3));
     }
 }

@@ -20,6 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// Says how the instance is, before each beat.
+pub type IsHealthy = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// Between tries to deregister.
 const FAREWELL_DELAY: Duration = Duration::from_millis(200);
 
@@ -32,8 +35,10 @@ pub struct Registrar {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// No more beats.
+    /// No more beats; ends one that is under way.
     leave: Stop,
+    /// Ends a registration that is under way.
+    hurry: Stop,
     /// Ends what is under way, also a farewell.
     abandon: Stop,
     /// The thread is done.
@@ -50,6 +55,19 @@ impl Registrar {
     /// # Errors
     /// When the system has no thread left.
     pub fn start(target: Target, registration: Registration) -> io::Result<Registrar> {
+        Registrar::start_judged(target, registration, Arc::new(|| true))
+    }
+
+    /// The same, and asks before each beat whether the instance is healthy. While it is not, Consul is told so where we
+    /// say how it is ([`crate::Check::Ttl`]), and Nacos gets no beats; it is registered, also again, when it is.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub fn start_judged(
+        target: Target,
+        registration: Registration,
+        is_healthy: IsHealthy,
+    ) -> io::Result<Registrar> {
         let name = registration.name.clone();
         let registry: Box<dyn Registry> = match target {
             Target::Consul(settings) => Box::new(Agent::new(&settings, registration)),
@@ -57,14 +75,14 @@ impl Registrar {
                 Box::new(Member::new(&settings, [group, namespace, cluster], registration))
             }
         };
-        Registrar::run(registry, name)
+        Registrar::run(registry, name, is_healthy)
     }
 
-    fn run(mut registry: Box<dyn Registry>, name: String) -> io::Result<Registrar> {
+    fn run(mut registry: Box<dyn Registry>, name: String, is_healthy: IsHealthy) -> io::Result<Registrar> {
         let shared = Arc::<Shared>::default();
         let of_thread = shared.clone();
         std::thread::Builder::new().name("registrar".to_owned()).spawn(move || {
-            keep(registry.as_mut(), &name, &of_thread);
+            keep(registry.as_mut(), &name, &of_thread, &*is_healthy);
             if of_thread.deregisters.load(Ordering::Acquire) && !of_thread.abandon.is_set() {
                 farewell(registry.as_mut(), &name, &of_thread);
             }
@@ -84,11 +102,15 @@ impl Registrar {
     }
 
     /// Takes the instance out of the registry, and ends the thread; gives up after this long. Whether the registry has
-    /// confirmed it. A request under way is not cut off at once: a registration that arrives late would undo this.
+    /// confirmed it. A beat under way is cut off at once, a registration only after half of that time: one that arrives
+    /// late would undo this.
     pub fn deregister(self, within: Duration) -> bool {
         self.shared.deregisters.store(true, Ordering::Release);
         self.shared.leave.set();
-        self.shared.ended.wait(within);
+        if !self.shared.ended.wait(within / 2) {
+            self.shared.hurry.set();
+            self.shared.ended.wait(within / 2);
+        }
         self.shared.deregistered.load(Ordering::Acquire)
     }
 }
@@ -96,40 +118,51 @@ impl Registrar {
 impl Drop for Registrar {
     fn drop(&mut self) {
         self.shared.leave.set();
+        self.shared.hurry.set();
         self.shared.abandon.set();
     }
 }
 
 /// Registers and beats until it is time to leave.
-fn keep(registry: &mut dyn Registry, name: &str, shared: &Shared) {
+fn keep(registry: &mut dyn Registry, name: &str, shared: &Shared, is_healthy: &dyn Fn() -> bool) {
     let mut course = Course::new(now(), registry.renew_every());
     loop {
-        let (step, at) = course.next();
+        let (_, at) = course.next();
         if shared.leave.wait(at.saturating_duration_since(now())) {
             return;
         }
-        let news = match step {
+        let is_healthy = is_healthy();
+        let (is_due, news) = course.judged(now(), is_healthy);
+        note(registry, name, shared, news);
+        if !is_due {
+            continue;
+        }
+        let news = match course.next().0 {
             Step::Register => {
-                let result = registry.register(&shared.abandon);
+                let result = registry.register(&shared.hurry);
                 course.registered(now(), result, random_u64())
             }
             Step::Beat => {
-                let result = registry.beat(&shared.abandon);
-                course.beaten(now(), result, random_u64());
-                None
+                let result = registry.beat(is_healthy, &shared.leave);
+                course.beaten(now(), result, random_u64())
             }
         };
-        if shared.abandon.is_set() {
+        if shared.leave.is_set() {
             return;
         }
-        if let Some(news) = news {
-            tell(registry, name, &news);
-            *shared.failure.lock() = match news {
-                News::Failing(error) => Some(error),
-                News::Registered | News::Forgotten(_) | News::Back => None,
-            };
-        }
+        note(registry, name, shared, news);
         shared.registered.store(course.is_registered(), Ordering::Release);
+    }
+}
+
+/// Tells what is new, and keeps why it is not registered.
+fn note(registry: &dyn Registry, name: &str, shared: &Shared, news: Option<News>) {
+    let Some(news) = news else { return };
+    tell(registry, name, &news);
+    match news {
+        News::Failing(error) => *shared.failure.lock() = Some(error),
+        News::Registered | News::Forgotten(_) | News::Back => *shared.failure.lock() = None,
+        News::Missed(_) | News::Resumed | News::Unwell | News::Well => {}
     }
 }
 
@@ -140,6 +173,12 @@ fn tell(registry: &dyn Registry, name: &str, news: &News) {
         News::Forgotten(error) => {
             log::warn!("{name} was forgotten and is registered again: {place}: {error}")
         }
+        News::Missed(error) => {
+            log::warn!("a beat of {name} has failed, and is tried again: {place}: {error}")
+        }
+        News::Resumed => log::info!("beats of {name} arrive again: {place}"),
+        News::Unwell => log::warn!("{name} is not healthy, and {place} is told so"),
+        News::Well => log::info!("{name} is healthy again, and {place} is told so"),
         News::Failing(error) => log::warn!("{name} cannot be registered, and tries on: {place}: {error}"),
         News::Back => log::info!("{name} is registered again: {place}"),
     }
@@ -178,7 +217,7 @@ mod tests {
     impl Played {
         fn ask(&mut self, what: &'static str) -> Result<(), RegistryError> {
             let _ = self.asked.send(what);
-            let refused = || RegistryError::Settings { what: "played".to_owned() };
+            let refused = || RegistryError::refused("a play", 404, "played");
             if self.answers.recv() == Ok(true) { Ok(()) } else { Err(refused()) }
         }
     }
@@ -190,8 +229,8 @@ mod tests {
         fn register(&mut self, _: &Stop) -> Result<Duration, RegistryError> {
             self.ask("register").map(|()| Duration::from_millis(100))
         }
-        fn beat(&mut self, _: &Stop) -> Result<Option<Duration>, RegistryError> {
-            self.ask("beat").map(|()| None)
+        fn beat(&mut self, is_healthy: bool, _: &Stop) -> Result<Option<Duration>, RegistryError> {
+            self.ask(if is_healthy { "beat" } else { "unwell" }).map(|()| None)
         }
         fn deregister(&mut self, _: &Stop) -> Result<(), RegistryError> {
             self.ask("deregister")
@@ -200,8 +239,25 @@ mod tests {
 
     fn start() -> (Registrar, Receiver<&'static str>, Sender<bool>) {
         let ((asked, hears), (answer, answers)) = (channel(), channel());
-        let registrar = Registrar::run(Box::new(Played { asked, answers }), "chat".to_owned()).unwrap();
+        let played = Box::new(Played { asked, answers });
+        let registrar = Registrar::run(played, "chat".to_owned(), Arc::new(|| true)).unwrap();
         (registrar, hears, answer)
+    }
+
+    #[test]
+    fn beats_say_how_it_is() {
+        let ((asked, hears), (answer, answers)) = (channel(), channel());
+        let is_healthy = Arc::new(AtomicBool::new(true));
+        let of_thread = is_healthy.clone();
+        let judge = Arc::new(move || of_thread.load(Ordering::Acquire));
+        let played = Box::new(Played { asked, answers });
+        let registrar = Registrar::run(played, "chat".to_owned(), judge).unwrap();
+        for (expected, next) in [("register", true), ("beat", false), ("unwell", true), ("beat", true)] {
+            assert_eq!(hears.recv_timeout(PATIENCE), Ok(expected));
+            is_healthy.store(next, Ordering::Release);
+            answer.send(true).unwrap();
+        }
+        drop((registrar, answer));
     }
 
     #[test]
@@ -237,7 +293,7 @@ mod tests {
         // The next try comes after the failure was told.
         assert_eq!(hears.recv_timeout(PATIENCE), Ok("register"));
         assert!(!registrar.is_registered());
-        assert_eq!(registrar.failure().unwrap().to_string(), "played");
+        assert_eq!(registrar.failure().unwrap().to_string(), "a play says 404: played");
         answer.send(true).unwrap();
         assert_eq!(hears.recv_timeout(PATIENCE), Ok("beat"));
         assert!(registrar.is_registered() && registrar.failure().is_none());

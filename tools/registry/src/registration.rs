@@ -14,7 +14,7 @@ pub struct Registration {
     pub name: String,
     /// Where others reach it.
     pub address: SocketAddr,
-    /// Relative to its peers'. Nacos gets a hundredth of it.
+    /// Relative to its peers'. Registries get a hundredth of it; Consul, which has whole numbers, at least 1.
     pub weight: u32,
     /// Consul has tags; Nacos gets them as the metadata `tags`, with commas.
     pub tags: Vec<String>,

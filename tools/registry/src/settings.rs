@@ -140,6 +140,16 @@ pub struct NacosQuery {
     pub zone_meta: String,
 }
 
+/// What `Debug` does not show.
+#[derive(Clone, Default)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Hidden.fmt(f)
+    }
+}
+
 /// Stands for a secret.
 struct Hidden;
 

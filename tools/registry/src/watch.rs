@@ -20,7 +20,7 @@ pub enum Health {
 pub struct Listed {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Relative to its peers'; 0 takes no calls. Consul: as registered (1 by default). Nacos: a hundred times that.
+    /// Relative to its peers'; 0 takes no calls. A hundred times what is registered: 100 where nothing was said.
     pub weight: u32,
     /// Empty: none is known.
     pub zone: String,

@@ -1,16 +1,18 @@
 //! An instance in Consul: registered with the agent of this machine, which asks after it or is told.
 
+use super::entries::WEIGHT_OF_ONE;
 use super::{refused, request};
 use crate::error::RegistryError;
 use crate::http::{Ask, Content, Http, Method, encoded};
 use crate::registration::{Check, Registration};
 use crate::registry::Registry;
-use crate::settings::ConsulSettings;
+use crate::settings::{ConsulSettings, Secret};
 use crate::stop::Stop;
 use serde_json::json;
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// What Consul takes at least.
 const DEREGISTER_AFTER_MIN: Duration = Duration::from_secs(60);
 /// Between looks whether the agent still knows an instance that it asks itself.
@@ -21,18 +23,18 @@ const WEIGHT_MAX: u32 = 65_535;
 #[derive(Debug)]
 pub(crate) struct Agent {
     http: Http,
-    token: Option<String>,
+    token: Option<Secret>,
     registration: Registration,
 }
 
 impl Agent {
     pub(crate) fn new(settings: &ConsulSettings, registration: Registration) -> Agent {
         let http = Http::new(&settings.address, settings.ca_file.as_deref(), TIMEOUT);
-        Agent { http, token: settings.token.clone(), registration }
+        Agent { http, token: settings.token.clone().map(Secret), registration }
     }
 
     fn send(&mut self, ask: &Ask<'_>, stop: &Stop) -> Result<u16, RegistryError> {
-        let answer = request(&mut self.http, self.token.as_deref(), ask, stop)?;
+        let answer = request(&mut self.http, self.token.as_ref(), ask, stop)?;
         match answer.status {
             200 => Ok(200),
             _ => Err(refused(&self.http, &answer)),
@@ -45,22 +47,28 @@ impl Registry for Agent {
         format!("Consul at {}", self.http.server())
     }
 
+    /// What was registered under this id before may have left a critical check behind, which stays until the first beat.
     fn register(&mut self, stop: &Stop) -> Result<Duration, RegistryError> {
         let content = content(&self.registration);
         let path = "/v1/agent/service/register?replace-existing-checks=true";
         self.send(&Ask { content: Content::Json(&content), ..Ask::new(Method::PUT, path) }, stop)?;
         Ok(match self.registration.check {
-            Check::Ttl(ttl) => ttl / 3,
+            Check::Ttl(ttl) => {
+                self.beat(true, stop)?;
+                ttl / 3
+            }
             Check::Http { .. } => LOOK_EVERY,
         })
     }
 
-    fn beat(&mut self, stop: &Stop) -> Result<Option<Duration>, RegistryError> {
+    fn beat(&mut self, is_healthy: bool, stop: &Stop) -> Result<Option<Duration>, RegistryError> {
         let id = encoded(&self.registration.id);
         match self.registration.check {
             Check::Ttl(_) => {
-                self.send(&Ask::new(Method::PUT, &format!("/v1/agent/check/pass/service:{id}")), stop)
+                let says = if is_healthy { "pass" } else { "fail" };
+                self.send(&Ask::new(Method::PUT, &format!("/v1/agent/check/{says}/service:{id}")), stop)
             }
+            // It sees for itself how the instance is.
             Check::Http { .. } => self.send(&Ask::new(Method::GET, &format!("/v1/agent/service/{id}")), stop),
         }?;
         Ok(None)
@@ -68,7 +76,8 @@ impl Registry for Agent {
 
     fn deregister(&mut self, stop: &Stop) -> Result<(), RegistryError> {
         let path = format!("/v1/agent/service/deregister/{}", encoded(&self.registration.id));
-        match self.send(&Ask::new(Method::PUT, &path), stop) {
+        let ask = Ask { timeout: Some(FAREWELL_TIMEOUT), ..Ask::new(Method::PUT, &path) };
+        match self.send(&ask, stop) {
             // What is not there need not go; older agents say so with 500.
             Err(RegistryError::Refused { code: 404, .. }) => Ok(()),
             Err(RegistryError::Refused { words, .. }) if words.starts_with("Unknown service") => Ok(()),
@@ -100,10 +109,15 @@ fn content(registration: &Registration) -> String {
         "Port": registration.address.port(),
         "Tags": registration.tags,
         "Meta": registration.metadata,
-        "Weights": {"Passing": registration.weight.clamp(1, WEIGHT_MAX), "Warning": 1},
+        "Weights": {"Passing": weight(registration.weight), "Warning": 1},
         "Check": check,
     })
     .to_string()
+}
+
+/// Our 100 is Consul's 1; it takes no 0, and no parts.
+fn weight(ours: u32) -> u32 {
+    ours.saturating_add(WEIGHT_OF_ONE / 2).checked_div(WEIGHT_OF_ONE).unwrap_or(1).clamp(1, WEIGHT_MAX)
 }
 
 fn milliseconds(time: Duration) -> String {
@@ -138,6 +152,14 @@ mod tests {
         assert_eq!((&content["Address"], &content["Port"]), (&json!("::1"), &json!(7100)));
         assert_eq!(content["Weights"]["Passing"], json!(1), "Consul takes no 0");
         assert_eq!((&content["Tags"], &content["Meta"]), (&json!(["a"]), &json!({"zone": "eu"})));
+    }
+
+    #[test]
+    fn our_usual_weight_is_consuls() {
+        for (ours, consuls) in [(0, 1), (40, 1), (100, 1), (149, 1), (150, 2), (1000, 10), (u32::MAX, 65_535)]
+        {
+            assert_eq!(weight(ours), consuls, "{ours}");
+        }
     }
 
     #[test]

@@ -5,6 +5,10 @@ use crate::watch::{Health, Listed};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+/// Consul weighs with 1 what is weighed with this by us, and in [`Listed`].
+pub(super) const WEIGHT_OF_ONE: u32 = 100;
+const WEIGHT_MAX: u32 = 1_000_000;
+
 /// An element of the answer. What Consul has none of it leaves out, or calls `null`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -70,7 +74,7 @@ pub(super) fn listed(entries: Vec<Entry>, zone_meta: &str) -> Gathered {
         let service = entry.service;
         let host = if service.address.is_empty() { &entry.node.address } else { &service.address };
         let Some(address) = usable_address(host, service.port) else {
-            gathered.skip(format!("{} at {host:?} port {}", service.id, service.port));
+            gathered.skip(&format!("{} at {host:?} port {}", service.id, service.port));
             continue;
         };
         let state = worst(entry.checks.as_deref().unwrap_or_default(), &service.id);
@@ -108,14 +112,14 @@ fn worst(checks: &[Check], service_id: &str) -> State {
     checks.iter().map(one).max().unwrap_or(State::Passing)
 }
 
-/// One that is critical is weighed as when it passes: it is used when all are.
+/// Consul's 1 is our 100. One that is critical is weighed as when it passes: it is used when all are.
 fn weight(weights: Option<&Weights>, state: State) -> u32 {
     let registered = match (weights, state) {
         (None, _) => 1,
         (Some(weights), State::Warning) => weights.warning,
         (Some(weights), _) => weights.passing,
     };
-    u32::try_from(registered.max(0)).unwrap_or(u32::MAX)
+    u32::try_from(registered.max(0)).unwrap_or(u32::MAX).saturating_mul(WEIGHT_OF_ONE).min(WEIGHT_MAX)
 }
 
 #[cfg(test)]
@@ -135,11 +139,10 @@ mod tests {
 
     #[test]
     fn an_empty_address_is_the_nodes_and_null_is_nothing() {
-        let list =
-            one(r#""Address": "", "Tags": null, "Meta": null, "Weights": null"#, "null").list().unwrap();
+        let list = one(r#""Address": "", "Tags": null, "Meta": null, "Weights": null"#, "null").list();
         let expected = Listed {
             address: "10.0.0.9:80".parse().unwrap(),
-            weight: 1,
+            weight: 100,
             zone: "node-zone".to_owned(),
             tags: Vec::new(),
             health: Health::Good,
@@ -149,9 +152,7 @@ mod tests {
 
     #[test]
     fn the_service_says_its_zone_before_the_node_does() {
-        let list = one(r#""Address": "::1", "Tags": ["b", "a", "b"], "Meta": {"zone": "eu-1"}"#, "[]")
-            .list()
-            .unwrap();
+        let list = one(r#""Address": "::1", "Tags": ["b", "a", "b"], "Meta": {"zone": "eu-1"}"#, "[]").list();
         assert_eq!((list[0].address, list[0].zone.as_str()), ("[::1]:80".parse().unwrap(), "eu-1"));
         assert_eq!(list[0].tags, ["a", "b"]);
     }
@@ -163,27 +164,31 @@ mod tests {
         let (good, warns) = (check("serfHealth", "passing"), check("a", "warning"));
         let critical = check("service:web-1", "critical");
         let cases = [
-            (vec![&good], Health::Good, 10),
-            (vec![&good, &warns], Health::Doubted, 3),
-            (vec![&critical, &warns], Health::Doubted, 10),
-            (vec![&good, &check("_node_maintenance", "critical")], Health::Leaving, 10),
-            (vec![&check("_service_maintenance:web-1", "critical"), &critical], Health::Leaving, 10),
+            (vec![&good], Health::Good, 1000),
+            (vec![&good, &warns], Health::Doubted, 300),
+            (vec![&critical, &warns], Health::Doubted, 1000),
+            (vec![&good, &check("_node_maintenance", "critical")], Health::Leaving, 1000),
+            (vec![&check("_service_maintenance:web-1", "critical"), &critical], Health::Leaving, 1000),
             // Another service's, on the same node.
-            (vec![&check("_service_maintenance:web-2", "critical")], Health::Doubted, 10),
+            (vec![&check("_service_maintenance:web-2", "critical")], Health::Doubted, 1000),
         ]
         .map(|(checks, health, weight)| (checks.into_iter().cloned().collect::<Vec<_>>(), health, weight));
         for (checks, health, weight) in cases {
-            let list = one(weights, &format!("[{}]", checks.join(","))).list().unwrap();
+            let list = one(weights, &format!("[{}]", checks.join(","))).list();
             assert_eq!((list[0].health, list[0].weight), (health, weight), "{checks:?}");
         }
-        assert_eq!(one(r#""Weights": {"Passing": -1}"#, "[]").list().unwrap()[0].weight, 0);
+        for (passing, expected) in [("-1", 0), ("1", 100), ("65535", 1_000_000), ("9000000000000", 1_000_000)]
+        {
+            let weights = format!(r#""Weights": {{"Passing": {passing}}}"#);
+            assert_eq!(one(&weights, "[]").list()[0].weight, expected, "{passing}");
+        }
     }
 
     #[test]
     fn what_has_no_usable_address_is_skipped_and_told() {
         for service in [r#""Address": "web.internal""#, r#""Address": "0.0.0.0""#] {
             let gathered = one(service, "[]");
-            assert_eq!((gathered.skipped().len(), gathered.list().unwrap().len()), (1, 0), "{service}");
+            assert_eq!((gathered.skipped().len(), gathered.list().len()), (1, 0), "{service}");
         }
     }
 
@@ -198,7 +203,7 @@ mod tests {
         // An instance that restarted, and what it left behind.
         for (first, second) in [("critical", "passing"), ("passing", "critical")] {
             let json = format!("[{},{}]", entry("old", first), entry("new", second));
-            let list = gathered(&json).list().unwrap();
+            let list = gathered(&json).list();
             assert_eq!((list.len(), list[0].health), (1, Health::Good));
         }
     }

@@ -63,7 +63,7 @@ pub(crate) fn is_elsewhere(status: u16, body: &[u8]) -> bool {
 /// The envelope of v3.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Envelope {
-    pub(crate) code: u32,
+    pub(crate) code: i64,
     pub(crate) message: Option<String>,
     #[serde(default)]
     pub(crate) data: Value,

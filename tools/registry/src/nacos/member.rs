@@ -102,7 +102,11 @@ impl Registry for Member {
         Ok(BEAT_EVERY)
     }
 
-    fn beat(&mut self, stop: &Stop) -> Result<Option<Duration>, RegistryError> {
+    /// There is no beat that says that something is wrong: none says it.
+    fn beat(&mut self, is_healthy: bool, stop: &Stop) -> Result<Option<Duration>, RegistryError> {
+        if !is_healthy {
+            return Ok(None);
+        }
         let (api, body) = self.ask(Op::Beat, stop)?;
         if api == Api::V3 {
             return Ok(None);
@@ -110,14 +114,14 @@ impl Registry for Member {
         let answer: BeatAnswer =
             serde_json::from_slice(&body).map_err(|error| self.cluster.unexpected(error))?;
         if !answer.is_good() {
-            let words = "it does not know the instance".to_owned();
-            return Err(RegistryError::Refused { server: self.cluster.place(), code: answer.code, words });
+            return Err(RegistryError::refused(&self.cluster.place(), answer.code, "to a beat"));
         }
         let every = answer.client_beat_interval.map(Duration::from_millis);
         Ok(every.map(|every| every.clamp(BEAT_EVERY_MIN, BEAT_EVERY_MAX)))
     }
 
     fn deregister(&mut self, stop: &Stop) -> Result<(), RegistryError> {
+        self.cluster.hurry();
         match self.ask(Op::Deregister, stop) {
             // What is not there need not go.
             Err(RegistryError::Refused { code: 21_003 | 20_404 | 20_004, .. }) => Ok(()),
