@@ -93,11 +93,14 @@ fn table(body: &str) -> Result<String, Failure> {
     let head =
         ["SERVICE", "ID", "ADDRESS", "WEIGHT", "ZONE", "TAGS", "STANDING", "LINKS", "EJECTED", "SOURCES"];
     let mut rows = vec![head.map(str::to_owned)];
-    let shown = answer.endpoints.len() as u64;
+    let count = answer.endpoints.len() as u64;
     rows.extend(answer.endpoints.into_iter().map(Endpoint::row));
     let mut text = columns(&rows);
-    if shown < answer.total {
-        text.push_str(&format!("{} more\n", answer.total.saturating_sub(shown)));
+    if count < answer.total {
+        text.push_str(&format!("{} more\n", answer.total.saturating_sub(count)));
+    }
+    for note in &answer.notes {
+        text.push_str(&format!("{}\n", shown(note, CELL_BYTES_MAX)));
     }
     Ok(text)
 }
@@ -118,6 +121,7 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 struct Endpoints {
     endpoints: Vec<Endpoint>,
     total: u64,
+    notes: Vec<String>,
 }
 
 /// One endpoint, as the gateway tells of it.
@@ -164,7 +168,7 @@ mod tests {
     #[test]
     fn what_others_wrote_moves_no_terminal() {
         let long = "x".repeat(2 << 20);
-        let body = serde_json::json!({ "total": 2, "endpoints": [
+        let body = serde_json::json!({ "total": 2, "notes": ["a thread\u{1b}"], "endpoints": [
             { "service": "chat", "id": 1, "address": "10.0.0.1:7100", "weight": 100, "zone": "\u{1b}[2J\r\neu",
               "tags": ["a\u{7}", "b\nchat  2  10.0.0.9:1"], "standing": "in", "links": 1, "ejected_ms": null,
               "sources": ["consul", "\u{9b}31mheld"] },
@@ -172,7 +176,7 @@ mod tests {
               "tags": [long, long], "standing": "in", "links": 1, "ejected_ms": null, "sources": [long] },
         ] });
         let text = table(&body.to_string()).ok().unwrap();
-        assert_eq!(text.lines().count(), 3, "a head, and a line for each: {text:?}");
+        assert_eq!(text.lines().count(), 4, "a head, a line for each, and a note: {text:?}");
         assert!(text.chars().all(|letter| letter == '\n' || !letter.is_control()), "{text:?}");
         assert!(text.contains("\\u{1b}[2J\\r\\neu") && text.len() < 8 * 1024, "{} bytes", text.len());
     }

@@ -43,7 +43,8 @@ impl State {
         let mut endpoints: Vec<EndpointShown> = all.collect();
         let total = endpoints.len() as u64;
         endpoints.truncate(SHOWN_MAX);
-        Outcome::Endpoints { endpoints, total }
+        let notes = failures(&self.failed_discovery().unwrap_or_default());
+        Outcome::Endpoints { endpoints, total, notes }
     }
 
     /// The endpoints of one service.
@@ -111,6 +112,7 @@ impl State {
         samples.extend(ejected);
         samples.extend(self.decided_samples());
         samples.extend(self.canary_samples());
+        samples.extend(self.failed_discovery().map(|failed| discovery_sample(&failed)));
         samples.extend(self.source_samples());
         samples
     }
@@ -220,6 +222,24 @@ pub(super) fn sources_of(reports: &[ServiceReport], at: usize) -> Vec<String> {
     of_service(reports, at).flat_map(|report| &report.catalog.sources).map(say).collect()
 }
 
+/// What is told where endpoints are looked at, a sentence for each thread that has failed.
+pub(super) fn failures(failed: &[String]) -> Vec<String> {
+    let say = |name: &String| {
+        format!(
+            "the thread `{name}` of the discovery has failed: endpoints stay as they are; restart the gateway"
+        )
+    };
+    failed.iter().map(say).collect()
+}
+
+fn discovery_sample(failed: &[String]) -> Sample {
+    const WHAT: (&str, &str) = (
+        "moorgate_discovery_up",
+        "0 when a thread that looks for endpoints has failed: restart the gateway.",
+    );
+    gauge(WHAT, String::new(), u64::from(failed.is_empty()))
+}
+
 fn gauge((metric, help): (&'static str, &'static str), label: String, value: u64) -> Sample {
     Sample { kind: Kind::Gauge, metric, label, help, value }
 }
@@ -308,7 +328,7 @@ mod tests {
         assert!(links.contains(&"moorgate_endpoint_links{service=\"echo\",endpoint=\"others\"} 1004"));
         assert!(links.contains(&"moorgate_endpoint_links{service=\"chat\",endpoint=\"127.0.0.1:1\"} 0"));
         assert!(page.contains("moorgate_service_endpoints{service=\"echo\",standing=\"in\"} 1500\n"));
-        let Outcome::Endpoints { endpoints, total } = state.list_endpoints() else {
+        let Outcome::Endpoints { endpoints, total, .. } = state.list_endpoints() else {
             panic!("another outcome")
         };
         assert_eq!((endpoints.len(), total), (1502, 1502));
@@ -373,5 +393,20 @@ mod tests {
         assert_eq!((one.tags.len(), one.tags.last().unwrap().as_str()), (9, "and 92 more"));
         let failing = say(&source(false, None, Some(&format!("{hostile}{long}"))));
         assert!(failing.contains("\\u{1b}[2J\\n") && failing.len() < 400, "{} bytes", failing.len());
+    }
+    #[test]
+    fn a_thread_that_has_failed_shows() {
+        let failed = ["consul".to_owned()];
+        assert_eq!(
+            failures(&failed),
+            [
+                "the thread `consul` of the discovery has failed: endpoints stay as they are; restart the gateway"
+            ]
+        );
+        let page = |failed: &[String]| render(&Totals::default(), &[discovery_sample(failed)]);
+        assert!(page(&failed).contains("\nmoorgate_discovery_up 0\n"));
+        assert!(page(&[]).contains("\nmoorgate_discovery_up 1\n"));
+        let page = render(&Totals::default(), &state().endpoint_samples());
+        assert!(!page.contains("moorgate_discovery_up"), "nothing is looked for, nothing is said of it");
     }
 }

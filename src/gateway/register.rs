@@ -5,10 +5,11 @@
 //! case, since clients are let in and told what is wrong.
 
 use super::state::State;
+use crate::admin::Pages;
 use crate::config::{RegisterSettings, Settings};
 use crate::control::discovery;
 use crate::routing::Instance;
-use moorgate_registry::{Check, Registrar, Registration, Target};
+use moorgate_registry::{Check, IsHealthy, Registrar, Registration, Target};
 use parking_lot::Mutex;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -48,11 +49,12 @@ impl Listing {
         let registration = registration(&register, &settings.forward.gateway_id, admin);
         let targets = targets(&register, &settings.discovery);
         let (state, stop) = (state.clone(), ended.clone());
+        let is_live = judge(&state);
         let thread = std::thread::Builder::new().name("register".to_owned()).spawn(move || {
             if !wait(&state, &stop) {
                 return Vec::new();
             }
-            targets.into_iter().filter_map(|target| registrar(target, &registration)).collect()
+            targets.into_iter().filter_map(|target| registrar(target, &registration, &is_live)).collect()
         })?;
         Ok(Listing { ended, thread: Mutex::new(Some(thread)) })
     }
@@ -136,8 +138,14 @@ fn wait(state: &State, stop: &AtomicBool) -> bool {
     }
 }
 
-fn registrar(target: Target, registration: &Registration) -> Option<Registrar> {
-    Registrar::start(target, registration.clone())
+/// What beats say: not whether the gateway is ready (see the module's page), but whether its threads make progress.
+fn judge(state: &Arc<State>) -> IsHealthy {
+    let state = state.clone();
+    Arc::new(move || state.is_live())
+}
+
+fn registrar(target: Target, registration: &Registration, is_live: &IsHealthy) -> Option<Registrar> {
+    Registrar::start_judged(target, registration.clone(), is_live.clone())
         .inspect_err(|error| log::error!("the gateway cannot be registered: {error}"))
         .ok()
 }
@@ -196,11 +204,11 @@ fn targets(register: &RegisterSettings, discovery: &discovery::Settings) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::Pages;
     use crate::base::clock::Clock;
     use crate::base::ids::ServiceId;
     use crate::config::{self, DevOptions, DevServices};
     use crate::gateway::Gateway;
+    use moorgate_proto::time::Mono;
 
     fn settings() -> RegisterSettings {
         RegisterSettings {
@@ -285,6 +293,17 @@ mod tests {
         assert!(state.readiness().is_err(), "two of three services are missing");
         stop.store(false, Ordering::Release);
         assert!(wait(&state, &stop));
+    }
+
+    #[test]
+    fn beats_stop_while_a_loop_is_stuck() {
+        let state = state();
+        let at = |second: u64| Mono::ZERO + Duration::from_secs(second);
+        let is_live = judge(&state);
+        state.pulses.iter().for_each(|pulse| pulse.beat(at(1)));
+        assert!(is_live(), "all have just turned");
+        assert!(state.is_live_at(at(10)) && !state.is_live_at(at(11)), "they have not turned for too long");
+        assert_eq!(Arc::strong_count(&state), 2, "the judge asks this state");
     }
 
     #[test]

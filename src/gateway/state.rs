@@ -15,6 +15,7 @@ use crate::reactor::{Outbox, WorkerCommand};
 use crate::routing::{Pools, RouteTable};
 use crate::telemetry::{Kind, Sample, render};
 use moorgate_proto::status::Code;
+use moorgate_proto::time::Mono;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -65,6 +66,16 @@ impl State {
         self.discovery.lock().as_ref().map(Discovery::report).unwrap_or_default()
     }
 
+    /// Whether every loop makes progress.
+    pub(super) fn is_live_at(&self, now: Mono) -> bool {
+        self.pulses.iter().all(|pulse| pulse.age(now) < STUCK_AFTER)
+    }
+
+    /// The threads of discovery that have failed, by name; `None`: there is no discovery.
+    pub(super) fn failed_discovery(&self) -> Option<Vec<String>> {
+        self.discovery.lock().as_ref().map(Discovery::failed)
+    }
+
     /// Whether every worker has a ready link to a service; if not, what is missing.
     pub(super) fn service_readiness(&self, at: usize) -> Result<(), String> {
         let id = service_id(at);
@@ -108,8 +119,7 @@ impl Vitals for State {
 
 impl Pages for State {
     fn is_live(&self) -> bool {
-        let now = self.clock.read().mono;
-        self.pulses.iter().all(|pulse| pulse.age(now) < STUCK_AFTER)
+        self.is_live_at(self.clock.read().mono)
     }
 
     fn readiness(&self) -> Result<(), String> {
