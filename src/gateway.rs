@@ -175,11 +175,12 @@ impl Gateway {
 
     /// Begins the drain: leaves the registries, accepts no more, tells the clients, serves what comes until the deadline.
     pub fn drain(&self) {
-        // First of all: nobody is to be sent here any more.
+        // First of all: nobody is to be sent here any more, by those who ask `/readyz` and by those who ask a registry,
+        // which may take its time to answer.
+        self.state.draining.store(true, Ordering::Relaxed);
         if let Some(listing) = &self.listing {
             listing.end();
         }
-        self.state.draining.store(true, Ordering::Relaxed);
         for (outbox, _) in &self.shards {
             send(outbox, ShardCommand::Drain(self.drain_timeout));
         }

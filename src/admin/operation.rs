@@ -111,6 +111,8 @@ pub enum Outcome {
         endpoints: Vec<EndpointShown>,
         /// How many there are.
         total: u64,
+        /// What is wrong with the search for them, a sentence each.
+        notes: Vec<String>,
     },
     /// Why a call would go where it would go.
     Explained(Box<Explained>),
@@ -219,9 +221,9 @@ impl Outcome {
                 let bans: Vec<Value> = bans.iter().map(Ban::json).collect();
                 json!({ "total": total, "bans": bans })
             }
-            Outcome::Endpoints { endpoints, total } => {
+            Outcome::Endpoints { endpoints, total, notes } => {
                 let endpoints: Vec<Value> = endpoints.iter().map(EndpointShown::json).collect();
-                json!({ "total": total, "endpoints": endpoints })
+                json!({ "total": total, "endpoints": endpoints, "notes": notes })
             }
             Outcome::Explained(explained) => explained.json(),
             Outcome::Share { before, now } => {

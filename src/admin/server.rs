@@ -188,7 +188,9 @@ mod tests {
                     let bans = vec![Ban { target, left: Duration::from_secs(9), reason: "operator" }];
                     Ok(Outcome::Bans { bans, total: 1 })
                 }
-                Operation::Endpoints => Ok(Outcome::Endpoints { endpoints: Vec::new(), total: 0 }),
+                Operation::Endpoints => {
+                    Ok(Outcome::Endpoints { endpoints: Vec::new(), total: 0, notes: Vec::new() })
+                }
                 Operation::Explain(_) => Err(OperateError::NoRoute { command: 7, version: 1 }),
                 Operation::Canary { share, .. } => Ok(Outcome::Share { before: 0, now: share }),
             }
@@ -245,7 +247,7 @@ mod tests {
             ),
             ("POST /unban?address=192.0.2.7", 200, r#"{"changed":1}"#),
             ("GET /bans", 200, r#"{"bans":[{"reason":"operator","seconds":9,"user":"eve"}],"total":1}"#),
-            ("GET /endpoints", 200, r#"{"endpoints":[],"total":0}"#),
+            ("GET /endpoints", 200, r#"{"endpoints":[],"notes":[],"total":0}"#),
             ("POST /canary?service=chat&share=2.5%25", 200, r#"{"before":"0%","now":"2.5%"}"#),
             (
                 "GET /explain?command=7",

@@ -2,6 +2,7 @@
 
 use super::{Failure, failed};
 use moorgate::admin::encode;
+use moorgate::base::text::shown;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -70,5 +71,8 @@ fn ask(admin: SocketAddr, method: &str, target: &str) -> std::io::Result<Answer>
 fn refusal(status: u16, body: &str) -> String {
     let error = serde_json::from_str(body).ok();
     let error = error.and_then(|value: serde_json::Value| Some(value.get("error")?.as_str()?.to_owned()));
-    error.unwrap_or_else(|| format!("the gateway answers {status}: {}", body.trim().escape_debug()))
+    let error = error.map(|error| shown(&error, super::LINE_BYTES_MAX));
+    error.unwrap_or_else(|| {
+        format!("the gateway answers {status}: {}", shown(body.trim(), super::LINE_BYTES_MAX))
+    })
 }

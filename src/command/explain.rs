@@ -205,3 +205,28 @@ impl Endpoint {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_moves_no_terminal() {
+        let long = "x".repeat(2 << 20);
+        let hostile = "\u{1b}[2J\r\n  sources    consul lists 9";
+        let body = serde_json::json!({
+            "route": "echo", "terms": ["timeout 5s"], "service": "echo", "refused": null, "canary_share": null,
+            "workers": [{ "worker": 0, "chosen": "10.0.0.1:7100", "none": null, "why": hostile, "canary": false,
+                "retry": long, "candidates": [{ "address": hostile, "usable": true, "notes": [hostile, long],
+                "outstanding": 0, "weight": 100, "latency_us": 0, "cost_us": 0 }] }],
+            "silent": [], "sources": [hostile, long],
+            "endpoints": [{ "address": "10.0.0.1:7100", "weight": 100, "zone": hostile, "tags": [hostile, long],
+                "standing": "in", "links": 1, "ejected_ms": null, "sources": [hostile] }],
+        });
+        let answer: Answer = serde_json::from_str(&body.to_string()).unwrap();
+        let text = answer.in_words();
+        assert_eq!(text.lines().count(), 9, "{text:?}");
+        assert!(text.chars().all(|letter| letter == '\n' || !letter.is_control()));
+        assert!(text.len() < 16 * 1024, "{} bytes", text.len());
+    }
+}

@@ -1,11 +1,12 @@
 //! `moorgate explain --log`: a line of the access log in words.
 
-use super::{Failure, failed, line, print, usage};
+use super::{Failure, LINE_BYTES_MAX, failed, line, print, usage};
+use moorgate::base::text::shown;
 use moorgate::telemetry::why_in_words;
 use std::io::{BufRead, BufReader, Read};
 
 /// The gateway writes no longer line; what is longer is read in pieces.
-const LINE_BYTES_MAX: u64 = 64 * 1024;
+const READ_BYTES_MAX: u64 = 64 * 1024;
 
 /// Explains the line of a request, or every line that comes.
 pub(super) fn explain(path: &str, request: Option<&str>) -> Result<(), Failure> {
@@ -23,7 +24,7 @@ pub(super) fn explain(path: &str, request: Option<&str>) -> Result<(), Failure> 
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
-        let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes).map_err(unreadable)?;
+        let read = reader.by_ref().take(READ_BYTES_MAX).read_until(b'\n', &mut bytes).map_err(unreadable)?;
         if read == 0 {
             break;
         }
@@ -70,13 +71,15 @@ fn in_words(text: &str) -> Result<String, Failure> {
         "-" => "an anonymous session".to_owned(),
         user => format!("user {user}"),
     };
-    let mut words = format!(
-        "request {} of session {}, of {user} from {}, at {}\n",
+    let head = format!(
+        "request {} of session {}, of {user} from {}, at {}",
         field("seq"),
         field("session"),
         field("peer"),
         field("time")
     );
+    let mut words = shown(&head, LINE_BYTES_MAX);
+    words.push('\n');
     line(&mut words, "command", field("command"));
     line(&mut words, "service", dash(field("service"), "none: no route led to one"));
     line(&mut words, "endpoint", dash(field("endpoint"), "none: it was answered before it was sent"));
@@ -98,7 +101,8 @@ fn in_words(text: &str) -> Result<String, Failure> {
     line(&mut words, "took", &format!("{us} us, {bytes_in} bytes in, {bytes_out} bytes out"));
     let why = match fields.iter().find(|(name, _)| *name == "why") {
         None => vec!["its line does not say: it is of an older gateway".to_owned()],
-        Some((_, why)) => why_in_words(why).map_err(|error| failed(format!("why={why}: {error}")))?,
+        Some((_, why)) => why_in_words(why)
+            .map_err(|error| failed(format!("why={}: {error}", shown(why, LINE_BYTES_MAX))))?,
     };
     for (at, sentence) in why.iter().enumerate() {
         line(&mut words, if at == 0 { "why" } else { "" }, sentence);

@@ -10,9 +10,13 @@ mod serve;
 mod token;
 
 use lexopt::Arg;
+use moorgate::base::text::shown;
 use std::fmt::{self, Write as _};
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
+
+/// One line of an explanation, at the most.
+const LINE_BYTES_MAX: usize = 2 * 1024;
 
 /// Why a command did not do what was asked.
 pub(crate) enum Failure {
@@ -102,8 +106,8 @@ fn address(words: &mut lexopt::Parser, flag: &str) -> Result<SocketAddr, Failure
 
 /// A line of an explanation; names stand in a column of their own.
 fn line(text: &mut String, name: &str, value: &str) {
-    // Writing to a text does not fail.
-    let _ = writeln!(text, "  {name:<10} {value}");
+    // Others wrote some of it. Writing to a text does not fail.
+    let _ = writeln!(text, "  {name:<10} {}", shown(value, LINE_BYTES_MAX));
 }
 
 /// Prints to standard output; a reader that has gone is no error.

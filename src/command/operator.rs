@@ -3,7 +3,11 @@
 use super::ask::{ADMIN, Request};
 use super::{Failure, failed, help, print, usage};
 use lexopt::{Arg, ValueExt};
+use moorgate::base::text::shown;
 use serde::Deserialize;
+
+/// One cell of a table, at the most.
+const CELL_BYTES_MAX: usize = 256;
 
 /// One thing that may be asked for.
 struct Command {
@@ -89,11 +93,14 @@ fn table(body: &str) -> Result<String, Failure> {
     let head =
         ["SERVICE", "ID", "ADDRESS", "WEIGHT", "ZONE", "TAGS", "STANDING", "LINKS", "EJECTED", "SOURCES"];
     let mut rows = vec![head.map(str::to_owned)];
-    let shown = answer.endpoints.len() as u64;
+    let count = answer.endpoints.len() as u64;
     rows.extend(answer.endpoints.into_iter().map(Endpoint::row));
     let mut text = columns(&rows);
-    if shown < answer.total {
-        text.push_str(&format!("{} more\n", answer.total.saturating_sub(shown)));
+    if count < answer.total {
+        text.push_str(&format!("{} more\n", answer.total.saturating_sub(count)));
+    }
+    for note in &answer.notes {
+        text.push_str(&format!("{}\n", shown(note, CELL_BYTES_MAX)));
     }
     Ok(text)
 }
@@ -114,6 +121,7 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 struct Endpoints {
     endpoints: Vec<Endpoint>,
     total: u64,
+    notes: Vec<String>,
 }
 
 /// One endpoint, as the gateway tells of it.
@@ -134,8 +142,10 @@ struct Endpoint {
 impl Endpoint {
     fn row(self) -> [String; 10] {
         let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+        // Others wrote some of it.
+        let plain = |text: String| shown(&text, CELL_BYTES_MAX);
         let ejected = self.ejected_ms.map(|ms| format!("{:.1}s", ms as f64 / 1000.0));
-        [
+        let row = [
             self.service,
             self.id.to_string(),
             self.address,
@@ -146,6 +156,28 @@ impl Endpoint {
             self.links.to_string(),
             ejected.unwrap_or_else(|| "-".to_owned()),
             or_dash(self.sources.join(", ")),
-        ]
+        ];
+        row.map(plain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_moves_no_terminal() {
+        let long = "x".repeat(2 << 20);
+        let body = serde_json::json!({ "total": 2, "notes": ["a thread\u{1b}"], "endpoints": [
+            { "service": "chat", "id": 1, "address": "10.0.0.1:7100", "weight": 100, "zone": "\u{1b}[2J\r\neu",
+              "tags": ["a\u{7}", "b\nchat  2  10.0.0.9:1"], "standing": "in", "links": 1, "ejected_ms": null,
+              "sources": ["consul", "\u{9b}31mheld"] },
+            { "service": "chat", "id": 2, "address": "10.0.0.2:7100", "weight": 100, "zone": long,
+              "tags": [long, long], "standing": "in", "links": 1, "ejected_ms": null, "sources": [long] },
+        ] });
+        let text = table(&body.to_string()).ok().unwrap();
+        assert_eq!(text.lines().count(), 4, "a head, a line for each, and a note: {text:?}");
+        assert!(text.chars().all(|letter| letter == '\n' || !letter.is_control()), "{text:?}");
+        assert!(text.contains("\\u{1b}[2J\\r\\neu") && text.len() < 8 * 1024, "{} bytes", text.len());
     }
 }

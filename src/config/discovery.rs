@@ -8,7 +8,9 @@ use super::section::{Section, list, string};
 use super::text;
 use crate::control::discovery::{self, DnsQuery, DnsSettings, ProbeSettings};
 use crate::routing::Instance;
-use moorgate_registry::{ConsulQuery, ConsulSettings, DEFAULT_GROUP, NacosQuery, NacosSettings};
+use moorgate_registry::{
+    ConsulQuery, ConsulSettings, DEFAULT_GROUP, NacosQuery, NacosSettings, RegistryError,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -271,8 +273,22 @@ fn consul(root: &mut Section<'_>, secrets: &Secrets<'_>, report: &mut Report<'_>
         ca_file: ca_file(&mut table, secrets.directory),
         datacenter: words(&mut table, "datacenter").unwrap_or_default(),
     };
+    let bare = ConsulSettings { token: None, ..settings.clone() };
+    works(&mut table, "address", bare.check());
+    if let (Ok(()), Err(error)) = (bare.check(), settings.check()) {
+        let keys = ["token_file", "token_env", "token_credential"];
+        table.wrong_first(&keys, format!("consul.token: {error}; write the token alone, without blanks"));
+    }
     table.close(report);
     is_there.then_some(settings)
+}
+
+/// What a client of a registry would refuse later is told now, at the key that is wrong; `server` says where it is.
+fn works(table: &mut Section<'_>, server: &'static str, checked: Result<(), RegistryError>) {
+    let key = if table.has("ca_file") { "ca_file" } else { server };
+    if let Err(error) = checked {
+        table.wrong_once(key, error);
+    }
 }
 
 fn nacos(root: &mut Section<'_>, secrets: &Secrets<'_>, report: &mut Report<'_>) -> Option<NacosSettings> {
@@ -292,6 +308,8 @@ fn nacos(root: &mut Section<'_>, secrets: &Secrets<'_>, report: &mut Report<'_>)
         password: secrets.nacos_password(&mut table),
         ca_file: ca_file(&mut table, secrets.directory),
     };
+    let bare = NacosSettings { username: String::new(), password: None, ..settings.clone() };
+    works(&mut table, "servers", bare.check());
     let has_password =
         ["password_file", "password_env", "password_credential"].iter().any(|key| table.has(key));
     if table.has("username") && !has_password {

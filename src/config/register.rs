@@ -39,7 +39,7 @@ pub struct RegisterSettings {
     pub consul: bool,
     /// Whether at Nacos.
     pub nacos: bool,
-    /// Whether Consul asks `/readyz`, in place of being told.
+    /// Whether Consul asks `/livez`, in place of being told.
     pub is_asked: bool,
     /// Without a word for this long it counts as failed; asked three times as often.
     pub ttl: Duration,
@@ -110,7 +110,7 @@ fn relations(
         table.wrong_once("check", "only Consul asks; write consul = true, or leave this out");
     }
     if settings.is_asked && admin.is_none() {
-        table.wrong_once("check", "Consul asks /readyz, and there is no [admin] that answers; write one");
+        table.wrong_once("check", "Consul asks /livez, and there is no [admin] that answers; write one");
     }
     for key in ["group", "namespace"] {
         if table.has(key) && !settings.nacos {

@@ -5,6 +5,7 @@ use super::place::Place;
 use super::{Forwarder, LinkCommand};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId};
+use log::Level;
 use moorgate_proto::proof::NONCE_BYTES;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::Reason;
@@ -57,18 +58,20 @@ impl Forwarder {
         self.redial(now, place, was_open);
     }
 
-    /// For the operator. A service that is down is told once, not at every attempt.
+    /// For the operator.
     fn say_lost(&mut self, place: Place, was_open: bool, why: &dyn std::fmt::Display) {
         let attempts = self.slot_mut(place).map_or(0, |slot| slot.failures);
         let name = self.service(place.service).map_or("", |service| &service.settings.name);
-        let Some(address) = self.endpoint(place).map(|endpoint| endpoint.address) else { return };
-        match (was_open, attempts) {
+        let Some(endpoint) = self.endpoint(place) else { return };
+        let address = endpoint.address;
+        let level = level(was_open, attempts, endpoint.is_leaving);
+        match was_open {
             _ if self.stopping => {}
-            (true, _) => log::warn!("service {name}: link to {address} ended: {why}"),
-            (false, 0) => {
+            true => log::log!(level, "service {name}: link to {address} ended: {why}"),
+            false if level == Level::Warn => {
                 log::warn!("service {name}: no link to {address}: {why}; it is tried until there is one");
             }
-            (false, _) => log::debug!("service {name}: no link to {address}: {why}"),
+            false => log::log!(level, "service {name}: no link to {address}: {why}"),
         }
     }
 
@@ -114,6 +117,31 @@ impl Forwarder {
         let links: Vec<LinkKey> = self.links.keys().collect();
         for link in links {
             self.link_lost(now, link, &"the gateway stops");
+        }
+    }
+}
+
+/// How loudly the loss of a link is told: an endpoint that leaves is expected to lose its links, and one that is down is
+/// told once, not at every attempt.
+fn level(was_open: bool, attempts: u32, is_leaving: bool) -> Level {
+    if is_leaving || (!was_open && attempts > 0) { Level::Debug } else { Level::Warn }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_expected_is_a_warning() {
+        for (was_open, attempts, is_leaving, expected) in [
+            (true, 0, false, Level::Warn),
+            (true, 3, false, Level::Warn),
+            (false, 0, false, Level::Warn),
+            (false, 1, false, Level::Debug),
+            (true, 0, true, Level::Debug),
+            (false, 0, true, Level::Debug),
+        ] {
+            assert_eq!(level(was_open, attempts, is_leaving), expected);
         }
     }
 }

@@ -70,7 +70,7 @@ impl Forwarder {
             }
         }
         self.cells.count(Count::EndpointsJoined);
-        log::info!("service {}: {address} has joined", entry.settings.name);
+        log::debug!("service {}: {address} has joined", entry.settings.name);
         for place in (0..slots).map(|slot| Place { id, service, seat: seat_number, slot }) {
             match self.slot_mut(place).and_then(|slot| slot.link) {
                 Some(link) => self.set_leaving(now, link, false),
@@ -89,7 +89,7 @@ impl Forwarder {
             // It is not dialled again.
             slot.alarm = Alarm::default();
         }
-        log::info!("service {}: {address} has left; its calls are finished", entry.settings.name);
+        log::debug!("service {}: {address} has left; its calls are finished", entry.settings.name);
         self.cells.count(Count::EndpointsLeft);
         for link in links {
             self.set_leaving(now, link, true);

@@ -23,7 +23,8 @@ impl Readiness {
         self.ready.get(service.index()).map_or(0, |ready| ready.load(Ordering::Relaxed))
     }
 
-    fn change(&self, service: ServiceId, up: bool) {
+    /// A link to a service is ready, or is no more.
+    pub(crate) fn change(&self, service: ServiceId, up: bool) {
         if let Some(ready) = self.ready.get(service.index()) {
             let value = ready.load(Ordering::Relaxed);
             ready.store(step(value, up), Ordering::Relaxed);

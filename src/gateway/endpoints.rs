@@ -2,8 +2,9 @@
 
 use super::state::{State, service_id};
 use crate::admin::{EndpointShown, Outcome};
+use crate::base::text::shown;
 use crate::control::discovery::ServiceReport;
-use crate::routing::{Decided, EndpointReport, Member, Source, SourceReport, Standing};
+use crate::routing::{Decided, EndpointReport, Instance, Member, Source, SourceReport, Standing};
 use crate::telemetry::{Kind, Sample};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,6 +20,12 @@ const LINKS: (&str, &str) = ("moorgate_endpoint_links", "Ready links to an endpo
 const EJECTED: (&str, &str) =
     ("moorgate_endpoint_ejected", "1 while the endpoint is ejected for its failures.");
 
+/// The text of one source's error, a zone, or a tag, as far as it is shown.
+const ERROR_BYTES_MAX: usize = 256;
+const WORD_BYTES_MAX: usize = 64;
+/// Tags of one endpoint that are shown; of the rest it is told how many there are.
+const TAGS_SHOWN_MAX: usize = 8;
+
 /// What a standing is called.
 fn standing(member: &Member) -> &'static str {
     match member.instance.standing {
@@ -32,11 +39,12 @@ impl State {
     /// What `/endpoints` lists.
     pub(super) fn list_endpoints(&self) -> Outcome {
         let (reports, services) = (self.reports(), 0..self.services.len());
-        let shown = services.flat_map(|at| self.endpoints_of(at, &reports));
-        let mut endpoints: Vec<EndpointShown> = shown.collect();
+        let all = services.flat_map(|at| self.endpoints_of(at, &reports));
+        let mut endpoints: Vec<EndpointShown> = all.collect();
         let total = endpoints.len() as u64;
         endpoints.truncate(SHOWN_MAX);
-        Outcome::Endpoints { endpoints, total }
+        let notes = failures(&self.failed_discovery().unwrap_or_default());
+        Outcome::Endpoints { endpoints, total, notes }
     }
 
     /// The endpoints of one service.
@@ -47,7 +55,7 @@ impl State {
             .flat_map(|report| &report.catalog.endpoints)
             .map(|told| (told.instance.address, told))
             .collect();
-        let shown = members.iter().map(|member| {
+        let all = members.iter().map(|member| {
             let instance = &member.instance;
             let told = known.get(&instance.address);
             EndpointShown {
@@ -55,15 +63,15 @@ impl State {
                 id: member.id.0,
                 address: instance.address.to_string(),
                 weight: instance.weight,
-                zone: instance.zone.to_string(),
-                tags: instance.tags.iter().map(ToString::to_string).collect(),
+                zone: shown(&instance.zone, WORD_BYTES_MAX),
+                tags: tags(instance),
                 standing: standing(member),
                 links: member.vitals.links.load(Ordering::Relaxed),
                 ejected: self.ejected(member),
                 sources: told.map_or_else(|| vec![Source::Fixed.to_string()], |told| said(told)),
             }
         });
-        shown.collect()
+        all.collect()
     }
 
     /// For how much longer an endpoint is ejected.
@@ -80,11 +88,11 @@ impl State {
         for at in 0..self.services.len() {
             samples.extend(self.standing_samples(at));
         }
-        let (mut links, mut ejected, mut room) = (Vec::new(), Vec::new(), SAMPLED_MAX);
-        for (at, service) in self.services.iter().enumerate() {
-            let members = self.pools.members(service_id(at));
+        let (mut links, mut ejected) = (Vec::new(), Vec::new());
+        let all: Vec<_> = (0..self.services.len()).map(|at| self.pools.members(service_id(at))).collect();
+        let room = parts(SAMPLED_MAX, &all.iter().map(|members| members.len()).collect::<Vec<_>>());
+        for ((service, members), room) in self.services.iter().zip(&all).zip(room) {
             let (own, summed) = members.split_at(room.min(members.len()));
-            room = room.saturating_sub(own.len());
             for member in own {
                 let label = format!("service=\"{service}\",endpoint=\"{}\"", member.instance.address);
                 let count = u64::from(member.vitals.links.load(Ordering::Relaxed));
@@ -92,7 +100,8 @@ impl State {
                 ejected.push(gauge(EJECTED, label, u64::from(self.ejected(member).is_some())));
             }
             if !summed.is_empty() {
-                let label = || format!("service=\"{service}\",endpoint=\"{} others\"", summed.len());
+                // The same whatever their number, so that it stays one series.
+                let label = || format!("service=\"{service}\",endpoint=\"others\"");
                 let count = |of: &dyn Fn(&Member) -> u64| summed.iter().map(of).sum();
                 let all = count(&|member| u64::from(member.vitals.links.load(Ordering::Relaxed)));
                 links.push(gauge(LINKS, label(), all));
@@ -103,6 +112,7 @@ impl State {
         samples.extend(ejected);
         samples.extend(self.decided_samples());
         samples.extend(self.canary_samples());
+        samples.extend(self.failed_discovery().map(|failed| discovery_sample(&failed)));
         samples.extend(self.source_samples());
         samples
     }
@@ -184,6 +194,24 @@ impl State {
     }
 }
 
+/// Divides `room` among those that want so many each: evenly, and what some do not need goes to the others.
+fn parts(room: usize, wanted: &[usize]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    order.sort_by_key(|at| wanted.get(*at).copied());
+    let mut parts = vec![0; wanted.len()];
+    let (mut room, mut takers) = (room, wanted.len());
+    for at in order {
+        let wants = wanted.get(at).copied().unwrap_or_default();
+        let part = wants.min(room.checked_div(takers).unwrap_or_default());
+        if let Some(place) = parts.get_mut(at) {
+            *place = part;
+        }
+        room = room.saturating_sub(part);
+        takers = takers.saturating_sub(1);
+    }
+    parts
+}
+
 /// What discovery says of one service: at most one report.
 fn of_service(reports: &[ServiceReport], at: usize) -> impl Iterator<Item = &ServiceReport> {
     reports.iter().filter(move |report| report.service == service_id(at))
@@ -192,6 +220,24 @@ fn of_service(reports: &[ServiceReport], at: usize) -> impl Iterator<Item = &Ser
 /// What each source says of a service, a sentence each.
 pub(super) fn sources_of(reports: &[ServiceReport], at: usize) -> Vec<String> {
     of_service(reports, at).flat_map(|report| &report.catalog.sources).map(say).collect()
+}
+
+/// What is told where endpoints are looked at, a sentence for each thread that has failed.
+pub(super) fn failures(failed: &[String]) -> Vec<String> {
+    let say = |name: &String| {
+        format!(
+            "the thread `{name}` of the discovery has failed: endpoints stay as they are; restart the gateway"
+        )
+    };
+    failed.iter().map(say).collect()
+}
+
+fn discovery_sample(failed: &[String]) -> Sample {
+    const WHAT: (&str, &str) = (
+        "moorgate_discovery_up",
+        "0 when a thread that looks for endpoints has failed: restart the gateway.",
+    );
+    gauge(WHAT, String::new(), u64::from(failed.is_empty()))
 }
 
 fn gauge((metric, help): (&'static str, &'static str), label: String, value: u64) -> Sample {
@@ -213,16 +259,28 @@ fn said(told: &EndpointReport) -> Vec<String> {
     said
 }
 
+/// The first few tags, as they can be shown.
+fn tags(instance: &Instance) -> Vec<String> {
+    let more = instance.tags.len().saturating_sub(TAGS_SHOWN_MAX);
+    let first = instance.tags.iter().take(TAGS_SHOWN_MAX).map(|tag| shown(tag, WORD_BYTES_MAX));
+    first.chain((more > 0).then(|| format!("and {more} more"))).collect()
+}
+
 /// How a source is.
 fn say(source: &SourceReport) -> String {
-    let name = source.source;
+    let (name, count) = (source.source, source.endpoints);
     let time = |age: Duration| humantime::format_duration(Duration::from_secs(age.as_secs())).to_string();
-    let mut said = match (&source.error, source.age) {
+    let error = source.error.as_ref().map(|error| shown(error, ERROR_BYTES_MAX));
+    let mut said = match (error, source.age) {
         (Some(error), Some(age)) => {
-            format!("{name} fails: {error}; its last list is {} old and has {}", time(age), source.endpoints)
+            format!("{name} fails: {error}; its last list is {} old and has {count}", time(age))
         }
         (Some(error), None) => format!("{name} fails, and has never given a list: {error}"),
-        (None, Some(_)) => format!("{name} lists {}", source.endpoints),
+        (None, Some(_)) if source.is_up => format!("{name} lists {count}"),
+        (None, Some(age)) => format!(
+            "{name} has not answered yet; {count} from before the restart count, of a list that is {} old",
+            time(age)
+        ),
         (None, None) => format!("{name} has not answered yet"),
     };
     if source.held > 0 {
@@ -237,7 +295,6 @@ mod tests {
     use crate::base::clock::Clock;
     use crate::base::counters::Totals;
     use crate::config::{self, DevOptions, DevServices};
-    use crate::routing::Instance;
     use crate::telemetry::render;
 
     fn state() -> State {
@@ -267,10 +324,11 @@ mod tests {
         let page = render(&Totals::default(), &state.endpoint_samples());
         let links: Vec<&str> =
             page.lines().filter(|line| line.starts_with("moorgate_endpoint_links{")).collect();
-        assert_eq!(links.len(), SAMPLED_MAX + 3, "its own, and a sum for each of three services");
-        assert!(links.contains(&"moorgate_endpoint_links{service=\"echo\",endpoint=\"500 others\"} 1000"));
+        assert_eq!(links.len(), SAMPLED_MAX + 1, "echo has what the two others leave, and a sum");
+        assert!(links.contains(&"moorgate_endpoint_links{service=\"echo\",endpoint=\"others\"} 1004"));
+        assert!(links.contains(&"moorgate_endpoint_links{service=\"chat\",endpoint=\"127.0.0.1:1\"} 0"));
         assert!(page.contains("moorgate_service_endpoints{service=\"echo\",standing=\"in\"} 1500\n"));
-        let Outcome::Endpoints { endpoints, total } = state.list_endpoints() else {
+        let Outcome::Endpoints { endpoints, total, .. } = state.list_endpoints() else {
             panic!("another outcome")
         };
         assert_eq!((endpoints.len(), total), (1502, 1502));
@@ -290,5 +348,65 @@ mod tests {
         assert!(page.contains("moorgate_endpoint_decisions_total{service=\"echo\",what=\"ejected\"} 0\n"));
         member.vitals.ejected_until.store(1, Ordering::Relaxed);
         assert_eq!(state.ejected(member), None, "it is over");
+    }
+    #[test]
+    fn a_service_with_very_many_takes_no_lines_from_the_others() {
+        assert_eq!(parts(1000, &[5000, 1, 600, 700]), [333, 1, 333, 333]);
+        assert_eq!(parts(1000, &[5000, 100, 500]), [450, 100, 450]);
+        assert_eq!(parts(1000, &[3, 2]), [3, 2]);
+        assert_eq!(parts(10, &[]), [0; 0]);
+        assert_eq!(parts(1, &[5, 5, 5]).iter().sum::<usize>(), 1);
+    }
+
+    fn source(is_up: bool, age: Option<u64>, error: Option<&str>) -> SourceReport {
+        let (age, error) = (age.map(Duration::from_secs), error.map(str::to_owned));
+        SourceReport { source: Source::Consul, is_up, endpoints: 3, held: 0, age, error }
+    }
+
+    #[test]
+    fn a_source_that_has_not_answered_is_not_said_to_list() {
+        let cases = [
+            (source(true, Some(5), None), "consul lists 3"),
+            (
+                source(false, Some(90), None),
+                "consul has not answered yet; 3 from before the restart count, of a list that is 1m 30s old",
+            ),
+            (source(false, None, None), "consul has not answered yet"),
+            (source(false, Some(5), Some("no")), "consul fails: no; its last list is 5s old and has 3"),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(say(&source), expected);
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_is_escaped_and_bounded() {
+        let state = state();
+        let (hostile, long) = ("\x1b[2J\n", "x".repeat(2 << 20));
+        let tags = (0..100).map(|at| format!("{at}\r{long}").into()).collect();
+        let at = Instance::at(SocketAddr::from(([10, 0, 0, 1], 7100)));
+        state.pools.publish(service_id(0), &[Instance { zone: hostile.into(), tags, ..at }]);
+        let listed = state.endpoints_of(0, &[]);
+        let one = listed.first().unwrap();
+        assert_eq!(one.zone, "\\u{1b}[2J\\n");
+        assert!(one.tags.iter().all(|tag| tag.len() < 100 && !tag.contains(char::is_control)));
+        assert_eq!((one.tags.len(), one.tags.last().unwrap().as_str()), (9, "and 92 more"));
+        let failing = say(&source(false, None, Some(&format!("{hostile}{long}"))));
+        assert!(failing.contains("\\u{1b}[2J\\n") && failing.len() < 400, "{} bytes", failing.len());
+    }
+    #[test]
+    fn a_thread_that_has_failed_shows() {
+        let failed = ["consul".to_owned()];
+        assert_eq!(
+            failures(&failed),
+            [
+                "the thread `consul` of the discovery has failed: endpoints stay as they are; restart the gateway"
+            ]
+        );
+        let page = |failed: &[String]| render(&Totals::default(), &[discovery_sample(failed)]);
+        assert!(page(&failed).contains("\nmoorgate_discovery_up 0\n"));
+        assert!(page(&[]).contains("\nmoorgate_discovery_up 1\n"));
+        let page = render(&Totals::default(), &state().endpoint_samples());
+        assert!(!page.contains("moorgate_discovery_up"), "nothing is looked for, nothing is said of it");
     }
 }

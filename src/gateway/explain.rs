@@ -1,6 +1,6 @@
 //! Why a call would go where it would go: the route is looked up here, and every worker is asked.
 
-use super::endpoints::sources_of;
+use super::endpoints::{failures, sources_of};
 use super::state::{State, service_id};
 use crate::admin::{CandidateShown, Explained, OperateError, Outcome, Question, WorkerShown};
 use crate::base::ids::{RouteId, ServiceId};
@@ -21,6 +21,8 @@ impl State {
         let route = route.map_err(|_| OperateError::NoRoute { command, version })?;
         let at = route.service.index();
         let reports = self.reports();
+        let mut sources = failures(&self.failed_discovery().unwrap_or_default());
+        sources.extend(sources_of(&reports, at));
         let (workers, silent) = self.ask_workers(question, route.id, route.service)?;
         Ok(Outcome::Explained(Box::new(Explained {
             route: self.routes.get(route.id.index()).cloned().unwrap_or_default(),
@@ -32,7 +34,7 @@ impl State {
             workers: workers.iter().map(|answer| self.shown(answer)).collect(),
             silent,
             endpoints: self.endpoints_of(at, &reports),
-            sources: sources_of(&reports, at),
+            sources,
         })))
     }
 

@@ -15,6 +15,7 @@ use crate::reactor::{Outbox, WorkerCommand};
 use crate::routing::{Pools, RouteTable};
 use crate::telemetry::{Kind, Sample, render};
 use moorgate_proto::status::Code;
+use moorgate_proto::time::Mono;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -65,6 +66,35 @@ impl State {
         self.discovery.lock().as_ref().map(Discovery::report).unwrap_or_default()
     }
 
+    /// Whether every loop makes progress.
+    pub(super) fn is_live_at(&self, now: Mono) -> bool {
+        self.pulses.iter().all(|pulse| pulse.age(now) < STUCK_AFTER)
+    }
+
+    /// The threads of discovery that have failed, by name; `None`: there is no discovery.
+    pub(super) fn failed_discovery(&self) -> Option<Vec<String>> {
+        self.discovery.lock().as_ref().map(Discovery::failed)
+    }
+
+    /// Whether every worker has a ready link to a service; if not, what is missing.
+    pub(super) fn service_readiness(&self, at: usize) -> Result<(), String> {
+        let id = service_id(at);
+        let name = self.services.get(at).map(String::as_str).unwrap_or_default();
+        if self.pools.members(id).is_empty() {
+            return Err(format!("service {name} has no endpoints"));
+        }
+        // Each shard reaches the services by its own worker alone: one worker without a link is clients without a
+        // service.
+        let workers = self.readiness.len();
+        match self.readiness.iter().filter(|worker| worker.links(id) > 0).count() {
+            0 => Err(format!("service {name} has no ready link")),
+            linked if linked < workers => {
+                Err(format!("service {name} has a ready link at {linked} of {workers} workers"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn links(&self, service: usize) -> u64 {
         let id = service_id(service);
         self.readiness.iter().map(|worker| u64::from(worker.links(id))).sum()
@@ -89,31 +119,14 @@ impl Vitals for State {
 
 impl Pages for State {
     fn is_live(&self) -> bool {
-        let now = self.clock.read().mono;
-        self.pulses.iter().all(|pulse| pulse.age(now) < STUCK_AFTER)
+        self.is_live_at(self.clock.read().mono)
     }
 
     fn readiness(&self) -> Result<(), String> {
         if self.draining.load(Ordering::Relaxed) {
             return Err("draining".to_owned());
         }
-        // Each shard reaches the services by its own worker alone: one worker without a link is clients without a
-        // service.
-        let workers = self.readiness.len();
-        for (at, name) in self.services.iter().enumerate() {
-            let id = service_id(at);
-            if self.pools.members(id).is_empty() {
-                return Err(format!("service {name} has no endpoints"));
-            }
-            match self.readiness.iter().filter(|worker| worker.links(id) > 0).count() {
-                0 => return Err(format!("service {name} has no ready link")),
-                linked if linked < workers => {
-                    return Err(format!("service {name} has a ready link at {linked} of {workers} workers"));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        (0..self.services.len()).try_for_each(|at| self.service_readiness(at))
     }
 
     fn metrics(&self) -> String {

@@ -1,18 +1,31 @@
 //! Diagnostics through `log`: lines are handed to a thread that writes them, so that a blocked standard error
 //! stalls no loop. Lines that do not fit are lost.
+//!
+//! Some libraries write what they send and receive into the log, secrets included, once the level is low enough: see
+//! [`CAPPED`]. Texts of others are escaped: a line of the log is one record.
 
+use crate::base::text::shown;
 use crossbeam_channel::{Sender, bounded};
+use log::{LevelFilter, Log, Metadata, Record};
 use std::io::{self, Write};
 
 /// Lines that may wait.
 const LINES_MAX: usize = 1024;
+/// A longer line is cut.
+const LINE_BYTES_MAX: usize = 8 * 1024;
+/// Libraries that write headers, tokens, keys and names of others below [`CAP`]; no setting shows it.
+const CAPPED: [&str; 4] = ["ureq", "ureq_proto", "rustls", "domain"];
+const CAP: LevelFilter = LevelFilter::Warn;
 
 struct Lines(Sender<Vec<u8>>);
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let mut plain = shown(text.trim_end_matches('\n'), LINE_BYTES_MAX);
+        plain.push('\n');
         // A full channel means that nobody can read what is lost.
-        let _ = self.0.try_send(line.to_vec());
+        let _ = self.0.try_send(plain.into_bytes());
         Ok(line.len())
     }
 
@@ -21,16 +34,53 @@ impl Write for Lines {
     }
 }
 
+/// Bounds what some libraries say, whatever else was set.
+struct Capped(env_logger::Logger);
+
+impl Capped {
+    fn is_spoken(metadata: &Metadata<'_>) -> bool {
+        let target = metadata.target();
+        let library = target.split_once("::").map_or(target, |(library, _)| library);
+        metadata.level() <= CAP || !CAPPED.contains(&library)
+    }
+}
+
+impl Log for Capped {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        Capped::is_spoken(metadata) && self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if Capped::is_spoken(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+/// The logger, with the highest level that it writes.
+fn logger(mut builder: env_logger::Builder, lines: Sender<Vec<u8>>) -> (Capped, LevelFilter) {
+    builder.format_target(false).write_style(env_logger::WriteStyle::Never);
+    builder.target(env_logger::Target::Pipe(Box::new(Lines(lines))));
+    let logger = builder.build();
+    let level = logger.filter();
+    (Capped(logger), level)
+}
+
 /// Starts the diagnostics at a level such as `info`; the environment variable `RUST_LOG` wins. Only the first call
 /// in a process has an effect.
-pub fn init_diagnostics(level: log::LevelFilter) {
+pub fn init_diagnostics(level: LevelFilter) {
     let (sender, receiver) = bounded::<Vec<u8>>(LINES_MAX);
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).parse_default_env().format_target(false);
-    builder.target(env_logger::Target::Pipe(Box::new(Lines(sender))));
-    if builder.try_init().is_err() {
+    builder.filter_level(level).parse_default_env();
+    let (logger, level) = logger(builder, sender);
+    if log::set_boxed_logger(Box::new(logger)).is_err() {
         return;
     }
+    log::set_max_level(level);
     let writer = std::thread::Builder::new().name("diagnostics".to_owned()).spawn(move || {
         while let Ok(line) = receiver.recv() {
             // There is no place left to report a failure of standard error.
@@ -39,5 +89,52 @@ pub fn init_diagnostics(level: log::LevelFilter) {
     });
     if writer.is_err() {
         let _ = writeln!(io::stderr(), "no thread for diagnostics: they are lost");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use log::Level;
+
+    /// What is written of one record.
+    fn written(filters: &str, level: Level, target: &str, text: &str) -> Vec<String> {
+        let (sender, lines) = bounded(LINES_MAX);
+        let mut builder = env_logger::Builder::new();
+        builder.filter_level(LevelFilter::Trace).parse_filters(filters);
+        let (logger, max) = logger(builder, sender);
+        assert_eq!(max, LevelFilter::Trace);
+        logger.log(&Record::builder().level(level).target(target).args(format_args!("{text}")).build());
+        lines.try_iter().map(|line| String::from_utf8(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn no_level_shows_what_libraries_send() {
+        for target in
+            ["ureq", "ureq::unversioned::transport", "ureq_proto::client", "rustls::conn", "domain::net"]
+        {
+            for filters in [
+                "",
+                "trace",
+                "ureq=trace,ureq_proto=trace,rustls=trace,domain=trace",
+                "ureq::unversioned=trace",
+            ] {
+                for level in [Level::Info, Level::Debug, Level::Trace] {
+                    let lines = written(filters, level, target, "X-Consul-Token: s3cret");
+                    assert_eq!(lines, [""; 0], "{target} at {level} with RUST_LOG={filters}");
+                }
+                assert_eq!(written(filters, Level::Warn, target, "a warning").len(), 1, "{target}");
+            }
+        }
+        let own = written("trace", Level::Trace, "moorgate::forward", "a trace");
+        assert!(own.len() == 1 && own.first().unwrap().ends_with("a trace\n"), "{own:?}");
+        assert_eq!(written("trace", Level::Trace, "domains", "another library").len(), 1);
+    }
+
+    #[test]
+    fn a_record_is_one_line() {
+        let lines = written("", Level::Warn, "moorgate", "dns says: \x1b[2Jx\n[ERROR] forged");
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        assert!(line.contains("\\u{1b}[2Jx\\n") && line.matches('\n').count() == 1, "{line:?}");
     }
 }

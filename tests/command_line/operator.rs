@@ -37,7 +37,9 @@ impl Pages for Remembering {
             Operation::Ban { .. } => Err(OperateError::Full),
             Operation::Unban(_) => Ok(Outcome::Changed(0)),
             Operation::Kick { .. } | Operation::Revoke(_) => Ok(Outcome::Sessions(3)),
-            Operation::Endpoints => Ok(Outcome::Endpoints { endpoints: endpoints(), total: 3 }),
+            Operation::Endpoints => {
+                Ok(Outcome::Endpoints { endpoints: endpoints(), total: 3, notes: Vec::new() })
+            }
             Operation::Explain(question) => {
                 Err(OperateError::NoRoute { command: question.command, version: question.version })
             }

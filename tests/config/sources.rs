@@ -127,6 +127,18 @@ const REGISTRIES: Cases = &[
             "16: consul.ca_file: DIR/access.secret cannot be read: there is no certificate in it; write the path of a PEM file",
         ],
     ),
+    (
+        End("[consul]\naddress = \"https://10.0.0.5:8501\""),
+        &["16: consul.address: \"https://10.0.0.5:8501\" needs a `ca_file` with the certificates to trust"],
+    ),
+    (
+        End("[consul]\naddress = \"https://10.0.0.5:8501\"\nca_file = \"none.pem\""),
+        &["17: consul.ca_file: DIR/none.pem cannot be read: No such file or directory (os error 2)"],
+    ),
+    (
+        End("[nacos]\nservers = [\"http://10.0.0.5:8848\", \"https://10.0.0.6:8848\"]"),
+        &["16: nacos.servers: \"https://10.0.0.6:8848\" needs a `ca_file` with the certificates to trust"],
+    ),
     (End("[nacos]\nservers = []"), &["16: nacos.servers: 0 servers; write 1 to 16"]),
     (
         End("[nacos]\nusername = \"gate\""),
@@ -141,6 +153,29 @@ const REGISTRIES: Cases = &[
 #[test]
 fn what_is_wrong_with_a_registry_is_told() {
     check("registries", REGISTRIES);
+}
+
+#[test]
+fn what_a_registry_would_never_take_is_told_before_it_is_asked() {
+    let directory = Directory::new("never");
+    std::fs::write(directory.0.join("blank.token"), "to ken\n").unwrap();
+    std::fs::write(
+        directory.0.join("broken.pem"),
+        "-----BEGIN CERTIFICATE-----\nnot base64!\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    let mistakes = |more: &str| directory.parse(&format!("{GOOD}{more}")).unwrap_err().lines;
+    let [token] = mistakes("[consul]\ntoken_file = \"blank.token\"\n").try_into().unwrap();
+    assert!(token.starts_with("gate.toml:16: consul.token: the token of Consul has characters"), "{token}");
+    assert!(!token.contains("to ken"), "the token itself is not told");
+    let broken = "ca_file = \"broken.pem\"\n";
+    let [consul] = mistakes(&format!("[consul]\naddress = \"https://a:1\"\n{broken}")).try_into().unwrap();
+    assert!(
+        consul.starts_with("gate.toml:17: consul.ca_file: ") && consul.contains("broken.pem"),
+        "{consul}"
+    );
+    let [nacos] = mistakes(&format!("[nacos]\nservers = [\"https://a:1\"]\n{broken}")).try_into().unwrap();
+    assert!(nacos.starts_with("gate.toml:17: nacos.ca_file: "), "{nacos}");
 }
 
 const REGISTER: Cases = &[
@@ -195,7 +230,7 @@ fn what_is_asked_needs_an_operators_address() {
     let more = "[register]\naddress = \"10.0.0.9:7000\"\nconsul = true\ncheck = \"http\"\n";
     let error = Directory::new("asked").parse(&format!("{text}{more}")).unwrap_err();
     let expected =
-        "gate.toml:16: register.check: Consul asks /readyz, and there is no [admin] that answers; write one";
+        "gate.toml:16: register.check: Consul asks /livez, and there is no [admin] that answers; write one";
     assert_eq!(error.lines, [expected]);
 }
 

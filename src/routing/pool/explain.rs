@@ -14,10 +14,23 @@ pub(super) fn explain(pool: &Pool, now: Mono, ask: Ask) -> Explanation {
     let mut copy = copy(pool);
     copy.notice(now);
     copy.renew(now);
-    let chosen = chosen(&copy, now, ask);
+    let canary = side(&copy, ask);
+    let chosen = chosen(&copy, now, ask, canary);
     let census = Census::of(copy.seats.iter().flatten(), now);
     let seats = copy.seats.iter().enumerate();
-    let endpoints = seats.filter_map(|(at, seat)| Some(standings(&copy, &census, now, (at, seat.as_ref()?))));
+    let endpoints = seats.filter_map(|(at, seat)| {
+        let seat = seat.as_ref()?;
+        let mut standings = standings(&copy, &census, now, (at, seat));
+        // It stays on its own side, whatever it could do there; but for a call that has nobody on its own.
+        let is_own_side = canary.is_none_or(|side| side == wanted(&copy, ask));
+        match (is_canary(seat, copy.settings.canary.as_ref()), wanted(&copy, ask)) {
+            (true, false) if is_own_side => set_aside(&mut standings, "of the canary; this caller is not"),
+            (false, true) if is_own_side => set_aside(&mut standings, "not of the canary; this caller is"),
+            (true, _) => standings.notes.push("canary".to_owned()),
+            (false, _) => {}
+        }
+        Some(standings)
+    });
     Explanation { chosen, endpoints: endpoints.collect() }
 }
 
@@ -37,23 +50,42 @@ fn copy(pool: &Pool) -> Pool {
     }
 }
 
-fn chosen(pool: &Pool, now: Mono, ask: Ask) -> Result<(EndpointId, Decision), Miss> {
+fn set_aside(standings: &mut Standings, why: &str) {
+    standings.usable = false;
+    standings.weight = 0;
+    standings.notes.insert(0, why.to_owned());
+}
+
+/// A seat that is half open, and that nobody tries yet.
+fn probe(pool: &Pool, ask: Ask, canary: bool) -> Option<usize> {
+    let mut probes = pool.slate.side(canary).probes.iter().copied().filter(|at| ask.avoid != Some(*at));
+    probes.find(|at| pool.member(*at).is_some_and(|member| !member.vitals.probed.load(Ordering::Relaxed)))
+}
+
+/// Where the caller belongs: with the canary, or not.
+fn wanted(pool: &Pool, ask: Ask) -> bool {
+    ask.canary && pool.settings.canary.is_some()
+}
+
+/// On which side somebody can take the call: where the caller belongs, or else the other.
+fn side(pool: &Pool, ask: Ask) -> Option<bool> {
+    let wanted = wanted(pool, ask);
+    let can = |canary: &bool| probe(pool, ask, *canary).is_some() || !pool.slate.side(*canary).is_empty();
+    [wanted, !wanted].into_iter().find(can)
+}
+
+fn chosen(pool: &Pool, now: Mono, ask: Ask, side: Option<bool>) -> Result<(EndpointId, Decision), Miss> {
     if pool.outstanding >= pool.settings.bounds.outstanding_max {
         return Err(if pool.has_ready() { Miss::NoRoom } else { Miss::NoEndpoint });
     }
-    let wanted = ask.canary && pool.settings.canary.is_some();
-    let probe = |canary: bool| {
-        let mut probes = pool.slate.side(canary).probes.iter().copied().filter(|at| ask.avoid != Some(*at));
-        probes.find(|at| pool.member(*at).is_some_and(|member| !member.vitals.probed.load(Ordering::Relaxed)))
-    };
-    let can = |canary: &bool| probe(*canary).is_some() || !pool.slate.side(*canary).is_empty();
-    let canary = [wanted, !wanted].into_iter().find(can).ok_or(Miss::NoEndpoint)?;
+    let wanted = wanted(pool, ask);
+    let canary = side.ok_or(Miss::NoEndpoint)?;
     let side = pool.slate.side(canary);
     let mut marks = Marks::default();
     for (is, mark) in [(wanted, Marks::CANARY), (canary != wanted, Marks::FALLBACK)] {
         marks = if is { marks.with(mark) } else { marks };
     }
-    if let Some(at) = probe(canary) {
+    if let Some(at) = probe(pool, ask, canary) {
         return Ok((pool.id(at), pool.decision(How::Probe, marks, canary)));
     }
     marks = if pool.slate.panic { marks.with(Marks::PANIC) } else { marks };
@@ -125,9 +157,6 @@ fn notes(pool: &Pool, census: &Census, now: Mono, (at, seat): (usize, &Seat)) ->
     if let Some(percent) = seat.slow_percent(now, &settings.slow_start) {
         notes.push(format!("slow start {percent} %"));
     }
-    if is_canary(seat, settings.canary.as_ref()) {
-        notes.push("canary".to_owned());
-    }
     if settings.prefer.is_some() && is_near(seat, settings.prefer.as_ref()) {
         notes.push("preferred".to_owned());
     }
@@ -138,9 +167,6 @@ fn notes(pool: &Pool, census: &Census, now: Mono, (at, seat): (usize, &Seat)) ->
     }
     if seat.record.in_a_row() > 0 {
         notes.push(format!("{} failures in a row", seat.record.in_a_row()));
-    }
-    if settings.balance == Balance::PeakEwma && pool.loads.get(at).is_some_and(|load| load.spot.is_some()) {
-        notes.push("two are drawn by weight, the cheaper one is taken".to_owned());
     }
     notes
 }

@@ -253,6 +253,30 @@ fn a_full_side_is_not_a_full_service() {
 }
 
 #[test]
+fn an_explanation_says_who_is_on_the_other_side() {
+    let canary = CanarySettings { tag: "new".to_owned(), share: 0, roles: Vec::new(), hello: Vec::new() };
+    let settings = PoolSettings { canary: Some(canary), balance: Balance::PeakEwma, ..quick() };
+    let mut scene = scene(settings, &["192.0.2.1:1 tags=new", "192.0.2.1:2"]);
+    let (ours, theirs) = (Ask { canary: true, ..Ask::default() }, Ask::default());
+    let told = |scene: &Scene, ask| {
+        let told = scene.pools[0].explain(scene.now, ask);
+        told.endpoints.into_iter().map(|one| (one.usable, one.weight, one.notes)).collect::<Vec<_>>()
+    };
+    let note = |text: &str| vec![text.to_owned()];
+    let aside = |text: &str| (false, 0, note(text));
+    // What rule chooses is said once, with the choice.
+    assert_eq!(told(&scene, theirs), [aside("of the canary; this caller is not"), (true, 100, vec![])]);
+    assert_eq!(told(&scene, ours), [(true, 100, note("canary")), aside("not of the canary; this caller is")]);
+    scene.pools[0].set_ready(scene.now, 0, false);
+    let fallback = told(&scene, ours);
+    assert_eq!(fallback[0].2, ["no link", "canary"]);
+    assert_eq!(fallback[1], (true, 100, vec![]), "it takes the canary's calls");
+    // Without a canary there are no sides.
+    let scene = Scene::new(quick(), 1);
+    assert_eq!(told(&scene, ours), [(true, 100, vec![])]);
+}
+
+#[test]
 fn a_caller_stays_where_it_is() {
     let settings = PoolSettings { balance: Balance::ConsistentHash, ..quick() };
     let mut scene = Scene::new(settings, 10);
