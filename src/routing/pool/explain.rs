@@ -5,7 +5,7 @@ use super::seat::{Fit, Probe, Seat, Unfit};
 use super::slate::{Census, Slate, is_canary, is_near};
 use crate::routing::draw::Moment;
 use crate::routing::ewma::micros;
-use crate::routing::{Ask, Balance, Decision, EndpointId, Explanation, How, Marks, Miss, Standings};
+use crate::routing::{Ask, Decision, EndpointId, Explanation, How, Marks, Miss, Standings};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::service_view::State;
 use std::sync::atomic::Ordering;
