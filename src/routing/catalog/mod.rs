@@ -200,9 +200,11 @@ impl Catalog {
         settled
     }
 
-    /// Whether there is nothing to decide: what is published is what is listed, and no source lists anything else.
+    /// Whether there is nothing to decide: what is published is what is listed, no source lists anything else, and nobody
+    /// who has left is remembered.
     fn is_as_it_was(&self) -> bool {
-        !self.has_changed && self.over == 0 && self.held.is_empty()
+        let is_remembered = self.recent.values().any(Option::is_some);
+        !self.has_changed && self.over == 0 && self.held.is_empty() && !is_remembered
     }
 
     /// Those that leave are not probed: what was known of them grows old.

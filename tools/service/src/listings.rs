@@ -12,7 +12,7 @@ pub(crate) use listed::Listings;
 /// No registry is known.
 #[cfg(not(feature = "registry"))]
 #[derive(Default)]
-pub(crate) struct Listings;
+pub(crate) struct Listings {}
 
 #[cfg(not(feature = "registry"))]
 impl Listings {
