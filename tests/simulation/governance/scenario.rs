@@ -181,6 +181,11 @@ impl Scenario {
         }
     }
 
+    /// Whether callers keep to their instances.
+    pub fn hashes(&self) -> bool {
+        self.services.iter().any(|service| service.pool.balance == Balance::ConsistentHash)
+    }
+
     /// A link that hears nothing is given up within this time.
     pub fn silence_max(&self) -> Duration {
         self.forward.heartbeat.saturating_mul(3) + self.forward.connect_timeout
