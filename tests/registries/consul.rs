@@ -105,6 +105,7 @@ fn maintenance_sends_away_and_back() {
     let all = addresses(&endpoints);
     all.iter().for_each(|at| consul.register("chat", *at, ""));
     bench.until_answering(0, "all are there", &all);
+    bench.link(0);
     let leaving = || {
         let lines = bench.published(0);
         lines.into_iter().filter(|line| line.ends_with(" Leaving")).collect::<Vec<_>>()

@@ -44,6 +44,7 @@ fn consul_is_a_name_server_too() {
     let bench = Bench::start(in_dns(&[consul.dns], &queries));
     bench.until_answering(0, "by its addresses", &all);
     bench.until_answering(1, "by its service records", &all);
+    (0..2).for_each(|service| bench.link(service));
     consul.deregister("chat", all[3]);
     let others: Vec<SocketAddr> = all.iter().filter(|at| **at != all[3]).copied().collect();
     bench.until(0, "one has left", &others);
