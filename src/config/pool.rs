@@ -6,8 +6,8 @@ use super::section::{Section, list, string};
 use super::text;
 use crate::base::share::parse_share;
 use crate::routing::{
-    AdaptiveSettings, Balance, Bounds, CanarySettings, EjectionSettings, HashBy, HelloField, PoolSettings,
-    Prefer, RetrySettings, SlowStart,
+    AdaptiveSettings, Balance, Bounds, CanarySettings, EjectionSettings, HashBy, HelloField, Instance,
+    PoolSettings, Prefer, RetrySettings, SlowStart,
 };
 use moorgate_proto::limits::NAME_BYTES;
 use std::ops::RangeInclusive;
@@ -82,13 +82,13 @@ pub(super) fn word(section: &mut Section<'_>, key: &'static str) -> Option<Strin
 
 /// The same, of a list.
 pub(super) fn parse_word(text: &str) -> Result<String, String> {
-    let is_good = |c: char| !c.is_whitespace() && !c.is_control() && c != ',';
-    if (1..=NAME_BYTES).contains(&text.len()) && text.chars().all(is_good) {
+    if Instance::is_word(text) {
         return Ok(text.to_owned());
     }
     Err(format!(
-        "`{}` cannot be one; write 1 to {NAME_BYTES} bytes without spaces and commas",
-        text.escape_debug()
+        "`{}` cannot be one; write 1 to {} bytes without spaces and commas",
+        text.escape_debug(),
+        Instance::WORD_BYTES_MAX
     ))
 }
 

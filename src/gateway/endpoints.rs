@@ -292,26 +292,12 @@ fn say(source: &SourceReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::Clock;
     use crate::base::counters::Totals;
-    use crate::config::{self, DevOptions, DevServices};
     use crate::telemetry::render;
-
-    fn state() -> State {
-        let nobody = "127.0.0.1:1".parse().unwrap();
-        let options = DevOptions {
-            listen: nobody,
-            admin: nobody,
-            services: DevServices { echo: nobody, accounts: nobody, chat: nobody },
-            key_id: "dev",
-            secret: &[7; 32],
-        };
-        State::new(&config::dev(&options).unwrap(), Clock::start()).unwrap()
-    }
 
     #[test]
     fn very_many_endpoints_are_summed_and_that_is_told() {
-        let state = state();
+        let state = State::dev();
         let at = |number: usize| {
             let [_, _, high, low] = u32::try_from(number).unwrap().to_be_bytes();
             Instance::at(SocketAddr::from(([10, 0, high, low], 7100)))
@@ -337,7 +323,7 @@ mod tests {
 
     #[test]
     fn an_ejection_is_told_while_it_lasts() {
-        let state = state();
+        let state = State::dev();
         let members = state.pools.members(service_id(0));
         let member = members.first().unwrap();
         assert_eq!(state.ejected(member), None);
@@ -381,7 +367,7 @@ mod tests {
 
     #[test]
     fn what_others_wrote_is_escaped_and_bounded() {
-        let state = state();
+        let state = State::dev();
         let (hostile, long) = ("\x1b[2J\n", "x".repeat(2 << 20));
         let tags = (0..100).map(|at| format!("{at}\r{long}").into()).collect();
         let at = Instance::at(SocketAddr::from(([10, 0, 0, 1], 7100)));
@@ -406,7 +392,7 @@ mod tests {
         let page = |failed: &[String]| render(&Totals::default(), &[discovery_sample(failed)]);
         assert!(page(&failed).contains("\nmoorgate_discovery_up 0\n"));
         assert!(page(&[]).contains("\nmoorgate_discovery_up 1\n"));
-        let page = render(&Totals::default(), &state().endpoint_samples());
+        let page = render(&Totals::default(), &State::dev().endpoint_samples());
         assert!(!page.contains("moorgate_discovery_up"), "nothing is looked for, nothing is said of it");
     }
 }

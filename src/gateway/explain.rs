@@ -157,24 +157,10 @@ fn terms(route: &Route) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::Clock;
     use crate::base::ids::WorkerId;
     use crate::base::mailbox::mailbox;
-    use crate::config::{self, DevOptions, DevServices};
     use crate::reactor::poll_with_bell;
     use crate::routing::Explanation;
-
-    fn state() -> State {
-        let nobody = "127.0.0.1:1".parse().unwrap();
-        let options = DevOptions {
-            listen: nobody,
-            admin: nobody,
-            services: DevServices { echo: nobody, accounts: nobody, chat: nobody },
-            key_id: "dev",
-            secret: &[7; 32],
-        };
-        State::new(&config::dev(&options).unwrap(), Clock::start()).unwrap()
-    }
 
     fn question(command: u32) -> Question {
         Question { command, version: 1, ..Question::default() }
@@ -182,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_does_not_answer_is_told_and_the_others_are_shown() {
-        let state = state();
+        let state = State::dev();
         assert_eq!(state.explain(&question(1)), Err(OperateError::Busy), "before the threads run");
         let (_poll, bell) = poll_with_bell().unwrap();
         let (quick, asked) = mailbox(1, bell.clone());
@@ -215,7 +201,7 @@ mod tests {
 
     #[test]
     fn who_would_be_refused_is_told() {
-        let state = state();
+        let state = State::dev();
         let route = state.routing.find(0x210, 1).unwrap();
         assert!(state.refused(&question(0x210), route).is_some_and(|why| why.contains("UNAUTHENTICATED")));
         let alice = Question { user_id: "alice".to_owned(), ..question(0x210) };

@@ -204,9 +204,7 @@ fn targets(register: &RegisterSettings, discovery: &discovery::Settings) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::Clock;
     use crate::base::ids::ServiceId;
-    use crate::config::{self, DevOptions, DevServices};
     use crate::gateway::Gateway;
     use moorgate_proto::time::Mono;
 
@@ -270,21 +268,9 @@ mod tests {
         assert_eq!(next(PATIENCE_MAX, true, (3, 3)), Next::ListAnyway);
     }
 
-    fn state() -> Arc<State> {
-        let nobody = "127.0.0.1:1".parse().unwrap();
-        let options = DevOptions {
-            listen: nobody,
-            admin: nobody,
-            services: DevServices { echo: nobody, accounts: nobody, chat: nobody },
-            key_id: "dev",
-            secret: &[7; 32],
-        };
-        Arc::new(State::new(&config::dev(&options).unwrap(), Clock::start()).unwrap())
-    }
-
     #[test]
     fn a_gateway_with_one_service_is_listed_and_one_without_any_waits() {
-        let state = state();
+        let state = Arc::new(State::dev());
         let stop = AtomicBool::new(true);
         assert!(!wait(&state, &stop), "it has ended before it could serve");
         for worker in &state.readiness {
@@ -297,7 +283,7 @@ mod tests {
 
     #[test]
     fn beats_stop_while_a_loop_is_stuck() {
-        let state = state();
+        let state = Arc::new(State::dev());
         let at = |second: u64| Mono::ZERO + Duration::from_secs(second);
         let is_live = judge(&state);
         state.pulses.iter().for_each(|pulse| pulse.beat(at(1)));
@@ -308,7 +294,7 @@ mod tests {
 
     #[test]
     fn whoever_asks_is_told_of_the_drain_before_the_registry_has_answered() {
-        let state = state();
+        let state = Arc::new(State::dev());
         let ended = Arc::new(AtomicBool::new(false));
         let (seen, sees) = crossbeam_channel::bounded(1);
         let (stop, of_thread) = (ended.clone(), state.clone());

@@ -51,6 +51,23 @@ pub(super) struct State {
     pub(super) directory: OnceLock<Arc<Directory>>,
 }
 
+#[cfg(test)]
+impl State {
+    /// That of `serve --dev`, whose services are nowhere: for tests.
+    pub(super) fn dev() -> State {
+        use crate::config::{DevOptions, DevServices, dev};
+        let nobody = "127.0.0.1:1".parse().unwrap();
+        let options = DevOptions {
+            listen: nobody,
+            admin: nobody,
+            services: DevServices { echo: nobody, accounts: nobody, chat: nobody },
+            key_id: "dev",
+            secret: &[7; 32],
+        };
+        State::new(&dev(&options).unwrap(), Clock::start()).unwrap()
+    }
+}
+
 impl State {
     pub(super) fn totals(&self) -> Totals {
         Totals::of(self.cells.iter().map(Arc::as_ref))

@@ -91,12 +91,7 @@ impl Discovery {
         reports.collect()
     }
 
-    /// Whether all its threads run. One that has failed was told in the log; what it did, nobody does any more.
-    pub fn is_alive(&self) -> bool {
-        self.running.failed().is_empty()
-    }
-
-    /// The threads that have ended before their time, by name.
+    /// The threads that have ended before their time, by name. Each was told in the log; what it did, nobody does any more.
     pub fn failed(&self) -> Vec<String> {
         self.running.failed()
     }
