@@ -142,8 +142,9 @@ fn number(name: &str) -> Option<u64> {
         .map(|value| value.parse().unwrap_or_else(|_| panic!("{name}: no number: {value}")))
 }
 
-fn run(seed: u64, plant: Option<Plant>, traced: bool) -> Result<Report, String> {
-    match catch_unwind(AssertUnwindSafe(|| World::new(seed, plant, traced).run())) {
+/// What a run reports, or why it is wrong: a panic is too.
+fn caught<R>(run: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
+    match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
@@ -151,6 +152,10 @@ fn run(seed: u64, plant: Option<Plant>, traced: bool) -> Result<Report, String> 
             Err(format!("panicked: {}", text.unwrap_or_default()))
         }
     }
+}
+
+fn run(seed: u64, plant: Option<Plant>, traced: bool) -> Result<Report, String> {
+    caught(|| World::new(seed, plant, traced).run())
 }
 
 /// What a sweep has done, over all its threads.

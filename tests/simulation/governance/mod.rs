@@ -11,10 +11,9 @@ mod registry;
 mod scenario;
 mod world;
 
-use crate::number;
+use crate::{FAILURES_MAX, REPEAT_EVERY, caught, number};
 use moorgate::base::clock::Clock;
 use plant::Plant;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use world::{PATHS, Report, World};
@@ -22,21 +21,10 @@ use world::{PATHS, Report, World};
 const SEEDS_BY_DEFAULT: u64 = 200;
 /// Of the seeds that the environment asks for, one in so many is run here.
 const SEEDS_PART: u64 = 10;
-/// Every so many seeds one is run twice: the second run must be the same.
-const REPEAT_EVERY: u64 = 16;
-/// A sweep that has found so many gives up.
-const FAILURES_MAX: usize = 10;
 const SEEDS_FOR_ALL_PATHS: u64 = 200;
 
 fn run(seed: u64, plant: Option<Plant>, traced: bool) -> Result<Report, String> {
-    match catch_unwind(AssertUnwindSafe(|| World::new(seed, plant, traced).run())) {
-        Ok(result) => result,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Err(format!("panicked: {}", text.unwrap_or_default()))
-        }
-    }
+    caught(|| World::new(seed, plant, traced).run())
 }
 
 /// What a sweep has done, over all its threads.
