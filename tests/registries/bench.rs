@@ -12,19 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// For anything to happen; nothing that works takes as long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
-const TICK: Duration = Duration::from_millis(20);
+pub(crate) use crate::asked::{PATIENCE, eventually};
 
-/// Looks until it is so.
-#[expect(clippy::disallowed_methods, reason = "the tests' one clock")]
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
-        wait_a_moment();
-    }
-}
+const TICK: Duration = Duration::from_millis(20);
 
 /// Between two looks.
 pub(crate) fn wait_a_moment() {

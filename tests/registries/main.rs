@@ -13,6 +13,9 @@
 )]
 
 #[cfg(test)]
+#[path = "../../tools/registry/tests/programs/mod.rs"]
+mod asked;
+#[cfg(test)]
 mod bench;
 #[cfg(test)]
 mod consul;

@@ -1,10 +1,7 @@
 //! A whole gateway beside a real server of Nacos' interface: it finds its service there, lists itself, and leaves first.
 
-#[path = "../../tools/registry/tests/programs/mod.rs"]
-mod asked;
-
+use crate::asked::rnacos::Rnacos;
 use crate::bench::{PATIENCE, eventually};
-use asked::rnacos::Rnacos;
 use moorgate::config;
 use moorgate::gateway::Gateway;
 use moorgate_client::{Connection, Options};

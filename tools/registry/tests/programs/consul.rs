@@ -2,12 +2,15 @@
 
 use super::{Folder, Program, client, found, free_ports, started};
 use moorgate_registry::ConsulSettings;
+use std::net::SocketAddr;
 use std::process::Command;
 
 /// An agent in memory: what it knows goes when it ends.
 pub(crate) struct Consul {
     pub(crate) program: Program,
     pub(crate) settings: ConsulSettings,
+    /// Where its own DNS is.
+    pub(crate) dns: SocketAddr,
     _folder: Folder,
 }
 
@@ -21,20 +24,14 @@ impl Consul {
     pub(crate) fn with(hcl: &str, token: Option<&str>) -> Option<Consul> {
         let binary = found("consul", "MOORGATE_CONSUL")?;
         Some(started(|| {
-            let [http, server, lan, wan] = free_ports();
+            let [http, dns, server, lan, wan] = free_ports();
             let folder = Folder::new();
             let hcl = folder.file("agent.hcl", &format!("disable_update_check = true\n{hcl}"));
             let mut command = Command::new(&binary);
-            command.args([
-                "agent",
-                "-dev",
-                "-node=t1",
-                "-bind=127.0.0.1",
-                "-client=127.0.0.1",
-                "-dns-port=-1",
-            ]);
+            command.args(["agent", "-dev", "-node=t1", "-bind=127.0.0.1", "-client=127.0.0.1"]);
             command.args(["-grpc-port=-1", "-log-level=warn", "-disable-host-node-id"]);
-            command.args([format!("-http-port={http}"), format!("-server-port={server}")]);
+            command.args([format!("-http-port={http}"), format!("-dns-port={dns}")]);
+            command.arg(format!("-server-port={server}"));
             command.args([format!("-serf-lan-port={lan}"), format!("-serf-wan-port={wan}")]);
             command.arg("-config-file").arg(hcl).current_dir(&folder.0);
             let address = format!("http://127.0.0.1:{http}");
@@ -48,7 +45,8 @@ impl Consul {
             let program = Program::start(command, folder.0.join("log"), has_leader)?;
             let token = token.map(str::to_owned);
             let settings = ConsulSettings { address, token, ..ConsulSettings::default() };
-            Some(Consul { program, settings, _folder: folder })
+            let dns = SocketAddr::from(([127, 0, 0, 1], dns));
+            Some(Consul { program, settings, dns, _folder: folder })
         }))
     }
 

@@ -7,7 +7,7 @@ pub(crate) mod rnacos;
 
 use moorgate_registry::{Listed, RegistryError, Stop, Watch};
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,9 +23,9 @@ const STARTS: u32 = 6;
 pub(crate) fn found(name: &str, variable: &str) -> Option<PathBuf> {
     let named = std::env::var_os(variable).map(PathBuf::from);
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    let on_path =
-        || std::env::split_paths(&paths).map(|folder| folder.join(name)).find(|path| path.is_file());
-    let found = named.or_else(on_path);
+    // Where name servers lie is on the administrator's PATH alone.
+    let folders = std::env::split_paths(&paths).chain(["/usr/sbin".into()]);
+    let found = named.or_else(|| folders.map(|folder| folder.join(name)).find(|path| path.is_file()));
     if found.is_none() {
         let required = std::env::var("MOORGATE_REQUIRE").unwrap_or_default();
         let test = std::thread::current().name().unwrap_or_default().to_owned();
@@ -63,10 +63,21 @@ impl Drop for Folder {
     }
 }
 
-/// Ports that nobody has.
+/// Ports that nobody has, neither for TCP nor for UDP.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+    let mut held = Vec::new();
+    let ports = [(); N].map(|()| {
+        loop {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            if let Ok(socket) = UdpSocket::bind(address) {
+                held.push((listener, socket));
+                return address.port();
+            }
+        }
+    });
+    drop(held);
+    ports
 }
 
 /// A program that ends with its owner, however the test ends.
@@ -92,6 +103,12 @@ impl Program {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(status.unwrap().success());
     }
 
     /// The same once more, after a [`Program::kill`].
