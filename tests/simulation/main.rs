@@ -28,25 +28,19 @@ mod rewrite;
 mod scenario;
 mod service;
 mod sessions;
+mod sweep;
 mod tap;
 mod trace;
 mod world;
 
-use moorgate::base::clock::Clock;
 use moorgate::base::counters::Count;
 use plant::Plant;
 use reached::Path;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use sweep::{Sweep, caught, number, paths};
 use world::{Report, World};
 
 const SEEDS_BY_DEFAULT: u64 = 400;
-/// Every so many seeds one is run twice: the second run must be the same.
-const REPEAT_EVERY: u64 = 16;
-/// A sweep that has found so many gives up.
-const FAILURES_MAX: usize = 10;
 /// Sweeps at least this long must have reached every rare path.
 const SEEDS_FOR_ALL_PATHS: u64 = 400;
 
@@ -136,81 +130,38 @@ const PATHS: &[Count] = &[
     Count::ConnectionsHandedOver,
 ];
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name)
-        .ok()
-        .map(|value| value.parse().unwrap_or_else(|_| panic!("{name}: no number: {value}")))
-}
-
-/// What a run reports, or why it is wrong: a panic is too.
-fn caught<R>(run: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => result,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Err(format!("panicked: {}", text.unwrap_or_default()))
-        }
-    }
-}
-
 fn run(seed: u64, plant: Option<Plant>, traced: bool) -> Result<Report, String> {
     caught(|| World::new(seed, plant, traced).run())
 }
 
-/// What a sweep has done, over all its threads.
+/// What a sweep has seen.
 #[derive(Default)]
-struct Sweep {
-    next: AtomicU64,
-    failures: Mutex<Vec<String>>,
-    answered: AtomicU64,
-    unanswered: AtomicU64,
-    pushes: AtomicU64,
-    gaps: AtomicU64,
-    simulated_ms: AtomicU64,
+struct Sums {
+    answered: u64,
+    unanswered: u64,
+    pushes: u64,
+    gaps: u64,
+    simulated: Duration,
     /// One for each of [`PATHS`].
-    paths: Vec<AtomicU64>,
+    paths: Vec<u64>,
     /// One for each [`Path`].
-    reached: Vec<AtomicU64>,
+    reached: Vec<u64>,
 }
 
-impl Sweep {
-    fn failed(&self, seed: u64, error: &str) {
-        let replay =
-            format!("SIM_SEED={seed} cargo test --profile ci --test simulation -- --nocapture one_seed");
-        self.failures.lock().unwrap().push(format!("seed {seed}: {error}\n  {replay}"));
-    }
-
-    fn work(&self, seeds: u64) {
-        loop {
-            let seed = self.next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds || self.failures.lock().unwrap().len() >= FAILURES_MAX {
-                return;
-            }
-            let report = match run(seed, None, false) {
-                Ok(report) => report,
-                Err(error) => {
-                    self.failed(seed, &error);
-                    continue;
-                }
-            };
-            if seed.is_multiple_of(REPEAT_EVERY)
-                && run(seed, None, false).map(|report| report.hash) != Ok(report.hash)
-            {
-                self.failed(seed, "it does not repeat itself");
-            }
-            self.answered.fetch_add(report.answered, Ordering::Relaxed);
-            self.unanswered.fetch_add(report.unanswered, Ordering::Relaxed);
-            self.pushes.fetch_add(report.pushes, Ordering::Relaxed);
-            self.gaps.fetch_add(report.gaps, Ordering::Relaxed);
-            let simulated = report.simulated.as_millis() as u64;
-            self.simulated_ms.fetch_add(simulated, Ordering::Relaxed);
-            for (path, sum) in PATHS.iter().zip(&self.paths) {
-                sum.fetch_add(report.totals.value(*path), Ordering::Relaxed);
-            }
-            for (path, sum) in Path::ALL.iter().zip(&self.reached) {
-                sum.fetch_add(report.reached.count(*path), Ordering::Relaxed);
-            }
+impl Sums {
+    fn add(&mut self, report: Report) {
+        self.answered += report.answered;
+        self.unanswered += report.unanswered;
+        self.pushes += report.pushes;
+        self.gaps += report.gaps;
+        self.simulated += report.simulated;
+        self.paths.resize(PATHS.len(), 0);
+        for (path, sum) in PATHS.iter().zip(&mut self.paths) {
+            *sum += report.totals.value(*path);
+        }
+        self.reached.resize(Path::ALL.len(), 0);
+        for (path, sum) in Path::ALL.iter().zip(&mut self.reached) {
+            *sum += report.reached.count(*path);
         }
     }
 }
@@ -218,20 +169,14 @@ impl Sweep {
 #[test]
 fn every_seed_is_clean() {
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS_BY_DEFAULT);
-    let cells = |len: usize| (0..len).map(|_| AtomicU64::new(0)).collect();
-    let sweep = Sweep { paths: cells(PATHS.len()), reached: cells(Path::ALL.len()), ..Sweep::default() };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let clock = Clock::start();
-    let begun = clock.read().mono;
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| sweep.work(seeds));
-        }
-    });
-    let failures = sweep.failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-    let seconds = clock.read().mono.since(begun).as_secs_f64().max(0.001);
-    let hours = Duration::from_millis(sweep.simulated_ms.into_inner()).as_secs_f64() / 3600.0;
+    let sweep = Sweep {
+        run: |seed| run(seed, None, false),
+        hash: |report| report.hash,
+        add: Sums::add,
+        replay: ["SIM_SEED", "one_seed"],
+    };
+    let (sums, seconds) = sweep.all(seeds);
+    let hours = sums.simulated.as_secs_f64() / 3600.0;
     println!(
         "{seeds} seeds in {seconds:.1} s, {:.0} a second; {hours:.1} simulated hours, {:.2} a second",
         seeds as f64 / seconds,
@@ -239,18 +184,12 @@ fn every_seed_is_clean() {
     );
     println!(
         "{} requests answered, {} ended with their session, {} pushes taken, {} given up",
-        sweep.answered.into_inner(),
-        sweep.unanswered.into_inner(),
-        sweep.pushes.into_inner(),
-        sweep.gaps.into_inner()
+        sums.answered, sums.unanswered, sums.pushes, sums.gaps
     );
-    let counters = PATHS.iter().zip(sweep.paths);
-    let counters = counters.map(|(path, sum)| (format!("{} {}", path.name().metric, path.name().label), sum));
-    let seen = Path::ALL.iter().zip(sweep.reached).map(|(path, sum)| (path.text().to_owned(), sum));
-    let sums: Vec<(String, u64)> = counters.chain(seen).map(|(text, sum)| (text, sum.into_inner())).collect();
-    sums.iter().for_each(|(text, sum)| println!("{sum:>10} {text}"));
-    let missed: Vec<&str> = sums.iter().filter(|(_, sum)| *sum == 0).map(|(text, _)| text.as_str()).collect();
-    assert!(missed.is_empty() || seeds < SEEDS_FOR_ALL_PATHS, "no seed has reached: {missed:#?}");
+    let name = |path: &Count| format!("{} {}", path.name().metric, path.name().label);
+    let counters = PATHS.iter().map(name).zip(sums.paths);
+    let seen = Path::ALL.iter().map(|path| path.text().to_owned()).zip(sums.reached);
+    paths(&counters.chain(seen).collect::<Vec<_>>(), seeds >= SEEDS_FOR_ALL_PATHS);
 }
 
 /// Replays the seed of `SIM_SEED` with a trace.
@@ -265,9 +204,7 @@ fn one_seed() {
 const PLANT_SEEDS: u64 = 80;
 
 fn found(plant: Plant, words: &str) {
-    let errors: Vec<String> =
-        (0..PLANT_SEEDS).filter_map(|seed| run(seed, Some(plant), false).err()).collect();
-    assert!(errors.iter().any(|error| error.contains(words)), "{plant:?} was not found: {errors:?}");
+    sweep::found(PLANT_SEEDS, |seed| run(seed, Some(plant), false), &plant, words);
 }
 
 #[test]

@@ -107,7 +107,10 @@ impl World {
         self.trace.note(self.now, "run", (call.0, at as u64), || {
             format!("{call:?}, attempt {attempt}, at instance {at}, {:?}", self.backends[at].state)
         });
-        self.judge.arrived(self.now, (call, attempt), (self.conns[id].worker, at));
+        let worker = self.conns[id].worker;
+        self.judge.arrived(self.now, (call, attempt), (worker, at));
+        self.conns[id].open.insert(call_id, call);
+        self.is_within_bound(worker, at);
         let work = self.scenario.work + self.dice.millis(0, 2);
         let unavailable = Script { code: Code::Unavailable, reason: Reason::Unspecified, ..OK };
         let (delay, script) = match self.backends[at].state {
@@ -147,6 +150,7 @@ impl World {
             }
             return;
         }
+        self.conns[id].open.remove(&call_id);
         let Some(core) = self.conns[id].core.as_mut() else { return };
         let reply = v1::Reply {
             call_id,

@@ -2,6 +2,7 @@
 
 use crate::governance::backend::State;
 use crate::governance::scenario::{Kind, Scenario};
+use crate::governance::sides::{Sides, Split};
 use moorgate::relay::Outcome;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
@@ -23,7 +24,10 @@ impl CallId {
 struct Call {
     kind: Kind,
     session: u32,
+    asked: Mono,
     deadline: Mono,
+    /// One side of its service is well, all the time.
+    is_safe: bool,
     runs: Vec<usize>,
     outcome: Option<Outcome>,
 }
@@ -56,6 +60,9 @@ pub struct Judge {
     pub retried: u64,
     /// Callers keep to their instances: one with few of them may wait long for a call.
     hashes: bool,
+    pub split: Split,
+    pub sides: Sides,
+    one_side_is_well: bool,
     healed: bool,
     calm: bool,
     slack: Duration,
@@ -63,7 +70,12 @@ pub struct Judge {
 
 impl Judge {
     pub fn new(scenario: &Scenario) -> Judge {
-        Judge { slack: scenario.silence_max(), hashes: scenario.hashes(), ..Judge::default() }
+        Judge {
+            slack: scenario.silence_max(),
+            hashes: scenario.hashes(),
+            split: scenario.split.clone(),
+            ..Judge::default()
+        }
     }
 
     pub fn violated(&mut self, what: String) {
@@ -80,7 +92,9 @@ impl Judge {
         if kind != Kind::Bystander {
             self.attempts.entry((worker, second(now))).or_default().asked += 1;
         }
-        self.calls.insert(id, Call { kind, session, deadline, runs: Vec::new(), outcome: None });
+        let is_safe = self.one_side_is_well && kind != Kind::Bystander;
+        let call = Call { kind, session, asked: now, deadline, is_safe, runs: Vec::new(), outcome: None };
+        self.calls.insert(id, call);
     }
 
     /// A call has reached an instance, whatever that makes of it.
@@ -94,7 +108,14 @@ impl Judge {
             }
         }
         *self.reached.entry(at).or_default() += 1;
-        if self.calm || self.hashes && self.healed {
+        if attempt == 1
+            && self.calm
+            && let Some(call) = self.calls.get(&id)
+        {
+            self.sided((call.kind, call.session), call.asked, at);
+        }
+        let some_wait = self.hashes || matches!(self.split, Split::Canary(_));
+        if self.calm || some_wait && self.healed {
             self.fed.insert(at);
         }
         if let Some((State::Stalled | State::Vanished, since)) = self.states.get(&at)
@@ -150,6 +171,12 @@ impl Judge {
             self.violations
                 .push(format!("{id:?} to the service beside the one that suffers heard {outcome:?}"));
         }
+        if call.is_safe && outcome.code != Code::Ok {
+            self.violations.push(format!(
+                "{id:?}, {:?}, could have been served by the other side, and heard {outcome:?}",
+                call.kind
+            ));
+        }
         if self.calm && outcome.code != Code::Ok {
             self.violations.push(format!("{id:?}, {:?}, all being well, heard {outcome:?}", call.kind));
         }
@@ -178,6 +205,16 @@ impl Judge {
         }
     }
 
+    /// From now on, or no more, one side of the service is well.
+    pub fn one_side_is_well(&mut self, is: bool) {
+        self.one_side_is_well = is;
+    }
+
+    /// Whether its caller waits for it, and it goes wherever there is room.
+    pub fn is_unordered_and_open(&self, id: CallId) -> bool {
+        self.calls.get(&id).is_some_and(|call| call.outcome.is_none() && !call.kind.is_ordered())
+    }
+
     /// Nothing goes wrong from now on.
     pub fn heal(&mut self) {
         self.healed = true;
@@ -194,6 +231,7 @@ impl Judge {
 
     /// After all has ended.
     pub fn end(&mut self, scenario: &Scenario, time: Duration) {
+        self.zone_was_kept_to();
         for (id, call) in &self.calls {
             if call.outcome.is_none() {
                 self.violations.push(format!("{id:?}, {:?}, was never settled", call.kind));

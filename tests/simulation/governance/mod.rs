@@ -5,18 +5,49 @@
 //!     GOVERNANCE_SEED=17 cargo test --profile ci --test simulation -- --nocapture governance::one_seed
 
 mod backend;
+mod caller;
 mod judge;
 mod plant;
 mod registry;
 mod scenario;
+mod sides;
 mod world;
 
-use crate::{FAILURES_MAX, REPEAT_EVERY, caught, number};
-use moorgate::base::clock::Clock;
+use crate::sweep::{self, Sweep, caught, number, paths};
+use moorgate::base::counters::Count;
 use plant::Plant;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use world::{PATHS, Report, World};
+use std::time::Duration;
+use world::{Report, World};
+
+/// Paths that a sweep must have taken.
+const PATHS: &[Count] = &[
+    Count::CallsExpired,
+    Count::CallsExpiredUnsent,
+    Count::CallsLost,
+    Count::CallsUnavailable,
+    Count::CallsShedLow,
+    Count::CallsShedNormal,
+    Count::CallsShedHigh,
+    Count::CallsMoved,
+    Count::CallsNotKept,
+    Count::RetriesTried,
+    Count::RetriesAnswered,
+    Count::RetriesNoBudget,
+    Count::RetriesNotKept,
+    Count::HedgesSent,
+    Count::HedgesWon,
+    Count::HedgesRefused,
+    Count::ChoicesCanary,
+    Count::ChoicesFallback,
+    Count::ChoicesSpilled,
+    Count::ChoicesPanic,
+    Count::ChoicesFull,
+    Count::EndpointsJoined,
+    Count::EndpointsLeft,
+    Count::RepliesLate,
+    Count::LinksFailed,
+    Count::LinksLost,
+];
 
 const SEEDS_BY_DEFAULT: u64 = 200;
 /// Of the seeds that the environment asks for, one in so many is run here.
@@ -27,47 +58,28 @@ fn run(seed: u64, plant: Option<Plant>, traced: bool) -> Result<Report, String> 
     caught(|| World::new(seed, plant, traced).run())
 }
 
-/// What a sweep has done, over all its threads.
+/// What a sweep has seen.
 #[derive(Default)]
-struct Sweep {
-    next: AtomicU64,
-    failures: Mutex<Vec<String>>,
-    settled: AtomicU64,
-    ok: AtomicU64,
-    retried: AtomicU64,
-    simulated_s: AtomicU64,
-    paths: Vec<AtomicU64>,
+struct Sums {
+    settled: u64,
+    ok: u64,
+    retried: u64,
+    bounded: u64,
+    simulated: Duration,
+    /// One for each of [`PATHS`].
+    paths: Vec<u64>,
 }
 
-impl Sweep {
-    fn work(&self, seeds: u64) {
-        loop {
-            let seed = self.next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds || self.failures.lock().unwrap().len() >= FAILURES_MAX {
-                return;
-            }
-            let report = match run(seed, None, false) {
-                Ok(report) => report,
-                Err(error) => {
-                    self.failures.lock().unwrap().push(format!("GOVERNANCE_SEED={seed}: {error}"));
-                    continue;
-                }
-            };
-            if seed.is_multiple_of(REPEAT_EVERY)
-                && run(seed, None, false).map(|report| report.hash) != Ok(report.hash)
-            {
-                self.failures
-                    .lock()
-                    .unwrap()
-                    .push(format!("GOVERNANCE_SEED={seed}: it does not repeat itself"));
-            }
-            self.settled.fetch_add(report.settled, Ordering::Relaxed);
-            self.ok.fetch_add(report.ok, Ordering::Relaxed);
-            self.retried.fetch_add(report.retried, Ordering::Relaxed);
-            self.simulated_s.fetch_add(report.simulated.as_secs(), Ordering::Relaxed);
-            for (path, sum) in PATHS.iter().zip(&self.paths) {
-                sum.fetch_add(report.totals.value(*path), Ordering::Relaxed);
-            }
+impl Sums {
+    fn add(&mut self, report: Report) {
+        self.settled += report.settled;
+        self.ok += report.ok;
+        self.retried += report.retried;
+        self.bounded += report.bounded;
+        self.simulated += report.simulated;
+        self.paths.resize(PATHS.len(), 0);
+        for (path, sum) in PATHS.iter().zip(&mut self.paths) {
+            *sum += report.totals.value(*path);
         }
     }
 }
@@ -75,32 +87,21 @@ impl Sweep {
 #[test]
 fn every_seed_is_clean() {
     let seeds = number("SIM_SEEDS").map_or(SEEDS_BY_DEFAULT, |seeds| seeds / SEEDS_PART);
-    let paths = PATHS.iter().map(|_| AtomicU64::new(0)).collect();
-    let sweep = Sweep { paths, ..Sweep::default() };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let clock = Clock::start();
-    let begun = clock.read().mono;
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| sweep.work(seeds));
-        }
-    });
-    let failures = sweep.failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-    let seconds = clock.read().mono.since(begun).as_secs_f64().max(0.001);
-    let hours = sweep.simulated_s.into_inner() as f64 / 3600.0;
+    let sweep = Sweep {
+        run: |seed| run(seed, None, false),
+        hash: |report| report.hash,
+        add: Sums::add,
+        replay: ["GOVERNANCE_SEED", "governance::one_seed"],
+    };
+    let (sums, seconds) = sweep.all(seeds);
+    let hours = sums.simulated.as_secs_f64() / 3600.0;
     println!("{seeds} seeds in {seconds:.1} s; {hours:.1} simulated hours, {:.2} a second", hours / seconds);
-    let (settled, ok, retried) =
-        (sweep.settled.into_inner(), sweep.ok.into_inner(), sweep.retried.into_inner());
+    let Sums { settled, ok, retried, .. } = sums;
     println!("{settled} calls settled, {ok} of them OK; {retried} attempts that were not the first");
-    let sums: Vec<(&str, &str, u64)> = PATHS
-        .iter()
-        .zip(sweep.paths)
-        .map(|(path, sum)| (path.name().metric, path.name().label, sum.into_inner()))
-        .collect();
-    sums.iter().for_each(|(metric, label, sum)| println!("{sum:>10} {metric} {label}"));
-    let missed: Vec<_> = sums.iter().filter(|(.., sum)| *sum == 0).collect();
-    assert!(missed.is_empty() || seeds < SEEDS_FOR_ALL_PATHS, "no seed has reached: {missed:#?}");
+    let name = |path: &Count| format!("{} {}", path.name().metric, path.name().label);
+    let counters = PATHS.iter().map(name).zip(sums.paths);
+    let bounded = ("calls that found all at bounds that follow the latency".to_owned(), sums.bounded);
+    paths(&counters.chain([bounded]).collect::<Vec<_>>(), seeds >= SEEDS_FOR_ALL_PATHS);
 }
 
 /// Replays the seed of `GOVERNANCE_SEED` with a trace.
@@ -115,9 +116,7 @@ fn one_seed() {
 const PLANT_SEEDS: u64 = 60;
 
 fn found(plant: Plant, words: &str) {
-    let errors: Vec<String> =
-        (0..PLANT_SEEDS).filter_map(|seed| run(seed, Some(plant), false).err()).collect();
-    assert!(errors.iter().any(|error| error.contains(words)), "{plant:?} was not found: {errors:?}");
+    sweep::found(PLANT_SEEDS, |seed| run(seed, Some(plant), false), &plant, words);
 }
 
 #[test]
@@ -153,4 +152,24 @@ fn a_false_word_is_found() {
 #[test]
 fn calls_to_who_has_left_are_found() {
     found(Plant::Undying, "is left with");
+}
+
+#[test]
+fn users_that_move_without_need_are_found() {
+    found(Plant::UsersMove, "and that was otherwise");
+}
+
+#[test]
+fn a_side_that_is_not_fallen_back_to_is_found() {
+    found(Plant::NoFallback, "could have been served by the other side");
+}
+
+#[test]
+fn a_zone_that_is_not_kept_to_is_found() {
+    found(Plant::ZoneForgotten, "left their zone");
+}
+
+#[test]
+fn instances_without_a_bound_are_found() {
+    found(Plant::Unbounded, "and may have");
 }

@@ -16,4 +16,12 @@ pub enum Plant {
     FalseWord,
     /// What has left is called as before.
     Undying,
+    /// Who a user is to the canary's share changes with the share.
+    UsersMove,
+    /// A call that the other side has taken is answered as if there were none.
+    NoFallback,
+    /// Nobody is in any zone.
+    ZoneForgotten,
+    /// Instances are sent whatever comes.
+    Unbounded,
 }

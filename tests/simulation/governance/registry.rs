@@ -123,7 +123,11 @@ impl World {
             // Nobody is at these addresses.
             Mood::Lying => registry.truth.iter().take(1).copied().chain([50, 51]).collect(),
         };
-        Ok(listed.into_iter().map(|at| Instance::at(address(at))).collect())
+        let instance = |at| match self.plant {
+            Some(Plant::ZoneForgotten) => Instance::at(address(at)),
+            _ => self.scenario.split.instance(at),
+        };
+        Ok(listed.into_iter().map(instance).collect())
     }
 
     fn publish(&mut self, list: Vec<Instance>) {

@@ -2,11 +2,12 @@
 
 use crate::dice::Dice;
 use crate::governance::plant::Plant;
+use crate::governance::sides::Split;
 use moorgate::base::ids::ServiceId;
 use moorgate::forward;
 use moorgate::routing::{
-    AdaptiveSettings, Balance, Bounds, EjectionSettings, Instance, Order, PoolSettings, Priority,
-    RetrySettings, RouteSettings, RouteTable, ServiceSettings, SlowStart, Span,
+    AdaptiveSettings, Balance, Bounds, EjectionSettings, Order, PoolSettings, Priority, RetrySettings,
+    RouteSettings, RouteTable, ServiceSettings, SlowStart, Span,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -70,6 +71,9 @@ pub struct Scenario {
     /// What the judge holds the core to.
     pub retry: RetrySettings,
     pub ejection: EjectionSettings,
+    pub split: Split,
+    /// Calls of one worker that an instance may have at the most.
+    pub bound: Option<u32>,
 }
 
 pub fn address(backend: usize) -> SocketAddr {
@@ -106,7 +110,10 @@ fn pool(dice: &mut Dice) -> PoolSettings {
             endpoint_outstanding_max: if dice.chance(30) { dice.between(32, 64) as u32 } else { 0 },
             queue_max: dice.between(8, 64) as usize,
             queue_bytes_max: 64 * 1024,
-            adaptive: dice.chance(20).then(AdaptiveSettings::default),
+            adaptive: dice.chance(40).then(|| AdaptiveSettings {
+                outstanding_min: dice.between(12, 20) as u32,
+                outstanding_max: dice.between(20, 60) as u32,
+            }),
         },
         retry: RetrySettings {
             attempts_max: dice.between(1, 3) as u32,
@@ -137,6 +144,10 @@ impl Scenario {
     pub fn draw(dice: &mut Dice, plant: Option<Plant>) -> Scenario {
         let backends = dice.between(1, 6) as usize;
         let mut pool = pool(dice);
+        let split = Split::draw(dice, backends, &mut pool);
+        let bounds = &pool.bounds;
+        let fixed = Some(bounds.endpoint_outstanding_max).filter(|max| *max > 0);
+        let bound = fixed.into_iter().chain(bounds.adaptive.map(|adaptive| adaptive.outstanding_max)).min();
         let (retry, ejection) = (pool.retry.clone(), pool.ejection.clone());
         match plant {
             Some(Plant::RetryStorm) => {
@@ -150,11 +161,14 @@ impl Scenario {
                 (pool.ejection.term_min, pool.ejection.term_max) =
                     (Duration::from_secs(3600), Duration::from_secs(7200));
             }
+            Some(Plant::Unbounded) => {
+                (pool.bounds.adaptive, pool.bounds.endpoint_outstanding_max) = (None, 0)
+            }
             _ => {}
         }
         let timeout = dice.millis(500, 3_000);
         let routes: Vec<RouteSettings> = Kind::ALL.map(|kind| route(kind, timeout, dice)).into();
-        let first = Instance::at(address(0));
+        let first = split.instance(0);
         let chat = ServiceSettings { endpoints: vec![first], pool, ..ServiceSettings::new("chat", []) };
         Scenario {
             services: vec![chat, ServiceSettings::new("bystander", [address(BYSTANDER_AT)])],
@@ -178,6 +192,8 @@ impl Scenario {
             poll: dice.millis(100, 1_000),
             retry,
             ejection,
+            split,
+            bound,
         }
     }
 

@@ -5,19 +5,19 @@ use crate::governance::backend::{Backend, Script, State};
 use crate::governance::judge::{CallId, Judge};
 use crate::governance::plant::Plant;
 use crate::governance::registry::{Mood, Registry};
-use crate::governance::scenario::{BYSTANDER_AT, Kind, Scenario, address};
+use crate::governance::scenario::{BYSTANDER_AT, CHAT, Scenario, address};
+use crate::governance::sides::Split;
 use crate::trace::Trace;
 use moorgate::base::clock::Now;
-use moorgate::base::counters::{Cells, Count, Totals};
-use moorgate::base::ids::{LinkKey, RouteId, SessionId, SessionKey, ShardId, Ticket, WorkerId};
+use moorgate::base::counters::{Cells, Totals};
+use moorgate::base::ids::{LinkKey, ShardId, WorkerId};
 use moorgate::forward::{Forwarder, LinkCommand, Parts};
-use moorgate::relay::{Delivery, Forward, ForwardBatch};
-use moorgate::routing::Pools;
+use moorgate::relay::{Delivery, ForwardBatch};
+use moorgate::routing::{Decided, Marks, Pools};
+use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1;
-use moorgate_proto::view::{Body, RequestView};
 use moorgate_service::core::LinkCore;
-use prost::Message;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,6 +45,8 @@ pub enum Event {
     Answer(ConnId, u64, Script),
     Fault,
     Poll,
+    /// The canary gets another share.
+    Shift,
 }
 
 pub struct Conn {
@@ -61,18 +63,20 @@ pub struct Conn {
     pub alive: bool,
     /// Answers of a process that stands still.
     pub late: Vec<(u64, Script)>,
+    /// Calls that the instance has and has not answered.
+    pub open: BTreeMap<u64, CallId>,
 }
 
 pub struct Worker {
     pub forwarder: Forwarder,
     cells: Arc<Cells>,
     conns: BTreeMap<usize, ConnId>,
-    inbox: ForwardBatch,
+    pub inbox: ForwardBatch,
     version: u64,
     wake: Mono,
     /// By the index of their tickets.
-    calls: Vec<Option<CallId>>,
-    generation: u32,
+    pub calls: Vec<Option<CallId>>,
+    pub generation: u32,
 }
 
 pub struct World {
@@ -89,8 +93,8 @@ pub struct World {
     pub registry: Registry,
     queue: BTreeMap<(Mono, u64), Event>,
     scheduled: u64,
-    next_call: u64,
-    loading: bool,
+    pub next_call: u64,
+    pub loading: bool,
 }
 
 /// What a run has seen.
@@ -100,6 +104,8 @@ pub struct Report {
     pub settled: u64,
     pub ok: u64,
     pub retried: u64,
+    /// Calls that found all at their bounds, where these follow the latency.
+    pub bounded: u64,
     pub totals: Totals,
 }
 
@@ -149,6 +155,12 @@ impl World {
         if self.scenario.backends > 3 && self.dice.chance(50) {
             self.one_fails()?;
         }
+        if let Split::Canary(_) = self.scenario.split {
+            self.schedule(Duration::ZERO, Event::Shift);
+        }
+        if self.dice.chance(50) {
+            self.one_side_fails()?;
+        }
         self.schedule(Duration::ZERO, Event::Fault);
         let faults = self.scenario.faults;
         self.go_on(faults)?;
@@ -156,7 +168,7 @@ impl World {
         let recovery = self.scenario.recovery_max() + Duration::from_secs(5);
         self.go_on(recovery)?;
         self.judge.calm();
-        self.go_on(Duration::from_secs(3))?;
+        self.go_on(Duration::from_secs(6))?;
         self.all_are_fed();
         self.loading = false;
         let rest = self.scenario.timeout + self.scenario.forward.late_reply_grace + Duration::from_secs(1);
@@ -175,7 +187,7 @@ impl World {
         Ok(())
     }
 
-    fn go_on(&mut self, time: Duration) -> Result<(), String> {
+    pub fn go_on(&mut self, time: Duration) -> Result<(), String> {
         let until = self.now + time;
         while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= until) {
             self.now = entry.key().0;
@@ -215,6 +227,7 @@ impl World {
             }
             Event::Answer(id, call_id, script) => self.answer(id, call_id, script),
             Event::Fault => self.fault(),
+            Event::Shift => self.shift(),
             Event::Poll => {
                 self.poll();
                 self.schedule(self.scenario.poll, Event::Poll);
@@ -280,7 +293,7 @@ impl World {
     /// Everybody who is well and listed gets load again.
     fn all_are_fed(&mut self) {
         for at in 0..self.scenario.backends {
-            if !self.judge.fed.contains(&at) {
+            if self.scenario.split.gets_load(at) && !self.judge.fed.contains(&at) {
                 self.judge.violated(format!("instance {at} is well, and gets no load"));
             }
         }
@@ -293,53 +306,6 @@ impl World {
         if is != should.collect::<Vec<_>>() {
             self.judge.violated(format!("published is {is:?}, after the registry has been right for long"));
         }
-    }
-
-    fn load(&mut self) {
-        if !self.loading {
-            return;
-        }
-        let kind = Kind::ALL[self.dice.index(Kind::ALL.len())];
-        let at = self.dice.index(self.workers.len());
-        let id = CallId(self.next_call);
-        self.next_call += 1;
-        let (timeout, now) = (self.scenario.timeout, self.now);
-        // Sessions stay with their worker.
-        let session = self.dice.below(20) as u32 * 2 + at as u32;
-        let deadline = now + timeout;
-        self.judge.asked((now, deadline), at, id, (kind, session));
-        self.trace.note(now, "ask", (id.0, kind as u64), || format!("{id:?}, {kind:?}, session {session}"));
-        let worker = &mut self.workers[at];
-        let index = worker.calls.iter().position(Option::is_none).unwrap_or(worker.calls.len());
-        if index == worker.calls.len() {
-            worker.calls.push(None);
-        }
-        worker.calls[index] = Some(id);
-        worker.generation += 1;
-        let session_id = SessionId(u128::from(session).to_be_bytes());
-        let caller = v1::Caller {
-            user_id: format!("user-{session}"),
-            session_id: session_id.0.to_vec().into(),
-            ..v1::Caller::default()
-        };
-        let mut request = Vec::new();
-        let payload = [&id.0.to_le_bytes()[..], &vec![7; self.dice.index(200)]].concat();
-        RequestView { command: kind.command(), payload: &payload, ..RequestView::default() }
-            .put(&mut request);
-        let forward = Forward {
-            ticket: Ticket::new(index as u32, worker.generation),
-            session: SessionKey::new(session, 0),
-            session_id,
-            route: RouteId(kind as u16),
-            deadline,
-            caller: worker.inbox.arena.put(&caller.encode_to_vec()),
-            request: worker.inbox.arena.put(&request),
-        };
-        worker.inbox.forwards.push(forward);
-        self.schedule(Duration::ZERO, Event::Turn(at));
-        let rate = self.scenario.calls_per_s * 6;
-        let pause = Duration::from_nanos(self.dice.below(2_000_000_000 / rate));
-        self.schedule(pause, Event::Load);
     }
 
     fn turn(&mut self, at: usize) {
@@ -376,6 +342,9 @@ impl World {
                 };
                 let mut outcome = settled.outcome;
                 match self.plant {
+                    Some(Plant::NoFallback) if settled.decision.marks.has(Marks::FALLBACK) => {
+                        outcome.code = Code::Unavailable;
+                    }
                     Some(Plant::LostSettlement) if self.dice.below(100) == 0 => continue,
                     Some(Plant::FalseWord) if self.dice.below(100) == 0 => {
                         outcome.execution = v1::Execution::NotExecuted;
@@ -445,6 +414,7 @@ impl World {
                         waiting: false,
                         alive: true,
                         late: Vec::new(),
+                        open: BTreeMap::new(),
                     });
                     self.workers[at].conns.insert(key.index(), id);
                     self.schedule(self.scenario.latency, Event::Dialled(id));
@@ -500,6 +470,7 @@ impl World {
                 settled: self.judge.settled,
                 ok: self.judge.ok,
                 retried: self.judge.retried,
+                bounded: self.pools.decided(CHAT, Decided::Bounded),
                 totals,
             }),
         }
@@ -530,30 +501,3 @@ fn worker(at: usize, scenario: &Scenario, pools: &Arc<Pools>, dice: &mut Dice) -
         generation: 0,
     }
 }
-
-/// Paths that a sweep must have taken.
-pub const PATHS: &[Count] = &[
-    Count::CallsExpired,
-    Count::CallsExpiredUnsent,
-    Count::CallsLost,
-    Count::CallsUnavailable,
-    Count::CallsShedLow,
-    Count::CallsShedNormal,
-    Count::CallsShedHigh,
-    Count::CallsMoved,
-    Count::CallsNotKept,
-    Count::RetriesTried,
-    Count::RetriesAnswered,
-    Count::RetriesNoBudget,
-    Count::RetriesNotKept,
-    Count::HedgesSent,
-    Count::HedgesWon,
-    Count::HedgesRefused,
-    Count::ChoicesPanic,
-    Count::ChoicesFull,
-    Count::EndpointsJoined,
-    Count::EndpointsLeft,
-    Count::RepliesLate,
-    Count::LinksFailed,
-    Count::LinksLost,
-];
