@@ -174,7 +174,9 @@ fn parts(settings: &Settings, clock: Clock) -> Result<Parts, DiscoveryError> {
     }
     let mut thread = 0usize;
     for (at, service) in settings.services.iter().enumerate() {
-        parts.tracked.push(track(settings, service, state.as_ref(), clock));
+        let tracked = track(settings, service, state.as_ref(), clock);
+        let recalled = tracked.catalog.to_keep();
+        parts.tracked.push(tracked);
         if let Some(path) = &service.file {
             parts.files.push(Watched::new(at, path.clone()));
         }
@@ -182,7 +184,8 @@ fn parts(settings: &Settings, clock: Clock) -> Result<Parts, DiscoveryError> {
             && let Some(names) = parts.names.get_mut(thread % dns::THREADS_MAX)
         {
             thread = thread.wrapping_add(1);
-            let named = names.add(at, query);
+            let last = recalled.iter().find(|(source, ..)| *source == Source::Dns);
+            let named = names.add(at, query, last.map_or(&[], |(.., list)| list));
             named.map_err(|why| DiscoveryError::Name { service: service.name.clone(), why })?;
         }
         if let (Some(query), Some(consul)) = (&service.consul, &settings.consul) {

@@ -1,12 +1,13 @@
 //! From a name to a list of endpoints, and when to look again.
 
+use super::hosts::{Ask, Hosts, Ttl};
 use super::message::{Host, Question, Records, Target};
-use super::resolver::{DnsError, Resolver};
+use super::resolver::DnsError;
 use crate::control::discovery::{DnsQuery, DnsSettings};
 use crate::routing::{Instance, Standing};
 use domain::base::iana::Rtype;
 use domain::base::name::FromStrError;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -14,25 +15,14 @@ use std::time::Duration;
 const TARGETS_MAX: usize = 256;
 /// After a failure a name is looked up again no later than this.
 const FAILED_MAX: Duration = Duration::from_secs(30);
-/// Looks that do without a family that cannot be had: it takes a server's whole time to see that it is silent.
-const LOOKS_WITHOUT: u32 = 10;
-
-/// Who answers questions.
-pub(super) trait Ask {
-    fn ask(&self, question: &Question) -> Result<Records, DnsError>;
-}
-
-impl Ask for Resolver<'_> {
-    fn ask(&self, question: &Question) -> Result<Records, DnsError> {
-        Resolver::ask(self, question)
-    }
-}
 
 /// A list, and how long it holds by what the servers say.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Found {
     pub(super) list: Vec<Instance>,
     pub(super) ttl: Duration,
+    /// Why some of it is as it was before.
+    pub(super) stale: Option<DnsError>,
 }
 
 /// One name that is looked up again and again.
@@ -41,12 +31,9 @@ pub(super) struct Lookup {
     what: What,
     ttl_min: Duration,
     ttl_max: Duration,
-    /// Hosts that had addresses of the second family.
-    dual: BTreeSet<Host>,
+    hosts: Hosts,
     /// Look-ups in a row that failed.
     failures: u32,
-    /// Looks until the second family is asked for again, where it was had before; it could not be had.
-    without_six: u32,
 }
 
 #[derive(Debug)]
@@ -65,26 +52,37 @@ impl Lookup {
         };
         let ttl_min = settings.ttl_min.max(Duration::from_millis(100));
         let ttl_max = settings.ttl_max.max(ttl_min);
-        Ok(Lookup { what, ttl_min, ttl_max, dual: BTreeSet::new(), failures: 0, without_six: 0 })
+        Ok(Lookup { what, ttl_min, ttl_max, hosts: Hosts::default(), failures: 0 })
+    }
+
+    /// The last list of an earlier process: what it has of a family that fails is not lost. The hosts of SRV records are
+    /// not to be told from it.
+    pub(super) fn recall(&mut self, list: &[Instance]) {
+        if let What::Host(name, port) = &self.what {
+            let ips = list.iter().map(|one| one.address).filter(|at| at.port() == *port).map(|at| at.ip());
+            self.hosts.recall(name.clone(), ips);
+        }
     }
 
     /// Looks it up. Nothing found is a list, too; an error is none.
     pub(super) fn look(&mut self, ask: &dyn Ask) -> Result<Found, DnsError> {
+        let mut found = Found { list: Vec::new(), ttl: Duration::ZERO, stale: None };
         let mut ttl = Ttl(None);
-        self.without_six = self.without_six.saturating_sub(1);
-        let list = match &self.what {
+        match &self.what {
             What::Host(name, port) => {
                 let (name, port) = (name.clone(), *port);
-                let addresses = self.addresses(ask, &name, &mut ttl)?;
-                addresses.into_iter().map(|ip| Instance::at(SocketAddr::new(ip, port))).collect()
+                let addresses = self.hosts.addresses(ask, &[name], (&mut ttl, &mut found.stale))?;
+                let ips = addresses.into_values().flatten();
+                found.list = ips.map(|ip| Instance::at(SocketAddr::new(ip, port))).collect();
             }
             What::Srv(name) => {
                 let records = ask.ask(&Question { name: name.clone(), rtype: Rtype::SRV })?;
                 ttl.note(records.ttl);
-                self.targets(ask, records, &mut ttl)?
+                found.list = self.targets(ask, records, (&mut ttl, &mut found.stale))?;
             }
-        };
-        Ok(Found { list, ttl: ttl.0.unwrap_or_default() })
+        }
+        found.ttl = ttl.0.unwrap_or_default();
+        Ok(found)
     }
 
     /// How long to wait after a look; `spread` is a random number below 256, for what is added to it.
@@ -104,58 +102,31 @@ impl Lookup {
         base.saturating_add(base.saturating_mul(spread.into()) / (8 * 256))
     }
 
-    /// All addresses of a host, of both families. One family that cannot be had is no reason to lose the other,
-    /// unless there were addresses of it before.
-    fn addresses(&mut self, ask: &dyn Ask, name: &Host, ttl: &mut Ttl) -> Result<Vec<IpAddr>, DnsError> {
-        let four = follow(ask, name, Rtype::A)?;
-        let can_do_without = !four.0.is_empty() && !self.dual.contains(name);
-        let six = match can_do_without && self.without_six > 0 {
-            true => (Vec::new(), None),
-            false => match follow(ask, name, Rtype::AAAA) {
-                Ok(six) => six,
-                Err(_) if can_do_without => {
-                    self.without_six = LOOKS_WITHOUT;
-                    (Vec::new(), None)
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        if six.0.is_empty() {
-            self.dual.remove(name);
-        } else if self.dual.len() < TARGETS_MAX {
-            self.dual.insert(name.clone());
-        }
-        let is_found = |family: &(Vec<IpAddr>, Option<Duration>)| !family.0.is_empty();
-        // An empty family says little about how long the other holds.
-        for family in [&four, &six] {
-            if is_found(family) || !(is_found(&four) || is_found(&six)) {
-                ttl.note(family.1);
-            }
-        }
-        Ok(four.0.into_iter().chain(six.0).collect())
-    }
-
     /// RFC 2782: the lowest priority is for use, the others for need.
-    fn targets(&mut self, ask: &dyn Ask, records: Records, ttl: &mut Ttl) -> Result<Vec<Instance>, DnsError> {
+    fn targets(
+        &mut self,
+        ask: &dyn Ask,
+        records: Records,
+        (ttl, stale): (&mut Ttl, &mut Option<DnsError>),
+    ) -> Result<Vec<Instance>, DnsError> {
         let Records { targets, beside, .. } = records;
         // One target that is the root: the service is decidedly not there.
         let targets: Vec<Target> = targets.into_iter().filter(|target| !target.host.is_root()).collect();
         let best = targets.iter().map(|target| target.priority).min();
         let mut hosts: BTreeMap<Host, Vec<IpAddr>> = BTreeMap::new();
-        for target in &targets {
-            if hosts.contains_key(&target.host) {
-                continue;
-            }
-            let addresses = match beside.get(&target.host) {
+        let mut unknown: Vec<Host> = Vec::new();
+        for Target { host, .. } in &targets {
+            match beside.get(host) {
                 Some((addresses, least)) => {
                     ttl.note(Some(*least));
-                    addresses.clone()
+                    hosts.insert(host.clone(), addresses.clone());
                 }
-                None if hosts.len() >= TARGETS_MAX => return Err(DnsError::TooManyTargets(TARGETS_MAX)),
-                None => self.addresses(ask, &target.host, ttl)?,
-            };
-            hosts.insert(target.host.clone(), addresses);
+                None if unknown.contains(host) => {}
+                None if unknown.len() >= TARGETS_MAX => return Err(DnsError::TooManyTargets(TARGETS_MAX)),
+                None => unknown.push(host.clone()),
+            }
         }
+        hosts.extend(self.hosts.addresses(ask, &unknown, (ttl, stale))?);
         let weights = Weights::of(&targets);
         let mut list = Vec::new();
         for target in &targets {
@@ -168,29 +139,6 @@ impl Lookup {
             }
         }
         Ok(list)
-    }
-}
-
-/// Addresses of one family, behind aliases that the server did not follow itself.
-fn follow(ask: &dyn Ask, name: &Host, rtype: Rtype) -> Result<(Vec<IpAddr>, Option<Duration>), DnsError> {
-    let (mut name, mut ttl) = (name.clone(), Ttl(None));
-    for _ in 0..4 {
-        let records = ask.ask(&Question { name: name.clone(), rtype })?;
-        ttl.note(records.ttl);
-        if !records.addresses.is_empty() || records.name == name {
-            return Ok((records.addresses, ttl.0));
-        }
-        name = records.name;
-    }
-    Ok((Vec::new(), ttl.0))
-}
-
-/// The least of what all records say.
-struct Ttl(Option<Duration>);
-
-impl Ttl {
-    fn note(&mut self, ttl: Option<Duration>) {
-        self.0 = self.0.into_iter().chain(ttl).min();
     }
 }
 
@@ -222,15 +170,16 @@ impl Weights {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hosts::LOOKS_WITHOUT;
     use super::*;
     use domain::base::iana::Rcode;
-    use std::cell::RefCell;
+    use parking_lot::{Condvar, Mutex};
 
     /// Answers by name and type; what is not there fails.
     #[derive(Default)]
     struct Zone {
         records: Vec<(&'static str, Rtype, Records)>,
-        asked: RefCell<Vec<String>>,
+        asked: Mutex<Vec<String>>,
     }
 
     impl Zone {
@@ -261,7 +210,7 @@ mod tests {
 
     impl Ask for Zone {
         fn ask(&self, question: &Question) -> Result<Records, DnsError> {
-            self.asked.borrow_mut().push(format!("{} {}", question.name, question.rtype));
+            self.asked.lock().push(format!("{} {}", question.name, question.rtype));
             let has = |(name, rtype, _): &&(&str, Rtype, Records)| {
                 name.parse::<Host>().unwrap() == question.name && *rtype == question.rtype
             };
@@ -305,14 +254,65 @@ mod tests {
             10,
         );
         let mut known = host();
-        known.look(&both).unwrap();
-        let four = both.without("chat.internal", Rtype::AAAA);
-        assert!(known.look(&four).is_err(), "it had addresses before");
-        assert_eq!(host().look(&four).unwrap().list.len(), 1, "it never had any");
+        assert!(known.look(&both).unwrap().stale.is_none());
+        let four = both.without("chat.internal", Rtype::AAAA).without("chat.internal", Rtype::A).with(
+            "chat.internal",
+            Rtype::A,
+            &["192.0.2.2"],
+            30,
+        );
+        for _ in 0..2 {
+            let found = known.look(&four).unwrap();
+            assert_eq!(
+                lines(&found),
+                ["192.0.2.2:7100 In", "[2001:db8::1]:7100 In"],
+                "the other one is heard"
+            );
+            assert_eq!(found.ttl, Duration::from_secs(30));
+            assert!(matches!(found.stale, Some(DnsError::Failed(..))));
+        }
+        let six = Zone::default().with("chat.internal", Rtype::AAAA, &["2001:db8::2"], 10);
+        assert_eq!(lines(&known.look(&six).unwrap()), ["192.0.2.2:7100 In", "[2001:db8::2]:7100 In"]);
+        let mut restarted = host();
+        restarted.recall(&known.look(&six).unwrap().list);
+        assert_eq!(restarted.look(&six).unwrap().list.len(), 2);
+        let gone = six.with("chat.internal", Rtype::A, &[], 30);
+        assert_eq!(
+            lines(&restarted.look(&gone).unwrap()),
+            ["[2001:db8::2]:7100 In"],
+            "it is said that there are none"
+        );
+
+        let never = host().look(&four).unwrap();
+        assert!(never.list.len() == 1 && never.stale.is_none(), "it never had any");
         let none = Zone::default().with("chat.internal", Rtype::A, &[], 30);
         assert!(host().look(&none).is_err(), "nobody knows whether there are any");
+        assert!(known.look(&none).is_err());
         let none = none.with("chat.internal", Rtype::AAAA, &[], 30);
         assert_eq!(host().look(&none).unwrap().list, [], "everybody says that there are none");
+    }
+
+    /// Answers when two questions are there.
+    #[derive(Default)]
+    struct Together(Mutex<usize>, Condvar);
+
+    impl Ask for Together {
+        fn ask(&self, question: &Question) -> Result<Records, DnsError> {
+            let mut waiting = self.0.lock();
+            *waiting += 1;
+            self.1.notify_all();
+            let patience = Duration::from_secs(60);
+            let missed = self.1.wait_while_for(&mut waiting, |waiting| *waiting < 2, patience);
+            assert!(!missed.timed_out(), "asked alone: {question:?}");
+            let address = if question.rtype == Rtype::A { "192.0.2.1" } else { "2001:db8::1" };
+            Ok(Records { name: question.name.clone(), ..records("any", &[address], 30) })
+        }
+    }
+
+    #[test]
+    fn both_families_are_asked_for_at_once() {
+        let found = host().look(&Together::default()).unwrap();
+        assert_eq!(lines(&found), ["192.0.2.1:7100 In", "[2001:db8::1]:7100 In"]);
     }
 
     #[test]
@@ -330,8 +330,8 @@ mod tests {
         for _ in 0..=LOOKS_WITHOUT {
             assert_eq!(look.look(&zone).unwrap().list.len(), 2);
         }
-        let sixes = zone.asked.borrow().iter().filter(|asked| asked.ends_with("AAAA")).count();
-        assert_eq!(sixes, 2, "in the first look and in the last");
+        let sixes = zone.asked.lock().iter().filter(|asked| asked.ends_with("AAAA")).count();
+        assert_eq!(sixes, 4, "for both hosts, in the first look and in the last");
     }
 
     #[test]
@@ -362,7 +362,7 @@ mod tests {
             ["192.0.2.1:7100 weight=10 In", "192.0.2.2:7100 weight=1 In", "192.0.2.1:7100 weight=30 Doubted"];
         assert_eq!(lines(&found), expected);
         assert_eq!(found.ttl, Duration::from_secs(7));
-        assert!(zone.asked.borrow().iter().all(|asked| !asked.starts_with("a.internal")), "it came along");
+        assert!(zone.asked.lock().iter().all(|asked| !asked.starts_with("a.internal")), "it came along");
         let lost = zone.without("b.internal", Rtype::A);
         assert!(look.look(&lost).is_err(), "half an answer is none");
     }

@@ -1,16 +1,16 @@
-//! Asks DNS servers: one question after another, over UDP, and over TCP when an answer does not fit.
+//! Asks DNS servers over UDP, and over TCP when an answer does not fit. Several threads may ask side by side.
 //!
 //! A server that does not answer, or says that it does not know, is passed over for the next one; after two rounds, or when
-//! the time for all questions of a look is over, the question has failed. One that was silent is asked last from then on. Each question has an id of its own, drawn by the system, and goes out from a port that the
-//! system chooses.
+//! the time for all questions of a look is over, the question has failed. One that was silent is asked last from then on. Each
+//! question has an id of its own, drawn by the system, and goes out from a port that the system chooses.
 
 use super::message::{Question, Records, Reply};
 use crate::base::clock::Clock;
 use domain::base::iana::Rcode;
 use moorgate_proto::time::Mono;
 use moorgate_registry::Stop;
+use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
-use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -78,7 +78,7 @@ pub(super) struct Resolver<'a> {
     /// For all questions together.
     pub(super) until: Mono,
     /// Those that did not answer in time.
-    pub(super) silent: RefCell<Vec<SocketAddr>>,
+    pub(super) silent: Mutex<Vec<SocketAddr>>,
 }
 
 impl Resolver<'_> {
@@ -102,10 +102,11 @@ impl Resolver<'_> {
                     Ok(records) => return Ok(records),
                     Err(why) => error = why,
                 }
-                if let DnsError::Silent(server) = error
-                    && !self.silent.borrow().contains(&server)
-                {
-                    self.silent.borrow_mut().push(server);
+                if let DnsError::Silent(server) = error {
+                    let mut silent = self.silent.lock();
+                    if !silent.contains(&server) {
+                        silent.push(server);
+                    }
                 }
             }
         }
@@ -115,7 +116,7 @@ impl Resolver<'_> {
     /// Those that were silent last.
     fn in_order(&self) -> Vec<SocketAddr> {
         let mut servers: Vec<SocketAddr> = self.servers.iter().copied().take(SERVERS_MAX).collect();
-        let silent = self.silent.borrow();
+        let silent = self.silent.lock();
         servers.sort_by_key(|server| silent.contains(server));
         servers
     }
@@ -326,7 +327,7 @@ mod tests {
         questions: usize,
     ) -> Result<Records, DnsError> {
         let (clock, stop) = (Clock::start(), Stop::new());
-        let (until, silent) = (clock.read().mono + all, RefCell::default());
+        let (until, silent) = (clock.read().mono + all, Mutex::default());
         let resolver = Resolver { servers, timeout, clock, stop: &stop, until, silent };
         let ask = || resolver.ask(&Question { name: "chat.internal".parse().unwrap(), rtype: Rtype::A });
         (1..questions).for_each(|_| drop(ask()));
