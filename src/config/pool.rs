@@ -82,14 +82,7 @@ pub(super) fn word(section: &mut Section<'_>, key: &'static str) -> Option<Strin
 
 /// The same, of a list.
 pub(super) fn parse_word(text: &str) -> Result<String, String> {
-    if Instance::is_word(text) {
-        return Ok(text.to_owned());
-    }
-    Err(format!(
-        "`{}` cannot be one; write 1 to {} bytes without spaces and commas",
-        text.escape_debug(),
-        Instance::WORD_BYTES_MAX
-    ))
+    Instance::parse_word(text).map(str::to_owned)
 }
 
 fn ejection(mut table: Section<'_>, report: &mut Report<'_>) -> EjectionSettings {

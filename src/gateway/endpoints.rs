@@ -226,7 +226,7 @@ pub(super) fn sources_of(reports: &[ServiceReport], at: usize) -> Vec<String> {
 pub(super) fn failures(failed: &[String]) -> Vec<String> {
     let say = |name: &String| {
         format!(
-            "the thread `{name}` of the discovery has failed: endpoints stay as they are; restart the gateway"
+            "the thread `{name}` of the discovery has failed, and what it did is not done any more; restart the gateway"
         )
     };
     failed.iter().map(say).collect()
@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(
             failures(&failed),
             [
-                "the thread `consul` of the discovery has failed: endpoints stay as they are; restart the gateway"
+                "the thread `consul` of the discovery has failed, and what it did is not done any more; restart the gateway"
             ]
         );
         let page = |failed: &[String]| render(&Totals::default(), &[discovery_sample(failed)]);

@@ -1,5 +1,6 @@
 //! One instance of a service, as sources tell of it and as all workers share it.
 
+use crate::base::text::shown;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -49,6 +50,21 @@ impl Instance {
     pub fn is_word(text: &str) -> bool {
         let is_good = |c: char| !c.is_whitespace() && !c.is_control() && c != ',';
         (1..=Instance::WORD_BYTES_MAX).contains(&text.len()) && text.chars().all(is_good)
+    }
+
+    /// A zone or a tag, as an endpoint can have it.
+    ///
+    /// # Errors
+    /// It cannot; the text says what would be right.
+    pub fn parse_word(text: &str) -> Result<&str, String> {
+        if Instance::is_word(text) {
+            return Ok(text);
+        }
+        Err(format!(
+            "`{}` cannot be one; write 1 to {} bytes without spaces and commas",
+            shown(text, Instance::WORD_BYTES_MAX),
+            Instance::WORD_BYTES_MAX
+        ))
     }
 
     /// An instance of which only the address is known.
@@ -111,8 +127,8 @@ impl FromStr for Instance {
         for word in words {
             match word.split_once('=') {
                 Some(("weight", weight)) => instance.weight = parse_weight(weight)?,
-                Some(("zone", zone)) => instance.zone = zone.into(),
-                Some(("tags", tags)) => instance.tags = Instance::sorted_tags(tags.split(',')),
+                Some(("zone", zone)) => instance.zone = parse_zone(zone)?,
+                Some(("tags", tags)) => instance.tags = parse_tags(tags)?,
                 _ => {
                     return Err(format!(
                         "`{word}` is not known; write weight=50, zone=eu-1 or tags=canary,fast"
@@ -129,6 +145,21 @@ fn parse_weight(text: &str) -> Result<u32, String> {
     weight.ok_or_else(|| {
         format!("weight={text} is no weight; write a number from 0 to {}", Instance::WEIGHT_MAX)
     })
+}
+
+fn parse_zone(text: &str) -> Result<Arc<str>, String> {
+    Instance::parse_word(text).map(Arc::from).map_err(|why| format!("zone={why}"))
+}
+
+fn parse_tags(text: &str) -> Result<Arc<[Arc<str>]>, String> {
+    let tags: Vec<&str> = text.split(',').filter(|tag| !tag.is_empty()).collect();
+    if tags.len() > Instance::TAGS_MAX {
+        return Err(format!("{} tags; write {} or fewer", tags.len(), Instance::TAGS_MAX));
+    }
+    for tag in &tags {
+        Instance::parse_word(tag).map_err(|why| format!("tags={why}"))?;
+    }
+    Ok(Instance::sorted_tags(tags.into_iter()))
 }
 
 /// Names an endpoint as long as the process knows it: the same for the same service and address. 0 names none.
@@ -186,5 +217,16 @@ mod tests {
         assert!(told("10.0.0.1:1 weight=x").contains("from 0 to 10000"));
         assert!(told("10.0.0.1:1 weight=10001").contains("from 0 to 10000"));
         assert!(told("10.0.0.1:1 canary").contains("not known"));
+        let (long, many) = ("x".repeat(65), vec!["t"; Instance::TAGS_MAX + 1].join(","));
+        for (words, why) in [
+            ("zone=", "zone=`` cannot be one; write 1 to 64 bytes without spaces and commas".to_owned()),
+            ("zone=a,b", "zone=`a,b` cannot be one".to_owned()),
+            ("zone=a\u{1b}[2J", "zone=`a\\u{1b}[2J` cannot be one".to_owned()),
+            (&format!("tags=a,{long}"), "cannot be one; write 1 to 64 bytes".to_owned()),
+            (&format!("tags={many}"), "33 tags; write 32 or fewer".to_owned()),
+        ] {
+            let told = told(&format!("10.0.0.1:1 {words}"));
+            assert!(told.contains(&why) && told.len() < 200, "{words}: {told}");
+        }
     }
 }

@@ -100,6 +100,7 @@ impl Discovery {
     /// server or a disk that is slow.
     pub fn stop(self) {
         self.stop.set();
-        self.running.join();
+        // They were told when they failed.
+        let _ = self.running.join();
     }
 }

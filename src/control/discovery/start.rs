@@ -101,6 +101,8 @@ pub(super) fn start(
     let (events, received) = bounded(EVENTS_MAX);
     let (rounds, asked) = bounded(1);
     let prober = Prober::new(settings.probe.timeout, clock, events.clone())?;
+    let (stop, mut running) = (Stop::new(), Running::default());
+    let keeper = settings.state_file.map(|path| Keeper::start(path, &mut running, &stop)).transpose()?;
     let mut hub = Hub {
         tracked: tracked.clone(),
         pools,
@@ -108,7 +110,7 @@ pub(super) fn start(
         bell,
         rounds,
         interval: settings.probe.interval,
-        keeper: settings.state_file.map(Keeper::start).transpose()?,
+        keeper,
         rng: Rng::new(random_u64()?),
         due: HashMap::new(),
         is_probing: false,
@@ -116,7 +118,7 @@ pub(super) fn start(
         kept: Mono::ZERO,
     };
     hub.turn();
-    let mut threads = Threads { stop: Stop::new(), running: Running::default(), events };
+    let mut threads = Threads { stop, running, events };
     let started = (|| {
         threads.running.add("discovery", &threads.stop, move |stop| hub.run(stop, &received))?;
         threads.add("prober", move |_, _| prober.run(&asked))?;

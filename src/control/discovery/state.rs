@@ -4,20 +4,23 @@
 //! old one or the new one, never half of one. Only its owner reads it.
 
 use super::regular;
+use super::threads::Running;
 use crate::routing::{Instance, Source, Standing};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use moorgate_registry::Stop;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Between tries to write what could not be written.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 const VERSION: u32 = 1;
+/// The name of the thread that writes.
+const KEEPER: &str = "state file";
 /// Bytes of a state file that are read.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -83,13 +86,15 @@ impl From<&Instance> for Endpoint {
     }
 }
 
+/// What no endpoint can have is left out: anybody may have edited the file.
 impl From<&Endpoint> for Instance {
     fn from(endpoint: &Endpoint) -> Instance {
+        let word = |text: &&str| Instance::is_word(text);
         Instance {
             address: endpoint.address,
             weight: endpoint.weight.min(Instance::WEIGHT_MAX),
-            zone: endpoint.zone.as_str().into(),
-            tags: Instance::sorted_tags(endpoint.tags.iter().map(String::as_str)),
+            zone: Some(endpoint.zone.as_str()).filter(word).unwrap_or_default().into(),
+            tags: Instance::sorted_tags(endpoint.tags.iter().map(String::as_str).filter(word)),
             standing: match endpoint.standing {
                 Stands::In => Standing::In,
                 Stands::Doubted => Standing::Doubted,
@@ -165,16 +170,15 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Keeper {
     states: Sender<State>,
-    thread: JoinHandle<()>,
 }
 
 impl Keeper {
     /// # Errors
     /// No thread is left.
-    pub(super) fn start(path: PathBuf) -> io::Result<Keeper> {
+    pub(super) fn start(path: PathBuf, running: &mut Running, stop: &Stop) -> io::Result<Keeper> {
         let (states, received) = bounded(1);
-        let thread = std::thread::Builder::new().name("endpoints".to_owned());
-        Ok(Keeper { states, thread: thread.spawn(move || keep(&path, &received))? })
+        running.add(KEEPER, stop, move |_| keep(&path, &received))?;
+        Ok(Keeper { states })
     }
 
     /// Writes it; `false`: the disk is busy with the one before.
@@ -182,14 +186,10 @@ impl Keeper {
         !matches!(self.states.try_send(state), Err(TrySendError::Full(_)))
     }
 
-    /// Writes this last, and ends.
+    /// Writes this last, and ends: whoever joins the threads waits for it.
     pub(super) fn end(self, last: State) {
-        // Nobody is there to take it only when the thread has failed, which is told below.
+        // Nobody is there to take it only when the thread has failed, which was told.
         let _ = self.states.send(last);
-        drop(self.states);
-        if self.thread.join().is_err() {
-            log::error!("the thread that writes the state file has failed");
-        }
     }
 }
 
@@ -269,16 +269,26 @@ mod tests {
     }
 
     #[test]
+    fn a_writer_that_has_ended_before_its_time_shows() {
+        let (mut running, stop) = (Running::default(), Stop::new());
+        drop(Keeper::start("endpoints.json".into(), &mut running, &stop).unwrap());
+        assert_eq!(running.join(), [KEEPER]);
+    }
+
+    #[test]
     fn what_is_kept_is_read_back_and_only_by_its_owner() {
         let directory = std::env::temp_dir().join(format!("moorgate-state-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("endpoints.json");
         assert_eq!(State::load(&path), State::of(vec![]), "there is none");
         let mut odd: Instance = "10.0.0.1:7100 weight=7 tags=a,b".parse().unwrap();
-        odd.zone = "a zone with blanks".into();
+        odd.zone = "eu-1".into();
         odd.standing = Standing::Doubted;
         let plain = Instance::at("[2001:db8::1]:7100".parse().unwrap());
-        let endpoints = [&odd, &plain].map(Endpoint::from).to_vec();
+        let mut endpoints = [&odd, &plain].map(Endpoint::from).to_vec();
+        // Somebody has edited the file.
+        endpoints[1].zone = "a zone with blanks".to_owned();
+        endpoints[1].tags = vec!["x".repeat(Instance::WORD_BYTES_MAX + 1)];
         let kept = Kept {
             service: "chat".to_owned(),
             source: Source::Consul.name().to_owned(),
@@ -287,9 +297,12 @@ mod tests {
             endpoints,
         };
         assert!(kept.is_of("chat", Source::Consul, "chat") && !kept.is_of("chat", Source::Consul, "chat2"));
-        let keeper = Keeper::start(path.clone()).unwrap();
+        let (mut running, stop) = (Running::default(), Stop::new());
+        let keeper = Keeper::start(path.clone(), &mut running, &stop).unwrap();
         assert!(keeper.keep(State::of(vec![])));
+        stop.set();
         keeper.end(State::of(vec![kept.clone()]));
+        assert_eq!(running.join(), [""; 0], "it has ended, and not before its time");
         let read = State::load(&path);
         assert_eq!(read.lists, [kept]);
         let back: Vec<Instance> = read.lists[0].endpoints.iter().map(Instance::from).collect();

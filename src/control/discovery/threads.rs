@@ -38,12 +38,13 @@ impl Running {
         self.failed.lock().clone()
     }
 
-    /// Waits for all of them.
-    pub(super) fn join(self) {
+    /// Waits for all of them; the names of those that had failed.
+    pub(super) fn join(self) -> Vec<String> {
         for thread in self.threads {
             // What it failed of was told when it did.
             let _ = thread.join();
         }
+        self.failed.lock().clone()
     }
 }
 
@@ -51,8 +52,7 @@ fn watch(name: &str, stop: &Stop, failed: &Failed, run: impl FnOnce()) {
     let panicked = catch_unwind(AssertUnwindSafe(run)).is_err();
     if panicked || !stop.is_set() {
         log::error!(
-            "the thread `{name}` of the discovery has failed, and what it did is not done any more: endpoints stay \
-             as they are; restart the gateway"
+            "the thread `{name}` of the discovery has failed, and what it did is not done any more; restart the gateway"
         );
         failed.lock().push(name.to_owned());
     }
@@ -71,8 +71,7 @@ mod tests {
         running.add("panics", &stop, |_| panic!("on purpose")).unwrap();
         let good = running.threads.remove(0);
         let failed = running.failed.clone();
-        running.join();
-        let mut names = failed.lock().clone();
+        let mut names = running.join();
         names.sort_unstable();
         assert_eq!(names, ["early", "panics"]);
         stop.set();
