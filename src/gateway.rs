@@ -7,6 +7,7 @@
 //! | [`limits`] | the limits that all shards share |
 //! | [`operate`] | what the operator asks for, done |
 //! | [`endpoints`] | the endpoints, as the operator's pages show them |
+//! | [`samples`] | the metrics of endpoints and of their sources |
 //! | [`register`] | lists the gateway itself in registries |
 //! | [`explain`] | why a call would go where it would go |
 
@@ -15,6 +16,7 @@ mod explain;
 mod limits;
 mod operate;
 mod register;
+mod samples;
 mod start;
 mod state;
 

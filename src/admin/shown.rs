@@ -1,6 +1,7 @@
 //! What the operator is shown of endpoints, and of the ways that a call would go: gathered by the gateway, written here.
 
-use serde_json::{Value, json};
+use crate::routing::{Calls, Fault};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// One endpoint of a service, as all workers see it.
@@ -24,6 +25,8 @@ pub struct EndpointShown {
     pub links: u32,
     /// For how much longer it is ejected; `None`: it is not.
     pub ejected: Option<Duration>,
+    /// The calls that it has had.
+    pub calls: Calls,
     /// What each source says of it, as `consul: listed`.
     pub sources: Vec<String>,
 }
@@ -79,8 +82,8 @@ pub struct CandidateShown {
     pub notes: Vec<String>,
     /// Calls that it has and has not answered, from this worker.
     pub outstanding: u32,
-    /// Its part in the choice.
-    pub weight: u32,
+    /// Its part in the choice, in percent of its weight.
+    pub weight_percent: u32,
     /// Its smoothed latency, in microseconds.
     pub latency_us: u32,
     /// What a call would cost, in microseconds.
@@ -91,10 +94,13 @@ impl EndpointShown {
     pub(super) fn json(&self) -> Value {
         // One that is ejected for another moment still is.
         let ejected_ms = self.ejected.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
+        let failed = Fault::ALL.iter().zip(self.calls.failed);
+        let failed: Map<String, Value> =
+            failed.map(|((_, name), count)| ((*name).to_owned(), count.into())).collect();
         json!({
             "service": self.service, "id": self.id, "address": self.address, "weight": self.weight,
             "zone": self.zone, "tags": self.tags, "standing": self.standing, "links": self.links,
-            "ejected_ms": ejected_ms, "sources": self.sources,
+            "ejected_ms": ejected_ms, "calls": self.calls.sent, "failed": failed, "sources": self.sources,
         })
     }
 }
@@ -125,7 +131,8 @@ impl CandidateShown {
     fn json(&self) -> Value {
         json!({
             "address": self.address, "usable": self.usable, "notes": self.notes,
-            "outstanding": self.outstanding, "weight": self.weight, "latency_us": self.latency_us,
+            "outstanding": self.outstanding, "weight_percent": self.weight_percent,
+            "latency_us": self.latency_us,
             "cost_us": self.cost_us,
         })
     }

@@ -4,7 +4,7 @@ use super::{Failure, help, print, usage};
 use lexopt::Arg;
 use moorgate::base::share::write_share;
 use moorgate::config::{self, Settings};
-use moorgate::control::discovery::{DnsQuery, ServiceSources, Settings as Discovery};
+use moorgate::control::discovery::{DnsQuery, ServiceSources, Settings as Discovery, read_endpoints};
 use moorgate::reactor::ListenAt;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -80,7 +80,12 @@ fn summary(path: &Path, settings: &Settings) -> String {
 fn sources(service: &ServiceSources, settings: &Discovery) -> Vec<String> {
     let mut sources: Vec<String> = service.fixed.iter().map(ToString::to_string).collect();
     if let Some(path) = &service.file {
-        sources.push(format!("those in {}", path.display()));
+        let now = match read_endpoints(path) {
+            Ok(list) => format!("{} now", list.len()),
+            // It may come later: that is no mistake of the configuration.
+            Err(error) => format!("no list now: {error}"),
+        };
+        sources.push(format!("those in {} ({now})", path.display()));
     }
     match &service.dns {
         Some(DnsQuery::Host { name, port }) => sources.push(format!("those of {name}:{port} in DNS")),

@@ -1,6 +1,7 @@
 //! `moorgate explain`: where a call goes, and why.
 
 use super::ask::{ADMIN, Request};
+use super::endpoint::Endpoint;
 use super::{Failure, failed, help, line, logged, print, usage};
 use lexopt::{Arg, ValueExt};
 use moorgate::telemetry::{time_of, why_in_words};
@@ -103,21 +104,9 @@ struct Candidate {
     usable: bool,
     notes: Vec<String>,
     outstanding: u32,
-    weight: u32,
+    weight_percent: u32,
     latency_us: u32,
     cost_us: u32,
-}
-
-#[derive(Deserialize)]
-struct Endpoint {
-    address: String,
-    weight: u32,
-    zone: String,
-    tags: Vec<String>,
-    standing: String,
-    links: u32,
-    ejected_ms: Option<u64>,
-    sources: Vec<String>,
 }
 
 impl Answer {
@@ -173,8 +162,10 @@ impl Worker {
 impl Candidate {
     fn in_words(&self) -> String {
         let can = if self.usable { "can take it" } else { "cannot take it" };
-        let mut text =
-            format!("- {} {can}: {} outstanding, weight {}", self.address, self.outstanding, self.weight);
+        let mut text = format!("- {} {can}: {} outstanding", self.address, self.outstanding);
+        if self.usable && self.weight_percent != 100 {
+            let _ = write!(text, ", {}% of its weight", self.weight_percent);
+        }
         if self.latency_us > 0 {
             let _ = write!(text, ", latency {}", time_of(self.latency_us));
         }
@@ -184,24 +175,6 @@ impl Candidate {
         for note in &self.notes {
             let _ = write!(text, ", {note}");
         }
-        text
-    }
-}
-
-impl Endpoint {
-    fn in_words(&self) -> String {
-        let mut text = format!("{} weight {}", self.address, self.weight);
-        if !self.zone.is_empty() {
-            let _ = write!(text, " zone {}", self.zone);
-        }
-        if !self.tags.is_empty() {
-            let _ = write!(text, " tags {}", self.tags.join(","));
-        }
-        let _ = write!(text, ": {}, {} links", self.standing, self.links);
-        if let Some(ms) = self.ejected_ms {
-            let _ = write!(text, ", ejected for {:.1}s", ms as f64 / 1000.0);
-        }
-        let _ = write!(text, "; by {}", self.sources.join(", "));
         text
     }
 }
@@ -218,10 +191,10 @@ mod tests {
             "route": "echo", "terms": ["timeout 5s"], "service": "echo", "refused": null, "canary_share": null,
             "workers": [{ "worker": 0, "chosen": "10.0.0.1:7100", "none": null, "why": hostile, "canary": false,
                 "retry": long, "candidates": [{ "address": hostile, "usable": true, "notes": [hostile, long],
-                "outstanding": 0, "weight": 100, "latency_us": 0, "cost_us": 0 }] }],
+                "outstanding": 0, "weight_percent": 100, "latency_us": 0, "cost_us": 0 }] }],
             "silent": [], "sources": [hostile, long],
-            "endpoints": [{ "address": "10.0.0.1:7100", "weight": 100, "zone": hostile, "tags": [hostile, long],
-                "standing": "in", "links": 1, "ejected_ms": null, "sources": [hostile] }],
+            "endpoints": [{ "service": "echo", "id": 1, "address": "10.0.0.1:7100", "weight": 100, "zone": hostile, "tags": [hostile, long],
+                "standing": "in", "links": 1, "ejected_ms": null, "calls": 0, "failed": {}, "sources": [hostile] }],
         });
         let answer: Answer = serde_json::from_str(&body.to_string()).unwrap();
         let text = answer.in_words();

@@ -106,10 +106,11 @@ by now, or one by its id, the claim jti) and ends their sessions, ban keeps an I
 address out for a TIME such as 90s, 10m or 2days.
 
 endpoints lists where the services are: what the sources say of each instance
-(standing in, doubted or leaving), its ready links, and for how much longer it is
-ejected. canary changes the share of users that the canary of a service gets, as
-5% or 0.25%, until the gateway starts again: more only adds users, less only takes
-some away.
+(standing in, doubted or leaving), its ready links, for how much longer it is
+ejected, the calls that it was sent, and how many of them failed: failure (it said
+so), busy, timeout, lost (the link broke). canary changes the share of users that
+the canary of a service gets, as 5% or 0.25%, until the gateway starts again: more
+only adds users, less only takes some away.
 
       --admin ADDR      the gateway's operator address, [admin] in its
                         configuration (default 127.0.0.1:7001)

@@ -2,6 +2,7 @@
 
 mod ask;
 mod check;
+mod endpoint;
 mod explain;
 mod help;
 mod logged;

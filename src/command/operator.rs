@@ -1,13 +1,11 @@
 //! `moorgate operator`: asks a running gateway to do something, or what there is.
 
 use super::ask::{ADMIN, Request};
+use super::endpoint::{CELL_BYTES_MAX, Endpoint, HEAD};
 use super::{Failure, failed, help, print, usage};
 use lexopt::{Arg, ValueExt};
 use moorgate::base::text::shown;
 use serde::Deserialize;
-
-/// One cell of a table, at the most.
-const CELL_BYTES_MAX: usize = 256;
 
 /// One thing that may be asked for.
 struct Command {
@@ -90,9 +88,7 @@ fn table(body: &str) -> Result<String, Failure> {
     let wrong =
         |error: &dyn std::fmt::Display| failed(format!("the gateway's answer is not understood: {error}"));
     let answer: Endpoints = serde_json::from_str(body).map_err(|error| wrong(&error))?;
-    let head =
-        ["SERVICE", "ID", "ADDRESS", "WEIGHT", "ZONE", "TAGS", "STANDING", "LINKS", "EJECTED", "SOURCES"];
-    let mut rows = vec![head.map(str::to_owned)];
+    let mut rows = vec![HEAD.map(str::to_owned)];
     let count = answer.endpoints.len() as u64;
     rows.extend(answer.endpoints.into_iter().map(Endpoint::row));
     let mut text = columns(&rows);
@@ -124,43 +120,6 @@ struct Endpoints {
     notes: Vec<String>,
 }
 
-/// One endpoint, as the gateway tells of it.
-#[derive(Deserialize)]
-struct Endpoint {
-    service: String,
-    id: u32,
-    address: String,
-    weight: u32,
-    zone: String,
-    tags: Vec<String>,
-    standing: String,
-    links: u32,
-    ejected_ms: Option<u64>,
-    sources: Vec<String>,
-}
-
-impl Endpoint {
-    fn row(self) -> [String; 10] {
-        let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-        // Others wrote some of it.
-        let plain = |text: String| shown(&text, CELL_BYTES_MAX);
-        let ejected = self.ejected_ms.map(|ms| format!("{:.1}s", ms as f64 / 1000.0));
-        let row = [
-            self.service,
-            self.id.to_string(),
-            self.address,
-            self.weight.to_string(),
-            or_dash(self.zone),
-            or_dash(self.tags.join(",")),
-            self.standing,
-            self.links.to_string(),
-            ejected.unwrap_or_else(|| "-".to_owned()),
-            or_dash(self.sources.join(", ")),
-        ];
-        row.map(plain)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,10 +129,10 @@ mod tests {
         let long = "x".repeat(2 << 20);
         let body = serde_json::json!({ "total": 2, "notes": ["a thread\u{1b}"], "endpoints": [
             { "service": "chat", "id": 1, "address": "10.0.0.1:7100", "weight": 100, "zone": "\u{1b}[2J\r\neu",
-              "tags": ["a\u{7}", "b\nchat  2  10.0.0.9:1"], "standing": "in", "links": 1, "ejected_ms": null,
+              "tags": ["a\u{7}", "b\nchat  2  10.0.0.9:1"], "standing": "in", "links": 1, "ejected_ms": null, "calls": 0, "failed": {},
               "sources": ["consul", "\u{9b}31mheld"] },
             { "service": "chat", "id": 2, "address": "10.0.0.2:7100", "weight": 100, "zone": long,
-              "tags": [long, long], "standing": "in", "links": 1, "ejected_ms": null, "sources": [long] },
+              "tags": [long, long], "standing": "in", "links": 1, "ejected_ms": null, "calls": 0, "failed": {}, "sources": [long] },
         ] });
         let text = table(&body.to_string()).ok().unwrap();
         assert_eq!(text.lines().count(), 4, "a head, a line for each, and a note: {text:?}");

@@ -2,7 +2,7 @@
 
 use crate::base::ids::{CallKey, LinkKey, RouteId, ServiceId, SessionKey, ShardId, Ticket};
 use crate::relay::{Body, Directive, Outcome, Settled};
-use crate::routing::{Decision, Ended, EndpointId, Priority, Verdict};
+use crate::routing::{Decision, Ended, EndpointId, Fault, Priority, Verdict};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::Execution;
 
@@ -112,9 +112,9 @@ impl Call {
     }
 
     /// What its pool is told of it, once for each time that it was sent.
-    pub(super) fn judged(&mut self, now: Mono, verdict: Verdict) -> Option<Ended> {
+    pub(super) fn judged(&mut self, now: Mono, verdict: Verdict, fault: Option<Fault>) -> Option<Ended> {
         let (flight, seat) = (self.state.flight()?, self.tried?);
-        let ended = Ended { seat: usize::from(seat), latency: now.since(flight.at), verdict };
+        let ended = Ended { seat: usize::from(seat), latency: now.since(flight.at), verdict, fault };
         std::mem::take(&mut self.is_unjudged).then_some(ended)
     }
 }

@@ -9,7 +9,7 @@ use crate::base::ids::{CheckKey, ConnectionKey, LinkKey, ServiceId, ShardId};
 use crate::base::text::cut;
 use crate::base::wheel::Alarm;
 use crate::relay::{Check, Checked, Delivery, Verdict};
-use crate::routing::{self, Ended};
+use crate::routing::{self, Ended, Fault};
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::limits::MESSAGE_BYTES;
 use moorgate_proto::time::Mono;
@@ -69,7 +69,7 @@ impl Forwarder {
         if self.checks.get(key).is_none_or(|asked| asked.link != link) {
             return;
         }
-        let Some(asked) = self.answered(now.mono, key, routing::Verdict::Good) else { return };
+        let Some(asked) = self.answered(now.mono, key, (routing::Verdict::Good, None)) else { return };
         let cache = Duration::from_millis(u64::from(said.cache_ms));
         let verdict = if said.admitted {
             Verdict::Admitted(cache)
@@ -84,19 +84,25 @@ impl Forwarder {
 
     /// Takes a question out that is over, and tells the pool what it says of the endpoint. Its place is free: the queue is
     /// to be looked at.
-    fn answered(&mut self, now: Mono, key: CheckKey, verdict: routing::Verdict) -> Option<Asked> {
+    fn answered(
+        &mut self,
+        now: Mono,
+        key: CheckKey,
+        (verdict, fault): (routing::Verdict, Option<Fault>),
+    ) -> Option<Asked> {
         let asked = self.checks.remove(key)?;
         if let Some(link) = self.links.get_mut(asked.link) {
             link.checks = link.checks.saturating_sub(1);
         }
-        let ended = Ended { seat: usize::from(asked.place.seat), latency: now.since(asked.at), verdict };
+        let ended =
+            Ended { seat: usize::from(asked.place.seat), latency: now.since(asked.at), verdict, fault };
         self.ended(now, asked.place.service, ended);
         Some(asked)
     }
 
     /// A question was not answered in time.
     pub(super) fn check_is_late(&mut self, now: Mono, key: CheckKey) {
-        if let Some(asked) = self.answered(now, key, routing::Verdict::Failed) {
+        if let Some(asked) = self.answered(now, key, (routing::Verdict::Failed, Some(Fault::Timeout))) {
             self.end_finished(now, asked.link);
             self.send_waiting(now, asked.place.service);
         }
@@ -125,7 +131,7 @@ impl Forwarder {
         for key in lost {
             let verdict = if is_told { routing::Verdict::Nothing } else { routing::Verdict::Failed };
             is_told = true;
-            if let Some(asked) = self.answered(now, key, verdict) {
+            if let Some(asked) = self.answered(now, key, (verdict, Some(Fault::Lost))) {
                 self.checked(asked.shard, asked.connection, Verdict::Unavailable);
             }
         }

@@ -5,7 +5,7 @@ use super::order::Line;
 use super::{Forwarder, asking};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId};
-use crate::routing::{Ask, Decision, Ended, How, Marks, Miss, Verdict};
+use crate::routing::{Ask, Decision, Ended, Fault, How, Marks, Miss, Verdict};
 use moorgate_proto::time::Mono;
 
 /// Why a call cannot be sent now.
@@ -129,10 +129,10 @@ impl Forwarder {
     }
 
     /// Tells the pool what a call says of its endpoint, once for each time that it was sent.
-    pub(super) fn judge_call(&mut self, now: Mono, key: CallKey, verdict: Verdict) {
+    pub(super) fn judge_call(&mut self, now: Mono, key: CallKey, verdict: Verdict, fault: Option<Fault>) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let service = call.service;
-        if let Some(ended) = call.judged(now, verdict) {
+        if let Some(ended) = call.judged(now, verdict, fault) {
             self.ended(now, service, ended);
         }
     }

@@ -3,7 +3,7 @@
 use super::Forwarder;
 use super::call::{Call, CallState};
 use super::link::{ANSWERS_BYTES_MAX, State};
-use super::verdict::verdict;
+use super::verdict::{fault, verdict};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey};
@@ -124,8 +124,9 @@ impl Forwarder {
         let identity = service.identity(&self.settings, self.boot_id);
         link.acknowledged(&ack, identity, nonce).map_err(LinkFault::Refused)?;
         let view = ack.view.unwrap_or_default();
+        let address = service.at(place.seat).map(|endpoint| endpoint.address.to_string()).unwrap_or_default();
         log::info!(
-            "service {}: link to instance {} is ready",
+            "service {}: link to {address} is ready, instance {}",
             service.settings.name,
             ack.instance_id.escape_debug()
         );
@@ -152,7 +153,8 @@ impl Forwarder {
         let is_late = matches!(known.state, CallState::Abandoned { .. });
         let (service, shard, decision) = (known.service, known.shard, known.decision);
         let outcome = outcome(&reply);
-        if let Some(ended) = known.judged(now.mono, verdict(&outcome)) {
+        let verdict = verdict(&outcome);
+        if let Some(ended) = known.judged(now.mono, verdict, fault(verdict)) {
             self.ended(now.mono, service, ended);
         }
         self.cells.count(if is_late { Count::RepliesLate } else { Count::RepliesReceived });

@@ -20,7 +20,7 @@ use super::verdict::may_try_again;
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId};
 use crate::relay::Outcome;
-use crate::routing::{EndpointId, Verdict};
+use crate::routing::{EndpointId, Fault, Verdict};
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::envelope::Envelope;
 use moorgate_proto::limits::FRAME_BYTES_CEILING;
@@ -80,12 +80,13 @@ impl Forwarder {
         for (offset, call) in lost {
             match self.calls.get(call).map(|call| &call.state) {
                 Some(CallState::Sent { .. }) if offset >= link.taken() => {
-                    self.judge_call(now, call, Verdict::Nothing);
+                    self.judge_call(now, call, Verdict::Nothing, None);
                     self.move_on(now, call, link.frame_at(offset));
                 }
                 Some(CallState::Sent { .. }) => {
                     let is_last = Some(call) == last;
-                    self.judge_call(now, call, if is_last { Verdict::Failed } else { Verdict::Nothing });
+                    let verdict = if is_last { Verdict::Failed } else { Verdict::Nothing };
+                    self.judge_call(now, call, verdict, Some(Fault::Lost));
                     let outcome = Outcome::unknown(Code::Aborted, Reason::EndpointLost);
                     if !self.goes_on(now, call, &outcome) {
                         self.cells.count(Count::CallsLost);

@@ -133,7 +133,7 @@ impl Forwarder {
     /// A call is out of the tables: lets the next one go.
     fn leave(&mut self, now: Mono, key: CallKey, call: &mut Call) {
         let service = call.service;
-        if let Some(ended) = call.judged(now, Verdict::Nothing) {
+        if let Some(ended) = call.judged(now, Verdict::Nothing, None) {
             self.ended(now, service, ended);
         }
         if let Some(twin) = call.twin().and_then(|twin| self.calls.get_mut(twin)) {

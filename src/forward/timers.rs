@@ -6,7 +6,7 @@ use super::{Forwarder, Timer};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId};
 use crate::relay::Outcome;
-use crate::routing::Verdict;
+use crate::routing::{Fault, Verdict};
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
@@ -85,7 +85,8 @@ impl Forwarder {
                 let twin = call.twin();
                 for late in [Some(key), twin].into_iter().flatten() {
                     let verdict = self.verdict_late(late);
-                    self.judge_call(now, late, verdict);
+                    let is_cancelled = self.calls.get(late).is_some_and(|call| call.is_cancelled);
+                    self.judge_call(now, late, verdict, (!is_cancelled).then_some(Fault::Timeout));
                 }
                 self.cells.count(Count::CallsExpired);
                 self.settle(now, key, Outcome::unknown(Code::DeadlineExceeded, Reason::Timeout));
@@ -94,7 +95,7 @@ impl Forwarder {
                 self.send_waiting(now, service);
             }
             CallState::Abandoned { .. } => {
-                self.judge_call(now, key, Verdict::Failed);
+                self.judge_call(now, key, Verdict::Failed, Some(Fault::Timeout));
                 self.finish(now, key);
             }
         }

@@ -1,7 +1,7 @@
 //! What an outcome tells of the endpoint it came from, and whether the call may be tried again.
 
 use crate::relay::Outcome;
-use crate::routing::Verdict;
+use crate::routing::{Fault, Verdict};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{Execution, Reason};
 
@@ -17,6 +17,15 @@ pub(super) fn verdict(outcome: &Outcome) -> Verdict {
         }
         (Code::Cancelled, _) => Verdict::Nothing,
         _ => Verdict::Good,
+    }
+}
+
+/// What the operator is told of a Reply that says this of its endpoint.
+pub(super) fn fault(verdict: Verdict) -> Option<Fault> {
+    match verdict {
+        Verdict::Failed => Some(Fault::Failure),
+        Verdict::Busy(_) => Some(Fault::Busy),
+        Verdict::Good | Verdict::Nothing => None,
     }
 }
 

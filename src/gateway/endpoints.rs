@@ -4,8 +4,7 @@ use super::state::{State, service_id};
 use crate::admin::{EndpointShown, Outcome};
 use crate::base::text::shown;
 use crate::control::discovery::ServiceReport;
-use crate::routing::{Decided, EndpointReport, Instance, Member, Source, SourceReport, Standing};
-use crate::telemetry::{Kind, Sample};
+use crate::routing::{EndpointReport, Instance, Member, Source, SourceReport, Standing};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -13,12 +12,6 @@ use std::time::Duration;
 
 /// Endpoints that one answer lists; the rest is counted.
 const SHOWN_MAX: usize = 10_000;
-/// Endpoints of all services that have lines of their own among the metrics; the rest is summed for each service.
-const SAMPLED_MAX: usize = 1_000;
-
-const LINKS: (&str, &str) = ("moorgate_endpoint_links", "Ready links to an endpoint, over all workers.");
-const EJECTED: (&str, &str) =
-    ("moorgate_endpoint_ejected", "1 while the endpoint is ejected for its failures.");
 
 /// The text of one source's error, a zone, or a tag, as far as it is shown.
 const ERROR_BYTES_MAX: usize = 256;
@@ -27,7 +20,7 @@ const WORD_BYTES_MAX: usize = 64;
 const TAGS_SHOWN_MAX: usize = 8;
 
 /// What a standing is called.
-fn standing(member: &Member) -> &'static str {
+pub(super) fn standing(member: &Member) -> &'static str {
     match member.instance.standing {
         Standing::In => "in",
         Standing::Doubted => "doubted",
@@ -68,6 +61,7 @@ impl State {
                 standing: standing(member),
                 links: member.vitals.links.load(Ordering::Relaxed),
                 ejected: self.ejected(member),
+                calls: member.vitals.calls(),
                 sources: told.map_or_else(|| vec![Source::Fixed.to_string()], |told| said(told)),
             }
         });
@@ -75,141 +69,12 @@ impl State {
     }
 
     /// For how much longer an endpoint is ejected.
-    fn ejected(&self, member: &Member) -> Option<Duration> {
+    pub(super) fn ejected(&self, member: &Member) -> Option<Duration> {
         let until = member.vitals.ejected_until.load(Ordering::Relaxed);
         let now = self.clock.read().mono.since(moorgate_proto::time::Mono::ZERO);
         let left = Duration::from_nanos(until).saturating_sub(now);
         (!left.is_zero()).then_some(left)
     }
-
-    /// What the metrics say of endpoints and of their sources.
-    pub(super) fn endpoint_samples(&self) -> Vec<Sample> {
-        let mut samples = Vec::new();
-        for at in 0..self.services.len() {
-            samples.extend(self.standing_samples(at));
-        }
-        let (mut links, mut ejected) = (Vec::new(), Vec::new());
-        let all: Vec<_> = (0..self.services.len()).map(|at| self.pools.members(service_id(at))).collect();
-        let room = parts(SAMPLED_MAX, &all.iter().map(|members| members.len()).collect::<Vec<_>>());
-        for ((service, members), room) in self.services.iter().zip(&all).zip(room) {
-            let (own, summed) = members.split_at(room.min(members.len()));
-            for member in own {
-                let label = format!("service=\"{service}\",endpoint=\"{}\"", member.instance.address);
-                let count = u64::from(member.vitals.links.load(Ordering::Relaxed));
-                links.push(gauge(LINKS, label.clone(), count));
-                ejected.push(gauge(EJECTED, label, u64::from(self.ejected(member).is_some())));
-            }
-            if !summed.is_empty() {
-                // The same whatever their number, so that it stays one series.
-                let label = || format!("service=\"{service}\",endpoint=\"others\"");
-                let count = |of: &dyn Fn(&Member) -> u64| summed.iter().map(of).sum();
-                let all = count(&|member| u64::from(member.vitals.links.load(Ordering::Relaxed)));
-                links.push(gauge(LINKS, label(), all));
-                ejected.push(gauge(EJECTED, label(), count(&|one| u64::from(self.ejected(one).is_some()))));
-            }
-        }
-        samples.extend(links);
-        samples.extend(ejected);
-        samples.extend(self.decided_samples());
-        samples.extend(self.canary_samples());
-        samples.extend(self.failed_discovery().map(|failed| discovery_sample(&failed)));
-        samples.extend(self.source_samples());
-        samples
-    }
-
-    fn standing_samples(&self, at: usize) -> Vec<Sample> {
-        let members = self.pools.members(service_id(at));
-        let service = self.services.get(at).map(String::as_str).unwrap_or_default();
-        let counted = ["in", "doubted", "leaving"].map(|name| {
-            let count = members.iter().filter(|member| standing(member) == name).count();
-            let label = format!("service=\"{service}\",standing=\"{name}\"");
-            gauge(
-                ("moorgate_service_endpoints", "Endpoints of a service, by what its sources say."),
-                label,
-                count as u64,
-            )
-        });
-        counted.into()
-    }
-
-    fn decided_samples(&self) -> Vec<Sample> {
-        let of = |(at, service): (usize, &String)| {
-            Decided::ALL.map(|(what, name)| Sample {
-                kind: Kind::Counter,
-                metric: "moorgate_endpoint_decisions_total",
-                label: format!("service=\"{service}\",what=\"{name}\""),
-                help: "Endpoints that were ejected, spared since too many were, kept out after a probe, or taken back; calls that \
-                       found all at their bounds, where those follow the latency.",
-                value: self.pools.decided(service_id(at), what),
-            })
-        };
-        self.services.iter().enumerate().flat_map(of).collect()
-    }
-
-    fn canary_samples(&self) -> Vec<Sample> {
-        let of = |(at, service): (usize, &String)| {
-            let share = self.pools.canary_share(service_id(at));
-            let what = (
-                "moorgate_canary_share_basis_points",
-                "Users who go to the canary, in hundredths of a percent.",
-            );
-            let label = format!("service=\"{service}\"");
-            self.has_canary.get(at).is_some_and(|has| *has).then(|| gauge(what, label, u64::from(share)))
-        };
-        self.services.iter().enumerate().filter_map(of).collect()
-    }
-
-    fn source_samples(&self) -> Vec<Sample> {
-        type Value = fn(&SourceReport) -> Option<u64>;
-        const VALUES: [((&str, &str), Value); 4] = [
-            (
-                ("moorgate_source_up", "1 when the last answer of a source of endpoints was a list."),
-                |source| Some(u64::from(source.is_up)),
-            ),
-            (("moorgate_source_endpoints", "Endpoints in the last list of a source."), |source| {
-                Some(source.endpoints as u64)
-            }),
-            (
-                (
-                    "moorgate_source_held_endpoints",
-                    "Endpoints that a source lists no more and that are kept, since they answer.",
-                ),
-                |source| Some(source.held as u64),
-            ),
-            (("moorgate_source_age_seconds", "Time since the last list of a source."), |source| {
-                source.age.map(|age| age.as_secs())
-            }),
-        ];
-        let reports = self.reports();
-        let mut samples = Vec::new();
-        for (what, value) in VALUES {
-            for ServiceReport { name, catalog, .. } in &reports {
-                for source in &catalog.sources {
-                    let label = format!("service=\"{name}\",source=\"{}\"", source.source);
-                    samples.extend(value(source).map(|value| gauge(what, label, value)));
-                }
-            }
-        }
-        samples
-    }
-}
-
-/// Divides `room` among those that want so many each: evenly, and what some do not need goes to the others.
-fn parts(room: usize, wanted: &[usize]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..wanted.len()).collect();
-    order.sort_by_key(|at| wanted.get(*at).copied());
-    let mut parts = vec![0; wanted.len()];
-    let (mut room, mut takers) = (room, wanted.len());
-    for at in order {
-        let wants = wanted.get(at).copied().unwrap_or_default();
-        let part = wants.min(room.checked_div(takers).unwrap_or_default());
-        if let Some(place) = parts.get_mut(at) {
-            *place = part;
-        }
-        room = room.saturating_sub(part);
-        takers = takers.saturating_sub(1);
-    }
-    parts
 }
 
 /// What discovery says of one service: at most one report.
@@ -230,18 +95,6 @@ pub(super) fn failures(failed: &[String]) -> Vec<String> {
         )
     };
     failed.iter().map(say).collect()
-}
-
-fn discovery_sample(failed: &[String]) -> Sample {
-    const WHAT: (&str, &str) = (
-        "moorgate_discovery_up",
-        "0 when a thread that looks for endpoints has failed: restart the gateway.",
-    );
-    gauge(WHAT, String::new(), u64::from(failed.is_empty()))
-}
-
-fn gauge((metric, help): (&'static str, &'static str), label: String, value: u64) -> Sample {
-    Sample { kind: Kind::Gauge, metric, label, help, value }
 }
 
 /// Who tells of an endpoint, and what is known of it beside that.
@@ -292,57 +145,6 @@ fn say(source: &SourceReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::counters::Totals;
-    use crate::telemetry::render;
-
-    #[test]
-    fn very_many_endpoints_are_summed_and_that_is_told() {
-        let state = State::dev();
-        let at = |number: usize| {
-            let [_, _, high, low] = u32::try_from(number).unwrap().to_be_bytes();
-            Instance::at(SocketAddr::from(([10, 0, high, low], 7100)))
-        };
-        let many: Vec<Instance> = (0..SAMPLED_MAX + 500).map(at).collect();
-        state.pools.publish(service_id(0), &many);
-        for member in state.pools.members(service_id(0)).iter() {
-            member.vitals.links.store(2, Ordering::Relaxed);
-        }
-        let page = render(&Totals::default(), &state.endpoint_samples());
-        let links: Vec<&str> =
-            page.lines().filter(|line| line.starts_with("moorgate_endpoint_links{")).collect();
-        assert_eq!(links.len(), SAMPLED_MAX + 1, "echo has what the two others leave, and a sum");
-        assert!(links.contains(&"moorgate_endpoint_links{service=\"echo\",endpoint=\"others\"} 1004"));
-        assert!(links.contains(&"moorgate_endpoint_links{service=\"chat\",endpoint=\"127.0.0.1:1\"} 0"));
-        assert!(page.contains("moorgate_service_endpoints{service=\"echo\",standing=\"in\"} 1500\n"));
-        let Outcome::Endpoints { endpoints, total, .. } = state.list_endpoints() else {
-            panic!("another outcome")
-        };
-        assert_eq!((endpoints.len(), total), (1502, 1502));
-        assert_eq!(endpoints.first().unwrap().sources, ["config"]);
-    }
-
-    #[test]
-    fn an_ejection_is_told_while_it_lasts() {
-        let state = State::dev();
-        let members = state.pools.members(service_id(0));
-        let member = members.first().unwrap();
-        assert_eq!(state.ejected(member), None);
-        member.vitals.ejected_until.store(u64::MAX, Ordering::Relaxed);
-        assert!(state.ejected(member).is_some_and(|left| left > Duration::from_secs(3600)));
-        let page = render(&Totals::default(), &state.endpoint_samples());
-        assert!(page.contains("moorgate_endpoint_ejected{service=\"echo\",endpoint=\"127.0.0.1:1\"} 1\n"));
-        assert!(page.contains("moorgate_endpoint_decisions_total{service=\"echo\",what=\"ejected\"} 0\n"));
-        member.vitals.ejected_until.store(1, Ordering::Relaxed);
-        assert_eq!(state.ejected(member), None, "it is over");
-    }
-    #[test]
-    fn a_service_with_very_many_takes_no_lines_from_the_others() {
-        assert_eq!(parts(1000, &[5000, 1, 600, 700]), [333, 1, 333, 333]);
-        assert_eq!(parts(1000, &[5000, 100, 500]), [450, 100, 450]);
-        assert_eq!(parts(1000, &[3, 2]), [3, 2]);
-        assert_eq!(parts(10, &[]), [0; 0]);
-        assert_eq!(parts(1, &[5, 5, 5]).iter().sum::<usize>(), 1);
-    }
 
     fn source(is_up: bool, age: Option<u64>, error: Option<&str>) -> SourceReport {
         let (age, error) = (age.map(Duration::from_secs), error.map(str::to_owned));
@@ -380,6 +182,7 @@ mod tests {
         let failing = say(&source(false, None, Some(&format!("{hostile}{long}"))));
         assert!(failing.contains("\\u{1b}[2J\\n") && failing.len() < 400, "{} bytes", failing.len());
     }
+
     #[test]
     fn a_thread_that_has_failed_shows() {
         let failed = ["consul".to_owned()];
@@ -389,10 +192,5 @@ mod tests {
                 "the thread `consul` of the discovery has failed, and what it did is not done any more; restart the gateway"
             ]
         );
-        let page = |failed: &[String]| render(&Totals::default(), &[discovery_sample(failed)]);
-        assert!(page(&failed).contains("\nmoorgate_discovery_up 0\n"));
-        assert!(page(&[]).contains("\nmoorgate_discovery_up 1\n"));
-        let page = render(&Totals::default(), &State::dev().endpoint_samples());
-        assert!(!page.contains("moorgate_discovery_up"), "nothing is looked for, nothing is said of it");
     }
 }

@@ -129,7 +129,7 @@ impl State {
             usable: standings.usable,
             notes: standings.notes.clone(),
             outstanding: standings.outstanding,
-            weight: standings.weight,
+            weight_percent: standings.weight,
             latency_us: standings.latency_us,
             cost_us: standings.cost_us,
         }

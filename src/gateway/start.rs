@@ -318,6 +318,7 @@ impl State {
             readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
             services: settings.services.iter().map(|service| service.name.clone()).collect(),
             pools: Arc::new(Pools::of(&settings.services)),
+            others_calls: Mutex::default(),
             has_canary: settings.services.iter().map(|service| service.pool.canary.is_some()).collect(),
             routing: settings.routes.clone(),
             routes: limits::route_names(settings),

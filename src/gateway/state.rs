@@ -12,7 +12,7 @@ use crate::directory::Directory;
 use crate::forward::Readiness;
 use crate::limit;
 use crate::reactor::{Outbox, WorkerCommand};
-use crate::routing::{Pools, RouteTable};
+use crate::routing::{Calls, Pools, RouteTable};
 use crate::telemetry::{Kind, Sample, render};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) services: Vec<String>,
     /// The services' endpoints as they stand.
     pub(super) pools: Arc<Pools>,
+    /// The calls of the endpoints that have no lines of their own among the metrics, by service.
+    pub(super) others_calls: Mutex<Vec<Calls>>,
     /// Whether a service has a canary, by its id.
     pub(super) has_canary: Vec<bool>,
     /// Who owns which command.

@@ -67,6 +67,11 @@ impl Ewma {
         nanos + self.spared.as_nanos().saturating_sub(now.as_nanos()) as f64
     }
 
+    /// Whether any answer has shown how fast it is.
+    pub(super) fn is_known(&self) -> bool {
+        self.sampled
+    }
+
     /// How much of the old is left.
     fn kept(&self, now: Mono) -> f64 {
         let since = now.as_nanos().saturating_sub(self.at.as_nanos());

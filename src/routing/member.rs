@@ -1,5 +1,6 @@
 //! One instance of a service, as sources tell of it and as all workers share it.
 
+use super::tally::{Calls, Tallies};
 use crate::base::text::shown;
 use std::fmt;
 use std::net::SocketAddr;
@@ -179,6 +180,20 @@ pub struct Vitals {
     pub back_at: AtomicU64,
     /// Whether a worker has the one call that is to show whether it is back.
     pub probed: AtomicBool,
+    /// What was sent to it, and how it failed.
+    pub(super) tallies: Tallies,
+}
+
+impl Vitals {
+    /// The calls that it has had.
+    pub fn calls(&self) -> Calls {
+        self.tallies.calls()
+    }
+
+    /// Those that it has had since this was asked last.
+    pub fn new_calls(&self) -> Calls {
+        self.tallies.news()
+    }
 }
 
 /// An instance in force: what is published to the workers.

@@ -19,6 +19,7 @@ mod route;
 mod settings;
 mod table;
 
+mod tally;
 pub use balance::Balance;
 pub use budget::RetryBudget;
 pub use canary::Who;
@@ -38,3 +39,4 @@ pub use settings::{
     RetrySettings, SlowStart,
 };
 pub use table::{RouteMiss, RouteTable, RoutingError};
+pub use tally::{Calls, Fault};

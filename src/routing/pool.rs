@@ -18,7 +18,8 @@ mod tests;
 
 use super::ewma::Typical;
 use super::load::Load;
-use super::{Ask, EndpointId, Explanation, Member, PoolSettings, Pools, Standing, Verdict};
+use super::tally::Tally;
+use super::{Ask, EndpointId, Explanation, Fault, Member, PoolSettings, Pools, Standing, Verdict};
 use crate::base::ids::ServiceId;
 use crate::base::rng::Rng;
 use moorgate_proto::time::Mono;
@@ -49,6 +50,8 @@ pub struct Ended {
     /// From sending to the answer, or to what came instead.
     pub latency: Duration,
     /// What it tells of the endpoint.
+    /// How it failed there, if it did; for the operator.
+    pub fault: Option<Fault>,
     pub verdict: Verdict,
 }
 
@@ -60,6 +63,8 @@ pub struct Pool {
     shared: Arc<Pools>,
     seats: Vec<Option<Seat>>,
     /// Beside the seats.
+    /// Beside the seats, too.
+    tallies: Vec<Arc<Tally>>,
     loads: Vec<Load>,
     slate: Slate,
     /// The slate is out of date.
@@ -86,6 +91,7 @@ impl Pool {
             settings,
             shared,
             seats: Vec::new(),
+            tallies: Vec::new(),
             loads: Vec::new(),
             slate: Slate::default(),
             is_stale: false,
@@ -144,8 +150,8 @@ impl Pool {
             gone.release();
             self.is_stale = true;
         }
-        if let Some(load) = self.loads.get_mut(seat) {
-            *load = Load::new(0);
+        if let Some((load, tally)) = self.loads.get_mut(seat).zip(self.tallies.get_mut(seat)) {
+            (*load, *tally) = (Load::new(0), Arc::default());
         }
     }
 
@@ -202,6 +208,9 @@ impl Pool {
     #[inline]
     pub fn started(&mut self, seat: usize) {
         self.outstanding = self.outstanding.saturating_add(1);
+        if let Some(tally) = self.tallies.get(seat) {
+            tally.sent();
+        }
         let chosen = self.chosen.take();
         if let Some(load) = self.loads.get_mut(seat) {
             load.outstanding = load.outstanding.saturating_add(1);
@@ -252,6 +261,11 @@ impl Pool {
     }
 
     /// What became of a call: its slot is free, and its endpoint is judged.
+        if let Some(fault) = ended.fault
+            && let Some(tally) = self.tallies.get(ended.seat)
+        {
+            tally.failed(fault);
+        }
     pub fn finished(&mut self, now: Mono, ended: Ended, rng: &mut Rng) {
         self.outstanding = self.outstanding.saturating_sub(1);
         if let Some(load) = self.loads.get_mut(ended.seat) {
@@ -297,17 +311,20 @@ impl Pool {
     }
 
     /// Gives a newcomer a seat.
+        let tally = member.vitals.tallies.join();
     fn seat(&mut self, member: &Member) -> usize {
         let came = if self.has_begun { Came::Next } else { Came::Before };
         let seat = Seat::new(member.clone(), came, &self.settings);
         let load = Load::new(seat.bound(&self.settings));
         let at = self.seats.iter().position(Option::is_none).unwrap_or(self.seats.len());
         if at == self.seats.len() {
+            self.tallies.push(tally.clone());
             self.seats.push(None);
             self.loads.push(load);
         }
-        if let Some((place, own)) = self.seats.get_mut(at).zip(self.loads.get_mut(at)) {
-            (*place, *own) = (Some(seat), load);
+        let beside = self.loads.get_mut(at).zip(self.tallies.get_mut(at));
+        if let Some((place, (own, counts))) = self.seats.get_mut(at).zip(beside) {
+            (*place, *own, *counts) = (Some(seat), load, tally);
         }
         at
     }

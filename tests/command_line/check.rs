@@ -74,10 +74,11 @@ consul = true
 nacos = true
 "#,
     );
+    directory.file("chat.endpoints", "10.0.0.2:7100\n10.0.0.3:7100 zone=eu-1\n");
     let out = done(&["check", &path]);
     let at = directory.0.display();
     let expected = format!(
-        "  service   chat at 10.0.0.1:7100 weight=50 zone=eu-1, those in {at}/chat.endpoints, those of \
+        "  service   chat at 10.0.0.1:7100 weight=50 zone=eu-1, those in {at}/chat.endpoints (2 now), those of \
          chat.internal:7100 in DNS, those of im-chat in Consul at http://127.0.0.1:8500, those of chat in Nacos at \
          http://10.0.0.5:8848 and http://10.0.0.6:8848, WITHOUT PROOFS\n  \
          canary    of chat: 2.5% of users, to endpoints with tag canary\n  \
@@ -85,6 +86,20 @@ nacos = true
          register  as moorgate at 10.0.0.9:7000, in Consul and Nacos\n"
     );
     assert!(out.contains(&expected), "{out}");
+    let wrong = |text: &str, why: &str| {
+        directory.file("chat.endpoints", text);
+        let out = done(&["check", &path]);
+        let expected = format!("those in {at}/chat.endpoints (no list now: {at}/chat.endpoints{why}), those");
+        assert!(out.contains(&expected), "{out}");
+    };
+    wrong(
+        "10.0.0.2:7100\nchat\n",
+        ":2: `chat` is no address; write an IP address and a port, such as 10.0.0.1:7100 or [::1]:7100",
+    );
+    wrong(
+        "10.0.0.2:7100 zone=a,b\n",
+        ":1: zone=`a,b` cannot be one; write 1 to 64 bytes without spaces and commas",
+    );
 }
 
 #[test]

@@ -1,38 +1,22 @@
 //! `moorgate explain`: what it asks for and how it tells the answer; and the lines of an access log in words.
 
+use crate::pages::remembering;
 use crate::{Directory, done, ended, moorgate, refused, run};
 use moorgate::admin::{
-    Admin, CandidateShown, EndpointShown, Explained, OperateError, Operation, Outcome, Pages, Question,
-    WorkerShown,
+    CandidateShown, EndpointShown, Explained, OperateError, Operation, Outcome, WorkerShown,
 };
+use moorgate::routing::Calls;
 use std::io::Write;
-use std::net::TcpListener;
 use std::process::Stdio;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A gateway's operator address that always explains the same.
-struct Explaining(Mutex<Sender<Question>>);
-
-impl Pages for Explaining {
-    fn is_live(&self) -> bool {
-        true
-    }
-    fn readiness(&self) -> Result<(), String> {
-        Ok(())
-    }
-    fn metrics(&self) -> String {
-        String::new()
-    }
-    fn operate(&self, operation: Operation) -> Result<Outcome, OperateError> {
-        let Operation::Explain(question) = operation else { return Err(OperateError::Busy) };
-        let (command, version) = (question.command, question.version);
-        self.0.lock().unwrap().send(*question).unwrap();
-        if command == 0x9999 {
-            return Err(OperateError::NoRoute { command, version });
+fn answer(operation: Operation) -> Result<Outcome, OperateError> {
+    match operation {
+        Operation::Explain(question) if question.command == 0x9999 => {
+            Err(OperateError::NoRoute { command: question.command, version: question.version })
         }
-        Ok(Outcome::Explained(Box::new(explained())))
+        Operation::Explain(_) => Ok(Outcome::Explained(Box::new(explained()))),
+        _ => Err(OperateError::Busy),
     }
 }
 
@@ -41,7 +25,7 @@ fn explained() -> Explained {
         address: "10.0.0.1:7100".to_owned(),
         usable: true,
         outstanding: 3,
-        weight: 100,
+        weight_percent: 40,
         latency_us: 1200,
         cost_us: 4800,
         ..CandidateShown::default()
@@ -51,7 +35,7 @@ fn explained() -> Explained {
         usable: false,
         notes: vec!["ejected for 3 s".to_owned()],
         outstanding: 0,
-        weight: 50,
+        weight_percent: 0,
         latency_us: 0,
         cost_us: 0,
     };
@@ -81,6 +65,7 @@ fn explained() -> Explained {
         standing: "in",
         links: 2,
         ejected: None,
+        calls: Calls { sent: 7, failed: [0, 0, 2, 1] },
         sources: vec!["config".to_owned(), "consul".to_owned()],
     };
     let other = EndpointShown {
@@ -89,8 +74,9 @@ fn explained() -> Explained {
         zone: String::new(),
         tags: Vec::new(),
         standing: "doubted",
-        links: 0,
+        links: 1,
         ejected: Some(Duration::from_secs(3)),
+        calls: Calls::default(),
         sources: vec!["consul".to_owned()],
         ..endpoint.clone()
     };
@@ -120,32 +106,26 @@ command 0x0201, version 2, of user alice
              it was expected to take 4.8ms
              canary: the caller goes to the instances with the tag
              never tried again
-             - 10.0.0.1:7100 can take it: 3 outstanding, weight 100, latency 1.2ms, cost 4.8ms
-             - 10.0.0.2:7100 cannot take it: 0 outstanding, weight 50, ejected for 3 s
+             - 10.0.0.1:7100 can take it: 3 outstanding, 40% of its weight, latency 1.2ms, cost 4.8ms
+             - 10.0.0.2:7100 cannot take it: 0 outstanding, ejected for 3 s
   worker 1   no endpoint has a ready link
              never tried again
   worker 2   did not answer within a second: it is busy, or stuck
-  endpoints  10.0.0.1:7100 weight 100 zone eu-1 tags canary: in, 2 links; by config, consul
-             10.0.0.2:7100 weight 100: doubted, 0 links, ejected for 3.0s; by consul
+  endpoints  10.0.0.1:7100 weight 100 zone eu-1 tags canary: in, 2 links, 7 calls of which failed: lost 1, timeout 2; by config, consul
+             10.0.0.2:7100 weight 100: doubted, 1 link, ejected for 3.0s, 0 calls; by consul
   sources    consul lists 2
 ";
 
-fn explaining() -> (Admin, Receiver<Question>) {
-    let (sender, questions) = channel();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    (Admin::start(listener, Arc::new(Explaining(Mutex::new(sender)))).unwrap(), questions)
-}
-
 #[test]
 fn the_question_reaches_the_gateway_and_its_answer_is_told_in_words() {
-    let (admin, questions) = explaining();
+    let (admin, operations) = remembering(answer);
     let address = admin.address().to_string();
     let mut words = vec!["explain", "--command", "0x0201", "--version", "2", "--user", "alice"];
     words.extend(["--session", "000000000000000000000000000000ab", "--role", "a b", "--role", "ü&"]);
     words.extend(["--application", "im", "--app-version", "2.0", "--platform", "ios", "--device", "d-1"]);
     words.extend(["--address", "192.0.2.7", "--admin", &address]);
     assert_eq!(done(&words), IN_WORDS);
-    let question = questions.recv().unwrap();
+    let Operation::Explain(question) = operations.recv().unwrap() else { panic!("another operation") };
     assert_eq!((question.command, question.version, question.user_id.as_str()), (0x201, 2, "alice"));
     assert_eq!(question.session.unwrap().to_string(), "000000000000000000000000000000ab");
     assert_eq!(question.roles, ["a b", "ü&"]);
@@ -159,7 +139,7 @@ fn the_question_reaches_the_gateway_and_its_answer_is_told_in_words() {
 
 #[test]
 fn what_the_gateway_cannot_explain_is_exit_code_1() {
-    let (admin, _questions) = explaining();
+    let (admin, _operations) = remembering(answer);
     let address = admin.address().to_string();
     let no_route = "moorgate: no route leads to command 0x9999 in version 1; look at [[route]]\n";
     refused(&["explain", "--command", "0x9999", "--admin", &address], 1, no_route);

@@ -92,7 +92,10 @@ fn a_file_says_where_the_service_is_and_a_rename_moves_its_calls() {
     let row: Vec<&str> = listed.lines().nth(1).unwrap().split_whitespace().collect();
     let address = one.address().to_string();
     assert_eq!(row[..7], ["name", "1", address.as_str(), "100", "eu-1", "-", "in"], "{listed}");
-    assert_eq!((row[7], row[8], row[9].trim_end_matches(',')), ("2", "-", "file"), "{listed}");
+    let rest = (row[7], row[8], row[9], row[10], row[11].trim_end_matches(','));
+    assert_eq!(rest, ("2", "-", "1", "-", "file"), "{listed}");
+    let counted = format!("moorgate_endpoint_calls_total{{service=\"name\",endpoint=\"{address}\"}} 1\n");
+    assert!(page(gateway.admin, "/metrics").contains(&counted));
 
     replace(&file, &endpoint_line(two.address(), ""));
     let moved = format!("endpoint=\"{}\"}} 2\n", two.address());

@@ -12,6 +12,7 @@ mod check;
 mod explain;
 mod governed;
 mod operator;
+mod pages;
 mod running;
 mod serve;
 mod token;

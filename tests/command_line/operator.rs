@@ -1,54 +1,39 @@
 //! `moorgate operator`: what it asks a gateway for, and what it says of the answer.
 
+use crate::pages::remembering;
 use crate::running::Running;
 use crate::{Ended, refused, run};
-use moorgate::admin::{Admin, Ban, BanTarget, EndpointShown, OperateError, Operation, Outcome, Pages};
+use moorgate::admin::{Ban, BanTarget, EndpointShown, OperateError, Operation, Outcome};
+use moorgate::routing::Calls;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 fn listener() -> TcpListener {
     TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
 }
 
-/// A gateway's operator address, behind which nothing is done but remembered.
-struct Remembering(Mutex<Sender<Operation>>);
-
-impl Pages for Remembering {
-    fn is_live(&self) -> bool {
-        true
-    }
-    fn readiness(&self) -> Result<(), String> {
-        Ok(())
-    }
-    fn metrics(&self) -> String {
-        String::new()
-    }
-    fn operate(&self, operation: Operation) -> Result<Outcome, OperateError> {
-        self.0.lock().unwrap().send(operation.clone()).unwrap();
-        match operation {
-            Operation::Bans => {
-                let target = BanTarget::Address([192, 0, 2, 7].into());
-                let bans = vec![Ban { target, left: Duration::from_secs(60), reason: "operator" }];
-                Ok(Outcome::Bans { bans, total: 1 })
-            }
-            Operation::Ban { .. } => Err(OperateError::Full),
-            Operation::Unban(_) => Ok(Outcome::Changed(0)),
-            Operation::Kick { .. } | Operation::Revoke(_) => Ok(Outcome::Sessions(3)),
-            Operation::Endpoints => {
-                Ok(Outcome::Endpoints { endpoints: endpoints(), total: 3, notes: Vec::new() })
-            }
-            Operation::Explain(question) => {
-                Err(OperateError::NoRoute { command: question.command, version: question.version })
-            }
-            Operation::Canary { service, share } if service == "chat" => {
-                Ok(Outcome::Share { before: 500, now: share })
-            }
-            Operation::Canary { service, .. } => {
-                Err(OperateError::NoService { name: service, known: vec!["chat".to_owned()] })
-            }
+fn answer(operation: Operation) -> Result<Outcome, OperateError> {
+    match operation {
+        Operation::Bans => {
+            let target = BanTarget::Address([192, 0, 2, 7].into());
+            let bans = vec![Ban { target, left: Duration::from_secs(60), reason: "operator" }];
+            Ok(Outcome::Bans { bans, total: 1 })
+        }
+        Operation::Ban { .. } => Err(OperateError::Full),
+        Operation::Unban(_) => Ok(Outcome::Changed(0)),
+        Operation::Kick { .. } | Operation::Revoke(_) => Ok(Outcome::Sessions(3)),
+        Operation::Endpoints => {
+            Ok(Outcome::Endpoints { endpoints: endpoints(), total: 3, notes: Vec::new() })
+        }
+        Operation::Explain(question) => {
+            Err(OperateError::NoRoute { command: question.command, version: question.version })
+        }
+        Operation::Canary { service, share } if service == "chat" => {
+            Ok(Outcome::Share { before: 500, now: share })
+        }
+        Operation::Canary { service, .. } => {
+            Err(OperateError::NoService { name: service, known: vec!["chat".to_owned()] })
         }
     }
 }
@@ -73,15 +58,11 @@ fn endpoints() -> Vec<EndpointShown> {
         standing: "doubted",
         links: 0,
         ejected: Some(Duration::from_millis(2500)),
+        calls: Calls { sent: 1234, failed: [5, 0, 0, 67] },
         sources: vec!["consul".to_owned(), "does not answer".to_owned()],
         ..one.clone()
     };
     vec![one, other]
-}
-
-fn remembering() -> (Admin, Receiver<Operation>) {
-    let (sender, operations) = channel();
-    (Admin::start(listener(), Arc::new(Remembering(Mutex::new(sender)))).unwrap(), operations)
 }
 
 fn operator(words: &[&str], admin: SocketAddr) -> Ended {
@@ -90,7 +71,7 @@ fn operator(words: &[&str], admin: SocketAddr) -> Ended {
 
 #[test]
 fn each_operation_reaches_the_gateway_as_it_was_written() {
-    let (admin, operations) = remembering();
+    let (admin, operations) = remembering(answer);
     let session = "0123456789abcdef0123456789abcdef";
     let sessions = "{\"sessions\":3}\n";
     let cases: [(&[&str], &str, &str); 10] = [
@@ -102,9 +83,9 @@ fn each_operation_reaches_the_gateway_as_it_was_written() {
         (
             &["endpoints"],
             "endpoints",
-            "SERVICE  ID  ADDRESS             WEIGHT  ZONE  TAGS         STANDING  LINKS  EJECTED  SOURCES\n\
-             chat     1   10.0.0.1:7100       100     -     -            in        2      -        config\n\
-             chat     12  [2001:db8::1]:7100  50      eu-1  canary,fast  doubted   0      2.5s     consul, does not answer\n\
+            "SERVICE  ID  ADDRESS             WEIGHT  ZONE  TAGS         STANDING  LINKS  EJECTED  CALLS  FAILED              SOURCES\n\
+             chat     1   10.0.0.1:7100       100     -     -            in        2      -        0      -                   config\n\
+             chat     12  [2001:db8::1]:7100  50      eu-1  canary,fast  doubted   0      2.5s     1234   failure 5, lost 67  consul, does not answer\n\
              1 more\n",
         ),
         // A name that must be encoded, whatever is in it.
@@ -135,7 +116,7 @@ fn each_operation_reaches_the_gateway_as_it_was_written() {
 
 #[test]
 fn what_was_not_done_is_exit_code_1_with_the_gateways_words() {
-    let (admin, operations) = remembering();
+    let (admin, operations) = remembering(answer);
     let cases: [(&[&str], &str); 6] = [
         (&["canary", "chta", "5%"], "there is no service `chta`; there are: chat"),
         (

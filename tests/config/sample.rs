@@ -257,8 +257,8 @@ fn keys_below(header: &str) -> BTreeSet<String> {
 fn the_configurations_of_the_readme_are_good() {
     let readme = include_str!("../../README.md");
     let blocks = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let [ten_lines, service, grants, found] = blocks.collect::<Vec<_>>()[..] else {
-        panic!("four pieces of TOML")
+    let [ten_lines, service, grants, found, in_consul] = blocks.collect::<Vec<_>>()[..] else {
+        panic!("five pieces of TOML")
     };
     let directory = Directory::new("readme");
     std::fs::copy(directory.0.join("echo.key"), directory.0.join("greeter.key")).unwrap();
@@ -271,6 +271,10 @@ fn the_configurations_of_the_readme_are_good() {
     // The found one stands in the place of the sample's.
     let (before, rest) = SAMPLE.split_once("[[service]]\n").unwrap();
     let after = rest.split_once("# ---- Routes").unwrap().1;
+    let (head, file) = found.split_once("endpoints_file").unwrap();
+    let (_, rest) = file.split_once('\n').unwrap();
+    let settings = directory.parse(&format!("{before}{head}{rest}{in_consul}\n# {after}")).unwrap();
+    assert_eq!(settings.discovery.services[0].consul.as_ref().unwrap().name, "echo");
     let settings = directory.parse(&format!("{before}{found}\n# {after}")).unwrap();
     assert!(settings.services[0].endpoints.is_empty() && settings.discovery.services[0].is_found());
     assert_eq!(settings.services[0].pool.canary.as_ref().unwrap().tag, "canary");

@@ -97,6 +97,14 @@ impl Watched {
     }
 }
 
+/// The endpoints that a file has now.
+///
+/// # Errors
+/// It cannot be read, or has a line that is wrong; the text says which.
+pub fn read_endpoints(path: &Path) -> Result<Vec<Instance>, String> {
+    read_file(path).map_err(|error| error.to_string())
+}
+
 fn read_file(path: &Path) -> Result<Vec<Instance>, FileError> {
     let read = |error| FileError::Read(path.to_owned(), error);
     let mut text = String::new();

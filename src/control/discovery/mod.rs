@@ -28,6 +28,7 @@ mod state;
 mod threads;
 mod watches;
 
+pub use file::read_endpoints;
 pub use settings::{DnsQuery, DnsSettings, ProbeSettings, ServiceSources, Settings};
 pub use start::DiscoveryError;
 

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::relay::{Check, ForwardBatch};
-use crate::routing::{Bounds, CanarySettings, Instance, Pools};
-use std::sync::atomic::Ordering;
+use crate::routing::{Bounds, Calls, CanarySettings, Instance, Pools};
 
 /// Of the route.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -235,4 +234,30 @@ fn a_probe_that_fits_into_no_frame_leaves_the_next_one_its_chance() {
     world.forwarder.links.get_mut(links[0]).unwrap().frame_bytes_max = whole;
     world.ask(b"");
     assert_eq!(world.calls(links[0]).len(), 1, "the probe");
+}
+
+#[test]
+fn calls_are_counted_for_each_endpoint_and_by_how_they_failed() {
+    let (mut world, link) = World::ready(0);
+    let calls = |world: &World| world.forwarder.pools.members(ServiceId(0))[0].vitals.calls();
+    let failed = |world: &mut World, status, execution| {
+        world.ask(b"");
+        let call = world.call(link);
+        world.fail(link, &call, status, execution);
+    };
+    failed(&mut world, (Code::Internal, Reason::Internal), Execution::Executed);
+    failed(&mut world, (Code::ResourceExhausted, Reason::ServiceOverloaded), Execution::Executed);
+    // What is wrong with the request is none of its faults, and what its client gives up is not either.
+    failed(&mut world, (Code::InvalidArgument, Reason::Unspecified), Execution::Executed);
+    let ticket = world.ask_until(7, PLAIN, b"", world.now + TIMEOUT);
+    world.flush();
+    world.cancel(ticket);
+    world.pass(TIMEOUT + SLACK);
+    assert_eq!(calls(&world), Calls { sent: 4, failed: [1, 1, 0, 0] });
+    world.settled();
+    unanswered(&mut world, 2, Duration::from_millis(1));
+    world.ask(b"");
+    world.flush();
+    world.forwarder.link_lost(world.now, link, &"reset");
+    assert_eq!(calls(&world), Calls { sent: 7, failed: [1, 1, 2, 1] }, "in the order of Fault::ALL");
 }

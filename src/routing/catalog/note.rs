@@ -113,14 +113,15 @@ impl fmt::Display for Note {
             Note::Unusable { source, left_out } => {
                 write!(f, "{source} lists {left_out} that cannot be used: no address, port 0, or too many")
             }
+            Note::Failed { source, error, kept: 0 } => write!(f, "{source} fails: {error}"),
             Note::Failed { source, error, kept } => {
                 write!(f, "{source} fails: {error}; the {kept} that it listed last stay")
             }
             Note::Recovered { source } => write!(f, "{source} answers again"),
             Note::Held { endpoints, answering, confirmed } => write!(
                 f,
-                "{} stay while they answer: nobody lists them for calls any more, and of the {confirmed} that were \
-                 listed only {answering} are listed and have a link",
+                "kept as long as they answer: {}; nobody lists them for calls any more, and of the {confirmed} that \
+                 were there {answering} are listed and have a link",
                 Named(endpoints)
             ),
             Note::Left { endpoints, why } => {
@@ -129,7 +130,7 @@ impl fmt::Display for Note {
                     Why::Silent => "nobody lists them, and they do not answer",
                     Why::Confirmed => "the list without them has stood long enough, and answers",
                 };
-                write!(f, "{} leave: {why}", Named(endpoints))
+                write!(f, "gone: {}; {why}", Named(endpoints))
             }
             Note::Over { left_out } => {
                 write!(f, "{left_out} are left out: at most {} are used", super::Catalog::ENDPOINTS_MAX)
@@ -164,7 +165,7 @@ mod tests {
         let left = Note::Left { endpoints: vec![at(1), at(2)], why: Why::Silent };
         assert_eq!(
             left.to_string(),
-            "192.0.2.1:1, 192.0.2.1:2 leave: nobody lists them, and they do not answer"
+            "gone: 192.0.2.1:1, 192.0.2.1:2; nobody lists them, and they do not answer"
         );
         let many = Note::Said {
             source: Source::Dns,

@@ -46,6 +46,7 @@ fn copy(pool: &Pool) -> Pool {
         loads: pool.loads.clone(),
         slate: Slate { next: None, ..pool.slate.clone() },
         probing: None,
+        tallies: Vec::new(),
         ..*pool
     }
 }
@@ -164,6 +165,9 @@ fn notes(pool: &Pool, census: &Census, now: Mono, (at, seat): (usize, &Seat)) ->
         && load.outstanding >= load.bound
     {
         notes.push(format!("full: its bound is {}", load.bound));
+    }
+    if pool.loads.get(at).is_some_and(|load| !load.ewma.is_known()) {
+        notes.push("how fast it is nobody knows yet".to_owned());
     }
     if seat.record.in_a_row() > 0 {
         notes.push(format!("{} failures in a row", seat.record.in_a_row()));

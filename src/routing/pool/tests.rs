@@ -87,7 +87,7 @@ impl Scene {
     }
 
     fn end(&mut self, worker: usize, seat: usize, verdict: Verdict) {
-        let ended = Ended { seat, latency: ms(1), verdict };
+        let ended = Ended { seat, latency: ms(1), verdict, fault: None };
         self.now = self.now + ms(1);
         self.pools[worker].finished(self.now, ended, &mut self.rng);
     }

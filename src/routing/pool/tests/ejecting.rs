@@ -65,7 +65,8 @@ fn calls_from_before_do_not_bring_it_back() {
     (0..3).for_each(|_| scene.pools[0].started(0));
     scene.fail(0, 0, 5);
     let long_ago = |scene: &mut Scene| {
-        let ended = Ended { seat: 0, latency: scene.now.since(Mono::ZERO), verdict: Verdict::Good };
+        let ended =
+            Ended { seat: 0, latency: scene.now.since(Mono::ZERO), verdict: Verdict::Good, fault: None };
         scene.pools[0].finished(scene.now, ended, &mut scene.rng);
     };
     long_ago(&mut scene);
@@ -76,7 +77,7 @@ fn calls_from_before_do_not_bring_it_back() {
     scene.pools[0].started(0);
     long_ago(&mut scene);
     assert_eq!(scene.shared.ejected(SERVICE), 1, "that was not the one");
-    let unsent = Ended { seat: 0, latency: Duration::ZERO, verdict: Verdict::Nothing };
+    let unsent = Ended { seat: 0, latency: Duration::ZERO, verdict: Verdict::Nothing, fault: None };
     scene.pools[0].started(0);
     scene.pools[0].finished(scene.now, unsent, &mut scene.rng);
     assert_eq!(scene.ask(Ask::default()).unwrap().1.how, How::Probe, "it was not sent after all");

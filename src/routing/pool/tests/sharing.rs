@@ -262,18 +262,21 @@ fn an_explanation_says_who_is_on_the_other_side() {
         let told = scene.pools[0].explain(scene.now, ask);
         told.endpoints.into_iter().map(|one| (one.usable, one.weight, one.notes)).collect::<Vec<_>>()
     };
-    let note = |text: &str| vec![text.to_owned()];
+    const UNKNOWN: &str = "how fast it is nobody knows yet";
+    let note = |text: &str| vec![text.to_owned(), UNKNOWN.to_owned()];
+    let plain = || (true, 100, vec![UNKNOWN.to_owned()]);
     let aside = |text: &str| (false, 0, note(text));
     // What rule chooses is said once, with the choice.
-    assert_eq!(told(&scene, theirs), [aside("of the canary; this caller is not"), (true, 100, vec![])]);
-    assert_eq!(told(&scene, ours), [(true, 100, note("canary")), aside("not of the canary; this caller is")]);
+    assert_eq!(told(&scene, theirs), [aside("of the canary; this caller is not"), plain()]);
+    let canary = (true, 100, vec![UNKNOWN.to_owned(), "canary".to_owned()]);
+    assert_eq!(told(&scene, ours), [canary, aside("not of the canary; this caller is")]);
     scene.pools[0].set_ready(scene.now, 0, false);
     let fallback = told(&scene, ours);
-    assert_eq!(fallback[0].2, ["no link", "canary"]);
-    assert_eq!(fallback[1], (true, 100, vec![]), "it takes the canary's calls");
+    assert_eq!(fallback[0].2, ["no link", UNKNOWN, "canary"]);
+    assert_eq!(fallback[1], plain(), "it takes the canary's calls");
     // Without a canary there are no sides.
     let scene = Scene::new(quick(), 1);
-    assert_eq!(told(&scene, ours), [(true, 100, vec![])]);
+    assert_eq!(told(&scene, ours), [plain()]);
 }
 
 #[test]
