@@ -70,9 +70,7 @@ impl State {
 
     /// For how much longer an endpoint is ejected.
     pub(super) fn ejected(&self, member: &Member) -> Option<Duration> {
-        let until = member.vitals.ejected_until.load(Ordering::Relaxed);
-        let now = self.clock.read().mono.since(moorgate_proto::time::Mono::ZERO);
-        let left = Duration::from_nanos(until).saturating_sub(now);
+        let left = member.vitals.ejection.until()?.since(self.clock.read().mono);
         (!left.is_zero()).then_some(left)
     }
 }

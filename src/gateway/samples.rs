@@ -247,12 +247,12 @@ mod tests {
         let members = state.pools.members(service_id(0));
         let member = members.first().unwrap();
         assert_eq!(state.ejected(member), None);
-        member.vitals.ejected_until.store(u64::MAX, Ordering::Relaxed);
+        member.vitals.ejection.set(Mono::NEVER);
         assert!(state.ejected(member).is_some_and(|left| left > Duration::from_secs(3600)));
         let page = render(&Totals::default(), &state.endpoint_samples());
         assert!(page.contains("moorgate_endpoint_ejected{service=\"echo\",endpoint=\"127.0.0.1:1\"} 1\n"));
         assert!(page.contains("moorgate_endpoint_decisions_total{service=\"echo\",what=\"ejected\"} 0\n"));
-        member.vitals.ejected_until.store(1, Ordering::Relaxed);
+        member.vitals.ejection.set(Mono::from_nanos(1));
         assert_eq!(state.ejected(member), None, "it is over");
     }
 

@@ -1,12 +1,13 @@
 //! One instance of a service, as sources tell of it and as all workers share it.
 
+use super::ejection::Ejection;
 use super::tally::{Calls, Tallies};
 use crate::base::text::shown;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Whether an instance is to get calls, by what its source says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -172,14 +173,12 @@ pub struct EndpointId(pub u32);
 pub struct Vitals {
     /// Ready links of all workers to it.
     pub links: AtomicU32,
-    /// Ejected until then, in nanoseconds of [`moorgate_proto::time::Mono`]; 0: it is not.
-    pub ejected_until: AtomicU64,
+    /// Whether it is ejected.
+    pub ejection: Ejection,
     /// How many times in a row it was ejected.
     pub strikes: AtomicU32,
-    /// When it came back the last time, in the same nanoseconds; 0: it was never ejected.
+    /// When it came back the last time, in nanoseconds of [`moorgate_proto::time::Mono`]; 0: it was never ejected.
     pub back_at: AtomicU64,
-    /// Whether a worker has the one call that is to show whether it is back.
-    pub probed: AtomicBool,
     /// What was sent to it, and how it failed.
     pub(super) tallies: Tallies,
 }

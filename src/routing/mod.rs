@@ -7,6 +7,7 @@ mod canary;
 mod catalog;
 mod choice;
 mod draw;
+mod ejection;
 mod ewma;
 mod gradient;
 mod grants;
@@ -18,8 +19,8 @@ mod roles;
 mod route;
 mod settings;
 mod table;
-
 mod tally;
+
 pub use balance::Balance;
 pub use budget::RetryBudget;
 pub use canary::Who;
@@ -28,6 +29,7 @@ pub use catalog::{
     Why,
 };
 pub use choice::{Ask, Decision, Explanation, How, Marks, Miss, Standings, Verdict};
+pub use ejection::{Ejection, Number};
 pub use grants::{Grants, Right};
 pub use member::{EndpointId, Instance, Member, Standing, Vitals};
 pub use pool::{Change, Ended, Pool};

@@ -27,7 +27,6 @@ use moorgate_proto::v1::service_view;
 use seat::{Came, Probe, Seat};
 use slate::{Census, Slate};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Loads are told apart by so many ten thousandths.
@@ -50,9 +49,9 @@ pub struct Ended {
     /// From sending to the answer, or to what came instead.
     pub latency: Duration,
     /// What it tells of the endpoint.
+    pub verdict: Verdict,
     /// How it failed there, if it did; for the operator.
     pub fault: Option<Fault>,
-    pub verdict: Verdict,
 }
 
 /// See the module's page.
@@ -63,9 +62,9 @@ pub struct Pool {
     shared: Arc<Pools>,
     seats: Vec<Option<Seat>>,
     /// Beside the seats.
+    loads: Vec<Load>,
     /// Beside the seats, too.
     tallies: Vec<Arc<Tally>>,
-    loads: Vec<Load>,
     slate: Slate,
     /// The slate is out of date.
     is_stale: bool,
@@ -91,8 +90,8 @@ impl Pool {
             settings,
             shared,
             seats: Vec::new(),
-            tallies: Vec::new(),
             loads: Vec::new(),
+            tallies: Vec::new(),
             slate: Slate::default(),
             is_stale: false,
             ejections_seen: 0,
@@ -208,10 +207,10 @@ impl Pool {
     #[inline]
     pub fn started(&mut self, seat: usize) {
         self.outstanding = self.outstanding.saturating_add(1);
+        let chosen = self.chosen.take();
         if let Some(tally) = self.tallies.get(seat) {
             tally.sent();
         }
-        let chosen = self.chosen.take();
         if let Some(load) = self.loads.get_mut(seat) {
             load.outstanding = load.outstanding.saturating_add(1);
             // Whoever was not chosen here was chosen by the caller, at a time that is not known.
@@ -252,8 +251,7 @@ impl Pool {
         self.catch_up(now);
         let mut sides = [&self.slate.others, &self.slate.canary].into_iter();
         let is_free = |at: &usize| {
-            *at != seat
-                && self.member(*at).is_some_and(|member| !member.vitals.probed.load(Ordering::Relaxed))
+            *at != seat && self.member(*at).is_some_and(|member| !member.vitals.ejection.is_probed())
         };
         let drawn = |at: usize, load: &Load| at != seat && load.spot.is_some();
         self.loads.iter().enumerate().any(|(at, load)| drawn(at, load))
@@ -261,13 +259,13 @@ impl Pool {
     }
 
     /// What became of a call: its slot is free, and its endpoint is judged.
+    pub fn finished(&mut self, now: Mono, ended: Ended, rng: &mut Rng) {
+        self.outstanding = self.outstanding.saturating_sub(1);
         if let Some(fault) = ended.fault
             && let Some(tally) = self.tallies.get(ended.seat)
         {
             tally.failed(fault);
         }
-    pub fn finished(&mut self, now: Mono, ended: Ended, rng: &mut Rng) {
-        self.outstanding = self.outstanding.saturating_sub(1);
         if let Some(load) = self.loads.get_mut(ended.seat) {
             load.outstanding = load.outstanding.saturating_sub(1);
             load.quiet = if load.outstanding > 0 { now } else { Mono::NEVER };
@@ -311,16 +309,16 @@ impl Pool {
     }
 
     /// Gives a newcomer a seat.
-        let tally = member.vitals.tallies.join();
     fn seat(&mut self, member: &Member) -> usize {
         let came = if self.has_begun { Came::Next } else { Came::Before };
+        let tally = member.vitals.tallies.join();
         let seat = Seat::new(member.clone(), came, &self.settings);
         let load = Load::new(seat.bound(&self.settings));
         let at = self.seats.iter().position(Option::is_none).unwrap_or(self.seats.len());
         if at == self.seats.len() {
-            self.tallies.push(tally.clone());
             self.seats.push(None);
             self.loads.push(load);
+            self.tallies.push(tally.clone());
         }
         let beside = self.loads.get_mut(at).zip(self.tallies.get_mut(at));
         if let Some((place, (own, counts))) = self.seats.get_mut(at).zip(beside) {

@@ -1,6 +1,7 @@
 //! The endpoints of every service as they stand: published by whoever discovers them, read by every worker, shared by
 //! all threads. A reader looks at one number to see whether there is something new.
 
+use super::ejection::{NotEjected, Places};
 use super::{EndpointId, Instance, Member, ServiceSettings, Vitals};
 use crate::base::ids::ServiceId;
 use moorgate_proto::time::Mono;
@@ -29,10 +30,8 @@ pub struct Pools {
 #[derive(Debug, Default)]
 struct Cell {
     members: Mutex<Members>,
-    /// Rises with every change of an ejection: workers look at their lists again.
-    ejections: AtomicU64,
-    /// Endpoints that are ejected at the moment.
-    ejected: AtomicU32,
+    /// Of the endpoints that are ejected at the moment.
+    places: Places,
     /// The share of users that the canary gets, in hundredths of a percent.
     canary_share: AtomicU32,
     /// What was decided so far, by [`Decided`].
@@ -144,12 +143,12 @@ impl Pools {
 
     /// Rises with every change of an ejection of the service.
     pub fn ejections(&self, service: ServiceId) -> u64 {
-        self.services.get(service.index()).map_or(0, |cell| cell.ejections.load(Ordering::Acquire))
+        self.services.get(service.index()).map_or(0, |cell| cell.places.changes())
     }
 
     /// Endpoints of the service that are ejected at the moment.
-    pub fn ejected(&self, service: ServiceId) -> u32 {
-        self.services.get(service.index()).map_or(0, |cell| cell.ejected.load(Ordering::Relaxed))
+    pub fn ejected(&self, service: ServiceId) -> u64 {
+        self.services.get(service.index()).map_or(0, |cell| cell.places.taken())
     }
 
     /// How often something was decided of a service's endpoints.
@@ -168,41 +167,30 @@ impl Pools {
     /// endpoint that is ejected holds a place until [`Pools::readmit`].
     pub(super) fn eject(&self, service: ServiceId, vitals: &Vitals, until: Mono, places: u32) -> bool {
         let Some(cell) = self.services.get(service.index()) else { return false };
-        let take = |ejected: u32| (ejected < places).then(|| ejected.saturating_add(1));
-        if cell.ejected.try_update(Ordering::AcqRel, Ordering::Acquire, take).is_err() {
-            cell.note(Decided::Spared);
-            return false;
+        let ejected = cell.places.eject(&vitals.ejection, until, u64::from(places));
+        match ejected {
+            Ok(()) => cell.note(Decided::Ejected),
+            Err(NotEjected::Full) => cell.note(Decided::Spared),
+            Err(NotEjected::Already) => {}
         }
-        let until = until.as_nanos().max(1);
-        if vitals.ejected_until.compare_exchange(0, until, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            cell.give_back();
-            return false;
-        }
-        cell.ejections.fetch_add(1, Ordering::Release);
-        cell.note(Decided::Ejected);
-        true
+        ejected.is_ok()
     }
 
     /// Ejects an endpoint that is ejected for longer; whether nobody else has changed that meanwhile.
     pub(super) fn prolong(&self, service: ServiceId, vitals: &Vitals, from: Mono, until: Mono) -> bool {
         let Some(cell) = self.services.get(service.index()) else { return false };
-        let (from, until) = (from.as_nanos(), until.as_nanos().max(1));
-        let done =
-            vitals.ejected_until.compare_exchange(from, until, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        if done {
-            cell.ejections.fetch_add(1, Ordering::Release);
+        let is_done = cell.places.prolong(&vitals.ejection, from, until);
+        if is_done {
             cell.note(Decided::Prolonged);
         }
-        done
+        is_done
     }
 
     /// Takes an endpoint back; whether it was ejected. Its place is free again.
     pub(super) fn readmit(&self, service: ServiceId, vitals: &Vitals) -> bool {
         let Some(cell) = self.services.get(service.index()) else { return false };
-        let was = vitals.ejected_until.swap(0, Ordering::AcqRel) != 0;
+        let was = cell.places.readmit(&vitals.ejection);
         if was {
-            cell.give_back();
-            cell.ejections.fetch_add(1, Ordering::Release);
             cell.note(Decided::Readmitted);
         }
         was
@@ -223,11 +211,6 @@ impl Cell {
 
     fn note(&self, what: Decided) {
         self.count_of(what).fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// An endpoint is not ejected any more, or never was.
-    fn give_back(&self) {
-        self.ejected.update(Ordering::AcqRel, Ordering::Acquire, |ejected| ejected.saturating_sub(1));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::routing::{Bounds, Calls, CanarySettings, Instance, Pools};
 /// Of the route.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-fn ejected(world: &World) -> u32 {
+fn ejected(world: &World) -> u64 {
     world.forwarder.pools.ejected(ServiceId(0))
 }
 
@@ -230,7 +230,7 @@ fn a_probe_that_fits_into_no_frame_leaves_the_next_one_its_chance() {
     world.ask(b"too large for it");
     assert_eq!(world.settled()[0].1.reason, Reason::PayloadTooLarge, "it was to be the probe");
     let members = world.forwarder.pools.members(ServiceId(0));
-    assert!(members.iter().all(|member| !member.vitals.probed.load(Ordering::Relaxed)));
+    assert!(members.iter().all(|member| !member.vitals.ejection.is_probed()));
     world.forwarder.links.get_mut(links[0]).unwrap().frame_bytes_max = whole;
     world.ask(b"");
     assert_eq!(world.calls(links[0]).len(), 1, "the probe");

@@ -6,7 +6,6 @@ use crate::base::rng::Rng;
 use crate::routing::draw::{Drawn, Moment};
 use crate::routing::{Ask, Balance, Decided, Decision, EndpointId, How, Marks, Miss};
 use moorgate_proto::time::Mono;
-use std::sync::atomic::Ordering;
 
 impl Pool {
     /// Chooses an endpoint for a call; `has_room` tells whether a link of a seat can take one more. The call is sent, and
@@ -79,22 +78,15 @@ impl Pool {
     ) -> Option<usize> {
         for at in &self.slate.side(canary).probes {
             let Some(Some(seat)) = self.seats.get_mut(*at) else { continue };
-            let vitals = &seat.member.vitals;
-            if avoid == Some(*at) || vitals.probed.load(Ordering::Relaxed) || !has_room(*at) {
+            let ejection = &seat.member.vitals.ejection;
+            if avoid == Some(*at) || ejection.is_probed() || !has_room(*at) {
                 continue;
             }
-            if vitals.probed.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                continue;
+            if ejection.claim(now) {
+                seat.probe = Probe::Chosen(now);
+                self.probing = Some(*at);
+                return Some(*at);
             }
-            seat.probe = Probe::Chosen(now);
-            let until = vitals.ejected_until.load(Ordering::Acquire);
-            if until == 0 || Mono::from_nanos(until) > now {
-                // Another worker's call has just ended.
-                seat.release();
-                continue;
-            }
-            self.probing = Some(*at);
-            return Some(*at);
         }
         None
     }

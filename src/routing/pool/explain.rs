@@ -60,7 +60,7 @@ fn set_aside(standings: &mut Standings, why: &str) {
 /// A seat that is half open, and that nobody tries yet.
 fn probe(pool: &Pool, ask: Ask, canary: bool) -> Option<usize> {
     let mut probes = pool.slate.side(canary).probes.iter().copied().filter(|at| ask.avoid != Some(*at));
-    probes.find(|at| pool.member(*at).is_some_and(|member| !member.vitals.probed.load(Ordering::Relaxed)))
+    probes.find(|at| pool.member(*at).is_some_and(|member| !member.vitals.ejection.is_probed()))
 }
 
 /// Where the caller belongs: with the canary, or not.
@@ -130,7 +130,7 @@ fn notes(pool: &Pool, census: &Census, now: Mono, (at, seat): (usize, &Seat)) ->
         let strikes = seat.member.vitals.strikes.load(Ordering::Relaxed);
         let left = open.until.since(now);
         notes.push(match seat.fit(now, census.weights) {
-            _ if left.is_zero() && seat.member.vitals.probed.load(Ordering::Relaxed) => {
+            _ if left.is_zero() && seat.member.vitals.ejection.is_probed() => {
                 format!("half open: one call is under way to see whether it is back ({strikes} ejections in a row)")
             }
             _ if left.is_zero() => {

@@ -82,12 +82,12 @@ impl Pool {
         for seat in self.seats.iter().flatten().filter(|seat| seat.is_leaving()) {
             self.shared.readmit(self.service, &seat.member.vitals);
         }
-        let until = |seat: &&Seat| seat.member.vitals.ejected_until.load(Ordering::Acquire);
+        let until = |seat: &&Seat| seat.member.vitals.ejection.until();
         // Of all that stay: that a link is lost for a moment brings nobody back.
         let staying = self.seats.iter().flatten().filter(|seat| !seat.is_leaving()).count();
         let places = ejected_max(&self.settings.ejection, staying);
-        while self.shared.ejected(self.service) > places {
-            let ejected = self.seats.iter().flatten().filter(|seat| until(seat) != 0);
+        while self.shared.ejected(self.service) > u64::from(places) {
+            let ejected = self.seats.iter().flatten().filter(|seat| until(seat).is_some());
             let Some(first) = ejected.min_by_key(until) else { return };
             self.shared.readmit(self.service, &first.member.vitals);
         }

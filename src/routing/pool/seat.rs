@@ -5,7 +5,6 @@ use crate::routing::gradient::Gradient;
 use crate::routing::{Balance, Instance, Member, PoolSettings, SlowStart, Standing};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::service_view::State;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often the share of a newcomer is looked at.
@@ -153,16 +152,15 @@ impl Seat {
 
     /// Takes over what the vitals say of ejections; whether something changed, and whether it is back.
     pub(super) fn notice(&mut self, now: Mono, slow_start: &SlowStart) -> Option<Noticed> {
-        let until = self.member.vitals.ejected_until.load(Ordering::Acquire);
-        match (until, self.open) {
-            (0, None) => None,
-            (0, Some(_)) => {
+        match (self.member.vitals.ejection.until(), self.open) {
+            (None, None) => None,
+            (None, Some(_)) => {
                 self.close(now, slow_start);
                 Some(Noticed::Back)
             }
-            (until, Some(open)) if open.until.as_nanos() == until => None,
-            (until, _) => {
-                self.open = Some(Open { until: Mono::from_nanos(until) });
+            (Some(until), Some(open)) if open.until == until => None,
+            (Some(until), _) => {
+                self.open = Some(Open { until });
                 Some(Noticed::Ejected)
             }
         }
@@ -182,7 +180,7 @@ impl Seat {
     pub(super) fn release(&mut self) {
         if self.probe != Probe::None {
             self.probe = Probe::None;
-            self.member.vitals.probed.store(false, Ordering::Release);
+            self.member.vitals.ejection.release();
         }
     }
 

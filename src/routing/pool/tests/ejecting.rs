@@ -3,12 +3,13 @@
 use super::*;
 use crate::base::rng::Rng;
 use proptest::prelude::*;
+use std::sync::atomic::Ordering;
 
 /// Ejected endpoints by what all workers know.
-fn ejected(scene: &Scene) -> u32 {
+fn ejected(scene: &Scene) -> u64 {
     let members = scene.shared.members(SERVICE);
-    let ejected = members.iter().filter(|member| member.vitals.ejected_until.load(Ordering::Relaxed) != 0);
-    ejected.count() as u32
+    let ejected = members.iter().filter(|member| member.vitals.ejection.until().is_some());
+    ejected.count() as u64
 }
 
 #[test]
@@ -245,7 +246,7 @@ proptest! {
                     // In a panic other calls go there too, and what they tell is taken: then the place is free.
                     let pools = &scene.pools;
                     let is_open = |(worker, seat): &(usize, usize)| {
-                        pools[*worker].member(*seat).is_some_and(|m| m.vitals.probed.load(Ordering::Relaxed))
+                        pools[*worker].member(*seat).is_some_and(|m| m.vitals.ejection.is_probed())
                     };
                     let over: Vec<_> = probes.iter().copied().filter(|probe| !is_open(probe)).collect();
                     probes.retain(is_open);
