@@ -88,10 +88,16 @@ impl Patience {
 
     /// Reads once, within the time that is left.
     fn read(&self, stream: &mut TcpStream, chunk: &mut [u8]) -> io::Result<usize> {
-        // A zero timeout would mean none.
-        let left = self.until.since(self.clock.read().mono).max(Duration::from_millis(1));
-        stream.set_read_timeout(Some(left))?;
-        stream.read(chunk)
+        loop {
+            // A zero timeout would mean none.
+            let left = self.until.since(self.clock.read().mono).max(Duration::from_millis(1));
+            stream.set_read_timeout(Some(left))?;
+            match stream.read(chunk) {
+                // The system does not take up a read with a timeout again: as after a pause of the whole process.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                count => return count,
+            }
+        }
     }
 }
 

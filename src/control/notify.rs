@@ -80,7 +80,12 @@ impl Notifier {
             return Ok(());
         }
         let lines: String = notices.iter().map(|notice| format!("{notice}\n")).collect();
-        self.socket.send_to_addr(lines.as_bytes(), &self.address).map(|_| ())
+        loop {
+            match self.socket.send_to_addr(lines.as_bytes(), &self.address) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return sent.map(|_| ()),
+            }
+        }
     }
 }
 
@@ -100,6 +105,8 @@ mod tests {
         let said = "READY=1\nEXTEND_TIMEOUT_USEC=1500000\n";
         let name = format!("moorgate-notify-{}", std::process::id());
         let path = std::env::temp_dir().join(&name);
+        // One that was killed may have had the same number, and have left its own.
+        let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();
         Notifier::new(path.to_str().unwrap()).unwrap().send(&notices).unwrap();
         assert_eq!(received(&socket), said);

@@ -126,6 +126,8 @@ mod tests {
     impl Listening {
         fn new(test: &str) -> Listening {
             let path = std::env::temp_dir().join(format!("moorgate-reports-{test}-{}", std::process::id()));
+            // One that was killed may have had the same number, and have left its own.
+            let _ = std::fs::remove_file(&path);
             let socket = UnixDatagram::bind(&path).unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
             Listening(socket, path)
@@ -134,7 +136,13 @@ mod tests {
         /// The next datagram.
         fn next(&self) -> String {
             let mut buffer = [0; 4096];
-            let count = self.0.recv(&mut buffer).unwrap();
+            let count = loop {
+                match self.0.recv(&mut buffer) {
+                    // With a timeout it is not taken up again after a signal.
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    count => break count.unwrap(),
+                }
+            };
             String::from_utf8(buffer[..count].to_vec()).unwrap()
         }
 

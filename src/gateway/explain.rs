@@ -161,6 +161,8 @@ mod tests {
     use crate::base::mailbox::mailbox;
     use crate::reactor::poll_with_bell;
     use crate::routing::Explanation;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn question(command: u32) -> Question {
         Question { command, version: 1, ..Question::default() }
@@ -174,25 +176,35 @@ mod tests {
         let (quick, asked) = mailbox(1, bell.clone());
         let (stuck, _kept) = mailbox(1, bell);
         assert!(state.workers.set(vec![quick, stuck]).is_ok());
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ends = is_over.clone();
         let worker = std::thread::spawn(move || {
-            loop {
+            let mut users = Vec::new();
+            while !ends.load(Ordering::Acquire) {
                 if let Some(WorkerCommand::Explain(ask, sender)) = asked.take() {
                     let explanation = Explanation { chosen: Err(Miss::NoEndpoint), endpoints: Vec::new() };
                     let (worker, retry) = (WorkerId(0), "never tried again".to_owned());
                     let answer = ExplainAnswer { worker, explanation, canary: false, pinned: None, retry };
-                    sender.send(answer).unwrap();
-                    return ask;
+                    users.push(ask.user_id);
+                    // On a busy machine it may be too late.
+                    drop(sender.send(answer));
                 }
                 std::thread::yield_now();
             }
+            users
         });
         let asking = Question { user_id: "alice".to_owned(), ..question(0x210) };
-        let Ok(Outcome::Explained(explained)) = state.explain(&asking) else { panic!("another outcome") };
+        let explain = || match state.explain(&asking) {
+            Ok(Outcome::Explained(explained)) => explained,
+            other => panic!("{other:?}"),
+        };
+        let explained = std::iter::repeat_with(explain).find(|told| !told.workers.is_empty()).unwrap();
         assert_eq!(explained.silent, [1]);
         assert_eq!((explained.workers.len(), explained.service.as_str()), (1, "chat"));
         assert_eq!(explained.terms, ["timeout 5s", "calls of a session in order"]);
         assert_eq!(explained.refused, None);
-        assert_eq!(worker.join().unwrap().user_id, "alice");
+        is_over.store(true, Ordering::Release);
+        assert!(worker.join().unwrap().iter().all(|user| user == "alice"));
         assert_eq!(
             state.explain(&question(0x9999)),
             Err(OperateError::NoRoute { command: 0x9999, version: 1 })

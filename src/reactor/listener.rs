@@ -114,29 +114,30 @@ pub fn bind(
     backlog: u16,
 ) -> Result<(Vec<Vec<Listener>>, SocketAddr), BindError> {
     let fail = |error| BindError { address: at, error };
-    // Bound once without SO_REUSEPORT: this fails if anybody else is there. With port 0 it also finds the port.
-    let probe = open(at, false).map_err(fail)?;
-    let address = probe.local_addr().map_err(fail)?.as_socket().unwrap_or(at);
-    let mut sockets: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-    let listener = |socket: Socket| -> io::Result<Listener> {
-        socket.listen(i32::from(backlog))?;
-        Ok(Listener::new(socket.into(), accept))
-    };
-    match accept {
-        AcceptMode::Shared => {
-            if let Some(first) = sockets.first_mut() {
-                first.push(listener(probe).map_err(fail)?);
-            }
-        }
-        AcceptMode::ReusePort => {
-            drop(probe);
-            for shard in &mut sockets {
-                let socket = open(address, true).map_err(fail)?;
-                shard.push(listener(socket).map_err(fail)?);
-            }
-        }
+    // Without SO_REUSEPORT until it listens: this fails if anybody else is there, and from then on nobody else can be. To
+    // let it go in between would be long enough for another to come. With port 0 it also finds the port.
+    let first = open(at, false).map_err(fail)?;
+    first.listen(i32::from(backlog)).map_err(fail)?;
+    let address = first.local_addr().map_err(fail)?.as_socket().unwrap_or(at);
+    let mut all = vec![first];
+    if accept == AcceptMode::ReusePort {
+        share(&mut all, (address, backlog), shards).map_err(fail)?;
     }
-    Ok((sockets, address))
+    let mut all = all.into_iter().map(|socket| Listener::new(socket.into(), accept));
+    Ok(((0..shards).map(|_| all.next().into_iter().collect()).collect(), address))
+}
+
+/// One more socket for each further shard, beside the first one.
+fn share(all: &mut Vec<Socket>, (address, backlog): (SocketAddr, u16), shards: u16) -> io::Result<()> {
+    for first in all.iter() {
+        first.set_reuse_port(true)?;
+    }
+    for _ in 1..shards {
+        let socket = open(address, true)?;
+        socket.listen(i32::from(backlog))?;
+        all.push(socket);
+    }
+    Ok(())
 }
 
 fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
@@ -181,6 +182,35 @@ mod tests {
             let again = bind(address, AcceptMode::ReusePort, 1, 16);
             assert!(again.unwrap_err().to_string().contains("in use"));
         }
+    }
+
+    #[test]
+    fn of_two_that_bind_at_once_one_has_the_address() {
+        for round in 0..400 {
+            let accept = [AcceptMode::ReusePort, AcceptMode::Shared][round % 2];
+            // An address that nobody else is given.
+            let at = bind("127.0.0.79:0".parse().unwrap(), accept, 1, 16).unwrap().1;
+            let start = std::sync::Barrier::new(2);
+            let try_it = || {
+                start.wait();
+                bind(at, AcceptMode::ReusePort, 2, 16)
+            };
+            let bound = std::thread::scope(|threads| {
+                [(); 2].map(|()| threads.spawn(try_it)).map(|thread| thread.join().unwrap())
+            });
+            assert!(bound.iter().filter(|bound| bound.is_ok()).count() < 2, "they share the clients of {at}");
+        }
+    }
+
+    #[test]
+    fn all_that_bind_any_port_at_once_have_one_of_their_own() {
+        let bind_some = || [(); 40].map(|()| bind(any_port(), AcceptMode::ReusePort, 2, 16).unwrap());
+        let bound = std::thread::scope(|threads| {
+            [(); 4].map(|()| threads.spawn(bind_some)).map(|thread| thread.join().unwrap())
+        });
+        let ports: std::collections::BTreeSet<u16> =
+            bound.iter().flatten().map(|(_, address)| address.port()).collect();
+        assert_eq!(ports.len(), 160);
     }
 
     #[test]

@@ -123,7 +123,6 @@ impl Shard {
     /// A session is gone: nobody finds it any more.
     pub(super) fn end_session(&mut self, now: Now, key: SessionKey, mut session: Session) {
         self.limits.leave(now.mono, &mut session.standing);
-        self.cells.count(Count::SessionsEnded);
         self.owed_bytes = self.owed_bytes.saturating_sub(session.down.kept_bytes());
         self.leave_all(&mut session);
         self.lose_all(&mut session);
@@ -132,6 +131,8 @@ impl Shard {
             self.directory.release(&session.caller.user_id, self.session_ref(key));
         }
         self.directory.set_sessions(self.batch.shard, self.sessions.len());
+        // Last: who reads that it has ended may rely on it.
+        self.cells.count(Count::SessionsEnded);
     }
 
     pub(super) fn linger(&mut self, now: Now, key: ConnectionKey) {
@@ -145,8 +146,8 @@ impl Shard {
     /// Takes the connection out of the slab and has its socket closed.
     pub(super) fn forget(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.remove(key) {
-            self.cells.count(Count::ConnectionsClosed);
             self.room.leave();
+            self.cells.count(Count::ConnectionsClosed);
             self.ended.push((key, End::Close(connection.peer())));
         }
     }

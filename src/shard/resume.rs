@@ -230,8 +230,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(session_key) else { return };
         session.detach();
         self.limits.leave(now.mono, &mut session.standing);
-        self.cells.count(Count::SessionsDetached);
         self.directory.note(self.session_ref(session_key), Life::Detached);
+        // Behind it: who reads that it is away may rely on it.
+        self.cells.count(Count::SessionsDetached);
         self.list_detached(now, session_key, ttl);
     }
 

@@ -323,6 +323,8 @@ mod tests {
     #[test]
     fn records_reach_the_file() {
         let path = std::env::temp_dir().join(format!("moorgate-access-{}", std::process::id()));
+        // One that was killed may have had the same number, and have left its own.
+        let _ = std::fs::remove_file(&path);
         let log = AccessLog::start(&AccessTarget::File(path.clone()), Names::default()).unwrap().unwrap();
         log.sender().send(vec![record("a"), record("b")]).unwrap();
         log.finish();

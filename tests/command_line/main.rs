@@ -11,6 +11,8 @@
 mod check;
 mod explain;
 mod governed;
+#[path = "../loopback/mod.rs"]
+mod loopback;
 mod operator;
 mod pages;
 mod running;

@@ -1,5 +1,6 @@
 //! `moorgate operator`: what it asks a gateway for, and what it says of the answer.
 
+use crate::loopback::nobody;
 use crate::pages::remembering;
 use crate::running::Running;
 use crate::{Ended, refused, run};
@@ -142,7 +143,7 @@ fn what_was_not_done_is_exit_code_1_with_the_gateways_words() {
 
 #[test]
 fn nobody_there_and_somebody_else_there_are_told() {
-    let nobody = listener().local_addr().unwrap();
+    let nobody = nobody();
     let said = |admin: SocketAddr, why: &str| {
         format!(
             "moorgate: no answer from the gateway at {admin}: {why}; is it running, is that its [admin]?\n"

@@ -2,7 +2,7 @@
 //! served beside them. How long the good ones wait is printed, before and during: `cargo test abuse -- --nocapture`.
 
 use crate::link::site_and_link;
-use crate::site::{LINK_SECRET, Site, any_port, command, echo_service, settings, until};
+use crate::site::{LINK_SECRET, Site, command, echo_service, own_address, settings, until};
 use crate::token::token;
 use crate::wire::{RawClient, bare, cancel, hello, hello_frame, ping, request};
 use moorgate::base::clock::Clock;
@@ -47,7 +47,7 @@ fn second_service() -> Handle {
     let service = service.handle(NEVER..=NEVER, move |_, responder| never.lock().push(responder.later()));
     let large = vec![7; 60_000];
     let service = service.handle(LARGE..=LARGE, move |_, responder| responder.reply(Reply::ok(&large)));
-    service.listen(any_port()).unwrap().spawn().unwrap()
+    service.listen(own_address()).unwrap().spawn().unwrap()
 }
 
 /// A gateway with both services.
@@ -185,7 +185,7 @@ fn beside_the_good(attack: &str, street: &Street, run: impl FnOnce(&Site)) {
 
 #[test]
 fn a_thousand_bad_logins_end_in_a_ban() {
-    let street = Street::start("[bans]\nenabled = true\noffences = 20\nwindow = \"1h\"\n");
+    let street = Street::start("[bans]\nenabled = true\noffences = 20\nwindow = \"1h\"\nfirst = \"1h\"\n");
     beside_the_good("bad logins", &street, |site| {
         let (mut refused, mut banned) = (0, 0);
         let mut client = Some(open_elsewhere(site));

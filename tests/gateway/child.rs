@@ -17,6 +17,8 @@ impl Directory {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("moorgate-test-{}-{number}", std::process::id()));
+        // One that was killed may have had the same number, and have left its own.
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).unwrap();
         Directory(path)
     }
@@ -150,8 +152,9 @@ impl Process {
     /// The state letter of one of its threads.
     pub(crate) fn thread_state(&self, name: &str) -> char {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        // A thread may end while it is looked at.
         let stats =
-            threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
+            threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).ok());
         let behind_name = |stat: String| Some(stat.split_once(&format!("({name}) "))?.1.to_owned());
         stats.filter_map(behind_name).next().unwrap().chars().next().unwrap()
     }

@@ -93,7 +93,7 @@ fn whoever_speaks_before_the_verdict_breaks_the_contract() {
 fn without_a_verdict_the_deployment_s_choice_counts() {
     for (choice, opens) in [("refuse", false), ("admit", true)] {
         let table =
-            format!("[session_check]\nservice = \"echo\"\ntimeout = \"100ms\"\non_failure = \"{choice}\"\n");
+            format!("[session_check]\nservice = \"echo\"\ntimeout = \"1s\"\non_failure = \"{choice}\"\n");
         let (site, mut link) = site_and_link(&table);
         let judge = |mut client: RawClient| {
             if opens {

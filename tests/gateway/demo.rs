@@ -1,6 +1,6 @@
 //! The demo services behind a gateway, with keys and grants as a deployment has them: the whole way of a message.
 
-use crate::site::{ACCESS_SECRET, LINK_SECRET, Site, any_port, link_key, until};
+use crate::site::{ACCESS_SECRET, LINK_SECRET, Site, link_key, own_address, until};
 use crate::wire::{RawClient, hello, hello_frame};
 use moorgate::config;
 use moorgate_demo::wire::chat::{JOIN, LEAVE, MESSAGE, NOTICE, PRESENCE, SEND, SEND_GROUP, WHO};
@@ -43,13 +43,16 @@ grants = [{chat_grants}]
 commands = "0x0200-0x0201"
 service = "accounts"
 anonymous = true
+timeout = "1m"
 [[route]]
 commands = "0x0202"
 service = "accounts"
+timeout = "1m"
 [[route]]
 commands = "0x0210-0x0214"
 service = "chat"
 order = "session"
+timeout = "1m"
 "#
     )
 }
@@ -61,8 +64,8 @@ struct Chat {
 
 impl Chat {
     fn start(chat_grants: &str) -> Chat {
-        let accounts = accounts_service::listen(any_port(), Some(link_key())).unwrap();
-        let chat = chat_service::listen(any_port(), Some(link_key())).unwrap();
+        let accounts = accounts_service::listen(own_address(), Some(link_key())).unwrap();
+        let chat = chat_service::listen(own_address(), Some(link_key())).unwrap();
         let environment = |name: &str| match name {
             "ACCESS" => Some(ACCESS_SECRET.to_owned()),
             "LINK" => Some(LINK_SECRET.to_owned()),

@@ -15,8 +15,8 @@ use std::thread::JoinHandle;
 const TWICE: u32 = 0x0700;
 const OTHER: u32 = 0x0800;
 
-const TWICE_ROUTE: &str =
-    "[[route]]\ncommands = \"0x0700\"\nservice = \"echo\"\nanonymous = true\nidempotent = true\n";
+const TWICE_ROUTE: &str = "[[route]]\ncommands = \"0x0700\"\nservice = \"echo\"\nanonymous = true\nidempotent = true\n\
+     timeout = \"1m\"\n";
 
 /// Clients, calls of each, and how many of these are under way at once.
 const CLIENTS: u64 = 12;
@@ -175,7 +175,8 @@ fn a_saturated_service_leaves_another_alone() {
     let (saturated, free) = (listener(), listener());
     let tables = format!(
         "[[service]]\nname = \"other\"\nendpoints = [\"{}\"]\nkey_env = \"LINK\"\n\
-         [[route]]\ncommands = \"0x0800\"\nservice = \"other\"\nanonymous = true\n",
+         [[route]]\ncommands = \"0x0800\"\nservice = \"other\"\nanonymous = true\n\
+         timeout = \"1m\"\n",
         free.local_addr().unwrap()
     );
     let mut settings = settings(saturated.local_addr().unwrap(), &tables);

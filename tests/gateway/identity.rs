@@ -256,7 +256,7 @@ fn a_refresh_takes_the_same_user_and_device_only() {
 #[test]
 fn a_refresh_after_the_warning_saves_the_session() {
     let site = Site::start("[auth]\nleeway = \"0s\"\n[session]\nexpiry_grace = \"1m\"\n");
-    let mut client = RawClient::log_in(site.address(), token_with("alice", "exp", json!(unix_s() + 2)), "");
+    let mut client = RawClient::log_in(site.address(), token_with("alice", "exp", json!(unix_s() + 4)), "");
     assert_eq!(client.notice().reason(), Reason::TokenExpired);
     assert_eq!(client.ask(1, command::USER, b"x").reason(), Reason::TokenExpired);
     assert_eq!(authenticate(&mut client, token("alice", &[])).status, Code::Ok.to_wire());

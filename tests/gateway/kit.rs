@@ -1,7 +1,7 @@
 //! The service kit behind a real gateway: bounds, keys, drain.
 
 use crate::link::QUICK_LINKS;
-use crate::site::{Site, any_port, command, link_key, settings};
+use crate::site::{Site, command, link_key, own_address, settings};
 use crate::wire::request;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{Execution, Reason};
@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 fn collecting(service: Service) -> (Handle, Receiver<Later>) {
     let (sender, calls) = channel();
     let service = service.handle(0..=u32::MAX, move |_, responder| sender.send(responder.later()).unwrap());
-    (service.listen(any_port()).unwrap().spawn().unwrap(), calls)
+    (service.listen(own_address()).unwrap().spawn().unwrap(), calls)
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_handler_that_forgets_or_panics_answers_internal() {
         assert!(call.payload().is_empty(), "a planned panic");
         drop(responder);
     });
-    let service = service.listen(any_port()).unwrap().spawn().unwrap();
+    let service = service.listen(own_address()).unwrap().spawn().unwrap();
     let site = Site::of(settings(service.address(), ""));
     site.ready();
     let mut client = site.open();

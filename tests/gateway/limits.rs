@@ -267,16 +267,20 @@ fn connections_above_the_accept_rate_wait_and_none_is_lost() {
         let site = Site::start_with("[rates]\naccepts = \"50/s, burst 5\"\n", |settings| {
             settings.reactor.listeners[0].accept = accept;
         });
-        let mut clients: Vec<RawClient> = (0..30).map(|_| site.connect()).collect();
-        for client in &mut clients {
-            client.send(&hello_frame(&hello()));
-        }
-        for client in &mut clients {
-            client.welcome();
-        }
-        assert!(site.metric("moorgate_accept_rests_total") > 0, "thirty are more than the rate");
-        assert_eq!(site.metric("moorgate_connections_accepted_total"), 30);
-        drop(clients);
+        let mut rounds = 0;
+        // Thirty are more than the rate, unless the machine is too slow to bring them at once.
+        until("it has rested", || {
+            rounds += 1;
+            let mut clients: Vec<RawClient> = (0..30).map(|_| site.connect()).collect();
+            for client in &mut clients {
+                client.send(&hello_frame(&hello()));
+            }
+            for client in &mut clients {
+                client.welcome();
+            }
+            site.metric("moorgate_accept_rests_total") > 0
+        });
+        assert_eq!(site.metric("moorgate_connections_accepted_total"), 30 * rounds);
         site.end();
     }
 }
@@ -295,7 +299,9 @@ fn attack(site: &Site, last: u8) -> v1::Error {
 // spec: O-29
 #[test]
 fn a_thousand_bad_tokens_lead_to_a_ban_of_their_address_alone() {
-    let site = Site::start("[limits]\nconnections_per_address = 0\n");
+    // So slowly that nothing is forgotten, and no ban is over, while the test runs.
+    let site =
+        Site::start("[limits]\nconnections_per_address = 0\n[bans]\nwindow = \"1h\"\nfirst = \"1h\"\n");
     let mut good = open_from(&site, 3, &of_user("alice", "phone"));
     let (mut refused, mut banned) = (0, 0);
     for number in 1..=1_000 {
@@ -306,7 +312,7 @@ fn a_thousand_bad_tokens_lead_to_a_ban_of_their_address_alone() {
                 banned += 1;
                 assert_eq!(Code::from_wire(error.status), Code::PermissionDenied);
                 let reconnect = error.reconnect.unwrap();
-                assert!(reconnect.allowed && (1..=60_000).contains(&reconnect.after_ms), "{reconnect:?}");
+                assert!(reconnect.allowed && (1..=3_600_000).contains(&reconnect.after_ms), "{reconnect:?}");
             }
             other => panic!("{other:?}"),
         }
@@ -315,8 +321,8 @@ fn a_thousand_bad_tokens_lead_to_a_ban_of_their_address_alone() {
             drop(open_from(&site, 3, &hello()));
         }
     }
-    // More than a hundred only as far as they were forgotten meanwhile.
-    assert!((101..300).contains(&refused) && banned > 700, "{refused} refused, {banned} banned");
+    // More than a hundred and one only as far as they were forgotten meanwhile.
+    assert!((101..110).contains(&refused) && banned > 700, "{refused} refused, {banned} banned");
     let subject = Subject::address(IpAddr::from([127, 0, 0, 5]));
     let bans = site.gateway().bans().list(site.gateway().now());
     assert!(bans.len() == 1 && bans[0].subject == subject, "{bans:?}");
@@ -387,7 +393,7 @@ fn an_operator_bans_users_and_addresses_by_hand() {
 // spec: X-20
 #[test]
 fn a_user_that_goes_on_asking_above_its_rate_is_banned_and_its_neighbours_are_not() {
-    let site = Site::start(&format!("[rates]\nuser = {THREE}\n[bans]\noffences = 2\n"));
+    let site = Site::start(&format!("[rates]\nuser = {THREE}\n[bans]\noffences = 2\nwindow = \"1h\"\n"));
     let mut mallory = open_from(&site, 5, &of_user("mallory", "phone"));
     let mut alice = open_from(&site, 5, &of_user("alice", "phone"));
     let mut up_seq = 0;

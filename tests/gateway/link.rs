@@ -1,6 +1,6 @@
 //! A service by hand: it takes the gateway's link, and answers as it likes.
 
-use crate::site::{LINK_SECRET, Site, any_port, settings, until};
+use crate::site::{LINK_SECRET, Site, own_address, settings, until};
 use crate::wire::PATIENCE;
 use moorgate::config::Settings;
 use moorgate::routing::{Grants, Right};
@@ -25,7 +25,7 @@ pub(crate) struct RawLink {
 
 /// Where a service by hand listens.
 pub(crate) fn listener() -> TcpListener {
-    TcpListener::bind(any_port()).unwrap()
+    TcpListener::bind(own_address()).unwrap()
 }
 
 /// The proper answer to a LinkHello.
@@ -120,15 +120,24 @@ impl RawLink {
 
     /// The same, with the answer to Hello changed first.
     pub(crate) fn open_with(listener: &TcpListener, change: impl FnOnce(&mut v1::LinkHelloAck)) -> RawLink {
+        RawLink::answered(listener, change).expect("the gateway has closed the link")
+    }
+
+    /// The same as a good service; `None`: the gateway has given this connection up.
+    pub(crate) fn try_open(listener: &TcpListener) -> Option<RawLink> {
+        RawLink::answered(listener, |_| {})
+    }
+
+    fn answered(listener: &TcpListener, change: impl FnOnce(&mut v1::LinkHelloAck)) -> Option<RawLink> {
         let mut link = RawLink::accept(listener);
         let mut ack = acknowledgement(&link.hello(), LINK_SECRET);
         change(&mut ack);
         link.send(to_gateway::HELLO_ACK, &ack);
-        match link.member() {
+        match link.next()? {
             Member::Auth(auth) => assert_eq!(auth.proof.len(), 32),
             other => panic!("no Auth: {other:?}"),
         }
-        link
+        Some(link)
     }
 
     /// The gateway's first frame.

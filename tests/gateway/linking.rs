@@ -1,7 +1,7 @@
 //! Links that open, do not open, are lost, and are said to be down.
 
 use crate::link::{QUICK_LINKS, RawLink, acknowledgement, listener, site_and_link};
-use crate::site::{LINK_SECRET, Site, command, echo_service_at, settings, until};
+use crate::site::{LINK_SECRET, Site, command, echo_service_at, nobody, settings, until};
 use crate::wire::{Raw, ask_many, assert_gateway_says, request};
 use moorgate_proto::envelope::member::to_gateway;
 use moorgate_proto::status::Code;
@@ -64,11 +64,12 @@ fn a_service_that_speaks_before_its_hello_never_gets_a_call() {
 #[test]
 fn a_service_that_never_says_hello_is_given_up_and_dialled_again() {
     let listener = listener();
-    let site = Site::beside(&listener, &format!("{QUICK_LINKS}connect_timeout = \"500ms\"\n"));
+    let site = Site::beside(&listener, &format!("{QUICK_LINKS}connect_timeout = \"1s\"\n"));
     let mut link = RawLink::accept(&listener);
     link.hello();
     assert!(link.next().is_none());
-    let _again = RawLink::open(&listener);
+    // On a busy machine it may have given up the next one too, before that was looked at.
+    let _again = std::iter::from_fn(|| Some(RawLink::try_open(&listener))).flatten().next();
     site.ready();
     site.end();
 }
@@ -94,7 +95,7 @@ fn a_link_that_closes_settles_its_calls_at_once() {
 
 #[test]
 fn a_silent_service_loses_its_link() {
-    let (site, mut link) = site_and_link("[links]\nheartbeat = \"300ms\"\n");
+    let (site, mut link) = site_and_link("[links]\nheartbeat = \"1s\"\n");
     let mut client = site.open();
     client.send(&request(1, command::OPEN, b"x"));
     link.call();
@@ -107,10 +108,7 @@ fn a_silent_service_loses_its_link() {
 
 #[test]
 fn a_service_that_is_down_at_start_is_found_when_it_comes() {
-    // An address of its own, so that nothing else takes the port meanwhile.
-    let held = std::net::TcpListener::bind("127.0.0.41:0").unwrap();
-    let address = held.local_addr().unwrap();
-    drop(held);
+    let address = nobody();
     let site = Site::of(settings(address, QUICK_LINKS));
     assert!(site.gateway().readiness().unwrap_err().contains("echo"));
     let mut client = site.open();

@@ -8,6 +8,9 @@ mod child;
 #[cfg(test)]
 mod link;
 #[cfg(test)]
+#[path = "../loopback/mod.rs"]
+mod loopback;
+#[cfg(test)]
 mod site;
 #[cfg(test)]
 mod token;

@@ -237,8 +237,8 @@ fn the_client_kit_is_told_why_it_is_refused() {
 // spec, U-13
 #[test]
 fn a_token_that_expires_on_a_live_connection_warns_then_closes() {
-    let site = Site::start("[auth]\nleeway = \"0s\"\n[session]\nexpiry_grace = \"1500ms\"\n");
-    let claims = json!({"sub": "alice", "exp": unix_s() + 2});
+    let site = Site::start("[auth]\nleeway = \"0s\"\n[session]\nexpiry_grace = \"3s\"\n");
+    let claims = json!({"sub": "alice", "exp": unix_s() + 4});
     let mut client = site.connect();
     client.send(&hello_frame(&v1::Hello { access_token: mint(&current_key(), &claims), ..hello() }));
     client.welcome();
@@ -287,7 +287,7 @@ fn silence_for_twice_the_heartbeat_ends_the_connection() {
 
 #[test]
 fn an_announced_pause_is_no_silence() {
-    let site = Site::start("[session]\nheartbeat = \"300ms\"\nheartbeat_min = \"300ms\"\n");
+    let site = Site::start("[session]\nheartbeat = \"1s\"\nheartbeat_min = \"1s\"\n");
     let mut quiet = site.open();
     quiet.send(&frame(0, 0, client::PING, &v1::Ping { nonce: 1, next_ms: 600_000 }));
     assert!(matches!(quiet.member(), Member::Pong(pong) if pong.nonce == 1));

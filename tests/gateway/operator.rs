@@ -248,5 +248,5 @@ fn the_access_log_has_one_line_per_request_and_nobody_else_writes_lines() {
         assert_ne!(of(3, "session"), session);
         of(0, "endpoint").to_owned()
     };
-    assert!(endpoint.starts_with("127.0.0.1:"), "{endpoint}");
+    assert!(endpoint.starts_with("127.") && endpoint.contains(':'), "{endpoint}");
 }

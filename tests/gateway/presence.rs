@@ -1,7 +1,7 @@
 //! Presence: a service learns who is online, everybody first and then each change, on one of its links.
 
 use crate::link::{QUICK_LINKS, RawLink, granted_site, listener, site_and_granted_link, site_and_link};
-use crate::site::{Site, any_port, link_key, settings};
+use crate::site::{Site, link_key, own_address, settings};
 use crate::token::token;
 use crate::wire::{PATIENCE, RawClient};
 use moorgate::routing::{Grants, Right};
@@ -141,10 +141,10 @@ fn the_kit_tells_who_comes_and_goes() {
     let service = Service::named("echo").key(link_key()).presence(move |change| {
         sender.send((change.user_id.to_string(), change.online)).unwrap();
     });
-    let service = service.listen(any_port()).unwrap().spawn().unwrap();
-    let mut settings = settings(service.address(), "[links]\nheartbeat = \"200ms\"\nper_endpoint = 3\n");
+    let service = service.listen(own_address()).unwrap().spawn().unwrap();
+    let mut settings = settings(service.address(), "[links]\nheartbeat = \"500ms\"\nper_endpoint = 3\n");
     settings.services[0].grants = Grants::NONE.with(Right::Presence);
-    settings.forward.presence_lease = std::time::Duration::from_millis(1500);
+    settings.forward.presence_lease = std::time::Duration::from_secs(4);
     (settings.reactor.shards, settings.reactor.workers) = (2, 2);
     let site = Site::of(settings);
     site.ready();

@@ -2,9 +2,11 @@
 
 use crate::child::Process;
 use crate::link::{RawLink, listener};
-use crate::site::{any_port, command, echo_service, nobody, text, until};
+use crate::site::{command, echo_service, nobody, own_address, text, until};
 use crate::wire::{hello, hello_frame, request};
 use moorgate_proto::v1::{Reason, gateway_frame::Member};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 #[test]
@@ -47,9 +49,8 @@ fn a_second_signal_ends_it_at_once() {
 #[test]
 fn after_a_kill_it_starts_again_on_the_same_port() {
     let service = echo_service();
-    // An address of its own, so that nothing else takes the port meanwhile.
     let on = |listener: &str| text(service.address(), "").replacen("127.0.0.1:0", listener, 1);
-    let mut process = Process::start(&on("127.0.0.42:0"));
+    let mut process = Process::start(&on(&own_address().to_string()));
     process.ready();
     let address = process.address;
     let mut clients = [process.open(), process.open(), process.open()];
@@ -100,7 +101,7 @@ fn a_configuration_with_mistakes_ends_with_every_one_of_them() {
 
 #[test]
 fn a_port_in_use_ends_it_with_exit_code_1() {
-    let holder = std::net::TcpListener::bind(any_port()).unwrap();
+    let holder = std::net::TcpListener::bind(own_address()).unwrap();
     let held = holder.local_addr().unwrap();
     let directory = crate::child::Directory::new();
     let file = directory.path().join("held.toml");
@@ -137,4 +138,23 @@ fn a_stopped_process_serves_again_when_it_goes_on() {
     drop((client, other, process));
     service.stop();
     service.join();
+}
+
+#[test]
+fn an_operator_is_answered_although_the_process_was_stopped_meanwhile() {
+    let process = Process::start(&text(nobody(), ""));
+    let is_answered = || {
+        let mut stream = TcpStream::connect(process.admin).unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\n").unwrap();
+        // The gateway waits for the rest of the question, all but perhaps the first time.
+        for signal in ["STOP", "CONT"].repeat(4) {
+            process.signal(signal);
+        }
+        // It has closed, if it has taken that for the end.
+        let _ = stream.write_all(b"\r\n");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).is_ok_and(|_| answer.starts_with("HTTP/1.1 200 OK"))
+    };
+    // It has two seconds for each, which may be too short on a busy machine.
+    until("it is answered", is_answered);
 }

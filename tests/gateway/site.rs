@@ -1,6 +1,7 @@
 //! A gateway in this process, configured by a text as a deployment would.
 
-use crate::wire::RawClient;
+pub(crate) use crate::loopback::{nobody, own_address};
+use crate::wire::{PATIENCE, RawClient};
 use moorgate::config::{self, Settings};
 use moorgate::gateway::{Gateway, Summary};
 use moorgate_client::{Connection, Options};
@@ -34,25 +35,20 @@ pub(crate) mod command {
     pub(crate) const NOWHERE: u32 = 0x7000;
 }
 
+/// Between two looks.
+const TICK: Duration = Duration::from_millis(5);
+/// Looks within [`PATIENCE`].
+const LOOKS: u128 = PATIENCE.as_millis() / TICK.as_millis();
+
 /// Polls until something holds.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..2000 {
+    for _ in 0..LOOKS {
         if holds() {
             return;
         }
-        std::thread::park_timeout(Duration::from_millis(5));
+        std::thread::park_timeout(TICK);
     }
-    panic!("not within ten seconds: {what}");
-}
-
-/// Any port of this machine.
-pub(crate) fn any_port() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
-/// An address where nobody listens.
-pub(crate) fn nobody() -> SocketAddr {
-    std::net::TcpListener::bind(any_port()).unwrap().local_addr().unwrap()
+    panic!("not within a minute: {what}");
 }
 
 /// A configuration with one shard, one worker and the service `echo`; `tables` goes before its own.
@@ -79,9 +75,11 @@ key_env = "LINK"
 commands = "0x0001-0x00ff"
 service = "echo"
 anonymous = true
+timeout = "1m"
 [[route]]
 commands = "0x0100-0x01ff"
 service = "echo"
+timeout = "1m"
 [[route]]
 commands = "0x0200"
 service = "echo"
@@ -90,6 +88,7 @@ roles = ["admin"]
 commands = "0x0300"
 service = "echo"
 anonymous = true
+timeout = "1m"
 order = "session"
 [[route]]
 commands = "0x0400"
@@ -100,7 +99,7 @@ payload = "1 KiB"
 commands = "0x0500"
 service = "echo"
 anonymous = true
-timeout = "300ms"
+timeout = "1s"
 [[route]]
 commands = "0x0600"
 versions = "2"
@@ -123,6 +122,10 @@ pub(crate) fn settings(service: SocketAddr, tables: &str) -> Settings {
     if !tables.contains("detached_ttl") {
         settings.session.detached_ttl = Duration::ZERO;
     }
+    // Whoever plays the service may be slow to answer the gateway's first word.
+    if !tables.contains("connect_timeout") {
+        settings.forward.connect_timeout = PATIENCE;
+    }
     settings
 }
 
@@ -133,7 +136,7 @@ pub(crate) fn link_key() -> LinkKey {
 
 /// A service that answers everything with what it was sent.
 pub(crate) fn echo_service() -> Handle {
-    echo_service_at(any_port())
+    echo_service_at(own_address())
 }
 
 /// The same at this address.
@@ -213,7 +216,7 @@ impl Site {
     /// The gateway still serves: a new client gets its echo.
     pub(crate) fn serves(&self) {
         let mut client = self.client();
-        let answer = client.request(command::OPEN, b"still there?", Duration::from_secs(5)).unwrap();
+        let answer = client.request(command::OPEN, b"still there?", PATIENCE).unwrap();
         assert_eq!(answer.payload, b"still there?");
         client.bye().unwrap();
     }
@@ -226,17 +229,17 @@ impl Site {
     /// Waits until a sample has a value.
     pub(crate) fn metric_becomes(&self, sample: &str, value: u64) {
         let mut last = u64::MAX;
-        for _ in 0..2000 {
+        for _ in 0..LOOKS {
             last = self.metric(sample);
             if last == value {
                 return;
             }
-            std::thread::park_timeout(Duration::from_millis(5));
+            std::thread::park_timeout(TICK);
         }
         let page = self.gateway().metrics();
         let counts: Vec<&str> =
             page.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0")).collect();
-        panic!("{sample} is {last}, not {value}, after ten seconds:\n{}", counts.join("\n"));
+        panic!("{sample} is {last}, not {value}, after a minute:\n{}", counts.join("\n"));
     }
 
     /// Waits until no connection, session or request is left.

@@ -160,7 +160,7 @@ fn a_session_ordered_route_sends_one_call_at_a_time_in_order() {
 fn a_session_ordered_route_goes_on_after_a_cancel_and_after_a_deadline() {
     let (site, mut link) = site_and_link("");
     let mut client = site.open();
-    let short = v1::Request { command: command::ORDERED, timeout_ms: 500, ..v1::Request::default() };
+    let short = v1::Request { command: command::ORDERED, timeout_ms: 2000, ..v1::Request::default() };
     client.send(
         &[
             frame(1, 0, REQUEST, &short),

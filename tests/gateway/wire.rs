@@ -11,8 +11,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Whatever has not come by then does not come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Far longer than anything here takes: whatever has not come by then does not come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Bytes that stand where a message is expected.
 pub(crate) struct Raw<'a>(pub(crate) &'a [u8]);

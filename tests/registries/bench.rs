@@ -86,7 +86,7 @@ impl Drop for Endpoint {
 pub(crate) fn settings() -> Settings {
     let probe = ProbeSettings {
         interval: Duration::from_millis(200),
-        timeout: Duration::from_secs(2),
+        timeout: Duration::from_secs(10),
         fall: 2,
         rise: 1,
     };

@@ -10,7 +10,6 @@ use moorgate_registry::{
 };
 use moorgate_service::{Reply, Service};
 use std::path::Path;
-use std::time::Duration;
 
 fn listed(rnacos: &Rnacos, name: &str) -> Result<Vec<Listed>, RegistryError> {
     let query = NacosQuery { name: name.to_owned(), ..NacosQuery::default() };
@@ -67,7 +66,7 @@ nacos = true
     );
 
     // The registry has nobody left; the service answers, and stays.
-    assert!(registrar.deregister(Duration::from_secs(5)));
+    assert!(registrar.deregister(PATIENCE));
     eventually("it is held", || {
         gateway.metrics().contains("moorgate_source_held_endpoints{service=\"echo\",source=\"nacos\"} 1\n")
     });

@@ -12,9 +12,9 @@ import common_pb2 as common
 import moorgate_reasons
 
 # Long enough for a busy machine; only a check that fails ever takes so long.
-WAIT_S = 20.0
+WAIT_S = 60.0
 # For a whole check, which may also wait where nobody has named a time.
-CHECK_S = 100
+CHECK_S = 280
 
 _running = []
 

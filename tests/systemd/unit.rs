@@ -2,7 +2,7 @@
 
 use moorgate_client::{Connection, Options};
 use moorgate_service::{Handle, LinkKey, Reply, Service};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -51,7 +51,13 @@ impl Site {
     /// The next datagram to the service manager.
     pub(crate) fn notice(&self) -> String {
         let mut buffer = [0; 4096];
-        let count = self.notices.recv(&mut buffer).unwrap();
+        let count = loop {
+            match self.notices.recv(&mut buffer) {
+                // With a timeout it is not taken up again after a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                count => break count.unwrap(),
+            }
+        };
         String::from_utf8(buffer[..count].to_vec()).unwrap()
     }
 

@@ -152,19 +152,20 @@ mod tests {
         // None accepts, so each takes no more than its queue holds.
         let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let here = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
-        let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // At an address where nobody else listens, who might be given the port that is let go.
+        let gone = TcpListener::bind("127.0.0.77:0").unwrap().local_addr().unwrap();
         // A queue that is full: connections to it hang.
         let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         full.listen(0).unwrap();
         let hanging = full.local_addr().unwrap().as_socket().unwrap();
         let mut queued = Vec::new();
-        while let Ok(stream) = std::net::TcpStream::connect_timeout(&hanging, Duration::from_millis(100)) {
+        while let Ok(stream) = std::net::TcpStream::connect_timeout(&hanging, Duration::from_secs(1)) {
             queued.push(stream);
         }
         let (events, received) = bounded(16);
         let (rounds, asked) = bounded(1);
-        let prober = Prober::new(Duration::from_millis(200), Clock::start(), events).unwrap();
+        let prober = Prober::new(Duration::from_secs(3), Clock::start(), events).unwrap();
         let thread = std::thread::spawn(move || prober.run(&asked));
         let mut round: Vec<Whom> = vec![(0, here[0]), (1, gone), (2, hanging)];
         round.extend((3..400).map(|at| (at, here[at % 4])));

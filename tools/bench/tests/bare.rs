@@ -66,7 +66,7 @@ fn pushes_to_every_audience_arrive_once_and_in_order() {
         "--to users --users-per-push 7 --threads 2",
     ] {
         let (is_good, figures) = run(&format!(
-            "push {audience} --target {listen} --control {control} --connections 7 --duration 200ms --warmup 1ms \
+            "push {audience} --target {listen} --control {control} --connections 7 --duration 1s --warmup 1ms \
              --quiet 1ms --watch-pid {pid}"
         ));
         assert!(is_good && zeros(&figures, &FAULTS), "{audience}: {figures}");
@@ -87,7 +87,7 @@ fn requests_and_connections_are_served() {
         "connect",
         "idle",
     ] {
-        let (is_good, figures) = run(&format!("{load} --target {target} --connections 5 --duration 200ms"));
+        let (is_good, figures) = run(&format!("{load} --target {target} --connections 5 --duration 500ms"));
         assert!(is_good && zeros(&figures, &FAULTS[..3]), "{load}: {figures}");
         assert_eq!(load == "idle", figures["completed"] == 0, "{load}: {figures}");
     }
@@ -138,7 +138,7 @@ fn faulty_server() -> ([SocketAddr; 2], JoinHandle<()>) {
 fn pushes_that_are_lost_doubled_or_overtaken_are_found() {
     let ([listen, control], server) = faulty_server();
     let (is_good, figures) = run(&format!(
-        "push --target {listen} --control {control} --connections 1 --rate 1000 --duration 200ms --warmup 1ms \
+        "push --target {listen} --control {control} --connections 1 --rate 1000 --duration 2s --warmup 1ms \
          --quiet 1ms"
     ));
     server.join().unwrap();

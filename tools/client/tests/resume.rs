@@ -5,7 +5,7 @@
 mod peer;
 
 use moorgate_client::{
-    Backoff, Builder, Client, ClientError, Ending, Event, Events, Execution, FileStore, Missed,
+    Backoff, Builder, Client, ClientError, Ending, Event, Events, Execution, FileStore, Missed, Options,
     RequestOptions, State, Store,
 };
 use moorgate_proto::envelope::member::gateway;
@@ -21,7 +21,8 @@ const RESUMED: ResumeResult = ResumeResult::Resumed;
 
 fn builder(listener: &Listener) -> Builder {
     let backoff = Backoff { base: Duration::from_millis(5), max: Duration::from_millis(20) };
-    Client::builder(&listener.address()).backoff(backoff).access_token("token")
+    let options = Options { opening_timeout: PATIENCE, ..Options::default() };
+    Client::builder(&listener.address()).options(options).backoff(backoff).access_token("token")
 }
 
 fn push(peer: &mut Peer, id: &[u8]) {
@@ -219,10 +220,13 @@ fn an_application_that_was_killed_goes_on_from_any_state_that_was_written() {
     // And torn at each place: a fresh session, and a resync.
     for len in [0, 7, 8, written.len() / 2, written.len() - 1] {
         let torn = Memory(Arc::new(Mutex::new(vec![written[..len].to_vec()])));
-        let (_client, events) = builder(&listener).store(torn).start_with_events().unwrap();
+        let (client, events) = builder(&listener).store(torn).start_with_events().unwrap();
         let mut peer = listener.accept();
         assert_eq!(peer.resume((FRESH, b"other"), 0, 0), None, "{len} bytes");
         assert_eq!(next(&events), Event::Resync(Missed::Session));
+        // It ends before its connection does: it would come back to meet the next one's peer.
+        drop((client, events));
+        peer.bye();
     }
 }
 

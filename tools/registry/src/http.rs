@@ -245,7 +245,8 @@ mod tests {
 
     /// Answers one connection with these bytes, once it has a request.
     fn answered(answer: Vec<u8>) -> (Http, std::thread::JoinHandle<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // At an address where nobody else listens, who might be given the port when it is let go.
+        let listener = TcpListener::bind("127.0.0.78:0").unwrap();
         let server = format!("http://{}", listener.local_addr().unwrap());
         let thread = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();

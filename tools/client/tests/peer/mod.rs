@@ -2,13 +2,16 @@
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
+#[path = "../../../../tests/loopback/mod.rs"]
+mod loopback;
+
 use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::{Numbers, member::gateway};
 use moorgate_proto::v1::{self, ResumeResult, client_frame::Member};
 use moorgate_proto::view::Body;
 use prost::Message;
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -25,7 +28,7 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) fn new() -> Listener {
-        Listener::at("127.0.0.1:0".parse().unwrap())
+        Listener::at(loopback::own_address())
     }
 
     pub(crate) fn at(address: SocketAddr) -> Listener {
@@ -40,9 +43,19 @@ impl Listener {
     pub(crate) fn accept(&self) -> Peer {
         let (tell, told) = channel();
         let socket = self.socket.try_clone().unwrap();
-        std::thread::spawn(move || drop(tell.send(socket.accept().unwrap().0)));
+        std::thread::spawn(move || {
+            let (stream, _) = socket.accept().unwrap();
+            // When the test goes on, nothing but its own socket listens there.
+            drop(socket);
+            let _ = tell.send(stream);
+        });
         Peer::new(told.recv_timeout(PATIENCE).unwrap())
     }
+}
+
+/// An address where nobody listens.
+pub(crate) fn nobody() -> SocketAddr {
+    loopback::nobody()
 }
 
 /// One connection.
@@ -86,7 +99,11 @@ impl Peer {
     pub(crate) fn hear(&mut self) -> Option<v1::ClientFrame> {
         let mut buffer = vec![0; 64 * 1024];
         while self.heard.is_empty() {
-            let count = self.stream.read(&mut buffer).unwrap();
+            let count = match self.stream.read(&mut buffer) {
+                // A read with a timeout is not taken up again after a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                count => count.unwrap(),
+            };
             if count == 0 {
                 return None;
             }

@@ -1,6 +1,7 @@
 //! A Consul agent of the test's own.
 
-use super::{Folder, Program, client, found, free_ports, started};
+use super::loopback::own_address;
+use super::{Folder, Program, client, found, free_ports_at, started};
 use moorgate_registry::ConsulSettings;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -24,17 +25,20 @@ impl Consul {
     pub(crate) fn with(hcl: &str, token: Option<&str>) -> Option<Consul> {
         let binary = found("consul", "MOORGATE_CONSUL")?;
         Some(started(|| {
-            let [http, dns, server, lan, wan] = free_ports();
+            // Of its own, so that nobody is given a port of it while it is down.
+            let ip = own_address().ip();
+            let [http, dns, server, lan, wan] = free_ports_at(ip);
             let folder = Folder::new();
             let hcl = folder.file("agent.hcl", &format!("disable_update_check = true\n{hcl}"));
             let mut command = Command::new(&binary);
-            command.args(["agent", "-dev", "-node=t1", "-bind=127.0.0.1", "-client=127.0.0.1"]);
+            command.args(["agent", "-dev", "-node=t1"]);
+            command.args([format!("-bind={ip}"), format!("-client={ip}")]);
             command.args(["-grpc-port=-1", "-log-level=warn", "-disable-host-node-id"]);
             command.args([format!("-http-port={http}"), format!("-dns-port={dns}")]);
             command.arg(format!("-server-port={server}"));
             command.args([format!("-serf-lan-port={lan}"), format!("-serf-wan-port={wan}")]);
             command.arg("-config-file").arg(hcl).current_dir(&folder.0);
-            let address = format!("http://127.0.0.1:{http}");
+            let address = format!("http://{ip}:{http}");
             let leader = format!("{address}/v1/status/leader");
             let has_leader = move || {
                 let answer = client().get(&leader).call();
@@ -45,7 +49,7 @@ impl Consul {
             let program = Program::start(command, folder.0.join("log"), has_leader)?;
             let token = token.map(str::to_owned);
             let settings = ConsulSettings { address, token, ..ConsulSettings::default() };
-            let dns = SocketAddr::from(([127, 0, 0, 1], dns));
+            let dns = SocketAddr::from((ip, dns));
             Some(Consul { program, settings, dns, _folder: folder })
         }))
     }

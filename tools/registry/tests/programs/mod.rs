@@ -3,11 +3,13 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod consul;
+#[path = "../../../../tests/loopback/mod.rs"]
+mod loopback;
 pub(crate) mod rnacos;
 
 use moorgate_registry::{Listed, RegistryError, Stop, Watch};
 use std::fs::File;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,9 +17,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// For anything to happen; nothing that works takes as long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(20);
 const STARTS: u32 = 6;
+const STARTS_AGAIN: u32 = 60;
 
 /// The program, or `None` after saying loudly that the test is left out; where it is required, the test fails.
 pub(crate) fn found(name: &str, variable: &str) -> Option<PathBuf> {
@@ -46,6 +49,8 @@ impl Folder {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("moorgate-registry-{}-{number}", std::process::id()));
+        // One that was killed may have had the same number, and have left its own.
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).unwrap();
         Folder(path)
     }
@@ -65,10 +70,15 @@ impl Drop for Folder {
 
 /// Ports that nobody has, neither for TCP nor for UDP.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    free_ports_at(Ipv4Addr::LOCALHOST.into())
+}
+
+/// The same of this address of the machine.
+pub(crate) fn free_ports_at<const N: usize>(ip: IpAddr) -> [u16; N] {
     let mut held = Vec::new();
     let ports = [(); N].map(|()| {
         loop {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let listener = TcpListener::bind((ip, 0)).unwrap();
             let address = listener.local_addr().unwrap();
             if let Ok(socket) = UdpSocket::bind(address) {
                 held.push((listener, socket));
@@ -113,8 +123,13 @@ impl Program {
 
     /// The same once more, after a [`Program::kill`].
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(&mut self.command, &self.log);
-        assert!(self.wait(), "it starts again: {}", self.said());
+        // Somebody may have been given its port, and give it back, or the start may fail.
+        let is_up = (0..STARTS_AGAIN).any(|_| {
+            self.kill();
+            self.child = spawn(&mut self.command, &self.log);
+            self.wait() || Stop::new().wait(Duration::from_secs(1))
+        });
+        assert!(is_up, "it starts again: {}", self.said());
     }
 
     fn wait(&mut self) -> bool {
@@ -144,13 +159,18 @@ impl Drop for Program {
 }
 
 fn spawn(command: &mut Command, log: &Path) -> Child {
-    let log = File::options().create(true).append(true).open(log).unwrap();
+    // A start is judged by what it says itself.
+    let log = File::options().create(true).write(true).truncate(true).open(log).unwrap();
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
 /// For the test's own requests: none waits for ever.
 pub(crate) fn client() -> ureq::Agent {
-    ureq::Agent::config_builder().proxy(None).timeout_global(Some(Duration::from_secs(2))).build().new_agent()
+    ureq::Agent::config_builder()
+        .proxy(None)
+        .timeout_global(Some(Duration::from_secs(20)))
+        .build()
+        .new_agent()
 }
 
 /// Several tries: another program may take a port between its choice and its use, or the start may fail.
