@@ -90,29 +90,39 @@ impl<W: Wake, F: Flag> Bell<W, F> {
         }
     }
 
-    /// For the sleeper: polls, waiting only if `idle` says, after the bell is armed, that nothing is there.
-    /// `poll` is told whether it may wait.
-    pub fn sleep<R>(&self, idle: impl FnOnce() -> bool, poll: impl FnOnce(bool) -> R) -> R {
+    /// For the ringer, after its push: whether the sleeper may not see the push by itself.
+    pub fn is_armed(&self) -> bool {
+        F::fence();
+        self.asleep.is_set()
+    }
+
+    /// For the sleeper, before it polls: whether it may wait, as `idle` says after the bell is armed that nothing is
+    /// there.
+    pub fn arm(&self, idle: impl FnOnce() -> bool) -> bool {
         self.asleep.raise();
         F::fence();
         let may_wait = idle();
         if !may_wait {
             self.asleep.clear();
         }
-        let result = poll(may_wait);
+        may_wait
+    }
+
+    /// For the sleeper, once it has polled.
+    pub fn disarm(&self) {
         self.asleep.clear();
-        result
     }
 }
 
+/// What a bell is built from in a model.
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(crate) mod modelled {
+    use super::{Flag, Ordering, Wake};
     use loom::sync::atomic as la;
     use loom::sync::{Arc, Condvar, Mutex};
 
     #[derive(Debug)]
-    struct LoomFlag(la::AtomicBool);
+    pub(crate) struct LoomFlag(la::AtomicBool);
 
     impl Default for LoomFlag {
         fn default() -> Self {
@@ -138,6 +148,41 @@ mod tests {
         }
     }
 
+    /// Like an eventfd: a wake before the wait is not lost.
+    #[derive(Clone)]
+    pub(crate) struct EventFd(Arc<(Mutex<bool>, Condvar)>);
+
+    impl Default for EventFd {
+        fn default() -> Self {
+            EventFd(Arc::new((Mutex::new(false), Condvar::new())))
+        }
+    }
+
+    impl Wake for EventFd {
+        fn wake(&self) {
+            *self.0.0.lock().unwrap() = true;
+            self.0.1.notify_one();
+        }
+    }
+
+    impl EventFd {
+        pub(crate) fn wait(&self) {
+            let mut set = self.0.0.lock().unwrap();
+            while !*set {
+                set = self.0.1.wait(set).unwrap();
+            }
+            *set = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::modelled::{EventFd, LoomFlag};
+    use super::*;
+    use loom::sync::Arc;
+    use loom::sync::atomic as la;
+
     /// The same without its fences: what the test must catch.
     #[derive(Debug, Default)]
     struct NoFence(LoomFlag);
@@ -158,34 +203,13 @@ mod tests {
         fn fence() {}
     }
 
-    /// Like an eventfd: a wake before the wait is not lost.
-    #[derive(Clone)]
-    struct EventFd(Arc<(Mutex<bool>, Condvar)>);
-
-    impl Wake for EventFd {
-        fn wake(&self) {
-            *self.0.0.lock().unwrap() = true;
-            self.0.1.notify_one();
-        }
-    }
-
-    impl EventFd {
-        fn wait(&self) {
-            let mut set = self.0.0.lock().unwrap();
-            while !*set {
-                set = self.0.1.wait(set).unwrap();
-            }
-            *set = false;
-        }
-    }
-
     /// A mailbox as weak as it can be: relaxed counters. Two ringers push `each` messages; the sleeper waits
     /// for all. A lost wake-up is a deadlock, which loom reports.
     fn model<F: Flag + Send + Sync + 'static>(ringers: usize, each: usize) {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(2);
         builder.check(move || {
-            let event = EventFd(Arc::new((Mutex::new(false), Condvar::new())));
+            let event = EventFd::default();
             let bell = Arc::new(Bell::<EventFd, F>::new(event.clone()));
             let pushed = Arc::new(la::AtomicUsize::new(0));
             let threads: Vec<_> = (0..ringers)
@@ -202,11 +226,10 @@ mod tests {
             let mut taken = 0;
             while taken < ringers * each {
                 let idle = || pushed.load(Ordering::Relaxed) == taken;
-                bell.sleep(idle, |may_wait| {
-                    if may_wait {
-                        event.wait();
-                    }
-                });
+                if bell.arm(idle) {
+                    event.wait();
+                }
+                bell.disarm();
                 taken = pushed.load(Ordering::Relaxed);
             }
             for thread in threads {

@@ -185,6 +185,7 @@ counters! {
     LinkProofsRefused "moorgate_link_proofs_refused_total" "" "Services refused for a wrong proof or name.";
     LinkGarbage "moorgate_link_protocol_errors_total" "" "Links closed since the service broke the contract.";
     Wakeups "moorgate_loop_turns_total" "" "Turns of the loop.";
+    Visits "moorgate_loop_visits_total" "" "Turns that another loop's thread did for this one while it slept.";
 }
 
 /// Upper bounds of the latency buckets are powers of two microseconds, from 2^4 (16 us) on.
@@ -218,7 +219,7 @@ impl Cells {
         Cells { routes: RouteCounts::new(routes), ..Cells::default() }
     }
 
-    /// Adds to a counter. Only the thread that owns the cells calls this.
+    /// Adds to a counter. Only who runs what is counted calls this: one thread at a time.
     #[inline]
     pub fn add(&self, count: Count, amount: u64) {
         self.add_at(count as usize, amount);

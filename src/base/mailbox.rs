@@ -85,14 +85,9 @@ mod tests {
         outbox.ring();
         assert_eq!(rings.load(Ordering::Relaxed), 0);
         assert_eq!(inbox.take(), Some(1));
-        let waited = bell.sleep(
-            || inbox.is_empty(),
-            |may_wait| {
-                outbox.ring();
-                may_wait
-            },
-        );
-        assert!(waited);
+        assert!(bell.arm(|| inbox.is_empty()));
+        outbox.ring();
+        bell.disarm();
         assert_eq!(rings.load(Ordering::Relaxed), 1);
         drop(inbox);
         assert_eq!(outbox.post(3), Err(3));

@@ -10,6 +10,7 @@ pub mod output;
 pub mod pulse;
 pub mod rng;
 pub mod route_counts;
+pub mod seat;
 pub mod share;
 #[cfg(test)]
 pub(crate) mod sizes;

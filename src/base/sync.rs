@@ -2,6 +2,7 @@
 //! run every interleaving.
 
 use parking_lot::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A value behind a lock.
@@ -10,6 +11,8 @@ pub trait Lock<T> {
     fn new(value: T) -> Self;
     /// Locks it for as long as `act` runs.
     fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> R;
+    /// The same, unless somebody else has it locked.
+    fn try_with<R>(&self, act: impl FnOnce(&mut T) -> R) -> Option<R>;
 }
 
 /// A flag: who sees it raised also sees what was done before.
@@ -46,6 +49,22 @@ impl<T> Lock<T> for Mutex<T> {
     fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
         act(&mut self.lock())
     }
+    fn try_with<R>(&self, act: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.try_lock().map(|mut value| act(&mut value))
+    }
+}
+
+/// A panic does not lock it for ever: whoever uses it sees to what it guards.
+impl<T> Lock<T> for std::sync::Mutex<T> {
+    fn new(value: T) -> Self {
+        std::sync::Mutex::new(value)
+    }
+    fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
+        act(&mut self.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+    fn try_with<R>(&self, act: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.try_lock().ok().map(|mut value| act(&mut value))
+    }
 }
 
 impl Signal for AtomicBool {
@@ -80,6 +99,9 @@ pub(crate) mod modelled {
         }
         fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
             act(&mut self.lock().unwrap())
+        }
+        fn try_with<R>(&self, act: impl FnOnce(&mut T) -> R) -> Option<R> {
+            self.try_lock().ok().map(|mut value| act(&mut value))
         }
     }
 

@@ -10,6 +10,7 @@ use crate::base::clock::Clock;
 use crate::base::counters::Cells;
 use crate::base::ids::{ListenerId, ShardId, WorkerId};
 use crate::base::mailbox::mailbox;
+use crate::base::seat::Seat;
 use crate::config::Settings;
 use crate::control::Inherited;
 use crate::control::discovery::{Discovery, ServiceSources};
@@ -17,8 +18,8 @@ use crate::directory::{Directory, RecentPushes};
 use crate::forward::{self, Forwarder, Readiness};
 use crate::limit::AddressTable;
 use crate::reactor::{
-    Handed, Inbox, ListenAt, Listener, Outbox, ShardLoop, ShardParts, SocketOptions, WorkerLoop, WorkerParts,
-    adopt, bind, poll_with_bell,
+    Handed, Inbox, ListenAt, Listener, LoopSeat, Outbox, ShardLoop, ShardParts, SocketOptions, Visit,
+    WorkerLoop, WorkerParts, adopt, bind, poll_with_bell,
 };
 use crate::relay::{DeliveryBatch, ForwardBatch, PushGauge, Receipt};
 use crate::routing::Pools;
@@ -43,6 +44,9 @@ struct Wiring<'a> {
     deliveries: Vec<(ShardId, Outbox<DeliveryBatch>)>,
     /// To every worker, from any shard.
     receipts: Vec<Outbox<Vec<Receipt>>>,
+    /// Where shards and workers sit.
+    shards: Vec<Arc<LoopSeat<ShardLoop>>>,
+    workers: Vec<Arc<LoopSeat<WorkerLoop>>>,
     addresses: Option<Arc<AddressTable>>,
     cells: Vec<Arc<Cells>>,
     resume_tokens: Arc<ResumeTokens>,
@@ -169,6 +173,8 @@ impl Gateway {
             hand_out,
             deliveries,
             receipts,
+            shards: shard_polls.iter().map(|(_, bell)| Arc::new(Seat::new(bell.clone()))).collect(),
+            workers: worker_polls.iter().map(|(_, bell)| Arc::new(Seat::new(bell.clone()))).collect(),
             addresses: per_address.map(|max| Arc::new(AddressTable::new(max))),
             cells: self.state.cells.clone(),
             resume_tokens: Arc::new(ResumeTokens::new(self.boot_id, &random_bytes()?)),
@@ -184,8 +190,11 @@ impl Gateway {
         let shard_parts = shard_polls.into_iter().zip(listeners).zip(handed).zip(delivered);
         for (id, (((poll_and_bell, listeners), handed), deliveries)) in (0u16..).zip(shard_parts) {
             let worker = usize::from(id % workers.max(1));
-            let Some((forwards, _)) = forwards.get(worker) else { continue };
-            let ends = ShardEnds { listeners, handed, deliveries, forwards: forwards.clone() };
+            let (Some((forwards, _)), Some(seat)) = (forwards.get(worker), wiring.workers.get(worker)) else {
+                continue;
+            };
+            let ends =
+                ShardEnds { listeners, handed, deliveries, forwards: forwards.clone(), worker: seat.clone() };
             self.start_shard(&wiring, ShardId(id), poll_and_bell, ends)?;
         }
         let worker_ends = worker_polls.into_iter().zip(forwards).zip(receipted);
@@ -223,14 +232,14 @@ impl Gateway {
         });
         let parts = ShardParts {
             shard,
-            poll,
-            bell,
+            registry: poll.registry().try_clone()?,
             clock: wiring.clock,
             listeners: ends.listeners,
             accepts_per_turn: settings.reactor.accepts_per_turn,
             accepts: settings.reactor.accepts,
             options: wiring.options,
             forwards: ends.forwards,
+            worker: ends.worker,
             deliveries: ends.deliveries,
             receipts: wiring.receipts.clone(),
             commands: inbox,
@@ -242,8 +251,9 @@ impl Gateway {
             cells,
         };
         let shard_loop = ShardLoop::new(parts)?;
-        let thread =
-            std::thread::Builder::new().name(format!("shard-{}", id.0)).spawn(move || shard_loop.run())?;
+        let Some(seat) = wiring.shards.get(id.index()).cloned() else { return Ok(()) };
+        let thread = std::thread::Builder::new().name(format!("shard-{}", id.0));
+        let thread = thread.spawn(move || shard_loop.run(&seat, poll))?;
         self.shards.push((commands, thread));
         Ok(())
     }
@@ -278,12 +288,12 @@ impl Gateway {
         });
         let parts = WorkerParts {
             forwarder,
-            poll,
-            bell,
+            registry: poll.registry().try_clone()?,
             clock: wiring.clock,
             options: wiring.options,
             forwards,
             deliveries: wiring.deliveries.clone(),
+            shards: wiring.shards.iter().map(|seat| seat.clone() as Arc<dyn Visit>).collect(),
             receipts,
             commands: inbox,
             cells,
@@ -295,7 +305,8 @@ impl Gateway {
                 .unwrap_or_default(),
         };
         let thread = std::thread::Builder::new().name(format!("worker-{}", id.0));
-        let thread = thread.spawn(move || WorkerLoop::new(parts).run())?;
+        let Some(seat) = wiring.workers.get(id.index()).cloned() else { return Ok(()) };
+        let thread = thread.spawn(move || WorkerLoop::new(parts).run(&seat, poll))?;
         self.workers.push((commands, thread));
         Ok(())
     }
@@ -306,6 +317,7 @@ struct ShardEnds {
     handed: Inbox<Handed>,
     deliveries: Inbox<DeliveryBatch>,
     forwards: Outbox<ForwardBatch>,
+    worker: Arc<dyn Visit>,
 }
 
 impl State {

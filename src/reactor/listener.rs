@@ -69,8 +69,8 @@ impl Listener {
 
     /// Closes it. Whoever else holds the socket, as a service manager does, goes on listening: the poll would go on
     /// telling about it if it were only dropped.
-    pub(super) fn close(mut self, poll: &mio::Poll) {
-        if let Err(error) = poll.registry().deregister(&mut self.socket) {
+    pub(super) fn close(mut self, registry: &mio::Registry) {
+        if let Err(error) = registry.deregister(&mut self.socket) {
             log::debug!("a listener is closed: {error}");
         }
     }

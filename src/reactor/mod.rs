@@ -3,6 +3,11 @@
 //! A turn of a loop reads everything that is ready, within a budget; lets the core decide; hands one batch to each
 //! peer; and flushes each socket once. Sockets are edge-triggered: a short read or write means drained, unless the
 //! event said that the peer has closed, when it is read to the end.
+//!
+//! To wake a thread costs more than to carry one request, so a small batch for a loop whose thread sleeps does not wake
+//! it: who has the batch does that loop's turn as well, on its own thread, the write to the socket included. A request
+//! on its own wakes two threads that way, its shard's when it comes and its worker's when it is answered. The protocol is
+//! that of [`seat`](crate::base::seat); there are no visits from within a visit.
 
 mod descriptors;
 mod listener;
@@ -19,7 +24,8 @@ pub use socket::SocketOptions;
 pub use worker_loop::{WorkerCommand, WorkerLoop, WorkerParts};
 
 use crate::base::bell::{Bell, Wake};
-use crate::base::clock::Now;
+use crate::base::clock::{Clock, Now};
+use crate::base::seat::{Core, Seat};
 use moorgate_proto::time::Mono;
 use std::io;
 use std::sync::Arc;
@@ -38,6 +44,8 @@ impl Wake for MioWaker {
 
 /// A loop's bell.
 pub type LoopBell = Arc<Bell<MioWaker>>;
+/// Where a loop's core sits.
+pub type LoopSeat<C> = Seat<C, MioWaker>;
 /// A mailbox to a loop.
 pub type Outbox<T> = crate::base::mailbox::Outbox<T, MioWaker>;
 /// A loop's end of a mailbox.
@@ -53,6 +61,8 @@ const BEAT: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 64 * 1024;
 /// Reads of one socket in one turn; what is left is read in the next.
 const READS_PER_TURN: usize = 4;
+/// What a loop does in one turn for others that sleep; if there is more, it is better done beside it, by their threads.
+const VISITS_LEN_MAX: usize = 4;
 /// Events taken from one poll.
 const EVENTS_PER_TURN: usize = 1024;
 
@@ -66,13 +76,48 @@ pub fn poll_with_bell() -> io::Result<(mio::Poll, LoopBell)> {
     Ok((poll, Arc::new(Bell::new(MioWaker(waker)))))
 }
 
-/// How long a loop may sleep.
-fn sleep_time(now: Now, deadline: Option<Mono>, is_busy: bool, is_held: bool) -> Duration {
-    if is_busy {
-        return Duration::ZERO;
+/// What a loop runs.
+trait Turn: Core {
+    /// One turn. Without events it is a visit of another loop's thread, for what that has posted.
+    fn turn(&mut self, now: Now, events: Option<&mio::Events>);
+}
+
+/// Runs a core on its own thread until it is over, and gives it back; `None`: it is gone, after a panic.
+fn run<C: Turn>(seat: &LoopSeat<C>, mut poll: mio::Poll, clock: Clock) -> Option<Box<C>> {
+    let mut events = mio::Events::with_capacity(EVENTS_PER_TURN);
+    while let Some(rest) = seat.run(|core| turn(core, clock, Some(&events))) {
+        wait(&mut poll, &mut events, rest.until.since(rest.now));
+        seat.wake();
     }
-    let until = deadline.map_or(BEAT, |deadline| deadline.since(now.mono));
-    until.min(if is_held { RETRY } else { BEAT })
+    seat.leave()
+}
+
+/// A loop that may be visited by another one's thread.
+pub trait Visit: std::fmt::Debug + Send + Sync {
+    /// For whoever has posted something small: it is dealt with here if the loop's thread sleeps, and by that if not.
+    fn visit(&self, clock: Clock);
+}
+
+impl<C: Turn> Visit for LoopSeat<C> {
+    fn visit(&self, clock: Clock) {
+        Seat::visit(self, |core| turn(core, clock, None));
+    }
+}
+
+fn turn<C: Turn>(core: &mut C, clock: Clock, events: Option<&mio::Events>) -> Mono {
+    // Read once the seat is locked: for a core, time never goes back.
+    let now = clock.read();
+    core.turn(now, events);
+    now.mono
+}
+
+/// When a loop has to turn again though nothing comes.
+fn wakes_at(now: Mono, deadline: Option<Mono>, is_busy: bool, is_held: bool) -> Mono {
+    if is_busy {
+        return now;
+    }
+    let latest = now + if is_held { RETRY } else { BEAT };
+    deadline.map_or(latest, |deadline| deadline.max(now).min(latest))
 }
 
 /// Waits for events; an interrupted wait is one without events.
@@ -90,12 +135,12 @@ mod tests {
 
     #[test]
     fn a_loop_sleeps_until_its_deadline_unless_there_is_work() {
-        let now = Now { mono: Mono::ZERO + Duration::from_secs(5), unix_ms: 0 };
-        let due = Some(Mono::ZERO + Duration::from_millis(5_700));
-        assert_eq!(sleep_time(now, None, false, false), BEAT);
-        assert_eq!(sleep_time(now, due, false, false), Duration::from_millis(700));
-        assert_eq!(sleep_time(now, Some(Mono::ZERO), false, false), Duration::ZERO);
-        assert_eq!(sleep_time(now, due, true, false), Duration::ZERO);
-        assert_eq!(sleep_time(now, due, false, true), RETRY);
+        let second = Duration::from_secs(1);
+        let (now, due) = (Mono::ZERO + 5 * second, Mono::ZERO + 5 * second + second / 2);
+        assert_eq!(wakes_at(now, None, false, false), now + BEAT);
+        assert_eq!(wakes_at(now, Some(due), false, false), due);
+        assert_eq!(wakes_at(now, Some(Mono::ZERO), false, false), now);
+        assert_eq!(wakes_at(now, Some(due), true, false), now);
+        assert_eq!(wakes_at(now, Some(due), false, true), now + RETRY);
     }
 }

@@ -2,14 +2,13 @@
 
 use super::listener::canonical;
 use super::socket::{self, Got, SocketOptions};
-use super::{
-    AcceptMode, EVENTS_PER_TURN, Inbox, Listener, LoopBell, Outbox, READ_BYTES, READS_PER_TURN, WAKER,
-};
-use super::{sleep_time, wait};
+use super::{AcceptMode, Inbox, Listener, Outbox, READ_BYTES, READS_PER_TURN, WAKER};
+use super::{LoopSeat, Turn, VISITS_LEN_MAX, Visit, run, wakes_at};
 use crate::base::clock::{Clock, Now};
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{ConnectionKey, ListenerId, ShardId};
 use crate::base::pulse::Pulse;
+use crate::base::seat::Core;
 use crate::limit::{AddressTable, Rate, TokenBucket};
 use crate::relay::{AccessRecord, DeliveryBatch, ForwardBatch, Receipt};
 use crate::session::Fault;
@@ -18,6 +17,7 @@ use mio::Interest;
 use mio::net::TcpStream;
 use moorgate_proto::codec::LENGTH_BYTES;
 use moorgate_proto::limits::FRAME_BYTES_OPENING;
+use moorgate_proto::time::Mono;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -61,10 +61,8 @@ pub struct Handed {
 pub struct ShardParts {
     /// What it serves.
     pub shard: Shard,
-    /// Its poll, with the bell's waker.
-    pub poll: mio::Poll,
-    /// Its bell.
-    pub bell: LoopBell,
+    /// Of its poll.
+    pub registry: mio::Registry,
     /// Shared by all threads.
     pub clock: Clock,
     /// Its listeners.
@@ -77,6 +75,8 @@ pub struct ShardParts {
     pub options: SocketOptions,
     /// To its worker.
     pub forwards: Outbox<ForwardBatch>,
+    /// Where that sits.
+    pub worker: Arc<dyn Visit>,
     /// From all workers.
     pub deliveries: Inbox<DeliveryBatch>,
     /// To all workers, by their ids: what became of their pushes.
@@ -138,7 +138,7 @@ impl ShardLoop {
     pub fn new(mut parts: ShardParts) -> io::Result<ShardLoop> {
         for (at, listener) in parts.listeners.iter_mut().enumerate() {
             let token = mio::Token(FIRST_LISTENER.saturating_sub(at));
-            parts.poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
+            parts.registry.register(&mut listener.socket, token, Interest::READABLE)?;
             listener.tokens = parts.accepts.map(TokenBucket::new);
         }
         Ok(ShardLoop {
@@ -157,37 +157,19 @@ impl ShardLoop {
     }
 
     /// Runs until it is drained or stopped.
-    pub fn run(mut self) {
-        let mut events = mio::Events::with_capacity(EVENTS_PER_TURN);
-        let mut now = self.parts.clock.read();
-        while !self.stopped && !self.parts.shard.is_drained() {
-            self.sleep(now, &mut events);
-            now = self.parts.clock.read();
-            self.parts.cells.count(Count::Wakeups);
-            self.parts.pulse.beat(now.mono);
-            self.turn(now, &events);
+    pub fn run(self, seat: &LoopSeat<ShardLoop>, poll: mio::Poll) {
+        let clock = self.parts.clock;
+        seat.sit(self);
+        if let Some(mut core) = run(seat, poll, clock) {
+            core.strand();
+            core.parts.pulse.end();
         }
-        self.strand();
-        self.parts.pulse.end();
     }
 
-    fn sleep(&mut self, now: Now, events: &mut mio::Events) {
-        let accepting =
-            self.parts.listeners.iter().any(|listener| listener.is_ready && listener.paused_until.is_none());
-        let paused = self.parts.listeners.iter().filter_map(|listener| listener.paused_until);
-        let deadline = self.parts.shard.next_deadline().into_iter().chain(paused).min();
-        let is_busy = !self.backlog.is_empty() || accepting || self.parts.shard.is_fanning_out();
-        let is_held = self.held.is_some()
-            || self.held_connections.iter().any(|held| !held.is_empty())
-            || self.held_receipts.iter().any(Option::is_some);
-        let timeout = sleep_time(now, deadline, is_busy, is_held);
-        let ShardParts { shard, poll, bell, deliveries, commands, handed, .. } = &mut self.parts;
-        let idle =
-            || deliveries.is_empty() && commands.is_empty() && handed.is_empty() && !shard.has_orders();
-        bell.sleep(idle, |may_wait| wait(poll, events, if may_wait { timeout } else { Duration::ZERO }));
-    }
-
-    fn turn(&mut self, now: Now, events: &mio::Events) {
+    /// What the shard's own thread does in a turn.
+    fn wake(&mut self, now: Now, events: &mio::Events) {
+        self.parts.cells.count(Count::Wakeups);
+        self.parts.pulse.beat(now.mono);
         self.openings = OPENINGS_PER_TURN;
         // What the last turn left over goes first, so that the busy ones starve nobody.
         for _ in 0..self.backlog.len() {
@@ -204,17 +186,13 @@ impl ShardLoop {
         self.accept_all(now);
         self.mail(now);
         self.parts.shard.timers(now);
-        self.hand_over();
-        self.hand_receipts_over();
-        self.hand_connections_over();
-        self.flush(now);
-        self.end();
-        if let (Some(sender), Some(records)) = (&self.parts.access, self.parts.shard.take_access()) {
-            let lines = records.len() as u64;
-            if sender.try_send(records).is_err() {
-                self.parts.cells.add(Count::AccessLogDropped, lines);
-            }
+    }
+
+    fn deliver(&mut self, now: Now) {
+        while let Some(batch) = self.parts.deliveries.take() {
+            self.parts.shard.delivered(now, batch);
         }
+        self.parts.shard.fan_out(now);
     }
 
     fn event(&mut self, now: Now, event: &mio::event::Event) {
@@ -284,10 +262,7 @@ impl ShardLoop {
 
     fn mail(&mut self, now: Now) {
         self.parts.shard.orders(now);
-        while let Some(batch) = self.parts.deliveries.take() {
-            self.parts.shard.delivered(now, batch);
-        }
-        self.parts.shard.fan_out(now);
+        self.deliver(now);
         // Clients that come back are openings too.
         while self.openings > 0
             && let Some(handed) = self.parts.handed.take()
@@ -299,20 +274,24 @@ impl ShardLoop {
             match command {
                 ShardCommand::Stop => self.stopped = true,
                 ShardCommand::Drain(timeout) => {
-                    self.parts.listeners.drain(..).for_each(|listener| listener.close(&self.parts.poll));
+                    self.parts.listeners.drain(..).for_each(|listener| listener.close(&self.parts.registry));
                     self.parts.shard.drain(now, timeout);
                 }
             }
         }
     }
 
-    fn hand_over(&mut self) {
+    fn hand_over(&mut self, may_visit: bool) {
         while let Some(batch) = self.held.take().or_else(|| self.parts.shard.forwards()) {
+            let len = batch.len();
             if let Err(batch) = self.parts.forwards.post(batch) {
                 self.held = Some(batch);
                 return;
             }
-            self.parts.forwards.ring();
+            match may_visit && len <= VISITS_LEN_MAX {
+                true => self.parts.worker.visit(self.parts.clock),
+                false => self.parts.forwards.ring(),
+            }
         }
     }
 
@@ -381,7 +360,7 @@ impl ShardLoop {
                 continue;
             };
             debug_assert_eq!(socket.key, connection, "a place is free before it is taken again");
-            if let Err(error) = self.parts.poll.registry().deregister(&mut socket.stream) {
+            if let Err(error) = self.parts.registry.deregister(&mut socket.stream) {
                 log::debug!("{peer}: {error}");
             }
             let Socket { stream, charged, .. } = socket;
@@ -562,7 +541,7 @@ impl ShardLoop {
         };
         self.parts.options.apply(&stream);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let registered = self.parts.poll.registry().register(&mut stream, mio::Token(key.index()), interest);
+        let registered = self.parts.registry.register(&mut stream, mio::Token(key.index()), interest);
         if self.sockets.len() <= key.index() {
             self.sockets.resize_with(key.index().saturating_add(1), || None);
         }
@@ -572,6 +551,51 @@ impl ShardLoop {
         if let Err(error) = registered {
             log::error!("{peer}: cannot be watched: {error}");
             self.parts.shard.peer_closed(now, key);
+        }
+    }
+}
+
+impl Core for ShardLoop {
+    fn wakes_at(&self, now: Mono) -> Option<Mono> {
+        if self.stopped || self.parts.shard.is_drained() {
+            return None;
+        }
+        let accepting =
+            self.parts.listeners.iter().any(|listener| listener.is_ready && listener.paused_until.is_none());
+        let paused = self.parts.listeners.iter().filter_map(|listener| listener.paused_until);
+        let deadline = self.parts.shard.next_deadline().into_iter().chain(paused).min();
+        let is_busy = !self.backlog.is_empty() || accepting || self.parts.shard.is_fanning_out();
+        let is_held = self.held.is_some()
+            || self.held_connections.iter().any(|held| !held.is_empty())
+            || self.held_receipts.iter().any(Option::is_some);
+        Some(wakes_at(now, deadline, is_busy, is_held))
+    }
+
+    fn is_idle(&self) -> bool {
+        let ShardParts { shard, deliveries, commands, handed, .. } = &self.parts;
+        deliveries.is_empty() && commands.is_empty() && handed.is_empty() && !shard.has_orders()
+    }
+}
+
+impl Turn for ShardLoop {
+    fn turn(&mut self, now: Now, events: Option<&mio::Events>) {
+        match events {
+            Some(events) => self.wake(now, events),
+            None => {
+                self.parts.cells.count(Count::Visits);
+                self.deliver(now);
+            }
+        }
+        self.hand_over(events.is_some());
+        self.hand_receipts_over();
+        self.hand_connections_over();
+        self.flush(now);
+        self.end();
+        if let (Some(sender), Some(records)) = (&self.parts.access, self.parts.shard.take_access()) {
+            let lines = records.len() as u64;
+            if sender.try_send(records).is_err() {
+                self.parts.cells.add(Count::AccessLogDropped, lines);
+            }
         }
     }
 }

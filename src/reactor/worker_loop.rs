@@ -1,22 +1,25 @@
 //! The loop of one worker: its links to the services, its mailboxes.
 
 use super::socket::{self, Got, SocketOptions};
-use super::{EVENTS_PER_TURN, Inbox, LoopBell, Outbox, READ_BYTES, READS_PER_TURN, WAKER, sleep_time, wait};
+use super::{
+    Inbox, LoopSeat, Outbox, READ_BYTES, READS_PER_TURN, Turn, VISITS_LEN_MAX, Visit, WAKER, run, wakes_at,
+};
 use crate::base::clock::{Clock, Now};
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{LinkKey, ShardId};
 use crate::base::pulse::Pulse;
+use crate::base::seat::Core;
 use crate::forward::{ExplainAnswer, ExplainAsk, Forwarder, LinkCommand};
 use crate::relay::{DeliveryBatch, ForwardBatch, Receipt};
 use crossbeam_channel::Sender;
 use mio::Interest;
 use mio::net::TcpStream;
 use moorgate_proto::proof::NONCE_BYTES;
+use moorgate_proto::time::Mono;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What the gateway tells a worker.
 #[derive(Debug)]
@@ -32,10 +35,8 @@ pub enum WorkerCommand {
 pub struct WorkerParts {
     /// What it serves.
     pub forwarder: Forwarder,
-    /// Its poll, with the bell's waker.
-    pub poll: mio::Poll,
-    /// Its bell.
-    pub bell: LoopBell,
+    /// Of its poll.
+    pub registry: mio::Registry,
     /// Shared by all threads.
     pub clock: Clock,
     /// Of its sockets.
@@ -44,6 +45,8 @@ pub struct WorkerParts {
     pub forwards: Inbox<ForwardBatch>,
     /// To all shards.
     pub deliveries: Vec<(ShardId, Outbox<DeliveryBatch>)>,
+    /// Where they sit.
+    pub shards: Vec<Arc<dyn Visit>>,
     /// From all shards: what became of pushes that were heard here.
     pub receipts: Inbox<Vec<Receipt>>,
     /// From the gateway.
@@ -90,39 +93,23 @@ impl WorkerLoop {
     }
 
     /// Runs until it is stopped.
-    pub fn run(mut self) {
-        let mut events = mio::Events::with_capacity(EVENTS_PER_TURN);
-        let mut now = self.parts.clock.read();
+    pub fn run(mut self, seat: &LoopSeat<WorkerLoop>, poll: mio::Poll) {
+        let clock = self.parts.clock;
+        let now = clock.read();
         self.parts.forwarder.start(now.mono);
         self.commands(now);
-        while !self.stopped {
-            self.sleep(now, &mut events);
-            now = self.parts.clock.read();
-            self.parts.cells.count(Count::Wakeups);
-            self.parts.pulse.beat(now.mono);
-            self.turn(now, &events);
+        seat.sit(self);
+        if let Some(mut core) = run(seat, poll, clock) {
+            core.parts.forwarder.stop(clock.read().mono);
+            core.hand_over(false);
+            core.parts.pulse.end();
         }
-        self.parts.forwarder.stop(now.mono);
-        self.hand_over();
-        self.parts.pulse.end();
     }
 
-    fn sleep(&mut self, now: Now, events: &mut mio::Events) {
-        let deadline = self.parts.forwarder.next_deadline();
-        let is_held = self.held.iter().any(Option::is_some);
-        let timeout = sleep_time(now, deadline, !self.backlog.is_empty(), is_held);
-        let WorkerParts { poll, bell, forwards, receipts, commands, forwarder, .. } = &mut self.parts;
-        let idle = || {
-            forwards.is_empty()
-                && receipts.is_empty()
-                && commands.is_empty()
-                && !forwarder.has_presence()
-                && !forwarder.has_news()
-        };
-        bell.sleep(idle, |may_wait| wait(poll, events, if may_wait { timeout } else { Duration::ZERO }));
-    }
-
-    fn turn(&mut self, now: Now, events: &mio::Events) {
+    /// What the worker's own thread does in a turn.
+    fn wake(&mut self, now: Now, events: &mio::Events) {
+        self.parts.cells.count(Count::Wakeups);
+        self.parts.pulse.beat(now.mono);
         for _ in 0..self.backlog.len() {
             if let Some(key) = self.backlog.pop_front() {
                 if let Some(socket) = self.socket(key) {
@@ -137,20 +124,19 @@ impl WorkerLoop {
         if self.parts.forwarder.has_news() {
             self.parts.forwarder.refresh(now.mono);
         }
-        while let Some(batch) = self.parts.forwards.take() {
-            self.parts.forwarder.forward(now.mono, &batch);
-        }
+        self.forward(now);
         while let Some(receipts) = self.parts.receipts.take() {
             self.parts.forwarder.receipts(receipts);
         }
         self.orders(now);
         self.parts.forwarder.timers(now.mono);
         self.parts.forwarder.tell_presence();
-        self.hand_over();
-        self.flush(now);
-        self.commands(now);
-        // Links that failed in this turn have settled their calls: those must not wait for the next one.
-        self.hand_over();
+    }
+
+    fn forward(&mut self, now: Now) {
+        while let Some(batch) = self.parts.forwards.take() {
+            self.parts.forwarder.forward(now.mono, &batch);
+        }
     }
 
     fn orders(&mut self, now: Now) {
@@ -234,14 +220,23 @@ impl WorkerLoop {
         }
     }
 
-    fn hand_over(&mut self) {
-        for ((shard, outbox), held) in self.parts.deliveries.iter().zip(&mut self.held) {
+    fn hand_over(&mut self, may_visit: bool) {
+        let mut room = if may_visit { VISITS_LEN_MAX } else { 0 };
+        let shards = self.parts.deliveries.iter().zip(&self.parts.shards).zip(&mut self.held);
+        for (((shard, outbox), seat), held) in shards {
             while let Some(batch) = held.take().or_else(|| self.parts.forwarder.deliveries(*shard)) {
+                let len = batch.len();
                 if let Err(batch) = outbox.post(batch) {
                     *held = Some(batch);
                     break;
                 }
-                outbox.ring();
+                match room.checked_sub(len) {
+                    Some(rest) => {
+                        room = rest;
+                        seat.visit(self.parts.clock);
+                    }
+                    None => outbox.ring(),
+                }
             }
         }
     }
@@ -274,7 +269,7 @@ impl WorkerLoop {
     fn dial(&mut self, now: Now, key: LinkKey, address: SocketAddr) {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let opened = TcpStream::connect(address).and_then(|mut stream| {
-            self.parts.poll.registry().register(&mut stream, mio::Token(key.index()), interest)?;
+            self.parts.registry.register(&mut stream, mio::Token(key.index()), interest)?;
             Ok(stream)
         });
         match opened {
@@ -289,5 +284,42 @@ impl WorkerLoop {
             }
             Err(error) => self.parts.forwarder.link_lost(now.mono, key, &error),
         }
+    }
+}
+
+impl Core for WorkerLoop {
+    fn wakes_at(&self, now: Mono) -> Option<Mono> {
+        if self.stopped {
+            return None;
+        }
+        let deadline = self.parts.forwarder.next_deadline();
+        let is_held = self.held.iter().any(Option::is_some);
+        Some(wakes_at(now, deadline, !self.backlog.is_empty(), is_held))
+    }
+
+    fn is_idle(&self) -> bool {
+        let WorkerParts { forwards, receipts, commands, forwarder, .. } = &self.parts;
+        forwards.is_empty()
+            && receipts.is_empty()
+            && commands.is_empty()
+            && !forwarder.has_presence()
+            && !forwarder.has_news()
+    }
+}
+
+impl Turn for WorkerLoop {
+    fn turn(&mut self, now: Now, events: Option<&mio::Events>) {
+        match events {
+            Some(events) => self.wake(now, events),
+            None => {
+                self.parts.cells.count(Count::Visits);
+                self.forward(now);
+            }
+        }
+        self.hand_over(events.is_some());
+        self.flush(now);
+        self.commands(now);
+        // Links that failed in this turn have settled their calls: those must not wait for the next one.
+        self.hand_over(events.is_some());
     }
 }

@@ -81,7 +81,12 @@ impl ForwardBatch {
 
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
-        self.forwards.is_empty() && self.cancels.is_empty() && self.checks.is_empty()
+        self.len() == 0
+    }
+
+    /// How much it says.
+    pub fn len(&self) -> usize {
+        self.forwards.len().saturating_add(self.cancels.len()).saturating_add(self.checks.len())
     }
 }
 
@@ -146,6 +151,20 @@ impl DeliveryBatch {
             Delivery::Settled(settled) => Some(settled),
             Delivery::Push(_) | Delivery::Member(_) | Delivery::Checked(_) => None,
         })
+    }
+
+    /// How much there is to do: a push counts as often as it has receivers.
+    pub fn len(&self) -> usize {
+        let pushes = self.deliveries.iter().map(|delivery| match delivery {
+            Delivery::Push(order) => order.reserved.saturating_sub(1),
+            Delivery::Settled(_) | Delivery::Member(_) | Delivery::Checked(_) => 0,
+        });
+        pushes.fold(self.deliveries.len(), usize::saturating_add)
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
     }
 
     /// Takes what there is, and leaves a batch with room for about as much.

@@ -64,4 +64,6 @@ mod states;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod visits;
+#[cfg(test)]
 mod waiting;
