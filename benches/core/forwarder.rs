@@ -12,7 +12,7 @@ use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::member::{to_gateway, to_service};
 use moorgate_proto::envelope::{Envelope, Numbers};
 use moorgate_proto::v1;
-use moorgate_proto::view::{Body, CallView, ReplyView, RequestView};
+use moorgate_proto::view::{CallView, ReplyView};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -75,8 +75,8 @@ impl Mill {
 
 fn batch(calls: usize) -> ForwardBatch {
     let mut batch = ForwardBatch::default();
-    let (mut request, caller) = (Vec::new(), [0x0a; 100]);
-    RequestView { command: 2, payload: &PAYLOAD, ..RequestView::default() }.put(&mut request);
+    let call =
+        CallView { command: 2, version: 1, caller: &[0x0a; 100], payload: &PAYLOAD, ..CallView::default() };
     for at in 0..u32::try_from(calls).unwrap() {
         batch.forwards.push(Forward {
             ticket: Ticket::new(at, 0),
@@ -84,8 +84,7 @@ fn batch(calls: usize) -> ForwardBatch {
             session_id: SessionId::default(),
             route: RouteId(0),
             deadline: now().mono + Duration::from_secs(5),
-            caller: batch.arena.put(&caller),
-            request: batch.arena.put(&request),
+            call: batch.arena.encode(&call),
         });
     }
     batch

@@ -15,7 +15,7 @@ use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::client;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Reason};
-use moorgate_proto::view::{Body, ReplyView, RequestView};
+use moorgate_proto::view::{ReplyView, RequestView};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,12 +124,12 @@ impl House {
         assert_eq!(shard.sessions(), sessions);
         let mut house = House { shard, clients, requests: 0, frame: Vec::new(), now: now() };
         // Every session has made its queues, and the tables have grown: what follows is the steady path.
-        (0..2 * sessions).for_each(|_| house.turn(1, &[]));
+        (0..2 * sessions).for_each(|_| house.turn(1, &ReplyView::default()));
         house
     }
 
     /// This many requests, and their answers.
-    fn turn(&mut self, requests: usize, reply: &[u8]) {
+    fn turn(&mut self, requests: usize, reply: &ReplyView<'_>) {
         (0..requests).for_each(|_| self.request());
         let batch = self.shard.forwards().unwrap();
         assert_eq!(batch.forwards.len(), requests);
@@ -151,12 +151,12 @@ impl House {
 }
 
 /// A worker's answers, without a worker.
-fn settled(batch: &ForwardBatch, reply: &[u8]) -> DeliveryBatch {
+fn settled(batch: &ForwardBatch, reply: &ReplyView<'_>) -> DeliveryBatch {
     let mut settled = DeliveryBatch::default();
     for forward in &batch.forwards {
-        let reply = settled.arena.put(reply);
         let outcome = Outcome::refused(Code::Ok, Reason::Unspecified);
-        let one = Settled { reply, endpoint: 1, ..Settled::bare(forward.ticket, outcome) };
+        let one = Settled { endpoint: 1, ..Settled::bare(forward.ticket, outcome) };
+        let one = one.with_reply(reply, &mut settled.arena);
         settled.deliveries.push(Delivery::Settled(one));
     }
     settled
@@ -166,8 +166,7 @@ fn settled(batch: &ForwardBatch, reply: &[u8]) -> DeliveryBatch {
 #[divan::bench(args = LOADS)]
 fn request(bencher: Bencher<'_, '_>, (sessions, turn): (usize, usize)) {
     let mut house = House::new(sessions);
-    let mut reply = Vec::new();
-    ReplyView { payload: &PAYLOAD, ..ReplyView::default() }.put(&mut reply);
+    let reply = ReplyView { payload: &PAYLOAD, ..ReplyView::default() };
     bencher.counter(ItemsCount::new(turn)).bench_local(|| house.turn(turn, &reply));
 }
 
@@ -185,8 +184,7 @@ fn request_limited_exactly(bencher: Bencher<'_, '_>, load: (usize, usize)) {
 
 fn limited(bencher: Bencher<'_, '_>, (sessions, turn): (usize, usize), burst: u32) {
     let mut house = House::limited(sessions, burst);
-    let mut reply = Vec::new();
-    ReplyView { payload: &PAYLOAD, ..ReplyView::default() }.put(&mut reply);
+    let reply = ReplyView { payload: &PAYLOAD, ..ReplyView::default() };
     bencher.counter(ItemsCount::new(turn)).bench_local(|| house.turn(turn, &reply));
 }
 

@@ -42,6 +42,14 @@ impl Output {
         self.stalled != Mono::NEVER
     }
 
+    /// Whether it is to be put on the list of those to be flushed: it is not there yet, has something to flush, and its
+    /// socket takes it. It counts as listed from then on.
+    pub fn is_new_on_list(&mut self) -> bool {
+        let is_new = !self.listed && !self.is_empty() && !self.is_stalled();
+        self.listed |= is_new;
+        is_new
+    }
+
     /// Since when the socket takes nothing; [`Mono::NEVER`]: it does.
     pub fn stalled_since(&self) -> Mono {
         self.stalled

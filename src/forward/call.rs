@@ -1,34 +1,26 @@
 //! One call: what it is, where it stands, what is kept of it.
 
 use crate::base::ids::{CallKey, LinkKey, RouteId, ServiceId, SessionKey, ShardId, Ticket};
-use crate::relay::{Body, Directive, Outcome, Settled};
+use crate::relay::{Outcome, Settled};
 use crate::routing::{Decision, Ended, EndpointId, Fault, Priority, Verdict};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::Execution;
 
-/// Bytes of the caller's length, which stands before it.
-const LEN_BYTES: usize = 4;
-
-/// What is sent: the encoded `v1::Caller` and the encoded `v1::Request`, in one exact allocation.
+/// What is sent: the encoded `v1::Call` as its shard has made it, in one exact allocation.
 #[derive(Debug, Default)]
 pub(super) struct Content(Box<[u8]>);
 
 impl Content {
-    pub(super) fn new(caller: &[u8], request: &[u8]) -> Content {
-        // Both lie in frames, which are far below 4 GiB.
-        let len = u32::try_from(caller.len()).unwrap_or(u32::MAX).to_le_bytes();
-        Content([len.as_slice(), caller, request].concat().into_boxed_slice())
+    pub(super) fn new(call: &[u8]) -> Content {
+        Content(call.into())
     }
 
-    /// The caller and the request.
-    pub(super) fn parts(&self) -> (&[u8], &[u8]) {
-        let Some((len, bytes)) = self.0.split_first_chunk::<LEN_BYTES>() else { return Default::default() };
-        bytes.split_at_checked(u32::from_le_bytes(*len) as usize).unwrap_or_default()
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 
-    /// Bytes of both.
     pub(super) fn len(&self) -> usize {
-        self.0.len().saturating_sub(LEN_BYTES)
+        self.0.len()
     }
 }
 
@@ -95,20 +87,15 @@ impl Call {
     }
 
     /// Its one outcome, for its shard.
-    pub(super) fn settled(
-        &self,
-        mut outcome: Outcome,
-        reply: Body,
-        directives: Option<Box<[Directive]>>,
-    ) -> Settled {
+    pub(super) fn settled(&self, mut outcome: Outcome) -> Settled {
         // What this attempt says is not all that there is to say.
         if outcome.execution == Execution::NotExecuted
             && self.detour.as_ref().is_some_and(|detour| detour.may_have_run || detour.twin.is_some())
         {
             outcome.execution = Execution::Unknown;
         }
-        let (ticket, endpoint, decision) = (self.ticket, self.endpoint.0, self.decision);
-        Settled { ticket, outcome, reply, endpoint, decision, directives }
+        let (endpoint, decision) = (self.endpoint.0, self.decision);
+        Settled { endpoint, decision, ..Settled::bare(self.ticket, outcome) }
     }
 
     /// What its pool is told of it, once for each time that it was sent.
@@ -177,18 +164,5 @@ impl CallState {
             CallState::Sent { kept, .. } => kept.as_ref().map_or(0, Content::len),
             CallState::Waiting(_) | CallState::Abandoned { .. } => 0,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_is_taken_apart_where_it_was_put_together() {
-        let content = Content::new(b"caller", b"request");
-        assert_eq!((content.parts(), content.len()), ((&b"caller"[..], &b"request"[..]), 13));
-        let none = Content::default();
-        assert_eq!((none.parts(), none.len()), ((&b""[..], &b""[..]), 0));
     }
 }

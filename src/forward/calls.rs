@@ -5,16 +5,15 @@ use super::choose::{Choice, Unsendable, Wish};
 use super::order::Line;
 use super::{Forwarder, Timer};
 use crate::base::counters::Count;
-use crate::base::ids::{CallKey, ServiceId, SessionId, ShardId, Ticket};
+use crate::base::ids::{CallKey, ServiceId, ShardId, Ticket};
 use crate::base::wheel::Alarm;
-use crate::relay::{Forward, ForwardBatch, Outcome};
+use crate::relay::{Forward, ForwardBatch, Joined, Outcome};
 use crate::routing::{Decision, EndpointId, Marks, Order};
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::Reason;
-use moorgate_proto::view::{CallView, RequestView};
-use std::time::Duration;
+use moorgate_proto::view::CallView;
 
 /// Settled calls that a queue may hold before it is cleaned, beyond as many as wait.
 const QUEUE_SLACK: usize = 64;
@@ -27,9 +26,7 @@ impl Forwarder {
     /// What a shard has decided in one turn.
     pub fn forward(&mut self, now: Mono, batch: &ForwardBatch) {
         for forward in &batch.forwards {
-            let caller = batch.arena.read(&forward.caller);
-            let request = batch.arena.read(&forward.request);
-            self.take(now, batch.shard, forward, (caller, request));
+            self.take(now, batch.shard, forward, batch.arena.read(&forward.call));
         }
         for ticket in &batch.cancels {
             self.cancel(now, batch.shard, *ticket);
@@ -40,7 +37,7 @@ impl Forwarder {
         self.check_invariants();
     }
 
-    fn take(&mut self, now: Mono, shard: ShardId, forward: &Forward, content: (&[u8], &[u8])) {
+    fn take(&mut self, now: Mono, shard: ShardId, forward: &Forward, content: &[u8]) {
         let Some(route) = self.routes.route(forward.route) else {
             debug_assert!(false, "a shard names only routes that are in force");
             return;
@@ -84,13 +81,12 @@ impl Forwarder {
         };
         match result {
             Ok(()) => {
-                let bytes = content.0.len().saturating_add(content.1.len());
-                self.keep(key, || Content::new(content.0, content.1), bytes);
+                self.keep(key, || Content::new(content), content.len());
                 self.arm_sent(now, key);
             }
             Err(Unsendable::NoLink | Unsendable::NoBudget) => self.refuse(now, key, Reason::NoEndpoint),
             Err(Unsendable::NoRoom | Unsendable::LinkFull) => {
-                self.wait(now, key, Content::new(content.0, content.1), false);
+                self.wait(now, key, Content::new(content), false);
             }
         }
     }
@@ -163,16 +159,11 @@ impl Forwarder {
 
     /// Sends a call that waits on the link of its line, or on one that the pool chooses. When the service takes no
     /// frame as large as it, it is settled.
-    pub(super) fn send(
-        &mut self,
-        now: Mono,
-        key: CallKey,
-        content: (&[u8], &[u8]),
-    ) -> Result<(), Unsendable> {
+    pub(super) fn send(&mut self, now: Mono, key: CallKey, content: &[u8]) -> Result<(), Unsendable> {
         let Some(call) = self.calls.get(key) else { return Ok(()) };
         let service = call.service;
         let pinned = call.line().and_then(|line| self.service(service)?.orders.link(line));
-        let ask = self.ask(service, content.0, call.tried);
+        let ask = self.ask(service, content, call.tried);
         let choice = self.choose(now, service, ask, Wish { pinned, not: None })?;
         if !self.pay(now, key) {
             self.take_back(choice);
@@ -188,29 +179,29 @@ impl Forwarder {
     }
 
     /// Puts a call on a link; false when the service takes no frame as large.
-    pub(super) fn dispatch(
-        &mut self,
-        now: Mono,
-        key: CallKey,
-        choice: Choice,
-        (caller, request): (&[u8], &[u8]),
-    ) -> bool {
+    pub(super) fn dispatch(&mut self, now: Mono, key: CallKey, choice: Choice, content: &[u8]) -> bool {
         let Some(call) = self.calls.get_mut(key) else { return true };
         let Some(link) = self.links.get_mut(choice.link) else { return true };
         let place = link.place;
         let Some(service) = self.services.get_mut(place.service.index()) else { return true };
-        // The shard has decoded it before.
-        let view = RequestView::decode(request).unwrap_or_default();
         let line = call.line();
         let ordering_key = line.and_then(|line| service.orders.session_id(line));
         let attempt = call.attempts.saturating_add(1);
-        let frame = encode(key, (call.deadline.since(now), attempt), &view, caller, ordering_key.as_ref());
+        let left = call.deadline.since(now);
+        let head = CallView {
+            call_id: key.to_u64(),
+            // Rounded up: a call that was sent has time left.
+            remaining_ms: u32::try_from(left.as_millis().saturating_add(1)).unwrap_or(u32::MAX),
+            attempt: attempt.into(),
+            ordering_key: ordering_key.as_ref().map_or(&[], |id| &id.0),
+            ..CallView::default()
+        };
         let flight = Flight { link: choice.link, offset: link.end(), at: now };
-        if !link.put_within_bound(to_service::CALL, &frame) {
+        if !link.put_within_bound(to_service::CALL, &Joined(head, content)) {
             return false;
         }
         link.outstanding = link.outstanding.saturating_add(1);
-        if link.is_new_on_list() {
+        if link.output.is_new_on_list() {
             self.flushes.push(choice.link);
         }
         let is_first = call.attempts == 0 && call.detour.as_ref().is_none_or(|detour| detour.moves == 0);
@@ -281,7 +272,7 @@ impl Forwarder {
             return Ok(());
         }
         let Some(content) = self.take_content(key) else { return Ok(()) };
-        let result = self.send(now, key, content.parts());
+        let result = self.send(now, key, content.bytes());
         if result.is_ok() {
             let bytes = content.len();
             self.keep(key, || content, bytes);
@@ -313,30 +304,5 @@ impl Forwarder {
         if let (Some(alarm), Ok(index)) = (self.alarms.get_mut(index), u32::try_from(index)) {
             self.wheel.arm(alarm, Timer::Call(index), due);
         }
-    }
-}
-
-fn encode<'a>(
-    key: CallKey,
-    (left, attempt): (Duration, u8),
-    view: &RequestView<'a>,
-    caller: &'a [u8],
-    ordering_key: Option<&'a SessionId>,
-) -> CallView<'a> {
-    CallView {
-        call_id: key.to_u64(),
-        command: view.command,
-        version: view.version.max(1),
-        // Rounded up: a call that was sent has time left.
-        remaining_ms: u32::try_from(left.as_millis().saturating_add(1)).unwrap_or(u32::MAX),
-        attempt: attempt.into(),
-        idempotency_key: view.idempotency_key,
-        ordering_key: ordering_key.map_or(&[], |id| &id.0),
-        trace: view.trace,
-        priority: view.priority,
-        content_encoding: view.content_encoding,
-        caller,
-        fragment: &[],
-        payload: view.payload,
     }
 }

@@ -35,7 +35,7 @@ impl Forwarder {
     pub(super) fn check(&mut self, now: Mono, shard: ShardId, check: &Check, caller: &[u8]) {
         let choice = match self.check_service {
             Some(service) if check.deadline > now && self.checks.len() < CHECKS_MAX => {
-                let ask = self.ask(service, caller, None);
+                let ask = self.ask_about(service, || caller);
                 self.choose(now, service, ask, Wish::default()).ok()
             }
             _ => None,

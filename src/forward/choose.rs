@@ -7,6 +7,7 @@ use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId};
 use crate::routing::{Ask, Decision, Ended, Fault, How, Marks, Miss, Verdict};
 use moorgate_proto::time::Mono;
+use moorgate_proto::view::CallView;
 
 /// Why a call cannot be sent now.
 pub(super) enum Unsendable {
@@ -38,15 +39,21 @@ pub(super) struct Wish {
 }
 
 impl Forwarder {
-    /// What the pool of a service asks about a caller.
-    pub(super) fn ask(&self, service: ServiceId, caller: &[u8], avoid: Option<u16>) -> Ask {
-        let ask = match self.service(service) {
+    /// What the pool of a service asks about the caller of a call.
+    pub(super) fn ask(&self, service: ServiceId, call: &[u8], avoid: Option<u16>) -> Ask {
+        // The shard has encoded it: it can be read.
+        let caller = || CallView::decode(call).unwrap_or_default().caller;
+        Ask { avoid: avoid.map(usize::from), ..self.ask_about(service, caller) }
+    }
+
+    /// The same for a caller, who is looked at only where the pool does so.
+    pub(super) fn ask_about<'a>(&self, service: ServiceId, caller: impl FnOnce() -> &'a [u8]) -> Ask {
+        match self.service(service) {
             Some(entry) if entry.is_asking => {
-                asking::ask(&entry.settings.pool, self.pools.canary_share(service), caller)
+                asking::ask(&entry.settings.pool, self.pools.canary_share(service), caller())
             }
             _ => Ask::default(),
-        };
-        Ask { avoid: avoid.map(usize::from), ..ask }
+        }
     }
 
     /// Chooses a link; whoever gets one tells the pool with [`Forwarder::started`].

@@ -50,7 +50,7 @@ impl Forwarder {
         }
         // Lent, so that nothing is copied.
         let Some(content) = kept.take() else { return };
-        let ask = self.ask(service_id, content.parts().0, Some(seat));
+        let ask = self.ask(service_id, content.bytes(), Some(seat));
         let wish = Wish { pinned: None, not: Some(seat) };
         let choice = self.choose(now, service_id, ask, wish);
         let hedged = choice.ok().and_then(|choice| self.send_twin(now, key, choice, &content));
@@ -78,7 +78,7 @@ impl Forwarder {
         let service = self.calls.get(key)?.service;
         let is_paid = self.services.get_mut(service.index())?.budget.take_hedge(now);
         if is_paid && let Some(twin) = self.twin_of(key) {
-            if self.dispatch(now, twin, choice, content.parts()) {
+            if self.dispatch(now, twin, choice, content.bytes()) {
                 return Some(twin);
             }
             // The service takes no frame as large there: it is as if it had not been tried.

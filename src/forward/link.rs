@@ -161,15 +161,6 @@ impl Link {
             && !self.output.is_above(output_bytes_max)
     }
 
-    /// Whether it is to be put on the list of those to be flushed: it is not there yet, has something to flush, and its
-    /// socket takes it. It counts as listed from then on.
-    pub(super) fn is_new_on_list(&mut self) -> bool {
-        let output = &mut self.output;
-        let is_new = !output.listed && !output.is_empty() && !output.is_stalled();
-        output.listed |= is_new;
-        is_new
-    }
-
     pub(super) fn put(&mut self, member: u32, body: &impl Body) {
         put_frame(&mut self.output.bytes, Numbers::NONE, member, body);
     }

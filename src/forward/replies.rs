@@ -7,7 +7,7 @@ use super::verdict::{fault, verdict};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey};
-use crate::relay::Outcome;
+use crate::relay::{Outcome, Settled};
 use crate::routing::{Decision, Marks};
 use moorgate_proto::codec::{Assembler, FrameError};
 use moorgate_proto::envelope::member::{to_gateway, to_service};
@@ -97,32 +97,31 @@ impl Forwarder {
             };
             let Some(frame) = assembler.next(&mut bytes, max)? else { return Ok(()) };
             link.heard = now.mono;
-            let state = link.state;
+            let is_open = link.is_open();
             let Some((member, body)) = Envelope::decode(frame)?.member else { continue };
-            match (state, member) {
-                (_, to_gateway::ERROR) => {
+            match member {
+                to_gateway::REPLY if is_open => self.reply(now, key, body)?,
+                to_gateway::ERROR => {
                     let error = v1::LinkError::decode(body).map_err(|_| LinkFault::Malformed(member))?;
                     return Err(LinkFault::Told(error.message.chars().take(256).collect()));
                 }
-                (State::Opening { nonce, .. }, to_gateway::HELLO_ACK) => {
-                    self.hello_ack(now.mono, key, &nonce, body)?
-                }
-                (State::Ready | State::Draining, to_gateway::REPLY) => self.reply(now, key, body)?,
-                (State::Ready | State::Draining, _) => self.other(now, key, member, body)?,
-                (State::Connecting(_) | State::Opening { .. }, _) => {
-                    return Err(LinkFault::Unexpected(member));
-                }
+                to_gateway::HELLO_ACK => self.hello_ack(now.mono, key, body)?,
+                _ if is_open => self.other(now, key, member, body)?,
+                _ => return Err(LinkFault::Unexpected(member)),
             }
         }
     }
 
-    fn hello_ack(&mut self, now: Mono, key: LinkKey, nonce: &[u8], body: &[u8]) -> Result<(), LinkFault> {
-        let ack = v1::LinkHelloAck::decode(body).map_err(|_| LinkFault::Malformed(to_gateway::HELLO_ACK))?;
+    fn hello_ack(&mut self, now: Mono, key: LinkKey, body: &[u8]) -> Result<(), LinkFault> {
         let Some(link) = self.links.get_mut(key) else { return Ok(()) };
+        let State::Opening { nonce, .. } = link.state else {
+            return Err(LinkFault::Unexpected(to_gateway::HELLO_ACK));
+        };
+        let ack = v1::LinkHelloAck::decode(body).map_err(|_| LinkFault::Malformed(to_gateway::HELLO_ACK))?;
         let place = link.place;
         let Some(service) = self.services.get(place.service.index()) else { return Ok(()) };
         let identity = service.identity(&self.settings, self.boot_id);
-        link.acknowledged(&ack, identity, nonce).map_err(LinkFault::Refused)?;
+        link.acknowledged(&ack, identity, &nonce).map_err(LinkFault::Refused)?;
         let view = ack.view.unwrap_or_default();
         let address = service.at(place.seat).map(|endpoint| endpoint.address.to_string()).unwrap_or_default();
         log::info!(
@@ -170,14 +169,16 @@ impl Forwarder {
             0 => None,
             _ => {
                 let whole = v1::Reply::decode(body);
-                let reply = whole.map_err(|_| LinkFault::Malformed(to_gateway::REPLY))?;
-                self.direct(now, service, shard, reply.directives)
+                let whole = whole.map_err(|_| LinkFault::Malformed(to_gateway::REPLY))?;
+                self.direct(now, service, shard, whole.directives)
             }
         };
         if decision.marks != Marks::default() || decision.attempt > 1 {
             self.count_won(decision);
         }
-        self.end_directed(now.mono, call, (outcome, body), directives);
+        self.end_with(now.mono, call, outcome, |settled, arena| {
+            Settled { directives, ..settled }.with_reply(&reply, arena)
+        });
         Ok(())
     }
 
@@ -238,7 +239,6 @@ impl Forwarder {
                 self.subscribed(key);
                 return Ok(());
             }
-            to_gateway::HELLO_ACK => return Err(LinkFault::Unexpected(member)),
             // Newer members are unknown.
             _ => {}
         }

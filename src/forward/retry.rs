@@ -27,7 +27,7 @@ use moorgate_proto::limits::FRAME_BYTES_CEILING;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{Execution, Reason};
-use moorgate_proto::view::{Body, CallView, RequestView};
+use moorgate_proto::view::{Body, CallView};
 
 /// Times that a call may be moved beyond the attempts that it has: links that are lost before they send anything could
 /// go on for ever.
@@ -236,7 +236,7 @@ impl Forwarder {
         if deadline <= now {
             return self.expire_unsent(now, key);
         }
-        match self.send(now, key, content.parts()) {
+        match self.send(now, key, content.bytes()) {
             Ok(()) => {
                 let bytes = content.len();
                 self.keep(key, || content, bytes);
@@ -254,17 +254,8 @@ fn recovered(mut bytes: &[u8]) -> Option<Content> {
     let frame = assembler.next(&mut bytes, FRAME_BYTES_CEILING).ok()??;
     let (_, body) = Envelope::decode(frame).ok()?.member?;
     let call = CallView::decode(body).ok()?;
-    let view = RequestView {
-        command: call.command,
-        version: call.version,
-        idempotency_key: call.idempotency_key,
-        trace: call.trace,
-        priority: call.priority,
-        content_encoding: call.content_encoding,
-        payload: call.payload,
-        ..RequestView::default()
-    };
-    let mut request = Vec::with_capacity(view.body_len());
-    view.put(&mut request);
-    Some(Content::new(call.caller, &request))
+    let call = CallView { call_id: 0, remaining_ms: 0, attempt: 0, ordering_key: &[], ..call };
+    let mut content = Vec::with_capacity(call.body_len());
+    call.put(&mut content);
+    Some(Content::new(&content))
 }

@@ -4,7 +4,7 @@ use super::Forwarder;
 use super::call::{Call, CallState};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ShardId, Ticket};
-use crate::relay::{Body, Delivery, Directive, Outcome};
+use crate::relay::{Arena, Delivery, Outcome, Settled};
 use crate::routing::{Priority, Verdict};
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::status::Code;
@@ -75,21 +75,21 @@ impl Forwarder {
 
     /// Hands a call's one outcome to its shard, and takes the call out of the tables.
     pub(super) fn end(&mut self, now: Mono, key: CallKey, outcome: Outcome) {
-        self.end_directed(now, key, (outcome, &[]), None);
+        self.end_with(now, key, outcome, |settled, _| settled);
     }
 
-    /// The same, with the Reply and what the service asks beside.
-    pub(super) fn end_directed(
+    /// The same, with what the service says beside.
+    pub(super) fn end_with(
         &mut self,
         now: Mono,
         key: CallKey,
-        (outcome, reply): (Outcome, &[u8]),
-        directives: Option<Box<[Directive]>>,
+        outcome: Outcome,
+        complete: impl FnOnce(Settled, &mut Arena) -> Settled,
     ) {
         let Some(mut call) = self.calls.remove(key) else { return };
         if let Some(batch) = self.outbound.get_mut(call.shard.index()) {
-            let reply = batch.arena.put(reply);
-            batch.deliveries.push(Delivery::Settled(call.settled(outcome, reply, directives)));
+            let settled = complete(call.settled(outcome), &mut batch.arena);
+            batch.deliveries.push(Delivery::Settled(settled));
         }
         self.remember(call.shard, call.ticket, None);
         if let Some(twin) = call.take_twin() {
@@ -101,7 +101,7 @@ impl Forwarder {
     /// Hands a call's one outcome to its shard. Its twin, if it has one, is not wanted any more.
     pub(super) fn settle(&mut self, now: Mono, key: CallKey, outcome: Outcome) {
         let Some(call) = self.calls.get_mut(key) else { return };
-        let settled = call.settled(outcome, Body::EMPTY, None);
+        let settled = call.settled(outcome);
         let (shard, ticket, twin) = (call.shard, call.ticket, call.take_twin());
         self.deliver(shard, Delivery::Settled(settled));
         self.remember(shard, ticket, None);

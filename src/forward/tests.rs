@@ -238,15 +238,19 @@ impl World {
         self.tickets += 1;
         let mut batch = ForwardBatch { shard: SHARD, ..ForwardBatch::default() };
         let caller = v1::Caller { user_id: "alice".to_owned(), ..v1::Caller::default() };
-        let request = v1::Request { command, payload: payload.into(), ..v1::Request::default() };
         batch.forwards.push(Forward {
             ticket,
             session: SessionKey::new(session, 0),
             session_id: SessionId([session.to_le_bytes()[0]; 16]),
             route: RouteId(if command == PLAIN { 0 } else { 1 }),
             deadline,
-            caller: batch.arena.put(&caller.encode_to_vec()),
-            request: batch.arena.put(&request.encode_to_vec()),
+            call: batch.arena.encode(&v1::Call {
+                command,
+                version: 1,
+                caller: Some(caller),
+                payload: payload.into(),
+                ..v1::Call::default()
+            }),
         });
         self.forwarder.forward(self.now, &batch);
         ticket

@@ -159,7 +159,7 @@ impl Forwarder {
     /// its socket takes nothing.
     pub(super) fn list(&mut self, key: LinkKey) {
         if let Some(link) = self.links.get_mut(key)
-            && link.is_new_on_list()
+            && link.output.is_new_on_list()
         {
             self.flushes.push(key);
         }

@@ -1,5 +1,7 @@
 //! One allocation for all the small bodies of a batch.
 
+use moorgate_proto::view::Body as Message;
+
 /// Bodies above this size get an allocation of their own: copying them into a growing arena would move
 /// everything before them.
 const OWN_BODY_BYTES: usize = 16 * 1024;
@@ -23,6 +25,21 @@ impl Body {
     pub const EMPTY: Body = Body::Shared { start: 0, len: 0 };
 }
 
+/// A message, and bytes behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct Joined<'a, M>(pub M, pub &'a [u8]);
+
+impl<M: Message> Message for Joined<'_, M> {
+    fn body_len(&self) -> usize {
+        self.0.body_len().saturating_add(self.1.len())
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+        out.extend_from_slice(self.1);
+    }
+}
+
 /// The bytes of a batch.
 #[derive(Debug, Default)]
 pub struct Arena {
@@ -44,6 +61,23 @@ impl Arena {
                 Body::Shared { start, len }
             }
             _ => Body::Own(body.into()),
+        }
+    }
+
+    /// Encodes a message in.
+    pub fn encode(&mut self, message: &impl Message) -> Body {
+        let len = message.body_len();
+        match (u32::try_from(self.bytes.len()), u32::try_from(len)) {
+            (Ok(start), Ok(encoded)) if len <= OWN_BODY_BYTES => {
+                self.bytes.reserve(len);
+                message.put(&mut self.bytes);
+                Body::Shared { start, len: encoded }
+            }
+            _ => {
+                let mut own = Vec::with_capacity(len);
+                message.put(&mut own);
+                Body::Own(own.into())
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Who asks: captured when a session opens, encoded once, copied beside each of its requests.
+//! Who asks: captured when a session opens, encoded once, copied into each of its calls.
 
 use crate::base::ids::SessionId;
 use moorgate_proto::v1;

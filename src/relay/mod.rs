@@ -15,7 +15,7 @@ mod outcome;
 mod push;
 
 pub use access::AccessRecord;
-pub use arena::{Arena, Body};
+pub use arena::{Arena, Body, Joined};
 pub use caller::Caller;
 pub use check::{Check, Checked, Verdict};
 pub use directive::{Directive, MemberOrder, Membership};
@@ -26,6 +26,7 @@ pub use push::{Audience, Push, PushGauge, PushOrder, PushRoom, Receipt, ReceiptT
 use crate::base::ids::{RouteId, SessionId, SessionKey, ShardId, Ticket};
 use crate::routing::Decision;
 use moorgate_proto::time::Mono;
+use moorgate_proto::view::{Body as _, ReplyView};
 
 /// One admitted request on its way to a service.
 #[derive(Debug)]
@@ -40,10 +41,8 @@ pub struct Forward {
     pub route: RouteId,
     /// When it must be settled.
     pub deadline: Mono,
-    /// The encoded `v1::Caller`.
-    pub caller: Body,
-    /// The encoded `v1::Request`, as the client sent it.
-    pub request: Body,
+    /// The encoded `v1::Call`, but for what its worker adds: id, time left, attempt and ordering key.
+    pub call: Body,
 }
 
 /// What a shard tells its worker in one turn.
@@ -61,18 +60,23 @@ pub struct ForwardBatch {
     pub checks: Vec<Check>,
 }
 
-/// A batch begins with as much room as the last one took, up to this many bytes of bodies and as many entries as
-/// go with them: it grows seldom, and a burst does not make the next ones large.
-const ARENA_BYTES_AHEAD: usize = 64 * 1024;
-const ENTRIES_AHEAD: usize = 256;
+/// A batch begins with as much room as the last one took, or with half of what that one had, up to this many bytes of
+/// bodies and as many entries as go with them: it grows seldom, though busy turns differ much, and a burst is forgotten
+/// after a few turns.
+const ARENA_BYTES_AHEAD: usize = 4 * 1024 * 1024;
+const ENTRIES_AHEAD: usize = 16 * 1024;
+
+fn room(len: usize, capacity: usize, max: usize) -> usize {
+    len.max(capacity / 2).min(max)
+}
 
 impl ForwardBatch {
     /// Takes what there is, and leaves a batch of the same shard with room for about as much.
     pub fn take(&mut self) -> ForwardBatch {
         let next = ForwardBatch {
             shard: self.shard,
-            arena: Arena::with_capacity(self.arena.len().min(ARENA_BYTES_AHEAD)),
-            forwards: Vec::with_capacity(self.forwards.len().min(ENTRIES_AHEAD)),
+            arena: Arena::with_capacity(room(self.arena.len(), self.arena.capacity(), ARENA_BYTES_AHEAD)),
+            forwards: Vec::with_capacity(room(self.forwards.len(), self.forwards.capacity(), ENTRIES_AHEAD)),
             cancels: Vec::new(),
             checks: Vec::new(),
         };
@@ -97,8 +101,10 @@ pub struct Settled {
     pub ticket: Ticket,
     /// How it ended.
     pub outcome: Outcome,
-    /// The encoded `v1::Reply`; empty when the gateway made the outcome.
+    /// What the client gets of the Reply, as [`Settled::with_reply`] puts it; empty when the gateway made the outcome.
     pub reply: Body,
+    /// Bytes of its texts, which stand encoded before its payload.
+    pub texts_bytes: u32,
     /// The endpoint that had it, as the access log names it; 0: none.
     pub endpoint: u32,
     /// Why it went there.
@@ -114,10 +120,34 @@ impl Settled {
             ticket,
             outcome,
             reply: Body::EMPTY,
+            texts_bytes: 0,
             endpoint: 0,
             decision: Decision::default(),
             directives: None,
         }
+    }
+
+    /// The same with what a client gets of a Reply beside its outcome: texts, which are rare, and the payload.
+    #[must_use]
+    pub fn with_reply(self, reply: &ReplyView<'_>, arena: &mut Arena) -> Settled {
+        let (message, content_encoding) = (reply.message, reply.content_encoding);
+        if message.is_empty() && content_encoding.is_empty() {
+            return Settled { reply: arena.put(reply.payload), texts_bytes: 0, ..self };
+        }
+        let texts = ReplyView { message, content_encoding, ..ReplyView::default() };
+        // They lie in a frame, which is far below 4 GiB.
+        let texts_bytes = u32::try_from(texts.body_len()).unwrap_or(u32::MAX);
+        Settled { reply: arena.encode(&Joined(texts, reply.payload)), texts_bytes, ..self }
+    }
+
+    /// What the client gets of the Reply.
+    pub fn reply<'a>(&'a self, arena: &'a Arena) -> ReplyView<'a> {
+        let reply = arena.read(&self.reply);
+        if self.texts_bytes == 0 {
+            return ReplyView { payload: reply, ..ReplyView::default() };
+        }
+        let (texts, payload) = reply.split_at_checked(self.texts_bytes as usize).unwrap_or_default();
+        ReplyView { payload, ..ReplyView::decode(texts).unwrap_or_default() }
     }
 }
 
@@ -170,8 +200,12 @@ impl DeliveryBatch {
     /// Takes what there is, and leaves a batch with room for about as much.
     pub fn take(&mut self) -> DeliveryBatch {
         let next = DeliveryBatch {
-            arena: Arena::with_capacity(self.arena.len().min(ARENA_BYTES_AHEAD)),
-            deliveries: Vec::with_capacity(self.deliveries.len().min(ENTRIES_AHEAD)),
+            arena: Arena::with_capacity(room(self.arena.len(), self.arena.capacity(), ARENA_BYTES_AHEAD)),
+            deliveries: Vec::with_capacity(room(
+                self.deliveries.len(),
+                self.deliveries.capacity(),
+                ENTRIES_AHEAD,
+            )),
         };
         std::mem::replace(self, next)
     }
@@ -180,6 +214,23 @@ impl DeliveryBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use moorgate_proto::status::Code;
+    use moorgate_proto::v1::Reason;
+
+    #[test]
+    fn a_client_gets_a_reply_as_it_was() {
+        let mut arena = Arena::default();
+        let replies = [
+            ReplyView { payload: b"hi", ..ReplyView::default() },
+            ReplyView { message: "no", content_encoding: "zstd", payload: b"hi", ..ReplyView::default() },
+            ReplyView::default(),
+        ];
+        for reply in replies {
+            let outcome = Outcome::refused(Code::Ok, Reason::Unspecified);
+            let settled = Settled::bare(Ticket::new(0, 0), outcome).with_reply(&reply, &mut arena);
+            assert_eq!(settled.reply(&arena), reply);
+        }
+    }
 
     #[test]
     fn a_batch_leaves_room_for_another_like_it_within_bounds() {
@@ -190,10 +241,12 @@ mod tests {
         assert_eq!((taken.arena.len(), taken.cancels.len(), taken.shard), (100, 1, ShardId(3)));
         assert!(batch.is_empty() && batch.arena.is_empty());
         assert_eq!((batch.shard, batch.arena.capacity() >= 100), (ShardId(3), true));
-        for _ in 0..100 {
+        for _ in 0..ARENA_BYTES_AHEAD / 1024 + 1 {
             batch.arena.put(&[0; 1024]);
         }
         batch.take();
-        assert!(batch.arena.capacity() < 100 * 1024, "a burst is over");
+        assert!(batch.arena.capacity() <= ARENA_BYTES_AHEAD, "a burst is over");
+        (0..16).for_each(|_| drop(batch.take()));
+        assert!(batch.arena.capacity() < 1024, "and forgotten");
     }
 }

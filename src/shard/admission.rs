@@ -14,7 +14,7 @@ use moorgate_proto::envelope::member::client::REQUEST;
 use moorgate_proto::limits::IDEMPOTENCY_KEY_BYTES;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Reason};
-use moorgate_proto::view::{ReplyView, RequestView};
+use moorgate_proto::view::{CallView, ReplyView, RequestView};
 use prost::Message;
 use std::time::Duration;
 
@@ -32,7 +32,9 @@ impl Shard {
         }
         let view = RequestView::decode(body).map_err(|_| Fault::Malformed(REQUEST))?;
         // It is passed on as it came: a service that decodes the whole call would end the link, for everybody on it.
-        v1::Trace::decode(view.trace).map_err(|_| Fault::Malformed(REQUEST))?;
+        if !view.trace.is_empty() {
+            v1::Trace::decode(view.trace).map_err(|_| Fault::Malformed(REQUEST))?;
+        }
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
         };
@@ -75,7 +77,7 @@ impl Shard {
                     caller: session.caller.clone(),
                     charge,
                 };
-                self.forward(outstanding, timeout, body);
+                self.forward(outstanding, timeout, &view);
             }
             Err(outcome) => {
                 let caller = session.caller.clone();
@@ -104,26 +106,27 @@ impl Shard {
         }
     }
 
-    fn forward(&mut self, outstanding: Outstanding, timeout: Duration, body: &[u8]) {
+    fn forward(&mut self, outstanding: Outstanding, timeout: Duration, request: &RequestView<'_>) {
         let (session_key, up_seq, route) = (outstanding.session, outstanding.up_seq, outstanding.route);
         let session_id = outstanding.caller.session_id;
         let deadline = outstanding.received + timeout;
-        let caller = self.batch.arena.put(&outstanding.caller.encoded);
-        let request = self.batch.arena.put(body);
+        let call = self.batch.arena.encode(&CallView {
+            command: request.command,
+            version: request.version.max(1),
+            idempotency_key: request.idempotency_key,
+            trace: request.trace,
+            priority: request.priority,
+            content_encoding: request.content_encoding,
+            caller: &outstanding.caller.encoded,
+            payload: request.payload,
+            ..CallView::default()
+        });
         self.credit.take(outstanding.service);
         let ticket = self.outstanding.insert(outstanding);
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.up.forwarded(up_seq, ticket);
         }
-        self.batch.forwards.push(Forward {
-            session_id,
-            ticket,
-            session: session_key,
-            route,
-            deadline,
-            caller,
-            request,
-        });
+        self.batch.forwards.push(Forward { session_id, ticket, session: session_key, route, deadline, call });
         self.cells.count(Count::RequestsForwarded);
     }
 

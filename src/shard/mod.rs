@@ -176,8 +176,7 @@ pub struct Shard {
     ended: Vec<(ConnectionKey, End)>,
     access_log: bool,
     access: Vec<AccessRecord>,
-    /// Output buffers between two uses.
-    spare_buffers: Vec<Vec<u8>>,
+    spare_buffers: output::SpareBuffers,
     partial_bytes: usize,
     /// Bytes of Responses that sessions hold: unacknowledged, or waiting for room in an output.
     owed_bytes: usize,
@@ -228,7 +227,7 @@ impl Shard {
             ended: Vec::new(),
             access_log: parts.access_log,
             access: Vec::new(),
-            spare_buffers: Vec::new(),
+            spare_buffers: output::SpareBuffers::default(),
             partial_bytes: 0,
             owed_bytes: 0,
             greetings: Greetings::default(),

@@ -6,15 +6,47 @@ use super::{End, Shard};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::ConnectionKey;
+use crate::base::output::Output;
 use crate::session::{Expiry, Lost, Sending};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::view::Body;
 
-/// Buffers kept for the next connection that has something to say.
-const SPARE_BUFFERS: usize = 256;
+/// Buffers kept for the next connections that have something to say: as many as a busy turn has.
+const SPARE_BUFFERS_MAX: usize = 1024;
 /// Larger buffers are given back to the allocator.
 const SPARE_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of all that are kept.
+const SPARE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Output buffers between two uses.
+#[derive(Debug, Default)]
+pub(super) struct SpareBuffers {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl SpareBuffers {
+    /// Gives an output a buffer that has none.
+    pub(super) fn lend(&mut self, output: &mut Output) {
+        if output.bytes.capacity() == 0
+            && let Some(buffer) = self.buffers.pop()
+        {
+            self.bytes = self.bytes.saturating_sub(buffer.capacity());
+            output.bytes = buffer;
+        }
+    }
+
+    /// Keeps a buffer that is used up, unless there are enough.
+    fn keep(&mut self, buffer: Vec<u8>) {
+        let bytes = self.bytes.saturating_add(buffer.capacity());
+        let is_wanted = self.buffers.len() < SPARE_BUFFERS_MAX && bytes <= SPARE_BYTES_MAX;
+        if is_wanted && buffer.capacity() <= SPARE_BUFFER_BYTES {
+            self.bytes = bytes;
+            self.buffers.push(buffer);
+        }
+    }
+}
 
 impl Shard {
     /// The next connection with something to write.
@@ -38,9 +70,7 @@ impl Shard {
             return;
         };
         if let Some(buffer) = connection.output.took(now.mono, count) {
-            if buffer.capacity() <= SPARE_BUFFER_BYTES && self.spare_buffers.len() < SPARE_BUFFERS {
-                self.spare_buffers.push(buffer);
-            }
+            self.spare_buffers.keep(buffer);
             if let State::Closing(deadline) = connection.state {
                 connection.state = State::HalfClosed(deadline);
                 self.ended.push((key, End::ShutdownWrite));
@@ -102,11 +132,8 @@ impl Shard {
     /// to flush, or its socket takes nothing.
     pub(super) fn list(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.get_mut(key)
-            && !connection.output.listed
-            && !connection.output.is_empty()
-            && !connection.output.is_stalled()
+            && connection.output.is_new_on_list()
         {
-            connection.output.listed = true;
             self.flushes.push(key);
         }
     }
@@ -114,11 +141,7 @@ impl Shard {
     /// The connection's output, with a buffer.
     pub(super) fn buffer(&mut self, key: ConnectionKey) -> Option<&mut Vec<u8>> {
         let connection = self.connections.get_mut(key)?;
-        if connection.output.bytes.capacity() == 0
-            && let Some(spare) = self.spare_buffers.pop()
-        {
-            connection.output.bytes = spare;
-        }
+        self.spare_buffers.lend(&mut connection.output);
         Some(&mut connection.output.bytes)
     }
 
@@ -148,5 +171,25 @@ impl Shard {
     /// The end of the peer's stream, or an error of its socket.
     pub fn peer_closed(&mut self, now: Now, key: ConnectionKey) {
         self.close(now, key, CloseReason::Peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spare_buffers_are_bounded_in_number_in_size_and_in_all() {
+        let mut spare = SpareBuffers::default();
+        spare.keep(Vec::with_capacity(SPARE_BUFFER_BYTES + 1));
+        assert_eq!((spare.buffers.len(), spare.bytes), (0, 0));
+        (0..2 * SPARE_BUFFERS_MAX).for_each(|_| spare.keep(Vec::with_capacity(1024)));
+        assert_eq!((spare.buffers.len(), spare.bytes), (SPARE_BUFFERS_MAX, SPARE_BUFFERS_MAX * 1024));
+        let mut outputs: Vec<Output> = (0..2 * SPARE_BUFFERS_MAX).map(|_| Output::default()).collect();
+        outputs.iter_mut().for_each(|output| spare.lend(output));
+        assert_eq!(outputs.iter().filter(|output| output.bytes.capacity() > 0).count(), SPARE_BUFFERS_MAX);
+        assert_eq!((spare.buffers.len(), spare.bytes), (0, 0));
+        (0..SPARE_BUFFERS_MAX).for_each(|_| spare.keep(Vec::with_capacity(SPARE_BUFFER_BYTES)));
+        assert_eq!(spare.bytes, SPARE_BYTES_MAX);
     }
 }

@@ -5,6 +5,7 @@ use super::asked::{Asked, Effect};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::SessionKey;
+use crate::base::output::Output;
 use crate::base::text::cut;
 use crate::relay::{AccessRecord, Arena, Delivery, DeliveryBatch, Outcome, Settled};
 use crate::session::{Responded, Room, Sending};
@@ -52,8 +53,7 @@ impl Shard {
             caller: outstanding.caller,
         };
         let directives = settled.directives.as_deref().unwrap_or_default();
-        // The worker has looked at it before: a reply that cannot be read is settled as one of the gateway's own.
-        let mut reply = ReplyView::decode(arena.read(&settled.reply)).unwrap_or_default();
+        let mut reply = settled.reply(arena);
         let Some(session) = self.sessions.get_mut(outstanding.session) else {
             self.cells.count(Count::RepliesOrphaned);
             self.discard(directives);
@@ -112,19 +112,19 @@ impl Shard {
 
     /// Without a connection it waits for one.
     fn respond(&mut self, session_key: SessionKey, response: &ResponseView<'_>) -> Option<Responded> {
-        let key = self.sessions.get(session_key)?.connection();
-        if let Some(key) = key {
-            self.buffer(key);
-        }
         let high = self.settings.output_bytes_high;
-        let connection = key.and_then(|key| self.connections.get_mut(key));
-        let out = connection.map(|it| &mut it.output).filter(|output| !output.is_above(high));
         let session = self.sessions.get_mut(session_key)?;
+        let key = session.connection();
+        let output = key.and_then(|key| self.connections.get_mut(key)).map(|it| &mut it.output);
+        let mut output = output.filter(|output| !output.is_above(high));
+        if let Some(output) = &mut output {
+            self.spare_buffers.lend(output);
+        }
         let held = session.down.kept_bytes();
         let sending = Sending {
             admitted: session.up.admitted(),
             window_max: self.session_settings.window_max as usize,
-            out: out.map(|output| &mut output.bytes),
+            out: output.as_deref_mut().map(|output| &mut output.bytes),
             room: match self.owed_bytes < self.settings.owed_bytes_max {
                 true => Room::Whole,
                 false => Room::Bare,
@@ -134,7 +134,9 @@ impl Shard {
         self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
         if became == Responded::Written {
             self.cells.count(Count::FramesSent);
-            key.into_iter().for_each(|key| self.list(key));
+            if output.is_some_and(Output::is_new_on_list) {
+                self.flushes.extend(key);
+            }
         }
         Some(became)
     }

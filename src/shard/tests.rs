@@ -21,6 +21,7 @@ use moorgate_proto::codec::Assembler;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Execution, Reason, Source, client_frame, gateway_frame};
+use moorgate_proto::view::ReplyView;
 use prost::Message;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -172,11 +173,11 @@ impl World {
 
     /// The worker settles a call with a reply of its service.
     fn settle(&mut self, ticket: Ticket, payload: &[u8]) {
-        let reply = v1::Reply { payload: payload.to_vec().into(), ..v1::Reply::default() };
+        let reply = ReplyView { payload, ..ReplyView::default() };
         let mut batch = DeliveryBatch::default();
-        let reply = batch.arena.put(&reply.encode_to_vec());
         let outcome = Outcome { source: Source::Service, execution: Execution::Executed, ..ok() };
-        let settled = Settled { reply, endpoint: 1, ..Settled::bare(ticket, outcome) };
+        let settled = Settled { endpoint: 1, ..Settled::bare(ticket, outcome) };
+        let settled = settled.with_reply(&reply, &mut batch.arena);
         batch.deliveries.push(Delivery::Settled(settled));
         self.shard.delivered(self.now, batch);
     }

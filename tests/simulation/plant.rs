@@ -76,7 +76,7 @@ impl World {
             return;
         }
         if let Some(call) = batch.forwards.last().filter(|_| self.dice.chance(5)) {
-            let again = Forward { caller: again(&call.caller), request: again(&call.request), ..*call };
+            let again = Forward { call: again(&call.call), ..*call };
             batch.forwards.push(again);
         }
     }

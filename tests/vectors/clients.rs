@@ -12,6 +12,7 @@ use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::{Numbers, member};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason, Source, gateway_frame};
+use moorgate_proto::view::ReplyView;
 use prost::Message;
 use std::time::Duration;
 
@@ -64,8 +65,10 @@ impl Site {
             execution: Execution::Executed,
             retry_after_ms: 0,
         };
-        let reply = delivered.arena.put(&reply.encode_to_vec());
-        let settled = Settled { reply, endpoint: 1, ..Settled::bare(batch.forwards[0].ticket, outcome) };
+        let reply = reply.encode_to_vec();
+        let reply = ReplyView::decode(&reply).unwrap();
+        let settled = Settled { endpoint: 1, ..Settled::bare(batch.forwards[0].ticket, outcome) };
+        let settled = settled.with_reply(&reply, &mut delivered.arena);
         delivered.deliveries.push(Delivery::Settled(settled));
         self.shard.delivered(now, delivered);
     }
@@ -245,7 +248,9 @@ fn only_features_that_are_served_are_in_force() {
     put_frame(&mut frame, Numbers { seq: 1, ack: 0 }, member::client::REQUEST, &request);
     assert!(site.say(&frame).is_empty());
     let batch = site.shard.forwards().unwrap();
-    assert_eq!(v1::Request::decode(batch.arena.read(&batch.forwards[0].request)).unwrap(), request);
+    let call = v1::Call::decode(batch.arena.read(&batch.forwards[0].call)).unwrap();
+    let passed_on = (call.trace, call.priority, call.content_encoding);
+    assert_eq!(passed_on, (request.trace, request.priority, request.content_encoding));
 }
 
 // spec: M-2, S-8

@@ -73,18 +73,16 @@ fn a_drained_link_without_calls_is_closed() {
 }
 
 /// One anonymous request that has a second.
-fn forwards(request: &v1::Request) -> ForwardBatch {
+fn forwards(call: &v1::Call) -> ForwardBatch {
     let mut batch = ForwardBatch::default();
-    let caller = batch.arena.put(&v1::Caller::default().encode_to_vec());
-    let request = batch.arena.put(&request.encode_to_vec());
+    let call = batch.arena.encode(call);
     batch.forwards.push(Forward {
         ticket: Ticket::new(0, 0),
         session: SessionKey::new(0, 0),
         session_id: SessionId::default(),
         route: RouteId(0),
         deadline: NOW.mono + Duration::from_secs(1),
-        caller,
-        request,
+        call,
     });
     batch
 }
@@ -105,8 +103,8 @@ fn a_call_fits_into_the_services_frames_or_is_refused() {
         forwarder.received(NOW, link, &hello_ack);
         told(&mut forwarder);
         let trace = v1::Trace { parent: String::new(), state: "s".repeat(state_bytes) };
-        let request = v1::Request { command: 1, trace: Some(trace), ..v1::Request::default() };
-        forwarder.forward(NOW.mono, &forwards(&request));
+        let call = v1::Call { command: 1, trace: Some(trace), ..v1::Call::default() };
+        forwarder.forward(NOW.mono, &forwards(&call));
         assert_eq!(told(&mut forwarder).is_empty(), !fits, "{state_bytes} bytes beside the payload");
         let refused =
             forwarder.deliveries(ShardId(0)).and_then(|batch| batch.settled().next().map(|it| it.outcome));
@@ -121,7 +119,7 @@ fn a_reply_of_a_newer_service_is_passed_on_as_far_as_it_is_understood() {
     let (mut forwarder, link) = dialled("echo", None);
     forwarder.received(NOW, link, &bytes("link-hello-ack-without-key"));
     told(&mut forwarder);
-    forwarder.forward(NOW.mono, &forwards(&v1::Request { command: 1, ..v1::Request::default() }));
+    forwarder.forward(NOW.mono, &forwards(&v1::Call { command: 1, version: 1, ..v1::Call::default() }));
     let sent = told(&mut forwarder);
     let Some(to_service::Member::Call(call)) = v1::ToService::decode(&sent[4..]).unwrap().member else {
         panic!("no call");

@@ -177,15 +177,15 @@ impl World {
         let mut batch = ForwardBatch { shard: SHARD, ..ForwardBatch::default() };
         let roles = roles.iter().map(|role| (*role).to_owned()).collect();
         let caller = v1::Caller { user_id: "alice".to_owned(), roles, ..v1::Caller::default() };
-        let request = v1::Request { command: PLAIN, payload: payload.into(), ..v1::Request::default() };
+        let call =
+            v1::Call { command: PLAIN, caller: Some(caller), payload: payload.into(), ..v1::Call::default() };
         batch.forwards.push(Forward {
             ticket,
             session: SessionKey::new(1000 + self.tickets, 0),
             session_id: SessionId([1; 16]),
             route: RouteId(0),
             deadline: self.now + Duration::from_secs(30),
-            caller: batch.arena.put(&caller.encode_to_vec()),
-            request: batch.arena.put(&request.encode_to_vec()),
+            call: batch.arena.encode(&call),
         });
         self.forwarder.forward(self.now, &batch);
     }

@@ -26,8 +26,8 @@ fn there_and_back() {
     let batch = world.forwarder.deliveries(SHARD).unwrap();
     let settled = batch.settled().next().unwrap();
     assert_eq!((settled.ticket, settled.outcome, settled.endpoint), (ticket, done(), 1));
-    let reply = v1::Reply::decode(batch.arena.read(&settled.reply)).unwrap();
-    assert_eq!(&reply.payload[..], b"pong");
+    let reply = settled.reply(&batch.arena);
+    assert_eq!(reply.payload, b"pong");
     assert_eq!(world.forwarder.calls(), 0);
     assert_eq!(world.count(Count::RepliesReceived), 1);
 }

@@ -45,15 +45,14 @@ impl World {
         let ticket = Ticket::new(self.tickets, 0);
         self.tickets += 1;
         let mut batch = ForwardBatch { shard: SHARD, ..ForwardBatch::default() };
-        let request = v1::Request { command, payload: payload.into(), ..v1::Request::default() };
+        let call = v1::Call { command, payload: payload.into(), ..v1::Call::default() };
         batch.forwards.push(Forward {
             ticket,
             session: SessionKey::new(self.tickets, 0),
             session_id: SessionId::default(),
             route: RouteId(u16::try_from(command).unwrap() - 1),
             deadline: self.now + Duration::from_secs(5),
-            caller: batch.arena.put(b""),
-            request: batch.arena.put(&request.encode_to_vec()),
+            call: batch.arena.encode(&call),
         });
         self.forwarder.forward(self.now, &batch);
         ticket
@@ -202,15 +201,14 @@ impl World {
         let ticket = Ticket::new(self.tickets, 0);
         self.tickets += 1;
         let mut batch = ForwardBatch { shard: SHARD, ..ForwardBatch::default() };
-        let request = v1::Request { command: LOW, ..v1::Request::default() };
+        let call = v1::Call { command: LOW, ..v1::Call::default() };
         batch.forwards.push(Forward {
             ticket,
             session: SessionKey::new(77, 0),
             session_id: SessionId([7; 16]),
             route: RouteId(0),
             deadline: self.now + Duration::from_secs(5),
-            caller: batch.arena.put(b""),
-            request: batch.arena.put(&request.encode_to_vec()),
+            call: batch.arena.encode(&call),
         });
         self.forwarder.forward(self.now, &batch);
         ticket
@@ -226,8 +224,7 @@ impl World {
             session_id: SessionId::default(),
             route: RouteId(route),
             deadline: self.now + Duration::from_secs(5),
-            caller: batch.arena.put(b""),
-            request: batch.arena.put(&v1::Request::default().encode_to_vec()),
+            call: batch.arena.encode(&v1::Call::default()),
         });
         self.forwarder.forward(self.now, &batch);
         ticket

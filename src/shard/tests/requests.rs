@@ -8,9 +8,10 @@ fn there_and_back() {
     let (mut world, client) = World::joined();
     world.request(client, 1);
     let batch = world.forwards();
-    let [Forward { ticket, caller, request, deadline, .. }] = &batch.forwards[..] else { panic!("one") };
-    assert_eq!(v1::Caller::decode(batch.arena.read(caller)).unwrap().user_id, "alice");
-    assert_eq!(&v1::Request::decode(batch.arena.read(request)).unwrap().payload[..], b"hi");
+    let [Forward { ticket, call, deadline, .. }] = &batch.forwards[..] else { panic!("one") };
+    let call = v1::Call::decode(batch.arena.read(call)).unwrap();
+    assert_eq!((call.command, call.version, &call.payload[..]), (CHAT, 1, &b"hi"[..]));
+    assert_eq!(call.caller.unwrap().user_id, "alice");
     assert_eq!(*deadline, world.now.mono + 5 * SECOND);
     world.settle(*ticket, b"there");
     let got = world.got(client);

@@ -7,8 +7,6 @@ use crate::governance::world::{Event, World};
 use moorgate::base::ids::{RouteId, SessionId, SessionKey, Ticket};
 use moorgate::relay::Forward;
 use moorgate_proto::v1;
-use moorgate_proto::view::{Body, RequestView};
-use prost::Message;
 use std::time::Duration;
 
 impl World {
@@ -41,18 +39,20 @@ impl World {
         };
         let caller =
             v1::Caller { user_id, session_id: session_id.0.to_vec().into(), ..v1::Caller::default() };
-        let mut request = Vec::new();
         let payload = [&id.0.to_le_bytes()[..], &vec![7; self.dice.index(200)]].concat();
-        RequestView { command: kind.command(), payload: &payload, ..RequestView::default() }
-            .put(&mut request);
+        let call = v1::Call {
+            command: kind.command(),
+            caller: Some(caller),
+            payload: payload.into(),
+            ..v1::Call::default()
+        };
         let forward = Forward {
             ticket: Ticket::new(index as u32, worker.generation),
             session: SessionKey::new(session, 0),
             session_id,
             route: RouteId(kind as u16),
             deadline,
-            caller: worker.inbox.arena.put(&caller.encode_to_vec()),
-            request: worker.inbox.arena.put(&request),
+            call: worker.inbox.arena.encode(&call),
         };
         worker.inbox.forwards.push(forward);
         self.schedule(Duration::ZERO, Event::Turn(at));
