@@ -5,15 +5,17 @@
 //! owner                                       visitor, after its push into a mailbox
 //!   lock                                        bell not armed? then the owner looks by itself: done
 //!   run, note when to wake                      locked by somebody else, or nobody sits there: ring
-//!   arm the bell, look into the mailboxes       run
-//!   unlock                                      something is left, or due before the owner wakes: ring
+//!   unless it goes on at once: arm the          run
+//!     bell, look into the mailboxes             something is left, or due before the owner wakes: ring
+//!   unlock
 //!   poll
 //!   disarm
 //! ```
 //!
 //! Guarantees: what was pushed is seen by the owner, by its visitor, or by an owner who is rung. Nobody waits in a circle:
 //! only an owner waits for the lock, of its own seat and with no other one held. A core whose run has panicked is gone:
-//! nobody goes on with what is half done, and its owner leaves. A test runs the interleavings with loom.
+//! nobody goes on with what is half done, and its owner leaves; a visitor's own core goes with it. A test runs the
+//! interleavings with loom.
 
 use crate::base::bell::{Bell, Flag, Wake};
 use crate::base::sync::Lock;
@@ -83,7 +85,8 @@ impl<C: Core, W: Wake, F: Flag, M: Lock<Place<C>>> Seat<C, W, F, M> {
             let now = run(&mut core);
             let core = place.core.insert(core);
             place.wakes_at = core.wakes_at(now)?;
-            let may_wait = self.bell.arm(|| core.is_idle());
+            // One that goes on at once is no sleeper: it is not visited, and looks into its mailboxes by itself.
+            let may_wait = place.wakes_at > now && self.bell.arm(|| core.is_idle());
             Some(Rest { now, until: if may_wait { place.wakes_at } else { now } })
         })
     }
@@ -107,7 +110,7 @@ impl<C: Core, W: Wake, F: Flag, M: Lock<Place<C>>> Seat<C, W, F, M> {
             let Some(mut core) = place.core.take() else { return false };
             let now = run(&mut core);
             let core = place.core.insert(core);
-            core.is_idle() && core.wakes_at(now).is_some_and(|until| until >= place.wakes_at)
+            core.is_idle() && core.wakes_at(now).is_some_and(|until| until >= place.wakes_at && until > now)
         });
         if is_done != Some(true) {
             self.bell.ring();

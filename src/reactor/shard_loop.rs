@@ -189,7 +189,7 @@ impl ShardLoop {
     }
 
     fn deliver(&mut self, now: Now) {
-        while let Some(batch) = self.parts.deliveries.take() {
+        for batch in self.parts.deliveries.waiting() {
             self.parts.shard.delivered(now, batch);
         }
         self.parts.shard.fan_out(now);

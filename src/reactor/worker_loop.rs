@@ -134,7 +134,7 @@ impl WorkerLoop {
     }
 
     fn forward(&mut self, now: Now) {
-        while let Some(batch) = self.parts.forwards.take() {
+        for batch in self.parts.forwards.waiting() {
             self.parts.forwarder.forward(now.mono, &batch);
         }
     }
