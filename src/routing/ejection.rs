@@ -28,30 +28,43 @@ pub trait Number: Debug {
     /// Exchanges it for this; what it was.
     fn swap(&self, to: u64) -> u64;
     /// Exchanges it for what comes of it, until nobody has come between; whether something came of it.
-    fn update(&self, change: impl FnMut(u64) -> Option<u64>) -> bool;
+    fn update(&self, mut change: impl FnMut(u64) -> Option<u64>) -> bool {
+        loop {
+            let from = self.load();
+            match change(from) {
+                Some(to) if self.exchange(from, to) => return true,
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    }
 }
 
-impl Number for AtomicU64 {
-    fn new() -> AtomicU64 {
-        AtomicU64::new(0)
-    }
-    #[inline]
-    fn load(&self) -> u64 {
-        self.load(Ordering::Acquire)
-    }
-    fn store(&self, value: u64) {
-        self.store(value, Ordering::Release);
-    }
-    fn exchange(&self, from: u64, to: u64) -> bool {
-        self.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-    fn swap(&self, to: u64) -> u64 {
-        self.swap(to, Ordering::AcqRel)
-    }
-    fn update(&self, change: impl FnMut(u64) -> Option<u64>) -> bool {
-        self.try_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
-    }
+/// The same code for the standard library's atomic and for loom's.
+macro_rules! number {
+    ($atomic:ty) => {
+        impl Number for $atomic {
+            fn new() -> Self {
+                <$atomic>::new(0)
+            }
+            #[inline]
+            fn load(&self) -> u64 {
+                self.load(Ordering::Acquire)
+            }
+            fn store(&self, value: u64) {
+                self.store(value, Ordering::Release);
+            }
+            fn exchange(&self, from: u64, to: u64) -> bool {
+                self.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            }
+            fn swap(&self, to: u64) -> u64 {
+                self.swap(to, Ordering::AcqRel)
+            }
+        }
+    };
 }
+
+number!(AtomicU64);
 
 /// The ejection of one endpoint.
 #[derive(Debug)]
@@ -188,26 +201,7 @@ mod tests {
     use loom::sync::Arc;
     use loom::sync::atomic as la;
 
-    impl Number for la::AtomicU64 {
-        fn new() -> Self {
-            la::AtomicU64::new(0)
-        }
-        fn load(&self) -> u64 {
-            self.load(Ordering::Acquire)
-        }
-        fn store(&self, value: u64) {
-            self.store(value, Ordering::Release);
-        }
-        fn exchange(&self, from: u64, to: u64) -> bool {
-            self.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
-        }
-        fn swap(&self, to: u64) -> u64 {
-            self.swap(to, Ordering::AcqRel)
-        }
-        fn update(&self, change: impl FnMut(u64) -> Option<u64>) -> bool {
-            self.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
-        }
-    }
+    number!(la::AtomicU64);
 
     /// The same with a look and a store in the place of a compare-and-swap: what the tests must catch.
     #[derive(Debug)]
@@ -232,10 +226,6 @@ mod tests {
         }
         fn swap(&self, to: u64) -> u64 {
             Number::swap(&self.0, to)
-        }
-        fn update(&self, mut change: impl FnMut(u64) -> Option<u64>) -> bool {
-            let changed = change(Number::load(&self.0));
-            changed.inspect(|to| Number::store(&self.0, *to)).is_some()
         }
     }
 
