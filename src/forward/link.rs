@@ -79,6 +79,8 @@ pub(super) struct Link {
     pub(super) heard: Mono,
     /// When the next ping is due.
     pub(super) ping_at: Mono,
+    /// When the first ping since the last frame was sent; `NEVER`: none was.
+    pub(super) unanswered_ping: Mono,
     /// Calls that were sent and have no reply, those settled meanwhile included.
     pub(super) outstanding: u32,
     /// Questions about sessions that were asked and not answered.
@@ -106,6 +108,7 @@ impl Link {
             taken: 0,
             heard: Mono::ZERO,
             ping_at: Mono::ZERO,
+            unanswered_ping: Mono::NEVER,
             outstanding: 0,
             checks: 0,
             outstanding_max: 0,
@@ -192,7 +195,7 @@ impl Link {
         identity: LinkIdentity<'_>,
         nonce: [u8; NONCE_BYTES],
     ) {
-        self.heard = now;
+        self.received_frame(now);
         self.state = State::Opening { deadline, nonce };
         let hello = v1::LinkHello {
             version_min: VERSION,
@@ -259,9 +262,17 @@ impl Link {
         }
     }
 
-    /// When it is given up if nothing is heard.
+    /// A complete frame has arrived.
+    pub(super) fn received_frame(&mut self, now: Mono) {
+        self.heard = now;
+        self.unanswered_ping = Mono::NEVER;
+    }
+
+    /// When it is given up if no frame arrives: after two intervals without one, but never without a ping that had
+    /// half an interval to be answered. What delays this worker delays its pings, and is no silence of the service.
     pub(super) fn silent_at(&self, heartbeat: Duration) -> Mono {
-        self.heard + heartbeat.saturating_mul(2)
+        let silent = self.heard + heartbeat.saturating_mul(2);
+        silent.max(self.unanswered_ping + heartbeat / 2)
     }
 
     /// When something is to be done if nothing is heard.

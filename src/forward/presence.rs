@@ -78,6 +78,14 @@ impl Forwarder {
         }
     }
 
+    /// Begins every snapshot anew: services may have dropped the users of a gateway that was paused for longer than their
+    /// lease.
+    pub fn renew_presence(&mut self) {
+        for listener in &mut self.presence.listeners {
+            listener.told = Told::Behind;
+        }
+    }
+
     fn has_listener(&self, place: Place) -> bool {
         let is_same = |link: &Link| link.place.is_beside(place);
         self.presence.listeners.iter().any(|listener| self.links.get(listener.link).is_some_and(is_same))

@@ -96,7 +96,7 @@ impl Forwarder {
                 State::Ready | State::Draining => self.settings.frame_bytes_max,
             };
             let Some(frame) = assembler.next(&mut bytes, max)? else { return Ok(()) };
-            link.heard = now.mono;
+            link.received_frame(now.mono);
             let is_open = link.is_open();
             let Some((member, body)) = Envelope::decode(frame)?.member else { continue };
             match member {

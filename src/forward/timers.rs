@@ -131,6 +131,7 @@ impl Forwarder {
                 self.link_lost(now, key, &"silence for twice the heartbeat interval");
             }
             State::Ready | State::Draining => {
+                link.unanswered_ping = link.unanswered_ping.min(now);
                 link.put(to_service::PING, &v1::LinkPing { nonce: now.as_nanos(), view: None });
                 self.list(key);
                 self.arm_ping(now, key);

@@ -91,7 +91,7 @@ impl Gateway {
         }
         let admin_socket = admin_socket(settings.admin.as_ref(), &mut inherited)?;
         inherited.finish()?;
-        let state = Arc::new(State::new(&settings, Clock::start())?);
+        let state = Arc::new(State::new(&settings, Clock::of_loops())?);
         let names = Names { services: state.services.clone(), pools: state.pools.clone() };
         let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
         let pages: Arc<dyn Pages> = state.clone();

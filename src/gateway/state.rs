@@ -85,6 +85,25 @@ impl State {
         self.discovery.lock().as_ref().map(Discovery::report).unwrap_or_default()
     }
 
+    /// Pauses of the process.
+    fn pause_samples(&self) -> [Sample; 2] {
+        let (count, skipped) = self.clock.paused();
+        let counter =
+            |metric, help, value| Sample { kind: Kind::Counter, metric, label: String::new(), help, value };
+        [
+            counter(
+                "moorgate_process_pauses_total",
+                "Pauses of the whole process: no thread ran for more than 1.5 seconds.",
+                count,
+            ),
+            counter(
+                "moorgate_process_pauses_skipped_milliseconds_total",
+                "Time of these pauses that was counted against no deadline.",
+                u64::try_from(skipped.as_millis()).unwrap_or(u64::MAX),
+            ),
+        ]
+    }
+
     /// Whether every loop makes progress.
     pub(super) fn is_live_at(&self, now: Mono) -> bool {
         self.pulses.iter().all(|pulse| pulse.age(now) < STUCK_AFTER)
@@ -179,6 +198,7 @@ impl Pages for State {
         }));
         gauges.extend(self.endpoint_samples());
         gauges.extend(self.limit_samples());
+        gauges.extend(self.pause_samples());
         render(&totals, &gauges)
     }
 

@@ -4,6 +4,9 @@
 //! peer; and flushes each socket once. Sockets are edge-triggered: a short read or write means drained, unless the
 //! event said that the peer has closed, when it is read to the end.
 //!
+//! Deadlines are judged last, after everything was read and written, and by the time before the poll: whatever had arrived
+//! by then has been read, however long the process was stopped in between. See [`read_until`].
+//!
 //! To wake a thread costs more than to carry one request, so a small batch for a loop whose thread sleeps does not wake
 //! it: who has the batch does that loop's turn as well, on its own thread, the write to the socket included. A request
 //! on its own wakes two threads that way, its shard's when it comes and its worker's when it is answered. The protocol is
@@ -11,6 +14,7 @@
 
 mod descriptors;
 mod listener;
+mod read_until;
 mod settings;
 mod shard_loop;
 mod socket;
@@ -24,7 +28,7 @@ pub use socket::SocketOptions;
 pub use worker_loop::{WorkerCommand, WorkerLoop, WorkerParts};
 
 use crate::base::bell::{Bell, Wake};
-use crate::base::clock::{Clock, Now};
+use crate::base::clock::{Clock, Now, PAUSE_MIN};
 use crate::base::seat::{Core, Seat};
 use moorgate_proto::time::Mono;
 use std::io;
@@ -57,6 +61,8 @@ const WAKER: mio::Token = mio::Token(usize::MAX);
 const RETRY: Duration = Duration::from_millis(1);
 /// A loop with nothing to do turns after this time all the same, to show that it can.
 const BEAT: Duration = Duration::from_secs(1);
+/// A loop that waits for nothing must not look like a paused process.
+const _: () = assert!(BEAT.as_millis() < PAUSE_MIN.as_millis());
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 /// Reads of one socket in one turn; what is left is read in the next.
@@ -120,7 +126,8 @@ fn wakes_at(now: Mono, deadline: Option<Mono>, is_busy: bool, is_held: bool) -> 
     deadline.map_or(latest, |deadline| deadline.max(now).min(latest))
 }
 
-/// Waits for events; an interrupted wait is one without events.
+/// Waits for events; an interrupted wait returns none. Deadlines are judged by [`read_until::ReadUntil`], never by the
+/// time at which a wait returned.
 fn wait(poll: &mut mio::Poll, events: &mut mio::Events, timeout: Duration) {
     if let Err(error) = poll.poll(events, Some(timeout))
         && error.kind() != io::ErrorKind::Interrupted

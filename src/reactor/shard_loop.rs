@@ -1,6 +1,7 @@
 //! The loop of one shard: its sockets, its listeners, its mailboxes.
 
 use super::listener::canonical;
+use super::read_until::{Backlog, ReadUntil, Unread};
 use super::socket::{self, Got, SocketOptions};
 use super::{AcceptMode, Inbox, Listener, Outbox, READ_BYTES, READS_PER_TURN, WAKER};
 use super::{LoopSeat, Turn, VISITS_LEN_MAX, Visit, run, wakes_at};
@@ -114,7 +115,8 @@ pub struct ShardLoop {
     /// By the index of their connections.
     sockets: Vec<Option<Socket>>,
     /// Sockets with more to read than one turn's budget.
-    backlog: VecDeque<ConnectionKey>,
+    backlog: Backlog<ConnectionKey>,
+    read_until: ReadUntil,
     buffer: Box<[u8]>,
     /// A batch that did not fit into the worker's mailbox.
     held: Option<ForwardBatch>,
@@ -146,7 +148,8 @@ impl ShardLoop {
             held_connections: parts.hand_out.iter().map(|_| VecDeque::new()).collect(),
             parts,
             sockets: Vec::new(),
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
+            read_until: ReadUntil::default(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             held: None,
             openings: OPENINGS_PER_TURN,
@@ -171,21 +174,33 @@ impl ShardLoop {
         self.parts.cells.count(Count::Wakeups);
         self.parts.pulse.beat(now.mono);
         self.openings = OPENINGS_PER_TURN;
+        let unread = Unread::since(self.read_until.until());
+        self.read_until.turn(now.mono, events.iter().count(), self.sockets.len());
         // What the last turn left over goes first, so that the busy ones starve nobody.
         for _ in 0..self.backlog.len() {
-            if let Some(key) = self.backlog.pop_front() {
+            if let Some((key, unread)) = self.backlog.pop() {
                 if let Some(socket) = self.socket(key) {
                     socket.queued = false;
                 }
-                self.read(now, key);
+                self.read(now, key, unread);
             }
         }
         for event in events {
-            self.event(now, event);
+            self.event(now, event, unread);
         }
         self.accept_all(now);
         self.mail(now);
-        self.parts.shard.timers(now);
+    }
+
+    /// Judges the deadlines, once all input that counts against them is read and all output is tried; whether any
+    /// had come.
+    fn timers(&mut self, now: Now) -> bool {
+        let until = self.read_until.until().min(self.backlog.unread_since());
+        let is_due = self.parts.shard.next_deadline().is_some_and(|due| due <= until);
+        if is_due {
+            self.parts.shard.timers(Now { mono: until, ..now });
+        }
+        is_due
     }
 
     fn deliver(&mut self, now: Now) {
@@ -195,7 +210,7 @@ impl ShardLoop {
         self.parts.shard.fan_out(now);
     }
 
-    fn event(&mut self, now: Now, event: &mio::event::Event) {
+    fn event(&mut self, now: Now, event: &mio::event::Event, unread: Unread) {
         let token = event.token();
         if token == WAKER {
             return;
@@ -214,7 +229,7 @@ impl ShardLoop {
             if let Some(socket) = self.socket(key) {
                 socket.closing |= closing;
             }
-            self.read(now, key);
+            self.read(now, key, unread);
         }
     }
 
@@ -224,10 +239,10 @@ impl ShardLoop {
     }
 
     /// Reads a socket until it is drained, or this turn's budget is.
-    fn read(&mut self, now: Now, key: ConnectionKey) {
+    fn read(&mut self, now: Now, key: ConnectionKey, unread: Unread) {
         if self.parts.shard.is_opening(key) {
             if self.openings == 0 {
-                return self.queue(key);
+                return self.queue(key, unread);
             }
             self.openings = self.openings.saturating_sub(1);
         }
@@ -248,15 +263,15 @@ impl ShardLoop {
                 Got::End => return self.parts.shard.peer_closed(now, key),
             }
         }
-        self.queue(key);
+        self.queue(key, unread.read_once(now.mono));
     }
 
     /// Reads on in the next turn.
-    fn queue(&mut self, key: ConnectionKey) {
+    fn queue(&mut self, key: ConnectionKey, unread: Unread) {
         if let Some(socket) = self.socket(key)
             && !std::mem::replace(&mut socket.queued, true)
         {
-            self.backlog.push_back(key);
+            self.backlog.push(key, unread);
         }
     }
 
@@ -586,17 +601,27 @@ impl Turn for ShardLoop {
                 self.deliver(now);
             }
         }
-        self.hand_over(events.is_some());
-        self.hand_receipts_over();
-        self.hand_connections_over();
-        self.flush(now);
-        self.end();
+        self.output(now, events.is_some());
+        if events.is_some() && self.timers(now) {
+            self.output(now, true);
+        }
         if let (Some(sender), Some(records)) = (&self.parts.access, self.parts.shard.take_access()) {
             let lines = records.len() as u64;
             if sender.try_send(records).is_err() {
                 self.parts.cells.add(Count::AccessLogDropped, lines);
             }
         }
+    }
+}
+
+impl ShardLoop {
+    /// Everything that leaves this turn.
+    fn output(&mut self, now: Now, may_visit: bool) {
+        self.hand_over(may_visit);
+        self.hand_receipts_over();
+        self.hand_connections_over();
+        self.flush(now);
+        self.end();
     }
 }
 

@@ -1,5 +1,6 @@
 //! The loop of one worker: its links to the services, its mailboxes.
 
+use super::read_until::{Backlog, ReadUntil, Unread};
 use super::socket::{self, Got, SocketOptions};
 use super::{
     Inbox, LoopSeat, Outbox, READ_BYTES, READS_PER_TURN, Turn, VISITS_LEN_MAX, Visit, WAKER, run, wakes_at,
@@ -17,7 +18,6 @@ use mio::net::TcpStream;
 use moorgate_proto::proof::NONCE_BYTES;
 use moorgate_proto::time::Mono;
 use ring::rand::{SecureRandom, SystemRandom};
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -70,7 +70,10 @@ pub struct WorkerLoop {
     parts: WorkerParts,
     /// By the index of their links.
     sockets: Vec<Option<Socket>>,
-    backlog: VecDeque<LinkKey>,
+    backlog: Backlog<LinkKey>,
+    read_until: ReadUntil,
+    /// Pauses of the process that were acted upon.
+    pauses: u64,
     buffer: Box<[u8]>,
     /// Batches that did not fit into their shards' mailboxes, in the order of `deliveries`.
     held: Vec<Option<DeliveryBatch>>,
@@ -85,7 +88,9 @@ impl WorkerLoop {
             held: parts.deliveries.iter().map(|_| None).collect(),
             parts,
             sockets: Vec::new(),
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
+            read_until: ReadUntil::default(),
+            pauses: 0,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             random: SystemRandom::new(),
             stopped: false,
@@ -110,16 +115,18 @@ impl WorkerLoop {
     fn wake(&mut self, now: Now, events: &mio::Events) {
         self.parts.cells.count(Count::Wakeups);
         self.parts.pulse.beat(now.mono);
+        let unread = Unread::since(self.read_until.until());
+        self.read_until.turn(now.mono, events.iter().count(), self.sockets.len());
         for _ in 0..self.backlog.len() {
-            if let Some(key) = self.backlog.pop_front() {
+            if let Some((key, unread)) = self.backlog.pop() {
                 if let Some(socket) = self.socket(key) {
                     socket.queued = false;
                 }
-                self.read(now, key);
+                self.read(now, key, unread);
             }
         }
         for event in events {
-            self.event(now, event);
+            self.event(now, event, unread);
         }
         if self.parts.forwarder.has_news() {
             self.parts.forwarder.refresh(now.mono);
@@ -129,8 +136,22 @@ impl WorkerLoop {
             self.parts.forwarder.receipts(receipts);
         }
         self.orders(now);
-        self.parts.forwarder.timers(now.mono);
+        let (pauses, _) = self.parts.clock.paused();
+        if std::mem::replace(&mut self.pauses, pauses) != pauses {
+            self.parts.forwarder.renew_presence();
+        }
         self.parts.forwarder.tell_presence();
+    }
+
+    /// Judges the deadlines, once all input that counts against them is read and all output is tried; whether any
+    /// had come.
+    fn timers(&mut self) -> bool {
+        let until = self.read_until.until().min(self.backlog.unread_since());
+        let is_due = self.parts.forwarder.next_deadline().is_some_and(|due| due <= until);
+        if is_due {
+            self.parts.forwarder.timers(until);
+        }
+        is_due
     }
 
     fn forward(&mut self, now: Now) {
@@ -153,7 +174,7 @@ impl WorkerLoop {
         }
     }
 
-    fn event(&mut self, now: Now, event: &mio::event::Event) {
+    fn event(&mut self, now: Now, event: &mio::event::Event, unread: Unread) {
         let token = event.token();
         if token == WAKER {
             return;
@@ -179,7 +200,7 @@ impl WorkerLoop {
             if let Some(socket) = self.socket(key) {
                 socket.closing |= closing;
             }
-            self.read(now, key);
+            self.read(now, key, unread);
         }
     }
 
@@ -195,7 +216,7 @@ impl WorkerLoop {
         self.sockets.get_mut(key.index())?.as_mut().filter(|socket| socket.key == key)
     }
 
-    fn read(&mut self, now: Now, key: LinkKey) {
+    fn read(&mut self, now: Now, key: LinkKey, unread: Unread) {
         for _ in 0..READS_PER_TURN {
             let Some(Some(socket)) = self.sockets.get_mut(key.index()) else { return };
             if socket.key != key {
@@ -216,7 +237,7 @@ impl WorkerLoop {
         if let Some(socket) = self.socket(key)
             && !std::mem::replace(&mut socket.queued, true)
         {
-            self.backlog.push_back(key);
+            self.backlog.push(key, unread.read_once(now.mono));
         }
     }
 
@@ -318,6 +339,9 @@ impl Turn for WorkerLoop {
         }
         self.hand_over(events.is_some());
         self.flush(now);
+        if events.is_some() && self.timers() {
+            self.flush(now);
+        }
         self.commands(now);
         // Links that failed in this turn have settled their calls: those must not wait for the next one.
         self.hand_over(events.is_some());

@@ -48,6 +48,8 @@ mod opening;
 #[cfg(test)]
 mod operator;
 #[cfg(test)]
+mod pauses;
+#[cfg(test)]
 mod presence;
 #[cfg(test)]
 mod process;

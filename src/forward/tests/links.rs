@@ -138,6 +138,21 @@ fn a_silent_link_is_asked_and_then_given_up() {
 
 // spec: L-43
 #[test]
+fn link_is_never_closed_without_an_unanswered_ping() {
+    let (mut world, link) = World::ready(0);
+    let heartbeat = Settings::default().heartbeat;
+    // The worker did not run for long: its ping is late, not the service.
+    world.now = world.now + heartbeat * 5;
+    world.forwarder.timers(world.now);
+    assert!(matches!(world.heard(link)[..], [to_service::Member::Ping(_)]));
+    world.pass(heartbeat / 2 - TICK);
+    assert_eq!(world.forwarder.links(), 1, "the ping has its time to be answered");
+    world.pass(2 * TICK);
+    assert!(world.closes(link), "it was not answered");
+}
+
+// spec: L-43
+#[test]
 fn a_link_is_asked_although_it_is_busy_and_not_in_step_with_others() {
     let mut world = World::new(8);
     let links: Vec<LinkKey> = (0..8).map(|_| world.dialled()).collect();
