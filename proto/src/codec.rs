@@ -1,4 +1,4 @@
-//! Length-prefixed frames: `u32` big-endian length N, then N bytes.
+//! Length-prefixed frames: `u32` big-endian length N, then N bytes; N may be 0.
 //!
 //! [`Assembler`] cuts them from whatever a socket delivers. It copies nothing when a frame lies whole in what
 //! was read, and never reserves more than has arrived asks for.
@@ -13,8 +13,6 @@ pub const LENGTH_BYTES: usize = 4;
 /// Why a stream of bytes holds no frame. The connection is of no use afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
-    /// A length of zero.
-    Empty,
     /// A length above the maximum in force.
     TooLarge {
         /// What was announced, in bytes.
@@ -27,7 +25,6 @@ pub enum FrameError {
 impl std::fmt::Display for FrameError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            FrameError::Empty => f.write_str("a frame of zero bytes"),
             FrameError::TooLarge { announced, max } => {
                 write!(f, "a frame of {announced} bytes, above the maximum of {max}")
             }
@@ -51,9 +48,6 @@ fn cut(bytes: &[u8], max: usize) -> Result<Cut, FrameError> {
     };
     let announced = u32::from_be_bytes(*prefix);
     let len = announced as usize;
-    if len == 0 {
-        return Err(FrameError::Empty);
-    }
     if len > max {
         return Err(FrameError::TooLarge { announced, max });
     }
@@ -188,13 +182,10 @@ pub fn put_frame_header(out: &mut Vec<u8>, numbers: Numbers, member: u32, body_l
     put_bytes_header(member, body_len, out);
 }
 
-/// Appends a frame without a member: a bare acknowledgement. Nothing is written when both numbers are zero.
+/// Appends a frame without a member: a bare acknowledgement, of no bytes behind its length when both numbers are zero.
 pub fn put_bare_frame(out: &mut Vec<u8>, numbers: Numbers) {
-    let len = numbers_len(numbers);
-    if len > 0 {
-        put_length(out, len);
-        put_numbers(out, numbers);
-    }
+    put_length(out, numbers_len(numbers));
+    put_numbers(out, numbers);
 }
 
 /// Bytes that [`put_frame`] appends for a body of `body_len` bytes, its length included.
@@ -219,7 +210,7 @@ fn put_length(out: &mut Vec<u8>, len: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::member;
+    use crate::envelope::{Envelope, member};
     use crate::v1;
     use proptest::prelude::*;
     use prost::Message;
@@ -236,10 +227,22 @@ mod tests {
         Ok(found)
     }
 
-    // spec: F-2, F-5
+    // spec: F-2
     #[test]
-    fn zero_and_huge_lengths_are_errors() {
-        assert_eq!(frames(&[&[0, 0, 0, 0]], 10), Err(FrameError::Empty));
+    fn empty_frame_is_the_bare_acknowledgement() {
+        for reads in [&[&[0, 0, 0, 0, 0, 0, 0, 0][..]][..], &[&[0], &[0, 0], &[0, 0], &[0, 0, 0]]] {
+            assert_eq!(frames(reads, 10), Ok(vec![Vec::new(), Vec::new()]));
+        }
+        let mut out = Vec::new();
+        put_bare_frame(&mut out, Numbers::NONE);
+        assert_eq!(out, [0; LENGTH_BYTES]);
+        assert_eq!(out[LENGTH_BYTES..], v1::ClientFrame::default().encode_to_vec());
+        assert_eq!(Envelope::decode(&[]), Ok(Envelope { numbers: Numbers::NONE, member: None }));
+    }
+
+    // spec: F-5
+    #[test]
+    fn lengths_above_the_maximum_are_errors() {
         let error = FrameError::TooLarge { announced: 11, max: 10 };
         assert_eq!(frames(&[&[0, 0, 0, 11]], 10), Err(error));
         assert_eq!(frames(&[&[0, 0], &[0, 11]], 10), Err(error));
@@ -275,7 +278,7 @@ mod tests {
         // spec: F-9
         #[test]
         fn any_split_gives_the_same_frames(
-            bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..12),
+            bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..12),
             cuts in proptest::collection::vec(1usize..20, 1..60),
         ) {
             let mut stream = Vec::new();

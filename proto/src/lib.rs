@@ -10,9 +10,11 @@
 //! | [`envelope`] | a frame's numbers and its one member, without decoding the member |
 //! | [`view`] | the messages of the hot path, decoded and encoded without a copy |
 //! | [`status`] | [`status::Code`], the outcome of a request |
+//! | [`action`] | what a client does about each reason |
 //! | [`proof`] | the HMAC proofs of links and applications |
 //! | [`time`] | [`time::Mono`], the `now` that every core is given |
 
+pub mod action;
 pub mod codec;
 pub mod envelope;
 pub mod proof;

@@ -108,6 +108,7 @@ view! {
         9 payload_dropped: bool,
         10 content_encoding: &'a str,
         11 fragment: &'a [u8],
+        12 action: i32,
         15 payload: &'a [u8],
     }
 }
@@ -231,7 +232,7 @@ mod tests {
             let message = v1::Response {
                 up_seq: seq, status, reason: 61, source: 2, execution: 3, retry_after_ms: 5, message,
                 login: Some(v1::LoginResult { user_id: "u".into(), ..Default::default() }),
-                payload_dropped: dropped, content_encoding: String::new(), fragment: None,
+                payload_dropped: dropped, content_encoding: String::new(), fragment: None, action: 4,
                 payload: payload.into(),
             };
             let bytes = message.encode_to_vec();

@@ -186,7 +186,6 @@ fn judge(vector: &Vector) -> Result<(), &'static str> {
     let max = if vector.text("state") == "opening" { FRAME_BYTES_OPENING } else { FRAME_BYTES_MAIN_LINK };
     let mut assembler = Assembler::default();
     let frame = match assembler.next(&mut &bytes[..], max) {
-        Err(FrameError::Empty) => return Err("FRAME_EMPTY"),
         Err(FrameError::TooLarge { .. }) => return Err("FRAME_TOO_LARGE"),
         Ok(frame) => frame.unwrap_or_else(|| panic!("{}: the frame is not whole", vector.name())),
     };

@@ -9,7 +9,6 @@
 //! TLS into the clear, is no good. A token says nothing of when it ends: that its session knows.
 
 use crate::base::ids::{SessionKey, ShardId};
-use moorgate_proto::v1::ResumeResult;
 use ring::hmac;
 
 const FORMAT: u8 = 1;
@@ -47,16 +46,6 @@ pub enum ResumeError {
     OtherBoot,
     /// It is no token, was tampered with, or is somebody else's.
     Invalid,
-}
-
-impl ResumeError {
-    /// What the client is told.
-    pub fn result(self) -> ResumeResult {
-        match self {
-            ResumeError::OtherBoot => ResumeResult::UnknownSession,
-            ResumeError::Invalid => ResumeResult::Invalid,
-        }
-    }
 }
 
 /// Seals and opens the resume tokens of one start of the gateway.

@@ -82,6 +82,9 @@ Options of issue
   --issuer I            as the configuration's auth.issuer asks for
   --audience A          as the configuration's auth.audience asks for
 
+Each token has an id of its own (the claim jti), so that a logout, or
+`moorgate operator revoke --token ID`, revokes that one alone.
+
 inspect shows what a token says, and with a SECRET whether its signature and its
 times are good (exit code 1: they are not). TOKEN may be - for standard input.
 

@@ -4,6 +4,7 @@ use super::{Failure, failed, help, print, usage};
 use lexopt::{Arg, ValueExt};
 use moorgate::auth::{KeyRing, SigningKey, mint, unverified_parts};
 use moorgate::base::clock::Clock;
+use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 use std::io::Read;
 use std::time::Duration;
@@ -132,6 +133,13 @@ fn dev_secret() -> Result<Secret, Failure> {
     Err(failed("this binary was built without the feature `dev`"))
 }
 
+/// An id that no other token has: with it a logout or an operator revokes this one alone.
+fn token_id() -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| failed("no random numbers"))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
 fn issue(options: Options) -> Result<(), Failure> {
     let Some(user) = options.user else { return usage("say for whom: --user ID") };
     let Some(secret) = options.secret else {
@@ -139,7 +147,8 @@ fn issue(options: Options) -> Result<(), Failure> {
     };
     let now = Clock::start().read().unix_s();
     let expires = now.saturating_add(options.ttl.unwrap_or(TTL).as_secs());
-    let mut claims = json!({"sub": user, "iat": now, "exp": expires, "roles": options.roles});
+    let mut claims =
+        json!({"sub": user, "iat": now, "exp": expires, "roles": options.roles, "jti": token_id()?});
     let (issuer, audience) = (options.issuer, options.audience);
     let optional = [("device", options.device), ("iss", issuer.clone()), ("aud", audience.clone())];
     if let Some(claims) = claims.as_object_mut() {

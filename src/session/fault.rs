@@ -3,10 +3,12 @@
 use crate::auth::{ApplicationError, TokenError};
 use crate::base::counters::Count;
 use crate::directory::Conflict;
+use moorgate_proto::action;
 use moorgate_proto::codec::FrameError;
 use moorgate_proto::envelope::EnvelopeError;
+use moorgate_proto::limits::FRAME_BYTES_OPENING;
 use moorgate_proto::status::Code;
-use moorgate_proto::v1::{self, Reason};
+use moorgate_proto::v1::{self, Execution, Reason};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,8 +58,10 @@ pub enum Fault {
     TokenExpired,
     /// An access token of another user than the session that is resumed.
     IdentityMismatch,
-    /// An attempt to resume a session that has accepted it, or a later one, before.
-    ResumeStale,
+    /// The session that is to be resumed exists, or may exist, and is left alone.
+    NotResumed(NotResumed),
+    /// More bytes between Hello and Welcome than [`FRAME_BYTES_OPENING`].
+    EarlyExceeded,
     /// No complete Hello in time.
     HandshakeTimeout,
     /// A frame was begun and not finished in time.
@@ -101,6 +105,28 @@ pub enum Fault {
     Shutdown,
 }
 
+/// Why a session is not resumed, and no fresh one opened in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotResumed {
+    /// An attempt without a number: a client that would repeat it under another.
+    Unnumbered,
+    /// An attempt or a token older than one that was used, or a `down_seq` outside of the session.
+    Stale,
+    /// A token that the gateway has not made, or has made for another application or device.
+    Invalid,
+}
+
+impl NotResumed {
+    /// The reason, and whether a Hello without `resume` may open a fresh session.
+    fn wire(self) -> (Reason, bool) {
+        match self {
+            NotResumed::Unnumbered => (Reason::ResumeStale, false),
+            NotResumed::Stale => (Reason::ResumeStale, true),
+            NotResumed::Invalid => (Reason::ResumeInvalid, true),
+        }
+    }
+}
+
 /// What an Error says of a fault.
 struct Wire {
     code: Code,
@@ -113,14 +139,15 @@ struct Wire {
 impl Fault {
     fn wire(&self) -> Wire {
         let broken = |reason| Wire { code: Code::InvalidArgument, reason, reconnect: false, after_ms: 0 };
-        let failed = |code, reason| Wire { code, reason, reconnect: true, after_ms: 0 };
+        let later = |code, reason, after_ms| Wire { code, reason, reconnect: true, after_ms };
+        let failed = |code, reason| later(code, reason, 0);
         match self {
-            Fault::Frame(FrameError::Empty) => broken(Reason::FrameEmpty),
             Fault::Frame(FrameError::TooLarge { .. }) => broken(Reason::FrameTooLarge),
             Fault::Envelope(_) | Fault::Malformed(_) => broken(Reason::FrameMalformed),
             Fault::UnexpectedFrame(_)
             | Fault::NumberMissing
             | Fault::NumberUnexpected(_)
+            | Fault::EarlyExceeded
             | Fault::HelloInvalid(_) => broken(Reason::ProtocolViolation),
             Fault::SequenceGap { .. } => failed(Code::FailedPrecondition, Reason::SequenceGap),
             Fault::AckBeyondSent { .. } => failed(Code::FailedPrecondition, Reason::AckBeyondSent),
@@ -140,27 +167,23 @@ impl Fault {
             Fault::IdentityMismatch => {
                 Wire { code: Code::PermissionDenied, ..broken(Reason::IdentityMismatch) }
             }
-            Fault::ResumeStale => failed(Code::FailedPrecondition, Reason::ResumeStale),
+            Fault::NotResumed(why) => {
+                let (reason, reconnect) = why.wire();
+                Wire { reconnect, ..failed(Code::FailedPrecondition, reason) }
+            }
             Fault::HandshakeTimeout => failed(Code::DeadlineExceeded, Reason::HandshakeTimeout),
             Fault::FrameTimeout => failed(Code::DeadlineExceeded, Reason::FrameTimeout),
             Fault::HeartbeatTimeout => failed(Code::DeadlineExceeded, Reason::HeartbeatTimeout),
             Fault::WriteStalled => failed(Code::ResourceExhausted, Reason::WriteStalled),
-            Fault::Overloaded => {
-                Wire { after_ms: RETRY_MS, ..failed(Code::ResourceExhausted, Reason::GatewayOverloaded) }
+            Fault::Overloaded => later(Code::ResourceExhausted, Reason::GatewayOverloaded, RETRY_MS),
+            Fault::ConnectionLimit => later(Code::ResourceExhausted, Reason::ConnectionLimit, RETRY_MS),
+            Fault::OpeningsLimited(after) => {
+                later(Code::ResourceExhausted, Reason::GatewayOverloaded, whole_ms(*after))
             }
-            Fault::ConnectionLimit => {
-                Wire { after_ms: RETRY_MS, ..failed(Code::ResourceExhausted, Reason::ConnectionLimit) }
-            }
-            Fault::OpeningsLimited(after) => Wire {
-                after_ms: whole_ms(*after),
-                ..failed(Code::ResourceExhausted, Reason::GatewayOverloaded)
-            },
             Fault::FramesLimited(after) => {
-                Wire { after_ms: whole_ms(*after), ..failed(Code::ResourceExhausted, Reason::RateLimited) }
+                later(Code::ResourceExhausted, Reason::RateLimited, whole_ms(*after))
             }
-            Fault::Banned(left) => {
-                Wire { after_ms: whole_ms(*left), ..failed(Code::PermissionDenied, Reason::Banned) }
-            }
+            Fault::Banned(left) => later(Code::PermissionDenied, Reason::Banned, whole_ms(*left)),
             Fault::Application(_) => {
                 Wire { code: Code::PermissionDenied, ..broken(Reason::ApplicationRefused) }
             }
@@ -168,9 +191,7 @@ impl Fault {
                 Wire { code: Code::PermissionDenied, ..broken(Reason::SessionRefused) }
             }
             Fault::SessionRefused { reason, .. } => Wire { code: Code::PermissionDenied, ..broken(*reason) },
-            Fault::SessionUnconfirmed => {
-                Wire { after_ms: RETRY_MS, ..failed(Code::Unavailable, Reason::NoEndpoint) }
-            }
+            Fault::SessionUnconfirmed => later(Code::Unavailable, Reason::NoEndpoint, RETRY_MS),
             Fault::Superseded => Wire { code: Code::Aborted, ..broken(Reason::Superseded) },
             Fault::Conflict(Conflict::Device) => {
                 Wire { code: Code::Aborted, ..broken(Reason::DeviceConflict) }
@@ -207,7 +228,8 @@ impl Fault {
             | Fault::HelloInvalid(_)
             | Fault::Token(_)
             | Fault::IdentityMismatch
-            | Fault::ResumeStale
+            | Fault::NotResumed(_)
+            | Fault::EarlyExceeded
             | Fault::HandshakeTimeout
             | Fault::ConnectionLimit
             | Fault::OpeningsLimited(_)
@@ -242,6 +264,7 @@ impl Fault {
             message: self.to_string(),
             reconnect: Some(v1::Reconnect { allowed, after_ms, addresses: Vec::new(), resumable }),
             admitted,
+            action: action::of(reason, Execution::Unspecified).into(),
         }
     }
 
@@ -254,6 +277,7 @@ impl Fault {
             | Fault::UnexpectedFrame(_)
             | Fault::NumberMissing
             | Fault::NumberUnexpected(_)
+            | Fault::EarlyExceeded
             | Fault::SequenceGap { .. }
             | Fault::AckBeyondSent { .. }
             | Fault::InFlightExceeded(_) => Count::CloseProtocol,
@@ -264,7 +288,7 @@ impl Fault {
             | Fault::SessionRefused { .. }
             | Fault::SessionUnconfirmed
             | Fault::IdentityMismatch
-            | Fault::ResumeStale => Count::CloseOpening,
+            | Fault::NotResumed(_) => Count::CloseOpening,
             Fault::Superseded => Count::CloseSuperseded,
             Fault::Conflict(_) => Count::CloseConflict,
             Fault::Kicked(_) => Count::CloseKicked,
@@ -318,7 +342,18 @@ impl std::fmt::Display for Fault {
             Fault::IdentityMismatch => {
                 f.write_str("the access token is of another user than the session that was to be resumed")
             }
-            Fault::ResumeStale => f.write_str("an attempt to resume that comes after a later one, or twice"),
+            Fault::NotResumed(NotResumed::Unnumbered) => f.write_str("Resume.attempt is 0; the first is 1"),
+            Fault::NotResumed(NotResumed::Stale) => f.write_str(
+                "the attempt or the token is older than one that was used, or down_seq is not in the session: \
+                 open a fresh one by a Hello without resume",
+            ),
+            Fault::NotResumed(NotResumed::Invalid) => f.write_str(
+                "the resume token is not one of this gateway, application and device: \
+                 open a fresh session by a Hello without resume",
+            ),
+            Fault::EarlyExceeded => {
+                write!(f, "more than {FRAME_BYTES_OPENING} bytes between Hello and Welcome")
+            }
             Fault::HandshakeTimeout => f.write_str("no complete Hello in time"),
             Fault::FrameTimeout => f.write_str("a frame was begun and not finished in time"),
             Fault::HeartbeatTimeout => f.write_str("silence for twice the heartbeat interval"),

@@ -33,7 +33,7 @@ mod up;
 mod window;
 
 pub use down::{Down, Pushed, Responded, Room, Sending};
-pub use fault::{Fault, whole_ms};
+pub use fault::{Fault, NotResumed, whole_ms};
 pub use opening::{Opened, OpeningContext, Welcoming, expiry_of, welcome};
 pub use push_queue::{Lost, PushLimits};
 pub use refresh::{NoRefresh, Refreshed, refresh};

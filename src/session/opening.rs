@@ -6,7 +6,7 @@ use crate::base::clock::Now;
 use crate::base::ids::SessionId;
 use crate::relay::Caller;
 use moorgate_proto::limits::{FRAME_BYTES_OPENING, NAME_BYTES};
-use moorgate_proto::v1::{self, Feature, ResumeResult};
+use moorgate_proto::v1::{self, Action, Feature, ResumeResult};
 use moorgate_proto::{VERSION, limits};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -198,6 +198,12 @@ pub fn welcome(now: Now, session: &Session, welcoming: Welcoming<'_>) -> v1::Wel
         features: u64::from(session.features),
         user_id: session.caller.user_id.to_string(),
         access_expires_ms: session.told_expiry_ms(),
+        action: match result {
+            ResumeResult::None | ResumeResult::Resumed => Action::Unspecified,
+            _ if session.caller.is_anonymous() => Action::Reauthenticate,
+            _ => Action::Resync,
+        }
+        .into(),
     }
 }
 

@@ -5,14 +5,14 @@
 //! current: g ──────────► current: g + 1 ──────────────────────► proven: g + 1
 //!
 //!   proven ........ current   tokens of these generations resume
-//!   below proven              STALE: the client has shown that it holds a newer one
+//!   below proven              RESUME_STALE: the client has shown that it holds a newer one
 //! ```
 //!
 //! A Welcome may be lost, and the next one too: until the client has spoken, all tokens from the proven one on are
 //! good, so that no badly timed disconnect locks it out. Once it has spoken, the older ones are worth nothing to
 //! whoever has copied them.
 
-use super::{Attachment, Fault, Opened, Session};
+use super::{Attachment, Fault, NotResumed, Opened, Session};
 use crate::base::clock::Now;
 use crate::base::ids::ConnectionKey;
 use crate::relay::{Caller, ReceiptTo};
@@ -79,17 +79,17 @@ impl Session {
             return Ok(Err(ResumeResult::Ended));
         }
         if generation > current {
-            return Ok(Err(ResumeResult::Invalid));
+            return Err(Fault::NotResumed(NotResumed::Invalid));
         }
-        // Its client has come again since, or the attempt is a copy. A fresh session for whoever comes late would take this
-        // one's place, and put out the very client that has sent both.
-        if resume.attempt <= attempt {
-            return Err(Fault::ResumeStale);
+        if resume.attempt == 0 {
+            return Err(Fault::NotResumed(NotResumed::Unnumbered));
         }
-        // What was acknowledged cannot be sent again, and what was never sent was not taken: whoever says so has lost its
-        // place.
-        if generation < proven || !(self.down.acked()..=self.down.sent()).contains(&resume.down_seq) {
-            return Ok(Err(ResumeResult::Stale));
+        // A copy of the token, or an attempt that was overtaken by a later one: a fresh session would supersede this one,
+        // and end the client that has resumed it since. What was acknowledged cannot be sent again, and what was never
+        // sent was not taken.
+        let is_in_stream = (self.down.acked()..=self.down.sent()).contains(&resume.down_seq);
+        if resume.attempt <= attempt || generation < proven || !is_in_stream {
+            return Err(Fault::NotResumed(NotResumed::Stale));
         }
         let user_id = opened.who().user_id.as_str();
         match user_id {

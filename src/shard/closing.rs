@@ -79,7 +79,8 @@ impl Shard {
         let (mut admitted, mut resumable) = (0, state.is_opening() && reason.leaves_session());
         if state.is_opening() {
             self.handshakes = self.handshakes.saturating_sub(1);
-            self.confirmations.forget(key);
+            let early = self.confirmations.forget(key);
+            self.partial_bytes = self.partial_bytes.saturating_sub(early);
         }
         if let State::Open(session_key) = state
             && let Some(session) = self.sessions.get(session_key)

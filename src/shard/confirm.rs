@@ -1,5 +1,6 @@
 //! A service confirms new sessions of users before they are welcomed: does the user exist, is it banned? What it says
-//! may be kept for a while. The shard never waits: the connection does, with a deadline.
+//! may be kept for a while. The shard never waits: the connection does, with a deadline. What its client sends meanwhile
+//! is held, and read right after Welcome.
 
 use super::Shard;
 use super::connection::State;
@@ -8,6 +9,7 @@ use crate::base::counters::Count;
 use crate::base::ids::ConnectionKey;
 use crate::relay::{Check, Checked, Verdict};
 use crate::session::{Fault, Opened};
+use moorgate_proto::limits::FRAME_BYTES_OPENING;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::Reason;
 use prost::Message;
@@ -34,10 +36,18 @@ fn who(opened: &Opened) -> Who {
     (opened.who().user_id.as_str().into(), opened.who().application.as_str().into())
 }
 
+/// An opening that waits for its verdict.
+#[derive(Debug)]
+struct Waiting {
+    opened: Opened,
+    /// Bytes that have come behind the Hello, at most [`FRAME_BYTES_OPENING`].
+    early: Vec<u8>,
+}
+
 /// Who waits, and what was said before.
 #[derive(Debug, Default)]
 pub(super) struct Confirmations {
-    opened: HashMap<ConnectionKey, Box<Opened>, foldhash::fast::FixedState>,
+    waiting: HashMap<ConnectionKey, Box<Waiting>, foldhash::fast::FixedState>,
     kept: HashMap<Who, Kept, foldhash::fast::RandomState>,
     /// Before that none of them is over: there is nothing to forget.
     full_until: Mono,
@@ -45,11 +55,17 @@ pub(super) struct Confirmations {
 
 impl Confirmations {
     pub(super) fn waiting(&self) -> usize {
-        self.opened.len()
+        self.waiting.len()
     }
 
-    pub(super) fn forget(&mut self, key: ConnectionKey) {
-        self.opened.remove(&key);
+    /// Drops an opening; how many bytes were held of it.
+    pub(super) fn forget(&mut self, key: ConnectionKey) -> usize {
+        self.waiting.remove(&key).map_or(0, |waiting| waiting.early.len())
+    }
+
+    /// Bytes held of all openings.
+    pub(super) fn early_bytes(&self) -> usize {
+        self.waiting.values().map(|waiting| waiting.early.len()).sum()
     }
 
     /// What is known already.
@@ -96,8 +112,24 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.state = State::Confirming(deadline);
         }
-        self.confirmations.opened.insert(key, Box::new(opened));
+        self.confirmations.waiting.insert(key, Box::new(Waiting { opened, early: Vec::new() }));
         self.arm(key, deadline);
+        Ok(())
+    }
+
+    /// Holds what comes before the verdict. More than a client may send, or than unfinished frames may hold in all, ends
+    /// the connection.
+    pub(super) fn hold_early(&mut self, key: ConnectionKey, bytes: &[u8]) -> Result<(), Fault> {
+        let Some(waiting) = self.confirmations.waiting.get_mut(&key) else { return Ok(()) };
+        if waiting.early.len().saturating_add(bytes.len()) > FRAME_BYTES_OPENING {
+            return Err(Fault::EarlyExceeded);
+        }
+        if self.partial_bytes.saturating_add(bytes.len()) > self.settings.partial_bytes_max {
+            self.cells.count(Count::PartialBudgetExceeded);
+            return Err(Fault::Overloaded);
+        }
+        waiting.early.extend_from_slice(bytes);
+        self.partial_bytes = self.partial_bytes.saturating_add(bytes.len());
         Ok(())
     }
 
@@ -105,7 +137,9 @@ impl Shard {
     pub(super) fn checked(&mut self, now: Now, checked: Checked) {
         let Checked { connection: key, verdict } = checked;
         // It may have gone, or have waited too long.
-        let Some(opened) = self.confirmations.opened.remove(&key) else { return };
+        let Some(waiting) = self.confirmations.waiting.remove(&key) else { return };
+        let Waiting { opened, early } = *waiting;
+        self.partial_bytes = self.partial_bytes.saturating_sub(early.len());
         let result = match verdict {
             Verdict::Admitted(cache) => {
                 self.cells.count(Count::ChecksAdmitted);
@@ -125,8 +159,10 @@ impl Shard {
                 }
             }
         };
-        if let Err(fault) = result {
-            self.fault(now, key, fault);
+        match result {
+            Ok(()) if early.is_empty() => {}
+            Ok(()) => self.take_bytes(now, key, &early),
+            Err(fault) => self.fault(now, key, fault),
         }
     }
 

@@ -6,13 +6,14 @@ use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, SessionKey};
 use crate::session::{CancelTarget, Fault};
+use moorgate_proto::action;
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::envelope::Envelope;
 use moorgate_proto::envelope::member::{client, gateway};
 use moorgate_proto::limits::FRAME_BYTES_OPENING;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{self, Reason};
+use moorgate_proto::v1::{self, Execution, Reason};
 use prost::Message;
 use std::time::Duration;
 
@@ -20,6 +21,12 @@ impl Shard {
     /// Bytes from a connection's socket.
     pub fn received(&mut self, now: Now, key: ConnectionKey, bytes: &[u8]) {
         self.cells.add(Count::BytesReceived, bytes.len() as u64);
+        self.take_bytes(now, key, bytes);
+        self.check_invariants();
+    }
+
+    /// Bytes of a connection, as they came or as they were held.
+    pub(super) fn take_bytes(&mut self, now: Now, key: ConnectionKey, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -37,7 +44,6 @@ impl Shard {
             connection.assembler = assembler;
             self.watch_partial(now, key);
         }
-        self.check_invariants();
     }
 
     fn frames(
@@ -52,7 +58,8 @@ impl Shard {
                 return Ok(());
             };
             let (session, max) = match connection.state {
-                State::Opening(..) | State::Confirming(_) | State::Moving(_) => (None, FRAME_BYTES_OPENING),
+                State::Opening(..) | State::Moving(_) => (None, FRAME_BYTES_OPENING),
+                State::Confirming(_) => return self.hold_early(key, bytes),
                 State::Open(session) => (Some(session), self.session_settings.frame_bytes_max),
                 State::Closing(_) | State::HalfClosed(_) => return Ok(()),
             };
@@ -208,6 +215,7 @@ impl Shard {
             reason: reason.into(),
             message: format!("member {member} is not understood here"),
             member,
+            action: action::of(reason, Execution::Unspecified).into(),
         };
         self.cells.count(Count::NoticesSent);
         self.put_optional(key, gateway::NOTICE, &notice);

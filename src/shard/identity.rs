@@ -10,6 +10,7 @@ use crate::base::ids::{ConnectionKey, SessionKey};
 use crate::directory::{Kick, Order, Place, SessionRef};
 use crate::relay::{Caller, Directive, Outcome};
 use crate::session::{Expiry, Fault, Session, TokenMark, expiry_of, refresh};
+use moorgate_proto::action;
 use moorgate_proto::envelope::member::gateway;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason, Source};
@@ -77,6 +78,7 @@ impl Shard {
                     status: code.to_wire(),
                     reason: reason.into(),
                     message: refusal.to_string(),
+                    action: action::of(reason, Execution::Unspecified).into(),
                     ..v1::Authenticated::default()
                 }
             }

@@ -80,7 +80,8 @@ fn offence(fault: &Fault) -> Option<Offence> {
         Fault::Token(TokenError::Expired | TokenError::NotYetValid | TokenError::Revoked) => None,
         Fault::Token(_) => Some(Offence::BadToken),
         Fault::Application(ApplicationError::WrongProof) => Some(Offence::BadProof),
-        Fault::Frame(FrameError::Empty | FrameError::TooLarge { .. })
+        Fault::Frame(FrameError::TooLarge { .. })
+        | Fault::EarlyExceeded
         | Fault::Envelope(_)
         | Fault::Malformed(_)
         | Fault::UnexpectedFrame(_)
@@ -94,7 +95,7 @@ fn offence(fault: &Fault) -> Option<Offence> {
         Fault::VersionUnsupported { .. }
         | Fault::TokenExpired
         | Fault::IdentityMismatch
-        | Fault::ResumeStale
+        | Fault::NotResumed(_)
         | Fault::TokenRevoked
         | Fault::Application(_)
         | Fault::SessionRefused { .. }

@@ -418,7 +418,8 @@ impl Shard {
             let away = self.sessions.values().filter(|session| session.connection().is_none()).count();
             debug_assert_eq!(away, self.detached.len(), "who has no connection is on the list of those");
             let held: usize = self.connections.values().map(|c| c.assembler.held_bytes()).sum();
-            debug_assert_eq!(held, self.partial_bytes, "the budget counts what is held");
+            let early = self.confirmations.early_bytes();
+            debug_assert_eq!(held + early, self.partial_bytes, "the budget counts what is held");
             let owed: usize = self.sessions.values().map(|session| session.down.kept_bytes()).sum();
             debug_assert_eq!(owed, self.owed_bytes, "and so does that of Responses");
             let opening = self.connections.values().filter(|it| it.state.is_opening()).count();

@@ -25,8 +25,8 @@ impl Shard {
         let Some((state, peer)) = self.connections.get(key).map(|it| (it.state, it.peer())) else {
             return Ok(());
         };
-        if let State::Confirming(_) | State::Moving(_) = state {
-            // Nothing may come between Hello and Welcome.
+        if let State::Moving(_) = state {
+            // Nothing may come between a Hello that resumes and its Welcome.
             return Err(Fault::UnexpectedFrame(envelope.member.map_or(0, |(member, _)| member)));
         }
         let (mut hello, body) = match envelope.member {

@@ -4,14 +4,14 @@
 use super::connection::State;
 use super::detached::{Detaching, Due, Owner, Removed};
 use super::{CloseReason, Drain, Shard};
-use crate::auth::{Holder, ResumeClaims};
+use crate::auth::{Holder, ResumeClaims, ResumeError};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, ListenerId, SessionKey, ShardId};
 use crate::directory::Life;
 use crate::limit::network;
 use crate::relay::Caller;
-use crate::session::{self, Attachment, Fault, Opened, Session, Welcoming};
+use crate::session::{self, Attachment, Fault, NotResumed, Opened, Session, Welcoming};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::{client, gateway};
@@ -135,7 +135,11 @@ impl Shard {
         }
         let claims = match self.resume_tokens.open(&resume.resume_token, holder(opened.who())) {
             Ok(claims) => claims,
-            Err(error) => return Ok(self.not_resumed(error.result())),
+            Err(ResumeError::OtherBoot) => return Ok(self.not_resumed(ResumeResult::UnknownSession)),
+            Err(ResumeError::Invalid) => {
+                self.cells.count(Count::ResumesInvalid);
+                return Err(Fault::NotResumed(NotResumed::Invalid));
+            }
         };
         if claims.shard != self.batch.shard && self.directory.shards().any(|shard| shard == claims.shard) {
             self.hand_over(key, claims.shard, body);
@@ -150,8 +154,10 @@ impl Shard {
         };
         let who = session.caller.who();
         let judged = session.judge(now, (claims.generation, resume), opened);
-        if judged == Err(Fault::ResumeStale) {
-            self.cells.count(Count::ResumesStale);
+        match &judged {
+            Err(Fault::NotResumed(NotResumed::Invalid)) => self.cells.count(Count::ResumesInvalid),
+            Err(Fault::NotResumed(_)) => self.cells.count(Count::ResumesStale),
+            _ => {}
         }
         if let Err(result) = judged? {
             return Ok(self.not_resumed(result));
@@ -163,8 +169,6 @@ impl Shard {
 
     fn not_resumed(&self, result: ResumeResult) -> Resumption {
         self.cells.count(match result {
-            ResumeResult::Stale => Count::ResumesStale,
-            ResumeResult::Invalid => Count::ResumesInvalid,
             ResumeResult::Ended => Count::ResumesEnded,
             _ => Count::ResumesUnknown,
         });

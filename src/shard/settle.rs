@@ -9,6 +9,7 @@ use crate::base::output::Output;
 use crate::base::text::cut;
 use crate::relay::{AccessRecord, Arena, Delivery, DeliveryBatch, Outcome, Settled};
 use crate::session::{Responded, Room, Sending};
+use moorgate_proto::action;
 use moorgate_proto::limits::{FRAME_OVERHEAD, MESSAGE_BYTES, NAME_BYTES};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{Execution, Reason};
@@ -101,6 +102,7 @@ impl Shard {
             response.payload = &[];
             response.payload_dropped = true;
             response.reason = Reason::ReplyTooLarge.into();
+            response.action = action::of(Reason::ReplyTooLarge, asked.outcome.execution).into();
         }
         let mut response_bytes = u32::try_from(response.payload.len()).unwrap_or(u32::MAX);
         if self.respond(session_key, &response) == Some(Responded::WaitingBare) {
@@ -175,6 +177,7 @@ fn response<'a>(up_seq: u64, outcome: Outcome, reply: &ReplyView<'a>) -> Respons
         source: outcome.source.into(),
         execution: outcome.execution.into(),
         retry_after_ms: outcome.retry_after_ms,
+        action: action::of_outcome(outcome.code, outcome.reason, outcome.execution).into(),
         message: cut(reply.message, MESSAGE_BYTES),
         content_encoding: cut(reply.content_encoding, NAME_BYTES),
         payload: reply.payload,

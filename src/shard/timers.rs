@@ -5,10 +5,11 @@ use super::{CloseReason, Drain, Shard};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnectionKey, SessionKey};
 use crate::session::{Expiry, Fault};
+use moorgate_proto::action;
 use moorgate_proto::envelope::member::gateway;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{self, Reason};
+use moorgate_proto::v1::{self, Execution, Reason};
 use std::time::Duration;
 
 impl Shard {
@@ -90,6 +91,7 @@ impl Shard {
                     reason: Reason::TokenExpired.into(),
                     message: "the access token has expired: the connection will close".to_owned(),
                     member: 0,
+                    action: action::of(Reason::TokenExpired, Execution::Unspecified).into(),
                 };
                 self.put_optional(key, gateway::NOTICE, &notice);
                 None

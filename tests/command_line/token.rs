@@ -54,6 +54,19 @@ fn a_token_says_what_was_asked_for_and_a_gateway_takes_it() {
     assert_eq!(claims.device.as_deref(), Some("phone-1"));
 }
 
+// spec
+#[test]
+fn issued_token_has_an_id_of_its_own() {
+    let directory = Directory::new("token-id");
+    let id = |()| {
+        let (_, claims) = moorgate::auth::unverified_parts(&issued(&directory, &[])).unwrap();
+        claims["jti"].as_str().unwrap().to_owned()
+    };
+    let ids = [(), ()].map(id);
+    assert!(ids.iter().all(|id| id.len() == 32), "{ids:?}");
+    assert_ne!(ids[0], ids[1]);
+}
+
 #[test]
 fn without_more_words_it_is_good_for_an_hour_under_the_default_key() {
     let directory = Directory::new("token-default");

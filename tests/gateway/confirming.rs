@@ -68,14 +68,80 @@ fn a_session_opens_when_the_service_admits_it_and_not_before() {
     site.end();
 }
 
-// spec: O-2, O-27
+// spec: O-2, O-27, O-32
 #[test]
-fn whoever_speaks_before_the_verdict_breaks_the_contract() {
+fn early_request_is_held_during_a_session_check() {
+    let (site, mut link) = site_and_link(CHECKED);
+    let access_token = token("alice", &[]);
+    let early = [hello_frame(&v1::Hello { access_token, ..hello() }), request(1, command::USER, b"first")];
+    let mut client = site.connect();
+    client.send(&early.concat());
+    let check = link.session_check();
+    // The second comes in two parts, before and behind the verdict.
+    let second = request(2, command::USER, b"second");
+    client.send(&second[..7]);
+    site.metric_becomes("moorgate_bytes_received_total", early.concat().len() as u64 + 7);
+    link.send(to_gateway::SESSION_VERDICT, &v1::SessionVerdict { check_id: check.check_id, ..admitted(0) });
+    assert_eq!(client.welcome().user_id, "alice");
+    client.send(&second[7..]);
+    for payload in [&b"first"[..], b"second"] {
+        let call = link.call();
+        assert_eq!(call.payload, payload);
+        link.reply(call.call_id, payload);
+        assert_eq!(client.response().payload, payload);
+    }
+    // Refused: it is not executed, and nothing of it stays.
+    let access_token = token("bob", &[]);
+    let early = [hello_frame(&v1::Hello { access_token, ..hello() }), request(1, command::USER, b"first")];
+    let mut refused = site.connect();
+    refused.send(&early.concat());
+    says(&mut link, v1::SessionVerdict::default());
+    let error = refused.error();
+    assert_eq!((error.reason(), error.admitted), (Reason::SessionRefused, 0));
+    link.nothing_else();
+    drop((client, refused));
+    site.end();
+}
+
+// spec: O-2, O-32
+#[test]
+fn early_frames_beyond_their_bound_end_the_connection() {
+    let (site, mut link) = site_and_link(CHECKED);
+    let overhead = request(1, command::USER, &[7; 4000]).len() - 4000;
+    for (bytes, ends) in [(4097, true), (4096, false)] {
+        let before = site.metric("moorgate_bytes_received_total");
+        let mut client = asks(&site, "alice");
+        let check = link.session_check();
+        let hello = site.metric("moorgate_bytes_received_total") - before;
+        let early = request(1, command::USER, &vec![7; bytes - overhead]);
+        assert_eq!(early.len(), bytes);
+        client.send(&early);
+        if ends {
+            assert_eq!(client.error_reason(), Reason::ProtocolViolation);
+            continue;
+        }
+        site.metric_becomes("moorgate_bytes_received_total", before + hello + bytes as u64);
+        link.send(
+            to_gateway::SESSION_VERDICT,
+            &v1::SessionVerdict { check_id: check.check_id, ..admitted(0) },
+        );
+        client.welcome();
+        let call = link.call();
+        link.reply(call.call_id, b"");
+        client.response();
+    }
+    link.nothing_else();
+    site.end();
+}
+
+// spec: O-27
+#[test]
+fn verdict_of_nobody_is_ignored() {
     let (site, mut link) = site_and_link(CHECKED);
     let mut client = asks(&site, "alice");
     let check = link.session_check();
-    client.send(&request(1, command::USER, b"x"));
-    assert_eq!(client.error_reason(), Reason::ProtocolViolation);
+    client.finish();
+    client.closed();
     let mut gone = asks(&site, "alice");
     let of_gone = link.session_check();
     gone.finish();

@@ -171,7 +171,6 @@ impl World {
             error.reason(),
             Reason::ProtocolViolation
                 | Reason::FrameTooLarge
-                | Reason::FrameEmpty
                 | Reason::FrameMalformed
                 | Reason::SequenceGap
                 | Reason::AckBeyondSent

@@ -4,7 +4,7 @@ use crate::network::ConnId;
 use crate::reached::Path;
 use crate::tap::Carried;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{self, ResumeResult};
+use moorgate_proto::v1::{self, Reason, ResumeResult};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -95,21 +95,25 @@ pub struct Loot {
     pub user: String,
 }
 
-/// Which path a refusal is, as far as it can be told.
-pub fn refusal(
-    result: ResumeResult,
-    life: &Life,
-    hello: &v1::Hello,
-    generation: u128,
-    boot: u32,
-) -> Option<Path> {
-    let is_elsewhere = life.application != hello.application || life.device != hello.device_id;
+/// Which path a fresh session in place of another is, as far as it can be told.
+pub fn replaced(result: ResumeResult, life: &Life, boot: u32) -> Option<Path> {
     match result {
         _ if life.boot != boot => Some(Path::RefusedOtherBoot),
-        ResumeResult::Invalid if is_elsewhere => Some(Path::RefusedElsewhere),
-        ResumeResult::Stale if generation < life.proven.low => Some(Path::RefusedGeneration),
         ResumeResult::Ended => Some(Path::ToldEnded),
         ResumeResult::UnknownSession => Some(Path::ToldUnknown),
+        _ => None,
+    }
+}
+
+/// Which path the refusal of a resume is, as far as it can be told.
+pub fn refusal(reason: Reason, life: &Life, hello: &v1::Hello, generation: u128) -> Option<Path> {
+    let is_elsewhere = life.application != hello.application || life.device != hello.device_id;
+    let attempt = hello.resume.as_ref().map_or(0, |resume| u128::from(resume.attempt));
+    match reason {
+        Reason::ResumeInvalid if is_elsewhere => Some(Path::RefusedElsewhere),
+        Reason::ResumeStale if attempt == 0 => Some(Path::RefusedAttemptZero),
+        Reason::ResumeStale if attempt <= life.attempt.low => Some(Path::RefusedAttempt),
+        Reason::ResumeStale if generation < life.proven.low => Some(Path::RefusedGeneration),
         _ => None,
     }
 }

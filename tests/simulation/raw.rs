@@ -132,6 +132,7 @@ impl World {
 
     fn hello_of(&mut self, trick: Trick, taken: &Loot) -> v1::Hello {
         let attempt = match self.dice.below(10) {
+            0 if self.dice.chance(30) => 0,
             0 => self.dice.below(taken.attempt.max(1)),
             1 if self.scenario.thieves => u64::MAX,
             _ => taken.attempt.saturating_add(self.dice.between(1, 3)),

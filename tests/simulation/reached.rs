@@ -32,6 +32,7 @@ paths! {
     ResumedKept "resumes of sessions that were left with a Bye that keeps them";
     ResumedAfterWait "resumes after a second or more without a connection";
     RefusedAttempt "resumes refused for their attempt";
+    RefusedAttemptZero "resumes refused for an attempt of 0";
     RefusedGeneration "resumes refused for their generation";
     RefusedForged "resumes refused for a forged token";
     RefusedElsewhere "resumes refused for another device or application";

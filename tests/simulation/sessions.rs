@@ -3,7 +3,7 @@
 //! What the gateway had read, or had decided and not yet written, when something happened is not always known here.
 //! So there are two bounds of the proven generation and of the last attempt: what must have been, and what may.
 
-use crate::lives::{Life, Loot, rank, refusal, shrunk};
+use crate::lives::{Life, Loot, rank, refusal, replaced, shrunk};
 use crate::network::ConnId;
 use crate::reached::Path;
 use crate::scenario::Scenario;
@@ -222,10 +222,7 @@ impl SessionOracle {
                 }
             }
             Down::Numbered(seq, carried, len) => self.numbered(conn, seq, carried, len),
-            Down::Error(error) => {
-                self.failed(conn, &error);
-                None
-            }
+            Down::Error(error) => self.failed(conn, &error),
             Down::ByeAck => {
                 let life = &mut self.lives[talk.life?];
                 if talk.keep_ms == Some(0) {
@@ -339,29 +336,16 @@ impl SessionOracle {
         let talk = &self.talks[&conn];
         let hello = talk.hello.as_ref()?;
         let is_mine = |life: &Life| talk.client.is_some() && life.client == talk.client;
-        if let Some((at, generation)) = talk.shown {
+        if let Some((at, _)) = talk.shown {
             let life = &self.lives[at];
             // Its end may have been decided and not be known here yet.
             let result = welcome.resume_result();
-            let taken = hello.resume.as_ref().map_or(0, |resume| resume.down_seq);
-            // Whoever has taken what was never sent has lost its place; and so has a thief who has taken less than its
-            // victim has acknowledged.
-            let is_beyond = life.numbers.last_key_value().is_none_or(|(last, _)| taken > *last);
-            let is_stale = result == ResumeResult::Stale && (is_beyond || talk.client.is_none());
-            if talk.is_due && life.over.is_none() && life.excuse.is_none() && !is_stale {
+            if talk.is_due && life.over.is_none() && life.excuse.is_none() {
                 return Some(format!("session {at} was not resumed, {result:?} over {conn}: {life:?}"));
             }
-            let has_newer = life.attached > Some(conn) && is_mine(life);
-            if welcome.resume_result() == ResumeResult::Stale && has_newer && !life.is_robbed {
-                return Some(format!(
-                    "session {at} is pushed out by an old Hello of its own, over {conn}: {life:?}"
-                ));
-            }
-            if let Some(path) = refusal(welcome.resume_result(), life, hello, generation, self.boot) {
+            if let Some(path) = replaced(result, life, self.boot) {
                 self.noted.push(path);
             }
-        } else if welcome.resume_result() == ResumeResult::Invalid {
-            self.noted.push(Path::RefusedForged);
         }
         if hello.resume.is_some() && talk.client.is_none() {
             self.noted.push(Path::ThiefRefused);
@@ -395,18 +379,43 @@ impl SessionOracle {
         self.give(at, &welcome.resume_token, 0)
     }
 
-    fn failed(&mut self, conn: ConnId, error: &v1::Error) {
+    /// A resume was refused, and the session left alone.
+    fn not_resumed(&mut self, conn: ConnId, reason: Reason) -> Option<String> {
+        let talk = &self.talks[&conn];
+        let hello = talk.hello.as_ref()?;
+        if talk.client.is_none() {
+            self.noted.push(Path::ThiefRefused);
+        }
+        let Some((at, generation)) = talk.shown else {
+            self.noted.push(Path::RefusedForged);
+            return None;
+        };
+        let life = &self.lives[at];
+        let taken = hello.resume.as_ref().map_or(0, |resume| resume.down_seq);
+        // What was never sent cannot be taken; and a thief may have taken less than its victim has acknowledged.
+        let is_beyond = life.numbers.last_key_value().is_none_or(|(last, _)| taken > *last);
+        let is_outside = reason == Reason::ResumeStale && (is_beyond || talk.client.is_none());
+        if talk.is_due && life.over.is_none() && life.excuse.is_none() && !is_outside {
+            return Some(format!("session {at} was not resumed, {reason:?} over {conn}: {life:?}"));
+        }
+        self.noted.extend(refusal(reason, life, hello, generation));
+        None
+    }
+
+    fn failed(&mut self, conn: ConnId, error: &v1::Error) -> Option<String> {
         let talk = &self.talks[&conn];
         let is_resumable = error.reconnect.as_ref().is_some_and(|it| it.resumable);
         let Some(at) = talk.life else {
             match error.reason() {
                 Reason::IdentityMismatch => self.noted.push(Path::RefusedIdentity),
-                Reason::ResumeStale => self.noted.push(Path::RefusedAttempt),
+                reason @ (Reason::ResumeStale | Reason::ResumeInvalid) => {
+                    return self.not_resumed(conn, reason);
+                }
                 Reason::TokenExpired if is_resumable => self.noted.push(Path::RefusedExpired),
                 Reason::TokenRevoked if talk.client.is_some() => self.noted.push(Path::Revoked),
                 _ => {}
             }
-            return;
+            return None;
         };
         let life = &mut self.lives[at];
         if error.reason() == Reason::Superseded && (life.attached != Some(conn) || !life.pending.is_empty()) {
@@ -417,6 +426,7 @@ impl SessionOracle {
                 life.over = Some(format!("{:?}", error.reason()));
             }
         }
+        None
     }
 
     fn numbered(&mut self, conn: ConnId, seq: u64, carried: Carried, len: usize) -> Option<String> {

@@ -24,7 +24,7 @@ FRAMES = {
     "gateway to service": service_pb2.ToService,
     "service to gateway": service_pb2.ToGateway,
 }
-FRAME_REASONS = ("FRAME_EMPTY", "FRAME_TOO_LARGE", "FRAME_MALFORMED")
+FRAME_REASONS = ("FRAME_TOO_LARGE", "FRAME_MALFORMED")
 # A field with another wire type than its own: the gateway refuses it, protobuf's own libraries pass over it.
 PASSED_OVER = ("request-undecodable", "link-reply-undecodable")
 
@@ -111,6 +111,26 @@ def check_reasons(specification):
     return rows
 
 
+def check_actions(good):
+    """The action beside a reason is followed, also of a reason that is not known, and the table where there is none."""
+    for name, wanted in (
+        ("response-ok", None),
+        ("response-error", "RETRY_AFTER"),
+        ("response-unknown-reason", "RETRY_AFTER"),
+        ("error-version", "UPDATE"),
+        ("error-resume-stale", "RESYNC"),
+        ("notice-token-expired", "REAUTHENTICATE"),
+        ("authenticated-mismatch", "GIVE_UP"),
+    ):
+        frame = parsed(good[name])
+        message = getattr(frame, frame.WhichOneof("member"))
+        for action in (message.action, 0, 99):
+            message.action = action
+            got = moorgate_reasons.action_of(message)
+            is_told = action not in (0, 99) or name != "response-unknown-reason"
+            expect(f"what to do about {name}", got and got.name, wanted if is_told else "GIVE_UP")
+
+
 def read(proto):
     """The good ones by their names, and the others."""
     good = [entry for name in ("client", "gateway", "links") for entry in entries(proto / f"vectors/{name}.txt")]
@@ -126,6 +146,7 @@ def main(proto):
     for entry in malformed:
         check_malformed(entry)
     check_proofs(good)
+    check_actions(good)
     reasons = check_reasons(proto.parent / "protocol-spec.md")
     print(f"vectors: {len(good)} frames, {len(malformed)} that are none, {reasons} reasons")
 

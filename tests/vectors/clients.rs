@@ -167,6 +167,16 @@ fn hellos_are_welcomed() {
     assert_eq!((welcome.resume_token.len(), welcome.detached_ttl_ms, welcome.admitted), (0, 0, 0));
 }
 
+// spec: O-2, O-12, O-32
+#[test]
+fn early_request_is_answered_behind_welcome() {
+    let mut site = Site::opening();
+    let said = site.say(&[bytes("hello-anonymous"), bytes("request-early"), bytes("ack-empty")].concat());
+    assert!(matches!(said[..], [v1::GatewayFrame { member: Some(gateway_frame::Member::Welcome(_)), .. }]));
+    site.settle(NOW, &v1::Reply { payload: b"hello"[..].into(), ..v1::Reply::default() });
+    assert_eq!(site.said(), bytes("response-ok"));
+}
+
 /// A frame of a session that has admitted nothing, with the `ack` that the vector has.
 fn acknowledging(frame: &[u8], ack: u64) -> Vec<v1::GatewayFrame> {
     frames(frame).into_iter().map(|frame| v1::GatewayFrame { ack, ..frame }).collect()

@@ -48,7 +48,7 @@ impl Schema {
             let line = line.split("//").next().unwrap_or_default().trim();
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
-                [] | ["syntax" | "package" | "import", ..] => {}
+                [] | ["syntax" | "package" | "import" | "reserved", ..] => {}
                 ["message", name, rest @ ..] => {
                     self.messages.entry((*name).trim_end_matches("{}").to_owned()).or_default();
                     if rest == ["{"] {

@@ -216,8 +216,8 @@ fn a_user_is_banned_for_what_it_does_and_its_address_is_not() {
     let mut world = World::with(|parts| parts.limits = banning(1));
     for _ in 0..2 {
         let client = world.join_as(7, hello_of("mallory"));
-        world.shard.received(world.now, client, &[0, 0, 0, 0]);
-        assert_eq!(world.error(client).0, Reason::FrameEmpty);
+        world.shard.received(world.now, client, &[0, 0, 0, 1, 0xff]);
+        assert_eq!(world.error(client).0, Reason::FrameMalformed);
     }
     let (_, member) = world.greeted(9, hello_of("mallory"));
     let gateway_frame::Member::Error(error) = member else { panic!("an Error") };
@@ -263,8 +263,8 @@ fn where_applications_prove_themselves_a_user_is_one_of_each() {
     );
     for _ in 0..2 {
         let client = world.join_as(7, proved("im", &key, hello_of("mallory")));
-        world.shard.received(world.now, client, &[0, 0, 0, 0]);
-        assert_eq!(world.error(client).0, Reason::FrameEmpty);
+        world.shard.received(world.now, client, &[0, 0, 0, 1, 0xff]);
+        assert_eq!(world.error(client).0, Reason::FrameMalformed);
     }
     let (_, member) = world.greeted(7, proved("im", &key, hello_of("mallory")));
     assert!(matches!(member, gateway_frame::Member::Error(error) if error.reason() == Reason::Banned));

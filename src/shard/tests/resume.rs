@@ -7,9 +7,10 @@ use crate::directory::{self, Directory, Kick, Life};
 use crate::relay::{Audience, Directive, PushOrder};
 use crate::session::test_push::PushDraft;
 use crate::shard::{DetachedCaps, HandOver};
-use moorgate_proto::v1::ResumeResult;
+use moorgate_proto::v1::{Action, ResumeResult};
 
 /// What a client knows of its session.
+#[derive(Clone)]
 struct Client {
     key: ConnectionKey,
     token: bytes::Bytes,
@@ -159,12 +160,10 @@ fn lost_welcomes_lock_nobody_out_and_old_tokens_die_when_the_client_has_spoken()
     let (_, _) = world.back(&mut client);
     world.say(client.key, 0, ping(0));
     world.lose(&client);
-    assert_eq!(world.result_of(&client, &first), ResumeResult::Stale);
-    assert_eq!(
-        (world.count(Count::ResumesStale), world.shard.sessions()),
-        (1, 2),
-        "the session is left alone"
-    );
+    let mut copy = Client { token: first, ..client.clone() };
+    assert_eq!(error(&world.back_with(&mut copy, hello())), not_resumed(Reason::ResumeStale, true));
+    let left_alone = (world.count(Count::ResumesStale), world.shard.sessions(), world.shard.detached());
+    assert_eq!(left_alone, (1, 1, 1), "no fresh session in its place");
     let (welcome, _) = world.back(&mut Client { attempt: 9, ..client });
     assert_eq!(welcome.resume_result(), ResumeResult::Resumed);
 }
@@ -251,7 +250,62 @@ fn a_session_that_was_ended_is_remembered_and_one_whose_time_was_over_is_not() {
     world.pass(120 * SECOND + TICK);
     assert_eq!((world.shard.sessions(), world.count(Count::DetachedExpired)), (0, 1));
     assert_eq!(world.result_of(&client, &client.token), ResumeResult::UnknownSession);
-    assert_eq!(world.result_of(&client, &b"no token".as_slice().into()), ResumeResult::Invalid);
+}
+
+// spec
+#[test]
+fn refused_resume_displaces_no_session() {
+    let mut world = World::new();
+    let mut client = world.comer(hello());
+    let first = client.token.clone();
+    world.back(&mut client);
+    world.say(client.key, 0, ping(0));
+    world.got(client.key);
+    let resume = |token: &bytes::Bytes, attempt, down_seq| v1::Resume {
+        resume_token: token.clone(),
+        attempt,
+        down_seq,
+    };
+    let no_token = b"no token".as_slice().into();
+    let cases = [
+        (resume(&client.token, 0, 0), Reason::ResumeStale, false),
+        (resume(&client.token, 1, 0), Reason::ResumeStale, true),
+        (resume(&first, 9, 0), Reason::ResumeStale, true),
+        (resume(&client.token, 9, 1), Reason::ResumeStale, true),
+        (resume(&no_token, 9, 0), Reason::ResumeInvalid, true),
+    ];
+    for (resume, reason, allowed) in cases {
+        let key = world.accept();
+        world.say(key, 0, client_frame::Member::Hello(v1::Hello { resume: Some(resume), ..hello() }));
+        assert_eq!(error(&world.got(key)), not_resumed(reason, allowed));
+        world.say(client.key, 0, ping(1));
+        assert!(matches!(world.member(client.key), gateway_frame::Member::Pong(_)), "{reason:?}");
+    }
+    assert_eq!((world.count(Count::ResumesStale), world.count(Count::ResumesInvalid)), (4, 1));
+    assert_eq!(world.shard.sessions(), 1);
+}
+
+fn not_resumed(reason: Reason, allowed: bool) -> (Reason, v1::Reconnect) {
+    (reason, v1::Reconnect { allowed, ..v1::Reconnect::default() })
+}
+
+// spec: R-32
+#[test]
+fn welcome_in_place_of_a_lost_session_has_an_action() {
+    let mut world = World::new();
+    for (access_token, user, action) in
+        [(hello().access_token, "alice", Action::Resync), (String::new(), "", Action::Reauthenticate)]
+    {
+        let client = world.comer(hello());
+        world.lose(&client);
+        world.pass(120 * SECOND + TICK);
+        let got = world.back_with(&mut client.clone(), v1::Hello { access_token, ..hello() });
+        let welcome = welcome_of(&got);
+        assert_eq!((&*welcome.user_id, welcome.action()), (user, action));
+    }
+    let mut client = world.comer(hello());
+    world.lose(&client);
+    assert_eq!(world.back(&mut client).0.action(), Action::Unspecified);
 }
 
 // spec: X-15
@@ -290,7 +344,7 @@ fn a_login_s_token_is_newer_and_the_older_one_is_good_until_the_answer_was_ackno
     let bare = || v1::Hello { access_token: String::new(), ..hello() };
     let mut copy = Client { token: before.clone(), ..client };
     let got = world.back_with(&mut copy, bare());
-    assert_eq!((welcome_of(&got).resume_result(), &*welcome_of(&got).user_id), (ResumeResult::Stale, ""));
+    assert_eq!(error(&got), not_resumed(Reason::ResumeStale, true));
     client.token = login.resume_token.clone();
     client.down_seq = 1;
     let got = world.back_with(&mut client, bare());
@@ -300,7 +354,7 @@ fn a_login_s_token_is_newer_and_the_older_one_is_good_until_the_answer_was_ackno
     world.lose(&client);
     let mut copy = Client { token: login.resume_token, ..client };
     let got = world.back_with(&mut copy, bare());
-    assert_eq!(welcome_of(&got).resume_result(), ResumeResult::Stale, "that Welcome came after it");
+    assert_eq!(error(&got), not_resumed(Reason::ResumeStale, true), "that Welcome came after it");
 }
 
 // spec
@@ -313,7 +367,7 @@ fn what_cannot_be_replayed_is_refused() {
     world.lose(&client);
     client.down_seq = 2;
     let got = world.back_with(&mut client, hello());
-    assert_eq!(welcome_of(&got).resume_result(), ResumeResult::Stale, "it was never sent");
+    assert_eq!(error(&got), not_resumed(Reason::ResumeStale, true), "it was never sent");
     client.down_seq = 1;
     assert_eq!(world.back(&mut client).0.resume_result(), ResumeResult::Resumed);
     world.request(client.key, 9);
@@ -321,7 +375,7 @@ fn what_cannot_be_replayed_is_refused() {
     assert_eq!((reason, reconnect.allowed, reconnect.resumable), (Reason::SequenceGap, true, true));
     client.down_seq = 0;
     let got = world.back_with(&mut client, hello());
-    assert_eq!(welcome_of(&got).resume_result(), ResumeResult::Stale, "it was taken, and is gone");
+    assert_eq!(error(&got), not_resumed(Reason::ResumeStale, true), "it was taken, and is gone");
 }
 
 // spec: R-25

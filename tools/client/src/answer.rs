@@ -1,8 +1,8 @@
 //! What an application gets: answers and pushes, owned.
 
-use crate::action::{Action, action};
+use moorgate_proto::action;
 use moorgate_proto::status::Code;
-use moorgate_proto::v1::{self, Execution, Reason, Source};
+use moorgate_proto::v1::{self, Action, Execution, Reason, Source};
 use moorgate_proto::view::{PushView, ResponseView};
 use prost::Message;
 use std::fmt;
@@ -15,6 +15,8 @@ pub struct Answer {
     pub code: Code,
     /// Why.
     pub reason: Reason,
+    /// What is to be done about it, as the gateway says; `None`: nothing, or it does not say.
+    pub told_action: Option<Action>,
     /// Who decided.
     pub source: Source,
     /// Whether the service may have run it.
@@ -61,6 +63,7 @@ impl Answer {
         Answer {
             code: Code::Cancelled,
             reason: Reason::Cancelled,
+            told_action: None,
             source: Source::Unspecified,
             execution: Execution::NotExecuted,
             retry_after: Duration::ZERO,
@@ -77,9 +80,9 @@ impl Answer {
         self.code == Code::Ok
     }
 
-    /// What is documented to be done about an answer that is no success.
+    /// What is to be done about an answer that is no success.
     pub fn action(&self) -> Action {
-        action(self.reason, self.execution)
+        self.told_action.unwrap_or_else(|| action::of_outcome(self.code, self.reason, self.execution))
     }
 }
 
@@ -89,6 +92,7 @@ impl From<ResponseView<'_>> for Answer {
         Answer {
             code: Code::from_wire(view.status),
             reason: Reason::try_from(view.reason).unwrap_or_default(),
+            told_action: action::on_wire(view.action),
             source: Source::try_from(view.source).unwrap_or_default(),
             execution: Execution::try_from(view.execution).unwrap_or_default(),
             retry_after: Duration::from_millis(u64::from(view.retry_after_ms)),

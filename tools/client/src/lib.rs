@@ -42,9 +42,9 @@
 //! - It gives signs of life, a little before each is due and not in step with other clients. An application that goes
 //!   to the background asks for fewer: `client.beat_every(Duration::from_secs(300))`, and when it comes back
 //!   `client.beat_every(Duration::ZERO)`. See [`Client::beat_every`].
-//! - It follows the documented [`Action`] of each [`Reason`].
+//! - It follows the [`Action`] that the gateway writes beside each [`Reason`], so it acts rightly on reasons that are newer
+//!   than itself.
 
-mod action;
 mod ambient;
 mod answer;
 mod client;
@@ -53,15 +53,15 @@ pub mod core;
 pub mod session;
 mod store;
 
-pub use action::{Action, action};
 pub use ambient::fresh_key;
 pub use answer::{Answer, Login, Push};
 pub use client::{Builder, Client, ClientError, EVENTS_MAX, Events, Pending};
 pub use connection::{Connection, ConnectionError};
 pub use core::{Options, RequestOptions};
+pub use moorgate_proto::action;
 pub use moorgate_proto::proof::ApplicationKey;
 pub use moorgate_proto::status::Code;
-pub use moorgate_proto::v1::{Execution, Reason, Source};
+pub use moorgate_proto::v1::{Action, Execution, Reason, Source};
 pub use session::{
     Backoff, Ending, Event, Missed, Policy, Setback, Settings, State, Ticket, TokenError, TokenNeed,
 };

@@ -29,6 +29,7 @@ fn name(action: Action) -> &'static str {
         Action::Resync => "RESYNC",
         Action::Update => "UPDATE",
         Action::GiveUp => "GIVE_UP",
+        Action::Unspecified => "UNSPECIFIED",
     }
 }
 
@@ -40,10 +41,10 @@ fn each_reason_has_its_action() {
     for row in rows {
         let reason = Reason::from_str_name(&format!("REASON_{}", row[1])).unwrap();
         for execution in [Execution::Unspecified, Execution::NotExecuted] {
-            assert_eq!(name(action(reason, execution)), row[3], "{} {execution:?}", row[1]);
+            assert_eq!(name(action::of(reason, execution)), row[3], "{} {execution:?}", row[1]);
         }
         for execution in [Execution::Unknown, Execution::Executed] {
-            assert_eq!(name(action(reason, execution)), row[4], "{} {execution:?}", row[1]);
+            assert_eq!(name(action::of(reason, execution)), row[4], "{} {execution:?}", row[1]);
         }
     }
     assert_eq!(Reason::try_from(9999).unwrap_or_default(), Reason::Unspecified);
@@ -141,7 +142,6 @@ fn bytes_that_break_the_contract_end_the_session() {
             }
         });
         let reason = match fault.unwrap_or_else(|| panic!("{}: it is taken", vector.name())) {
-            Fault::Frame(moorgate_proto::codec::FrameError::Empty) => "FRAME_EMPTY",
             Fault::Frame(moorgate_proto::codec::FrameError::TooLarge { .. }) => "FRAME_TOO_LARGE",
             Fault::Envelope(_) | Fault::Malformed(_) => "FRAME_MALFORMED",
             Fault::Unexpected(_) | Fault::UnknownRequest(_) | Fault::WindowExceeded => "PROTOCOL_VIOLATION",

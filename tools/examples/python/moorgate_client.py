@@ -53,14 +53,14 @@ FEATURES = sum(
         common.FEATURE_PUSH_EXPIRY,
     )
 )
-OPENING_TIMEOUT_S = 10.0
+# For a connection, and for its Welcome.
+OPENING_TIMEOUT_S = 5.0
 # W-7 allows a second.
 ACK_AFTER_S = 0.5
 # How many pushes are remembered, so that none is given to the application twice (D-14).
 PUSH_IDS_MAX = 1024
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
-# The first attempt to come back after a loss is made within this time, at random: perhaps all clients have lost theirs.
-FIRST_ATTEMPT_S = 0.1
+# Half of each wait is random: perhaps all clients have lost their connections together.
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.2, 30.0
 # How long a client tries to come back.
 PATIENCE_S = 120.0
 
@@ -76,6 +76,8 @@ class End:
     # What a GoAway has asked for.
     reconnect_after_ms: int = 0
     said_bye: bool = False
+    # The gateway has sent what it must not send.
+    is_breach: bool = False
 
     def reconnect_delay(self, failures=0):
         """Seconds to wait before connecting again, or None: not with the same credentials (X-5, X-6).
@@ -156,12 +158,41 @@ def connect(address, application_key=None, patience=PATIENCE_S, **hello):
     return Client(address, application_key, patience, pb.Hello(**hello))
 
 
+class _Endpoints:
+    """Which of the addresses of a name is tried next. One that has brought no session is followed by the next; one that
+    has keeps its turn, because the session is there."""
+
+    def __init__(self):
+        # By name: the address that was tried last, and whether it has brought a session.
+        self._last = {}
+
+    def connect(self, address):
+        host, port = address.rsplit(":", 1)
+        found = {info[4][:2] for info in socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)}
+        order, (last, was_good) = sorted(found), self._last.get(address, (None, False))
+        if last is None:
+            start = random.randrange(len(order))
+        else:
+            start = sum(endpoint < last or (endpoint == last and not was_good) for endpoint in order)
+        why = OSError(f"{address} has no address")
+        for endpoint in order[start:] + order[:start]:
+            self._last[address] = endpoint, False
+            try:
+                return socket.create_connection(endpoint, timeout=OPENING_TIMEOUT_S / len(order))
+            except OSError as error:
+                why = error
+        raise why
+
+    def was_good(self, address):
+        self._last[address] = self._last[address][0], True
+
+
 class _Connection:
     """A socket and what belongs to it alone: a session may have several, one after the other."""
 
-    def __init__(self, address):
-        host, port = address.rsplit(":", 1)
-        self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=OPENING_TIMEOUT_S)
+    def __init__(self, connected):
+        self._socket = connected
+        self._socket.settimeout(OPENING_TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = FrameReader(pb.GatewayFrame)
         self.last_sent = self.last_received = self.last_ping = time.monotonic()
@@ -216,6 +247,7 @@ class Client:
         if 0 < hello.frame_bytes_max < FRAME_BYTES_OPENING:
             raise ValueError(f"frame_bytes_max is 0 or at least {FRAME_BYTES_OPENING}")
         self._address = address
+        self._endpoints = _Endpoints()
         self._application_key = application_key
         self._patience_s = patience
         self._hello = hello
@@ -234,7 +266,10 @@ class Client:
         # None while the client has to come back.
         self._connection = None
         self._resume_token = b""
+        # The first attempt to resume a session is 1 (R-12).
         self._attempt = 0
+        # How often the gateway has broken the contract in this session (F-16).
+        self._breaches = 0
         # Connections that failed, or brought nothing, since the last that was of use.
         self._failures = 0
         self._paused = False
@@ -392,7 +427,7 @@ class Client:
         with self._changed:
             hello.CopyFrom(self._hello)
             hello.access_token = self.access_token
-            if self.welcome is not None:
+            if self._resume_token:
                 # One number for each Hello, whatever becomes of it (R-12).
                 self._attempt += 1
                 hello.resume.resume_token = self._resume_token
@@ -401,9 +436,11 @@ class Client:
                 hello.resume.down_seq = self._taken()
         if self._application_key is not None:
             _prove(hello, self._application_key)
-        connection = _Connection(address)
+        connection = _Connection(self._endpoints.connect(address))
         try:
-            return connection, connection.open(hello), hello.resume.down_seq
+            welcome = connection.open(hello)
+            self._endpoints.was_good(address)
+            return connection, welcome, hello.resume.down_seq
         except BaseException:
             connection.close()
             raise
@@ -430,11 +467,8 @@ class Client:
     def _resumed(self, down_seq):
         self.resumes += 1
         self._acknowledged_up_to(down_seq)
-        # At once (W-10), so that the gateway forgets older tokens (R-10). A bare acknowledgement of 0 has no bytes.
-        if self._taken():
-            self._send()
-        else:
-            self._ping()
+        # At once (W-10), so that the gateway forgets older tokens (R-10); perhaps by a frame of no bytes (F-2).
+        self._send()
         for pending in list(self._open.values()):
             admitted = pending.up_seq <= self.welcome.admitted
             if pending._cancelled:
@@ -447,7 +481,7 @@ class Client:
     def _begin_afresh(self):
         """The old session is lost. What has surely not been run, or may be run twice, is sent again (S-15, S-16)."""
         lost, self._open = list(self._open.values()), {}
-        self._last_up_seq = self._received = self._acknowledged = 0
+        self._last_up_seq = self._received = self._acknowledged = self._attempt = self._breaches = 0
         self._unacknowledged_responses.clear()
         self._ack_due = None
         # Their numbers were of the old session; there is nothing to acknowledge any more.
@@ -577,7 +611,9 @@ class Client:
             return End(connection.lost or "the gateway has closed the connection")
         except TimeoutError:
             return End("nothing was heard from the gateway for twice the interval")
-        except (OSError, BrokenContract) as error:
+        except BrokenContract as error:
+            return End(str(error), is_breach=True)
+        except OSError as error:
             return End(connection.lost or str(error))
         finally:
             connection.close()
@@ -586,6 +622,11 @@ class Client:
         """The connection is over. So is the session, unless it may be resumed."""
         self._connection = None
         self._changed.notify_all()
+        self._breaches += why.is_breach
+        if self._breaches > 1 and self._patience_s and not self._bye_sent:
+            # It would be replayed for ever: a fresh session begins (F-16).
+            self._resume_token = b""
+            return
         kept = bool(self._resume_token and self.welcome.detached_ttl_ms and self._patience_s)
         if why.error is not None:
             kept = kept and why.error.reconnect.resumable and why.error.reconnect.allowed
@@ -602,7 +643,7 @@ class Client:
         while True:
             reconnect = why.error.reconnect if why.error is not None else pb.Reconnect()
             after_s = max(reconnect.after_ms, why.reconnect_after_ms) / 1000
-            delay = after_s + (_backoff_s(self._failures) if self._failures else random.uniform(0, FIRST_ATTEMPT_S))
+            delay = max(after_s, _backoff_s(self._failures) if self._failures or not after_s else 0.0)
             with self._changed:
                 if self.end is not None or self._changed.wait_for(lambda: self.end is not None, delay):
                     return
@@ -617,6 +658,9 @@ class Client:
                     why = ended.end
                     break
             error = why.error
+            if error is not None and error.reason == common.REASON_RESUME_INVALID and error.reconnect.allowed:
+                # The session is lost; the next Hello does not ask for it (R-30).
+                self._resume_token = b""
             # To begin afresh after RESUME_STALE would end the session that somebody has resumed since (R-13).
             final = error is not None and (not error.reconnect.allowed or error.reason == common.REASON_RESUME_STALE)
             if final or time.monotonic() >= gives_up:
@@ -722,7 +766,8 @@ def _settle_by_end(pending, end, admitted, reason):
 
 
 def _backoff_s(failures):
-    return random.uniform(0, min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10)))
+    longest = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(max(failures - 1, 0), 10))
+    return random.uniform(longest / 2, longest)
 
 
 def _told(error):

@@ -31,7 +31,7 @@ def pack(frame):
 
 
 class FrameReader:
-    """Cuts a stream into frames of the message type `frame_type`."""
+    """Cuts a stream into frames of the message type `frame_type`. One of no bytes is a bare acknowledgement (F-6)."""
 
     def __init__(self, frame_type):
         self._frame_type = frame_type
@@ -44,8 +44,6 @@ class FrameReader:
         self._buffer += data
         while len(self._buffer) >= 4:
             (length,) = struct.unpack_from(">I", self._buffer)
-            if length == 0:
-                raise BrokenContract("a frame of no bytes", common.REASON_FRAME_EMPTY)
             if length > self.frame_bytes_max:
                 message = f"a frame of {length} bytes, where {self.frame_bytes_max} is the most"
                 raise BrokenContract(message, common.REASON_FRAME_TOO_LARGE)

@@ -1,4 +1,5 @@
-"""What a client does about an outcome that is no success: the table of section 12 of protocol-spec.md."""
+"""What a client does about an outcome that is no success: the action beside its reason, or else the table of section 12
+of protocol-spec.md."""
 
 import enum
 
@@ -40,9 +41,19 @@ def name(reason):
     return common.Reason.Name(reason).removeprefix("REASON_") if reason in known else f"REASON {reason}"
 
 
+def action_of(message):
+    """What to do about a Response, an Error, a Notice or an Authenticated: None for a success without a reason (N-7)."""
+    named = common.Action.Name(message.action).removeprefix("ACTION_") if message.action in common.Action.values() else ""
+    if named in Action.__members__:
+        return Action[named]
+    # An Error counts as one whose execution is UNSPECIFIED (N-4).
+    execution = getattr(message, "execution", common.EXECUTION_UNSPECIFIED)
+    return action(message.reason, execution) if message.status or message.reason else None
+
+
 def action(reason, execution=common.EXECUTION_UNSPECIFIED):
-    """N-1 and N-2. An Error counts as one whose execution is UNSPECIFIED (N-4). GIVE_UP for a reason that is not known,
-    or for none: whoever knows what the request means may decide by its status (N-3)."""
+    """The table (N-1, N-2). GIVE_UP for a reason that is not known, or for none: whoever knows what the request means may
+    decide by its status (N-3)."""
     may_have_run = execution in (common.EXECUTION_UNKNOWN, common.EXECUTION_EXECUTED)
     for reasons, not_executed, otherwise in (
         (_RETRY_NOW, Action.RETRY_NOW, Action.RESYNC),

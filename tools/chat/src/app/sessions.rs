@@ -28,7 +28,7 @@ fn trouble(result: Result<Answer, ClientError>) -> Result<Answer, Trouble> {
         Ok(answer) => Err(match answer.action() {
             Action::RetryNow | Action::RetryAfter | Action::Resync => Trouble::Again,
             Action::Reauthenticate => Trouble::Login,
-            Action::Update | Action::GiveUp => Trouble::Never(words::refusal(&answer)),
+            Action::Unspecified | Action::Update | Action::GiveUp => Trouble::Never(words::refusal(&answer)),
         }),
         Err(ClientError::Ended(_)) => Err(Trouble::Login),
         Err(_) => Err(Trouble::Again),

@@ -11,6 +11,7 @@ fn answer(code: Code, reason: Reason, execution: Execution) -> Answer {
     Answer {
         code,
         reason,
+        told_action: None,
         source: Source::Service,
         execution,
         retry_after: Duration::ZERO,
@@ -104,7 +105,7 @@ impl Desk {
     fn ends(&mut self, reason: Reason) {
         let error =
             v1::Error { reason: reason.into(), message: "internals".to_owned(), ..v1::Error::default() };
-        let action = moorgate_client::action(reason, Execution::Unspecified);
+        let action = moorgate_client::action::of(reason, Execution::Unspecified);
         self.kit(Event::State(State::Ended(Ending::Refused(Box::new(error), action))));
     }
 

@@ -106,12 +106,7 @@ impl ClientCore {
     /// The session is resumed: acknowledges at once, which also proves that the Welcome has come, and sends again what
     /// was not admitted.
     fn go_on(&mut self, now: Mono, admitted: u64, mut above: VecDeque<Open>) {
-        if self.downward.ack() > 0 {
-            self.acknowledge(now);
-        } else {
-            // A bare frame that acknowledges nothing is none.
-            self.ping(now);
-        }
+        self.acknowledge(now);
         for up_seq in self.upward.cancelled_up_to(admitted) {
             self.put(now, 0, client::CANCEL, &v1::Cancel { up_seq });
         }

@@ -37,7 +37,7 @@ impl Default for Options {
             device_id: String::new(),
             heartbeat: Duration::ZERO,
             frame_bytes_max: 0,
-            opening_timeout: Duration::from_secs(10),
+            opening_timeout: Duration::from_secs(5),
             waiting_max: 1024,
         }
     }

@@ -66,7 +66,7 @@ pub(super) struct Resume {
     attempt: u64,
     /// The Hello of this connection has asked for it.
     is_asked: bool,
-    /// The connection before was left for a broken contract.
+    /// A connection of this session was left for a broken contract.
     had_fault: bool,
     user_id: String,
     /// There is something to write down that must not wait.
@@ -166,15 +166,8 @@ impl Resume {
             _ if is_opening => true,
             // What breaks the contract may be replayed, for ever.
             End::Fault(_) => !std::mem::replace(&mut self.had_fault, true),
-            end => {
-                self.had_fault = false;
-                match end {
-                    End::Error(error) => {
-                        error.reconnect.as_ref().is_some_and(|reconnect| reconnect.resumable)
-                    }
-                    _ => true,
-                }
-            }
+            End::Error(error) => error.reconnect.as_ref().is_some_and(|reconnect| reconnect.resumable),
+            _ => true,
         }
     }
 

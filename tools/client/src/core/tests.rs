@@ -250,7 +250,6 @@ fn a_gateway_that_breaks_the_contract_is_left() {
         (response(1, 9), "UnknownRequest(9)"),
         (welcome(), "Unexpected(8)"),
         (frame(0, gateway::BYE_ACK, &v1::ByeAck {}), "Unexpected(18)"),
-        (vec![0, 0, 0, 0], "Frame(Empty)"),
         (vec![0, 0, 0, 4, 0x4a, 0, 0x52, 0], "Envelope(SeveralMembers)"),
         (frame(1, gateway::RESPONSE, &unreadable), "Malformed(9)"),
     ] {
@@ -259,6 +258,14 @@ fn a_gateway_that_breaks_the_contract_is_left() {
     let mut opening = ClientCore::new(Arc::default());
     opening.connected(NOW, "");
     assert_eq!(events(&mut opening, &response(1, 1)), ["Unexpected(9)"]);
+}
+
+// spec: F-2, F-6
+#[test]
+fn empty_frame_is_a_bare_acknowledgement() {
+    let mut core = opened();
+    assert_eq!(events(&mut core, &[0; 8]), [""; 0]);
+    assert!(core.is_open());
 }
 
 // spec: O-24, P-5, P-6
@@ -273,7 +280,7 @@ fn silence_is_answered_with_a_ping_and_then_the_end() {
     assert_eq!(seen, ["Silence"]);
     let mut opening = ClientCore::new(Arc::default());
     opening.connected(NOW, "");
-    assert!(!opening.timers(at(10), &mut |_, event| assert_eq!(event, Event::Ended(End::OpeningTimeout))));
+    assert!(!opening.timers(at(5), &mut |_, event| assert_eq!(event, Event::Ended(End::OpeningTimeout))));
 }
 
 // spec: P-6

@@ -1,10 +1,9 @@
 //! What a session tells its application, and what it asks of its driver.
 
-use crate::action::Action;
 use crate::answer::{Answer, Push, reason_name};
 use crate::core::{End, Held, Resumption};
 use moorgate_proto::status::Code;
-use moorgate_proto::v1::{self, Execution, Reason};
+use moorgate_proto::v1::{self, Action, Execution, Reason};
 use std::fmt;
 use std::time::Duration;
 

@@ -3,14 +3,14 @@
 use super::Book;
 use super::access::AccessToken;
 use super::event::{Delivery, Ending, Event, Missed, Output, Setback, State, TokenNeed};
-use super::requests::{Means, Next};
+use super::requests::{Means, Next, RETRIES_NOW_MAX};
 use super::verdict::{Verdict, after_of, verdict};
-use crate::action::{Action, action};
 use crate::answer::{Answer, Push};
 use crate::core::{self, ClientCore, End, RequestId, denies_resume};
+use moorgate_proto::action;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{self, Execution, Reason};
+use moorgate_proto::v1::{self, Action, Execution, Reason};
 use std::time::Duration;
 
 /// After its Bye a client waits so long for the gateway's word.
@@ -250,15 +250,17 @@ impl Link {
             book.access.unjudged();
             return self.move_on(now, true);
         }
-        let again = match action(reason, Execution::Unspecified) {
+        let documented = || action::of(reason, Execution::Unspecified);
+        let again = match action::on_wire(answer.action).unwrap_or_else(documented) {
             Action::RetryNow | Action::RetryAfter | Action::Reauthenticate => book.renewal_retry(now),
-            Action::Resync | Action::Update | Action::GiveUp => Mono::NEVER,
+            Action::Unspecified | Action::Resync | Action::Update | Action::GiveUp => Mono::NEVER,
         };
         book.access.not_authenticated(reason, again);
         book.token_not_renewed(
             End::Error(v1::Error {
                 status: answer.status,
                 reason: answer.reason,
+                action: answer.action,
                 message: answer.message.clone(),
                 ..v1::Error::default()
             })
@@ -303,7 +305,10 @@ impl Link {
         };
         let mut judged = verdict(&error, book.access.has_others());
         let needs_token = judged == Verdict::End(Action::Reauthenticate) && book.access.is_anonymous();
-        if self.is_resuming && !self.is_open() && (denies_resume(error.reason()) || needs_token) {
+        let is_allowed = error.reconnect.as_ref().is_some_and(|reconnect| reconnect.allowed);
+        let denies =
+            denies_resume(error.reason()) && (is_allowed || error.reason() == Reason::IdentityMismatch);
+        if self.is_resuming && !self.is_open() && (denies || needs_token) {
             // It is the session that is refused, not the client: the next Hello does not ask for it.
             core.give_up(&mut |core, event| self.note(now, book, core, event));
             judged = Verdict::Again { at_once: true, after: after_of(&error) };
@@ -320,7 +325,7 @@ impl Link {
             book.addresses.name(&reconnect.addresses);
         }
         let backoff = failure(book);
-        let backoff = if at_once && book.failures == 1 { Duration::ZERO } else { backoff };
+        let backoff = if at_once && book.failures <= RETRIES_NOW_MAX { Duration::ZERO } else { backoff };
         Over::Again(after.max(backoff).max(not_before), Setback::Ended(End::Error(error)))
     }
 }

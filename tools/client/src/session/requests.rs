@@ -14,18 +14,20 @@
 
 use super::backoff::Backoff;
 use super::event::{Outcome, Ticket};
-use crate::action::{Action, action};
 use crate::answer::Answer;
 use crate::core::{ClientCore, Refused, RequestId, RequestOptions};
 use fastrand::Rng;
+use moorgate_proto::action;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{Execution, Reason};
+use moorgate_proto::v1::{Action, Execution, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The gateway answers by the same deadline, and what it says is better than a guess of ours: it is waited for so much
 /// longer.
 pub const ANSWER_GRACE: Duration = Duration::from_secs(2);
+/// RETRY_NOW means now so often one after the other; then it is RETRY_AFTER.
+pub(super) const RETRIES_NOW_MAX: u32 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -278,11 +280,14 @@ impl Requests {
         let documented = answer.action();
         let repeats = match documented {
             // It may have been executed. With a key, it is repeated as it would be had it not.
-            Action::Resync if entry.is_recognised() => action(answer.reason, Execution::NotExecuted),
+            Action::Resync if entry.is_recognised() => match answer.reason {
+                Reason::Unspecified => Action::RetryAfter,
+                reason => action::of(reason, Execution::NotExecuted),
+            },
             documented => documented,
         };
         let wait = match repeats {
-            Action::RetryNow if entry.repeats == 0 => answer.retry_after,
+            Action::RetryNow if entry.repeats < RETRIES_NOW_MAX => answer.retry_after,
             Action::RetryNow | Action::RetryAfter => {
                 let failures = entry.repeats.saturating_add(1);
                 answer.retry_after.max(self.backoff.wait(failures, &mut self.random))
@@ -290,7 +295,11 @@ impl Requests {
             Action::Reauthenticate if means.can_renew && !may_have_run(answer.execution) => {
                 return (now < entry.due).then_some(Place::ForToken);
             }
-            Action::Reauthenticate | Action::Resync | Action::Update | Action::GiveUp => return None,
+            Action::Unspecified
+            | Action::Reauthenticate
+            | Action::Resync
+            | Action::Update
+            | Action::GiveUp => return None,
         };
         let then = now + wait;
         match wait {

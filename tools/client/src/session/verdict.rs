@@ -1,8 +1,8 @@
 //! What the end of a session is answered with: the action of its reason, as the specification documents it.
 
-use crate::action::{Action, action};
+use moorgate_proto::action;
 use moorgate_proto::status::Code;
-use moorgate_proto::v1::{self, Execution, Reason};
+use moorgate_proto::v1::{self, Action, Execution, Reason};
 use std::time::Duration;
 
 /// What comes after a final Error.
@@ -29,9 +29,10 @@ pub(super) fn verdict(error: &v1::Error, has_others: bool) -> Verdict {
     let after = after_of(error);
     let is_allowed = error.reconnect.as_ref().is_some_and(|reconnect| reconnect.allowed);
     let reason = error.reason();
-    let action = match reason {
-        Reason::Unspecified => of_status(Code::from_wire(error.status)),
-        reason => action(reason, Execution::Unspecified),
+    let action = match (action::on_wire(error.action), reason) {
+        (Some(action), _) => action,
+        (None, Reason::Unspecified) => of_status(Code::from_wire(error.status)),
+        (None, reason) => action::of(reason, Execution::Unspecified),
     };
     match action {
         action if is_for_good(reason) => Verdict::End(action),
@@ -43,7 +44,7 @@ pub(super) fn verdict(error: &v1::Error, has_others: bool) -> Verdict {
         }
         Action::Reauthenticate => Verdict::End(Action::Reauthenticate),
         Action::Update => Verdict::End(Action::Update),
-        Action::RetryNow | Action::RetryAfter | Action::Resync | Action::GiveUp => {
+        Action::Unspecified | Action::RetryNow | Action::RetryAfter | Action::Resync | Action::GiveUp => {
             Verdict::End(Action::GiveUp)
         }
     }
@@ -69,7 +70,7 @@ fn is_for_good(reason: Reason) -> bool {
     )
 }
 
-/// A reason that this client does not know leaves the status to decide by.
+/// Neither an action nor a reason that this client knows: the status decides.
 fn of_status(code: Code) -> Action {
     match code {
         Code::Unavailable
@@ -102,7 +103,7 @@ mod tests {
             let judge =
                 |allowed, has_others| verdict(&error(Code::InvalidArgument, number, allowed), has_others);
             let renew = Verdict::Renew { after: AFTER };
-            let action = action(reason, Execution::Unspecified);
+            let action = action::of(reason, Execution::Unspecified);
             let [again, alone, others] = match action {
                 action if is_for_good(reason) => [Verdict::End(action); 3],
                 Action::RetryNow | Action::RetryAfter | Action::Resync => {
@@ -110,7 +111,7 @@ mod tests {
                     [Verdict::Again { at_once, after: AFTER }, Verdict::End(Action::GiveUp), renew]
                 }
                 Action::Reauthenticate => [Verdict::End(action), Verdict::End(action), renew],
-                Action::Update | Action::GiveUp => [Verdict::End(action); 3],
+                Action::Unspecified | Action::Update | Action::GiveUp => [Verdict::End(action); 3],
             };
             assert_eq!(judge(true, false), again, "{reason:?}, allowed");
             assert_eq!(judge(false, false), alone, "{reason:?}, not allowed");
@@ -120,9 +121,29 @@ mod tests {
         assert!(seen > 50);
     }
 
+    // spec: N-3, N-7
+    #[test]
+    fn unknown_reason_follows_the_action_beside_it() {
+        for reason in [0, 9_999] {
+            let with = |action: i32| v1::Error { action, ..error(Code::PermissionDenied, reason, true) };
+            let again = |at_once| Verdict::Again { at_once, after: AFTER };
+            assert_eq!(verdict(&with(Action::RetryNow.into()), false), again(true));
+            assert_eq!(verdict(&with(Action::RetryAfter.into()), false), again(false));
+            assert_eq!(verdict(&with(Action::Resync.into()), false), again(false));
+            assert_eq!(verdict(&with(Action::Reauthenticate.into()), true), Verdict::Renew { after: AFTER });
+            assert_eq!(verdict(&with(Action::Update.into()), false), Verdict::End(Action::Update));
+            assert_eq!(verdict(&with(Action::GiveUp.into()), true), Verdict::End(Action::GiveUp));
+        }
+        // A known reason too: the gateway may know better.
+        let shutdown = error(Code::Unavailable, Reason::Shutdown.into(), true);
+        let shutdown = v1::Error { action: Action::GiveUp.into(), ..shutdown };
+        assert_eq!(verdict(&shutdown, false), Verdict::End(Action::GiveUp));
+    }
+
     // spec: N-3
     #[test]
-    fn a_reason_from_the_future_leaves_the_status() {
+    fn unknown_action_and_reason_leave_the_status() {
+        let error = |status, reason, allowed| v1::Error { action: 99, ..error(status, reason, allowed) };
         let judge = |status, allowed| verdict(&error(status, 9_999, allowed), false);
         let again = Verdict::Again { at_once: false, after: AFTER };
         assert_eq!(judge(Code::Unavailable, true), again);

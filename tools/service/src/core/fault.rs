@@ -40,7 +40,6 @@ impl LinkFault {
             LinkFault::OpeningTimeout => (Code::DeadlineExceeded, Reason::HandshakeTimeout),
             LinkFault::Silence => (Code::DeadlineExceeded, Reason::HeartbeatTimeout),
             LinkFault::Frame(FrameError::TooLarge { .. }) => (Code::InvalidArgument, Reason::FrameTooLarge),
-            LinkFault::Frame(FrameError::Empty) => (Code::InvalidArgument, Reason::FrameEmpty),
             LinkFault::Envelope(_) | LinkFault::Malformed(_) => {
                 (Code::InvalidArgument, Reason::FrameMalformed)
             }

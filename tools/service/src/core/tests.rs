@@ -165,7 +165,8 @@ fn pings_cancels_and_drains_are_passed_on() {
 #[test]
 fn garbage_and_silence_end_the_link() {
     let mut core = ready();
-    assert!(core.received(NOW, &[0, 0, 0, 0], &mut |_, _| {}).is_err());
+    assert!(core.received(NOW, &[0, 0, 0, 0], &mut |_, input| panic!("{input:?}")).is_ok(), "an empty frame");
+    assert!(core.received(NOW, &[0, 0, 0, 1, 0xff], &mut |_, _| {}).is_err());
     let mut core = ready();
     assert_eq!(core.timers(NOW + Duration::from_secs(29)), Ok(()));
     assert_eq!(core.timers(NOW + Duration::from_secs(30)), Err(LinkFault::Silence));

@@ -165,9 +165,9 @@ fn a_final_error_is_followed_by_an_end_and_no_reset() {
     let mut gateway = Gateway::connect(service.address());
     let mut writer = gateway.stream.try_clone().unwrap();
     // More than a turn reads is on its way when the service closes.
-    let garbage = std::thread::spawn(move || writer.write_all(&vec![0; 2 << 20]));
+    let garbage = std::thread::spawn(move || writer.write_all(&vec![0xff; 2 << 20]));
     match gateway.next() {
-        Some(Member::Error(error)) => assert_eq!(error.reason(), Reason::FrameEmpty),
+        Some(Member::Error(error)) => assert_eq!(error.reason(), Reason::FrameTooLarge),
         other => panic!("{other:?}"),
     }
     assert_eq!(gateway.next(), None);

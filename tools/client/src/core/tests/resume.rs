@@ -139,7 +139,27 @@ fn a_resume_is_proven_also_when_there_is_nothing_to_acknowledge() {
     lose(&mut core);
     asks(&mut core, NOW);
     events(&mut core, &resumed(b"second", 0));
-    assert_eq!(said(&mut core), [(0, 0, client::PING)]);
+    assert_eq!(said(&mut core), [(0, 0, 0)], "an empty frame");
+}
+
+// spec: F-16
+#[test]
+fn second_broken_contract_of_a_session_ends_it() {
+    let mut core = opened();
+    assert!(ask(&mut core).is_ok());
+    assert_eq!(events(&mut core, &push(2)), ["detached: Fault(SequenceGap { expected: 1, got: 2 })"]);
+    asks(&mut core, NOW);
+    events(&mut core, &resumed(b"second", 1));
+    // Another loss between the two makes no difference.
+    assert_eq!(lose(&mut core), ["detached: Lost"]);
+    asks(&mut core, NOW);
+    events(&mut core, &resumed(b"third", 1));
+    let seen = events(&mut core, &push(2));
+    assert_eq!(seen, ["1 Unknown", "SequenceGap { expected: 1, got: 2 }"]);
+    core.connected(NOW, "mine");
+    assert_eq!(hello(&mut core).resume, None);
+    assert_eq!(events(&mut core, &welcome(ResumeResult::None, b"other", 0)), ["welcomed"]);
+    assert_eq!(events(&mut core, &push(2)), ["detached: Fault(SequenceGap { expected: 1, got: 2 })"]);
 }
 
 // spec: D-2, R-14
@@ -248,7 +268,7 @@ fn what_waits_for_a_place_waits_on_and_places_are_kept() {
     events(&mut core, &resumed(b"second", 3));
     assert_eq!(
         said(&mut core),
-        [(0, 0, client::PING), (4, 0, client::REQUEST)],
+        [(0, 0, 0), (4, 0, client::REQUEST)],
         "two are open, and two Responses cannot be acknowledged"
     );
     core.release(NOW, held[0]);
@@ -259,7 +279,7 @@ fn what_waits_for_a_place_waits_on_and_places_are_kept() {
 #[test]
 fn a_session_that_is_gone_is_settled_and_another_begins() {
     use ResumeResult as R;
-    for result in [R::UnknownSession, R::Stale, R::Invalid, R::Ended, R::NotSupported, R::None] {
+    for result in [R::UnknownSession, R::Ended, R::NotSupported, R::None] {
         let mut core = opened();
         (0..6).for_each(|_| assert!(ask(&mut core).is_ok()));
         let held = hold_all(&mut core, &push(1));
@@ -332,6 +352,7 @@ fn some_answers_deny_the_session_and_others_leave_it() {
     for (reason, denies) in [
         (Reason::IdentityMismatch, true),
         (Reason::ResumeStale, true),
+        (Reason::ResumeInvalid, true),
         (Reason::TokenExpired, false),
         (Reason::TokenInvalid, false),
         (Reason::Banned, false),

@@ -1,7 +1,8 @@
 //! Each reason gets its documented action: in an answer, and as the end of a session.
 
 use super::*;
-use crate::action::{Action, action};
+use moorgate_proto::action;
+use moorgate_proto::v1::Action;
 
 /// What the kit does about an answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +16,11 @@ enum Does {
 }
 
 fn does(reason: i32, execution: Execution, key: &[u8]) -> Does {
+    does_told(reason, Action::Unspecified.into(), execution, key)
+}
+
+/// The same, with an action beside the reason.
+fn does_told(reason: i32, told: i32, execution: Execution, key: &[u8]) -> Does {
     let mut desk = Desk::open(token("mine"), "alice");
     let ticket = desk.ask_with(key, Duration::ZERO).unwrap();
     desk.heard();
@@ -24,13 +30,16 @@ fn does(reason: i32, execution: Execution, key: &[u8]) -> Does {
             status: Code::Internal.to_wire(),
             reason,
             execution: execution.into(),
+            action: told,
             ..v1::Response::default()
         },
     );
     if let Some(outcome) = desk.outcomes.get(&ticket) {
         let answer = answered(outcome);
         assert_eq!(answer.execution, execution);
-        assert_eq!(answer.action(), action(answer.reason, execution), "the rest is the application's");
+        let documented = || action::of(answer.reason, execution);
+        let expected = action::on_wire(told).unwrap_or_else(documented);
+        assert_eq!(answer.action(), expected, "the rest is the application's");
         return Does::HandsOver;
     }
     let at_once = !desk.requests().is_empty();
@@ -61,13 +70,13 @@ fn every_reason_of_an_answer_has_its_action() {
         for execution in
             [Execution::Unspecified, Execution::NotExecuted, Execution::Unknown, Execution::Executed]
         {
-            let documented = action(reason, execution);
+            let documented = action::of(reason, execution);
             let may_have_run = matches!(execution, Execution::Unknown | Execution::Executed);
             let plain = does(reason.into(), execution, b"");
             assert_eq!(plain, repeats(documented), "{reason:?} {execution:?}");
             let of_key = match documented {
                 // By its key the service recognises it.
-                Action::Resync => action(reason, Execution::NotExecuted),
+                Action::Resync => action::of(reason, Execution::NotExecuted),
                 documented => documented,
             };
             let keyed = does(reason.into(), execution, b"key");
@@ -78,6 +87,48 @@ fn every_reason_of_an_answer_has_its_action() {
         }
     }
     assert_eq!(does(9_999, Execution::NotExecuted, b"key"), Does::HandsOver);
+}
+
+// spec: N-3, N-7
+#[test]
+fn unknown_reason_of_an_answer_follows_its_action() {
+    for (told, does) in [
+        (Action::RetryNow, Does::Repeats),
+        (Action::RetryAfter, Does::RepeatsLater),
+        (Action::Reauthenticate, Does::HandsOver),
+        (Action::Resync, Does::HandsOver),
+        (Action::GiveUp, Does::HandsOver),
+    ] {
+        assert_eq!(does_told(9_999, told.into(), Execution::NotExecuted, b""), does, "{told:?}");
+    }
+    let resync = Action::Resync.into();
+    assert_eq!(does_told(9_999, resync, Execution::Executed, b"key"), Does::RepeatsLater);
+    assert_eq!(does_told(Reason::NoEndpoint.into(), 99, Execution::NotExecuted, b""), Does::RepeatsLater);
+    let give_up = Action::GiveUp.into();
+    assert_eq!(does_told(Reason::NoEndpoint.into(), give_up, Execution::NotExecuted, b""), Does::HandsOver);
+}
+
+// spec: N-8
+#[test]
+fn retry_now_is_at_once_twice_and_then_later() {
+    let mut desk = Desk::open(token("mine"), "alice");
+    let ticket = desk.ask();
+    desk.heard();
+    for (up_seq, is_at_once) in [(1, true), (2, true), (3, false)] {
+        let status = Code::Internal.to_wire();
+        let (reason, execution) = (Reason::Internal.into(), Execution::NotExecuted.into());
+        desk.answer(up_seq, v1::Response { status, reason, execution, ..v1::Response::default() });
+        assert!(!desk.outcomes.contains_key(&ticket));
+        assert_eq!(!desk.requests().is_empty(), is_at_once, "{up_seq}");
+    }
+    // The end of a session likewise.
+    let mut desk = Desk::open(Credentials::Anonymous, "");
+    for is_at_once in [true, true, false, false] {
+        desk.error(Reason::HeartbeatTimeout, allowed(0));
+        assert_eq!(desk.reconnect("a").is_zero(), is_at_once);
+        desk.accept("a");
+        desk.welcome("", 0);
+    }
 }
 
 /// With an application that can be asked for tokens.
@@ -112,7 +163,7 @@ fn renews_the_token_and_repeats(reason: Reason, execution: Execution) {
 #[test]
 fn every_reason_of_an_error_has_its_action() {
     for reason in reasons() {
-        let documented = action(reason, Execution::Unspecified);
+        let documented = action::of(reason, Execution::Unspecified);
         for is_allowed in [true, false] {
             let mut desk = Desk::open(token("mine"), "alice");
             desk.error(reason, v1::Reconnect { allowed: is_allowed, ..v1::Reconnect::default() });

@@ -52,6 +52,21 @@ fn the_application_sees_a_pause() {
     assert_eq!(asked_for(&hello), (&b"second"[..], 2, 3));
 }
 
+// spec: R-31
+#[test]
+fn hello_that_resumes_has_the_identity_of_the_opening() {
+    let mut desk = Desk::new(token("mine"));
+    desk.resumes(ResumeResult::None, b"first", 0);
+    desk.listed(&["a"]);
+    let opening = desk.accept("a");
+    desk.welcome("alice", 0);
+    desk.lose();
+    desk.reconnect("a");
+    let hello = desk.accept("a");
+    assert_eq!((&*hello.access_token, hello.resume.is_some()), ("mine", true));
+    assert_eq!(v1::Hello { resume: None, ..hello }, opening);
+}
+
 // spec: D-2, R-14
 #[test]
 fn pushes_are_given_once_whether_taken_or_not() {
@@ -84,7 +99,7 @@ fn pushes_are_given_once_whether_taken_or_not() {
 #[test]
 fn what_cannot_be_resumed_is_lost_as_before_and_nobody_logs_in_again() {
     use ResumeResult as R;
-    for result in [R::UnknownSession, R::Stale, R::Invalid, R::Ended, R::NotSupported] {
+    for result in [R::UnknownSession, R::Ended, R::NotSupported] {
         let mut desk = Desk::resumable(token("mine"));
         let plain = desk.ask();
         let keyed = desk.ask_with(b"key", Duration::ZERO).unwrap();
@@ -274,6 +289,30 @@ fn the_gateways_waits_are_kept_and_so_is_the_session() {
     }
 }
 
+// spec
+#[test]
+fn refused_resume_is_a_resync_and_a_hello_without_resume() {
+    for reason in [Reason::ResumeStale, Reason::ResumeInvalid] {
+        for is_allowed in [true, false] {
+            let mut desk = Desk::resumable(token("mine"));
+            let ticket = desk.ask();
+            desk.lose();
+            desk.reconnect("a");
+            assert!(desk.accept("a").resume.is_some());
+            desk.error(reason, v1::Reconnect { allowed: is_allowed, ..v1::Reconnect::default() });
+            assert_eq!(desk.outcomes[&ticket], Outcome::Unanswered(Execution::Unknown), "{reason:?}");
+            if is_allowed {
+                desk.reconnect("a");
+                assert_eq!(desk.accept("a").resume, None, "{reason:?}");
+                desk.welcome("alice", 0);
+                assert!(desk.has_missed(), "{reason:?}");
+            } else {
+                assert_eq!(desk.ending().unwrap().reason(), reason);
+            }
+        }
+    }
+}
+
 // spec
 #[test]
 fn an_error_says_whether_the_session_is_kept() {
@@ -307,7 +346,7 @@ fn being_superseded_is_for_good_and_is_heard_only_on_the_connection_of_now() {
     assert_eq!(desk.asked(), [Output::Disconnect]);
 }
 
-// spec
+// spec
 #[test]
 fn a_gateway_that_goes_away_may_hand_the_session_on() {
     for resumable in [true, false] {

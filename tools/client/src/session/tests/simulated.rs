@@ -394,6 +394,7 @@ fn whatever_happens_each_request_has_one_honest_outcome_and_each_push_is_given_o
         "a repetition by its key",
         "a replay",
         "a resume",
+        "a resume refused",
         "a run that nobody hears of",
         "a session of somebody else",
         "a session that was gone",

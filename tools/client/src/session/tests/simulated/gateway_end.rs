@@ -169,6 +169,14 @@ impl World {
                 self.error(Reason::IdentityMismatch, v1::Reconnect::default(), Told::Nothing);
                 self.session_ends();
             }
+            Some(resume) if self.chance(2) && !self.is_kind => {
+                self.tried(&resume);
+                self.reached.insert("a resume refused");
+                let reason = if self.dice.bool() { Reason::ResumeStale } else { Reason::ResumeInvalid };
+                let reconnect = v1::Reconnect { allowed: true, ..v1::Reconnect::default() };
+                self.error(reason, reconnect, Told::Nothing);
+                self.session_ends();
+            }
             Some(resume) => match self.judges(&resume) {
                 ResumeResult::Resumed => self.resumes(&resume),
                 result => self.opens(result),
@@ -200,8 +208,6 @@ impl World {
         let lost = self.kept.as_ref().unwrap().lost;
         let is_over = lost != Mono::NEVER && lost + KEPT_FOR < self.now;
         match self.dice.u32(0..100) {
-            0 if !self.calm && !self.is_kind => ResumeResult::Stale,
-            1 if !self.calm && !self.is_kind => ResumeResult::Invalid,
             2 if !self.calm && !self.is_kind => ResumeResult::Ended,
             3 if !self.calm && !self.is_kind => ResumeResult::NotSupported,
             _ if is_over && !self.is_kind => ResumeResult::UnknownSession,
