@@ -134,6 +134,9 @@ fn say(source: &SourceReport) -> String {
         ),
         (None, None) => format!("{name} has not answered yet"),
     };
+    if source.rejected > 0 {
+        said.push_str(&format!("; rejected elements: {}", source.rejected));
+    }
     if source.held > 0 {
         said.push_str(&format!("; {} that it lists no more are kept, since they answer", source.held));
     }
@@ -146,7 +149,7 @@ mod tests {
 
     fn source(is_up: bool, age: Option<u64>, error: Option<&str>) -> SourceReport {
         let (age, error) = (age.map(Duration::from_secs), error.map(str::to_owned));
-        SourceReport { source: Source::Consul, is_up, endpoints: 3, held: 0, age, error }
+        SourceReport { source: Source::Consul, is_up, endpoints: 3, rejected: 0, held: 0, age, error }
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl State {
 
     fn source_samples(&self) -> Vec<Sample> {
         type Value = fn(&SourceReport) -> Option<u64>;
-        const VALUES: [((&str, &str), Value); 4] = [
+        const VALUES: [((&str, &str), Value); 5] = [
             (
                 ("moorgate_source_up", "1 when the last answer of a source of endpoints was a list."),
                 |source| Some(u64::from(source.is_up)),
@@ -144,6 +144,13 @@ impl State {
             (("moorgate_source_endpoints", "Endpoints in the last list of a source."), |source| {
                 Some(source.endpoints as u64)
             }),
+            (
+                (
+                    "moorgate_source_rejected_elements",
+                    "Lines, records and instances in the last answer of a source that are left out: not usable.",
+                ),
+                |source| Some(source.rejected as u64),
+            ),
             (
                 (
                     "moorgate_source_held_endpoints",

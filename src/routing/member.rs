@@ -9,6 +9,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+/// Bytes of a text that an error repeats.
+const ECHO_BYTES_MAX: usize = 64;
+
 /// Whether an instance is to get calls, by what its source says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Standing {
@@ -120,10 +123,16 @@ impl FromStr for Instance {
         let mut words = text.split_ascii_whitespace();
         let address = words.next().unwrap_or_default();
         let address: SocketAddr = address.parse().map_err(|_| {
+            let address = shown(address, ECHO_BYTES_MAX);
             format!("`{address}` is no address; write an IP address and a port, such as 10.0.0.1:7100 or [::1]:7100")
         })?;
         if address.port() == 0 {
             return Err(format!("{address} has port 0; write the port that the service listens on"));
+        }
+        if address.ip().is_unspecified() || address.ip().is_multicast() {
+            return Err(format!(
+                "nobody can connect to {address}; write the address that the service listens on"
+            ));
         }
         let mut instance = Instance::at(address);
         for word in words {
@@ -132,6 +141,7 @@ impl FromStr for Instance {
                 Some(("zone", zone)) => instance.zone = parse_zone(zone)?,
                 Some(("tags", tags)) => instance.tags = parse_tags(tags)?,
                 _ => {
+                    let word = shown(word, ECHO_BYTES_MAX);
                     return Err(format!(
                         "`{word}` is not known; write weight=50, zone=eu-1 or tags=canary,fast"
                     ));
@@ -145,6 +155,7 @@ impl FromStr for Instance {
 fn parse_weight(text: &str) -> Result<u32, String> {
     let weight = text.parse().ok().filter(|weight| *weight <= Instance::WEIGHT_MAX);
     weight.ok_or_else(|| {
+        let text = shown(text, ECHO_BYTES_MAX);
         format!("weight={text} is no weight; write a number from 0 to {}", Instance::WEIGHT_MAX)
     })
 }

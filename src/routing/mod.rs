@@ -25,8 +25,8 @@ pub use balance::Balance;
 pub use budget::RetryBudget;
 pub use canary::Who;
 pub use catalog::{
-    Catalog, CatalogReport, CatalogSettings, EndpointReport, Note, Settled, Source, SourceReport, Sources,
-    Why,
+    Catalog, CatalogReport, CatalogSettings, EndpointReport, Note, Rejected, Settled, Source, SourceList,
+    SourceReport, Sources, Why,
 };
 pub use choice::{Ask, Decision, Explanation, How, Marks, Miss, Standings, Verdict};
 pub use ejection::{Ejection, Number};

@@ -124,7 +124,8 @@ impl Bench {
         let ring = move || {
             bell.fetch_add(1, Ordering::Relaxed);
         };
-        let discovery = Discovery::start(settings, pools.clone(), Clock::start(), ring).unwrap();
+        let prepared = Discovery::prepare(settings, Clock::start()).unwrap();
+        let discovery = prepared.start(pools.clone(), Vec::new(), ring).unwrap();
         Bench { discovery: Some(discovery), pools, rung }
     }
 
@@ -161,6 +162,14 @@ impl Bench {
     pub(crate) fn link(&self, service: u16) {
         let members = self.pools.members(ServiceId(service));
         members.iter().for_each(|member| member.vitals.links.store(1, Ordering::Relaxed));
+    }
+
+    /// The same, to some of them.
+    pub(crate) fn link_to(&self, service: u16, endpoints: &[SocketAddr]) {
+        for member in self.pools.members(ServiceId(service)).iter() {
+            let has_link = endpoints.contains(&member.instance.address);
+            member.vitals.links.store(u32::from(has_link), Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn report(&self, service: u16) -> ServiceReport {

@@ -116,3 +116,54 @@ fn maintenance_sends_away_and_back() {
     consul.maintain("chat", all[1], false);
     eventually("it is back", || leaving().is_empty());
 }
+
+#[test]
+fn one_instance_without_a_usable_port_leaves_the_others() {
+    let Some(consul) = Consul::start() else { return };
+    let endpoints = [(); 2].map(|()| Endpoint::start());
+    let all = addresses(&endpoints);
+    all.iter().for_each(|at| consul.register("chat", *at, ""));
+    // The agent takes it from whoever registers.
+    consul.register_raw(r#"{"ID":"bad-1","Name":"chat","Address":"127.0.0.1","Port":-1}"#);
+    let bench = Bench::start(in_consul(&consul, &["chat"]));
+    bench.until_answering(0, "the others are there", &all);
+    let source = bench.source(0, Source::Consul);
+    assert_eq!((source.is_up, source.endpoints, source.rejected), (true, 2, 1));
+}
+
+#[test]
+fn an_instance_with_a_warning_has_its_weight_for_warnings() {
+    let Some(consul) = Consul::start() else { return };
+    let endpoint = Endpoint::start();
+    let bench = Bench::start(in_consul(&consul, &["chat"]));
+    let more = r#","Weights":{"Passing":3,"Warning":1},"Check":{"TTL":"600s","Status":"passing"}"#;
+    consul.register("chat", endpoint.at, more);
+    let is = |line: String| bench.published(0) == [line];
+    eventually("it has its whole weight", || is(format!("{} weight=300", endpoint.at)));
+    consul.check("chat", endpoint.at, "warn");
+    eventually("it has the other weight", || is(endpoint.at.to_string()));
+    consul.check("chat", endpoint.at, "fail");
+    eventually("it is doubted", || is(format!("{} weight=300 Doubted", endpoint.at)));
+}
+
+#[test]
+fn dead_instances_hold_no_removal_of_a_live_one() {
+    let Some(consul) = Consul::start() else { return };
+    let live = [(); 3].map(|()| Endpoint::start());
+    let mut dead = [(); 5].map(|()| Endpoint::start());
+    dead.iter_mut().for_each(Endpoint::kill);
+    let (live, dead) = (addresses(&live), addresses(&dead));
+    live.iter().chain(&dead).for_each(|at| consul.register("chat", *at, ""));
+    let bench = Bench::start(in_consul(&consul, &["chat"]));
+    bench.until(0, "all are there", &[&live[..], &dead].concat());
+    eventually("the live ones answer, and the dead ones do not", || {
+        let reports = bench.report(0).catalog.endpoints;
+        reports.iter().all(|report| report.answers == Some(live.contains(&report.instance.address)))
+    });
+    // Workers have links to those that answer.
+    bench.link_to(0, &live);
+    // By time a shrunken list is believed after an hour here.
+    consul.deregister("chat", live[0]);
+    bench.until(0, "it has left", &[&live[1..], &dead].concat());
+    assert_eq!(bench.source(0, Source::Consul).held, 0);
+}

@@ -111,6 +111,24 @@ fn service_records_go_by_priority_and_weight_and_both_families() {
 }
 
 #[test]
+fn one_target_that_nobody_answers_for_leaves_the_others() {
+    let text = "192.0.2.1 a.internal\n192.0.2.2 b.internal\n";
+    // Nobody is there to ask for what is not below `internal`: the server refuses.
+    let records = ["a.internal,7100,1,10", "gone.example,7100,1,10", "b.internal,7100,1,10"];
+    let records = records.map(|record| format!("--srv-host=_chat._tcp.internal,{record}"));
+    let mut options: Vec<&str> = records.iter().map(String::as_str).collect();
+    options.push("--local-ttl=1");
+    let Some(dnsmasq) = Dnsmasq::start(text, &options) else { return };
+    let bench = Bench::start(in_dns(&[dnsmasq.address], &[srv("_chat._tcp.internal")]));
+    let others = ["192.0.2.1:7100", "192.0.2.2:7100"];
+    eventually("the others are there", || bench.published(0) == others);
+    let source = bench.source(0, Source::Dns);
+    assert_eq!((source.is_up, source.rejected), (true, 1));
+    dnsmasq.change("192.0.2.1 a.internal\n192.0.2.3 b.internal\n");
+    eventually("they are looked up again", || bench.published(0).contains(&"192.0.2.3:7100".to_owned()));
+}
+
+#[test]
 fn it_ends_at_once_whatever_it_waits_for() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut settings = in_dns(&[silent.local_addr().unwrap()], &[host("chat.internal", 7100)]);

@@ -4,11 +4,10 @@ use crate::bench::{Bench, Endpoint, addresses, eventually, settings};
 use crate::programs::Folder;
 use moorgate::base::ids::ServiceId;
 use moorgate::control::discovery::{Discovery, DiscoveryError, ServiceSources, Settings};
-use moorgate::routing::{Instance, Pools, Source};
+use moorgate::routing::{Instance, Source};
 use moorgate_registry::ConsulQuery;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 fn in_file(path: PathBuf) -> Settings {
     let service = ServiceSources {
@@ -42,15 +41,14 @@ fn edits_are_seen_however_they_are_made() {
     std::fs::write(&new, lines(&all)).unwrap();
     std::fs::rename(&new, &path).unwrap();
     bench.until_answering(0, "a third one has come", &all);
-    // A mistake changes nothing, and is told with its line.
-    std::fs::write(&path, format!("{}{} weight=many\n", lines(&all[..1]), all[1])).unwrap();
-    eventually("the mistake is told", || {
-        bench
-            .source(0, Source::File)
-            .error
-            .is_some_and(|error| error.contains("chat.endpoints:2: weight=many"))
-    });
-    bench.until(0, "the last good list stays", &all);
+    bench.link(0);
+    // A line that is wrong takes nothing from the others, and is counted.
+    std::fs::write(&path, format!("{}{} weight=many\n{}", lines(&all[..1]), all[1], lines(&all[2..])))
+        .unwrap();
+    bench.until(0, "the others are used", &[all[0], all[2]]);
+    assert_eq!((bench.source(0, Source::File).rejected, bench.source(0, Source::File).is_up), (1, true));
+    std::fs::write(&path, lines(&all)).unwrap();
+    bench.until(0, "all are back", &all);
     bench.link(0);
     std::fs::write(&path, lines(&all[1..])).unwrap();
     bench.until(0, "one has left", &all[1..]);
@@ -81,9 +79,8 @@ fn the_configuration_and_a_file_are_one_list() {
 #[test]
 fn what_cannot_work_is_refused_before_anything_runs() {
     let start = |settings: Settings| {
-        let pools = Arc::new(Pools::new(settings.services.len()));
         let clock = moorgate::base::clock::Clock::start();
-        Discovery::start(settings, pools, clock, || {}).unwrap_err()
+        Discovery::prepare(settings, clock).err().expect("it is refused")
     };
     let service = |id: u16| ServiceSources {
         service: ServiceId(id),

@@ -13,7 +13,7 @@ use std::path::Path;
 
 fn listed(rnacos: &Rnacos, name: &str) -> Result<Vec<Listed>, RegistryError> {
     let query = NacosQuery { name: name.to_owned(), ..NacosQuery::default() };
-    NacosWatch::new(&rnacos.settings, query).next(&Stop::new()).unwrap()
+    NacosWatch::new(&rnacos.settings, query).next(&Stop::new()).unwrap().map(|listing| listing.instances)
 }
 
 #[test]

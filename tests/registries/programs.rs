@@ -39,6 +39,16 @@ impl Consul {
         self.agent.put("/v1/agent/service/register", &json);
     }
 
+    /// Registers whatever this JSON says.
+    pub(crate) fn register_raw(&self, json: &str) {
+        self.agent.put("/v1/agent/service/register", json);
+    }
+
+    /// Says of an endpoint's TTL check `pass`, `warn` or `fail`.
+    pub(crate) fn check(&self, service: &str, at: SocketAddr, says: &str) {
+        self.agent.put(&format!("/v1/agent/check/{says}/service:{}", id(service, at)), "");
+    }
+
     pub(crate) fn deregister(&self, service: &str, at: SocketAddr) {
         self.agent.put(&format!("/v1/agent/service/deregister/{}", id(service, at)), "");
     }

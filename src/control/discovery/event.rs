@@ -1,6 +1,6 @@
 //! What the threads that find something out tell the hub.
 
-use crate::routing::{Instance, Source};
+use crate::routing::{Source, SourceList};
 use crossbeam_channel::Sender;
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ pub(super) type Whom = (usize, SocketAddr);
 #[derive(Debug)]
 pub(super) enum Event {
     /// A source of a service says.
-    Answer(usize, Source, Result<Vec<Instance>, String>),
+    Answer(usize, Source, Result<SourceList, String>),
     /// Probes have ended.
     Probed {
         /// Who, and whether they answer.

@@ -1,16 +1,18 @@
 //! The thread with the catalogs: everything that is found out comes to it, and it publishes.
 
 use super::event::{EVENTS_MAX, Event, Whom};
+use super::own::own_listener;
 use super::state::{Endpoint, Keeper, Kept, State};
 use crate::base::clock::{Clock, Now};
 use crate::base::ids::ServiceId;
 use crate::base::rng::Rng;
-use crate::routing::{Catalog, Pools, Source};
+use crate::routing::{Catalog, Instance, Pools, Source, SourceList};
 use crossbeam_channel::{Receiver, Sender};
 use moorgate_proto::time::Mono;
 use moorgate_registry::Stop;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +43,19 @@ fn after_a_probe(due: Mono, settled: Mono) -> Mono {
     due.min(settled + SETTLE_LEAST)
 }
 
+/// A list without the gateway's own listeners, which are no endpoints.
+fn without_own(own: &[SocketAddr], mut list: SourceList) -> SourceList {
+    let SourceList { endpoints, rejected } = &mut list;
+    endpoints.retain(|Instance { address, .. }| match own_listener(own, *address) {
+        None => true,
+        Some(listener) => {
+            rejected.add(format_args!("{address}: it is {listener}, where this gateway itself listens"));
+            false
+        }
+    });
+    list
+}
+
 /// All services; the hub works on them, others look.
 pub(super) type AllTracked = Arc<Mutex<Vec<Tracked>>>;
 
@@ -48,6 +63,8 @@ pub(super) type AllTracked = Arc<Mutex<Vec<Tracked>>>;
 pub(super) struct Hub {
     pub(super) tracked: AllTracked,
     pub(super) pools: Arc<Pools>,
+    /// The gateway's listeners.
+    pub(super) own: Vec<SocketAddr>,
     pub(super) clock: Clock,
     pub(super) bell: Box<dyn Fn() + Send>,
     pub(super) rounds: Sender<Vec<Whom>>,
@@ -81,6 +98,7 @@ impl Hub {
         let mut tracked = self.tracked.lock();
         match event {
             Event::Answer(at, source, answer) => {
+                let answer = answer.map(|list| without_own(&self.own, list));
                 if let Some(tracked) = tracked.get_mut(at) {
                     tracked.catalog.answer(self.clock.read(), source, answer);
                     tracked.due = Mono::ZERO;
@@ -184,6 +202,18 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_that_lists_the_gateway_itself_is_used_for_the_others() {
+        let own = ["10.0.0.9:7000".parse().unwrap(), "0.0.0.0:7001".parse().unwrap()];
+        let at = |text: &str| Instance::at(text.parse().unwrap());
+        let list = ["10.0.0.9:7000", "10.0.0.9:7100", "127.0.0.1:7001", "127.0.0.1:7000"].map(at);
+        let left = without_own(&own, list.to_vec().into());
+        assert_eq!(left.endpoints, [at("10.0.0.9:7100"), at("127.0.0.1:7000")]);
+        let expected = "10.0.0.9:7000: it is 10.0.0.9:7000, where this gateway itself listens; 127.0.0.1:7001: it is \
+                        0.0.0.0:7001, where this gateway itself listens";
+        assert_eq!(left.rejected.to_string(), expected);
+    }
 
     #[test]
     fn many_probes_settle_a_service_once_in_a_while() {

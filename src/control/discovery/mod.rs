@@ -8,6 +8,7 @@
 //! | `watches` | Consul and Nacos, a thread for each service in one of them |
 //! | `dns` | A, AAAA and SRV records, looked up when they expire |
 //! | `file` | files with one endpoint a line |
+//! | `own` | the gateway's own listeners, which are no endpoints |
 //! | `prober` | TCP connections to endpoints that have no link |
 //! | `regular` | opens files of which nobody knows what they are |
 //! | `threads` | the threads themselves, and which of them have ended before their time |
@@ -20,6 +21,7 @@ mod dns;
 mod event;
 mod file;
 mod hub;
+mod own;
 mod prober;
 mod regular;
 mod settings;
@@ -29,15 +31,15 @@ mod threads;
 mod watches;
 
 pub use file::read_endpoints;
+pub use own::own_listener;
 pub use settings::{DnsQuery, DnsSettings, ProbeSettings, ServiceSources, Settings};
-pub use start::DiscoveryError;
+pub use start::{DiscoveryError, PreparedDiscovery};
 
 use crate::base::clock::Clock;
 use crate::base::ids::ServiceId;
-use crate::routing::{Catalog, CatalogReport, Pools};
+use crate::routing::{Catalog, CatalogReport};
 use hub::AllTracked;
 use moorgate_registry::Stop;
-use std::sync::Arc;
 use threads::Running;
 
 /// How the endpoints of one service stand.
@@ -66,18 +68,12 @@ impl std::fmt::Debug for Discovery {
 }
 
 impl Discovery {
-    /// Begins: the endpoints that the configuration names and those of the state file are published before this
-    /// returns. `bell` is rung, on a thread of its own, after each publication.
+    /// Checks everything that can be wrong, and makes everything but threads.
     ///
     /// # Errors
-    /// [`DiscoveryError`]; nothing is left running.
-    pub fn start(
-        settings: Settings,
-        pools: Arc<Pools>,
-        clock: Clock,
-        bell: impl Fn() + Send + 'static,
-    ) -> Result<Discovery, DiscoveryError> {
-        start::start(settings, pools, clock, Box::new(bell))
+    /// [`DiscoveryError`].
+    pub fn prepare(settings: Settings, clock: Clock) -> Result<PreparedDiscovery, DiscoveryError> {
+        start::prepare(settings, clock)
     }
 
     /// How it all stands, now.

@@ -19,6 +19,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Services in one registry. Each holds a connection, and a Consul agent takes 200 of one client; some are left for
@@ -89,14 +90,43 @@ struct Parts {
     files: Vec<Watched>,
 }
 
-pub(super) fn start(
+/// A discovery that can be started: what is left to go wrong is the system.
+pub struct PreparedDiscovery {
     settings: Settings,
-    pools: Arc<Pools>,
+    parts: Parts,
     clock: Clock,
+}
+
+pub(super) fn prepare(settings: Settings, clock: Clock) -> Result<PreparedDiscovery, DiscoveryError> {
+    check(&settings)?;
+    let parts = parts(&settings, clock)?;
+    Ok(PreparedDiscovery { settings, parts, clock })
+}
+
+impl PreparedDiscovery {
+    /// Begins: the endpoints that the configuration names and those of the state file are published before this returns.
+    /// `own` are the gateway's listeners: sources that list them are not obeyed. `bell` is rung, on a thread of its own,
+    /// after each publication.
+    ///
+    /// # Errors
+    /// [`DiscoveryError`], of the system; nothing is left running.
+    pub fn start(
+        self,
+        pools: Arc<Pools>,
+        own: Vec<SocketAddr>,
+        bell: impl Fn() + Send + 'static,
+    ) -> Result<Discovery, DiscoveryError> {
+        start(self, pools, own, Box::new(bell))
+    }
+}
+
+fn start(
+    prepared: PreparedDiscovery,
+    pools: Arc<Pools>,
+    own: Vec<SocketAddr>,
     bell: Box<dyn Fn() + Send>,
 ) -> Result<Discovery, DiscoveryError> {
-    check(&settings)?;
-    let Parts { tracked, watches, names, files } = parts(&settings, clock)?;
+    let PreparedDiscovery { settings, parts: Parts { tracked, watches, names, files }, clock } = prepared;
     let tracked: AllTracked = Arc::new(Mutex::new(tracked));
     let (events, received) = bounded(EVENTS_MAX);
     let (rounds, asked) = bounded(1);
@@ -106,6 +136,7 @@ pub(super) fn start(
     let mut hub = Hub {
         tracked: tracked.clone(),
         pools,
+        own,
         clock,
         bell,
         rounds,
@@ -171,8 +202,10 @@ fn parts(settings: &Settings, clock: Clock) -> Result<Parts, DiscoveryError> {
     let state = settings.state_file.as_deref().map(State::load);
     let mut parts = Parts { tracked: Vec::new(), watches: Vec::new(), names: Vec::new(), files: Vec::new() };
     let in_dns = settings.services.iter().filter(|service| service.dns.is_some()).count();
+    let rejected = Arc::default();
     for _ in 0..in_dns.min(dns::THREADS_MAX) {
-        parts.names.push(Names::new(settings.dns.clone(), clock, random_u64()?));
+        let names = Names::new(settings.dns.clone(), clock, random_u64()?, Arc::clone(&rejected));
+        parts.names.push(names);
     }
     let mut thread = 0usize;
     for (at, service) in settings.services.iter().enumerate() {
@@ -214,7 +247,7 @@ fn track(settings: &Settings, service: &ServiceSources, state: Option<&State>, c
     };
     let mut catalog = Catalog::new(of, sources.into_iter().collect());
     if !service.fixed.is_empty() {
-        catalog.answer(clock.read(), Source::Fixed, Ok(service.fixed.clone()));
+        catalog.answer(clock.read(), Source::Fixed, Ok(service.fixed.clone().into()));
     }
     for (source, asked) in &asked {
         let kept = state.into_iter().flat_map(|state| &state.lists);

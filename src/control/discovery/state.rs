@@ -5,10 +5,11 @@
 
 use super::regular;
 use super::threads::Running;
-use crate::routing::{Instance, Source, Standing};
+use crate::routing::{Instance, Rejected, Source, Standing};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use moorgate_registry::Stop;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -25,7 +26,7 @@ const KEEPER: &str = "state file";
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Everything that is kept.
-#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Serialize, PartialEq, Eq)]
 pub(super) struct State {
     version: u32,
     pub(super) lists: Vec<Kept>,
@@ -104,6 +105,34 @@ impl From<&Endpoint> for Instance {
     }
 }
 
+/// What is in the file, before each entry is judged by itself.
+#[derive(Deserialize)]
+struct Stored {
+    version: u32,
+    lists: Vec<Value>,
+}
+
+/// A list of it, without the endpoints that are none.
+fn kept(mut list: Value, rejected: &mut Rejected) -> Option<Kept> {
+    let endpoints = list.get_mut("endpoints").map(Value::take);
+    let endpoints = match endpoints {
+        Some(Value::Array(endpoints)) => endpoints,
+        _ => Vec::new(),
+    };
+    if let Some(place) = list.get_mut("endpoints") {
+        *place = Value::Array(Vec::new());
+    }
+    let mut kept: Kept =
+        serde_json::from_value(list).map_err(|error| rejected.add(format!("a list: {error}"))).ok()?;
+    for endpoint in endpoints {
+        match serde_json::from_value(endpoint) {
+            Ok(endpoint) => kept.endpoints.push(endpoint),
+            Err(error) => rejected.add(format!("{} by {}: {error}", kept.service, kept.source)),
+        }
+    }
+    Some(kept)
+}
+
 impl Kept {
     pub(super) fn is_of(&self, service: &str, source: Source, asked: &str) -> bool {
         self.service == service && self.source == source.name() && self.asked == asked
@@ -115,7 +144,8 @@ impl State {
         State { version: VERSION, lists }
     }
 
-    /// What was kept. What cannot be read is told, and is nothing.
+    /// What was kept. What cannot be read is told, and is nothing; an entry that cannot be read takes nothing from the
+    /// others.
     pub(super) fn load(path: &Path) -> State {
         let read = || -> io::Result<Option<State>> {
             let file = match regular::open(path) {
@@ -125,14 +155,21 @@ impl State {
             };
             let mut text = String::new();
             file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-            let state: State = serde_json::from_str(&text)?;
-            if state.version != VERSION {
-                let version = state.version;
+            let Stored { version, lists } = serde_json::from_str(&text)?;
+            if version != VERSION {
                 return Err(io::Error::other(format!(
                     "its version is {version}, and {VERSION} is known here"
                 )));
             }
-            Ok(Some(state))
+            let mut rejected = Rejected::default();
+            let lists = lists.into_iter().filter_map(|value| kept(value, &mut rejected)).collect();
+            if !rejected.is_empty() {
+                let (path, count) = (path.display(), rejected.count());
+                log::warn!(
+                    "the state file {path}: rejected entries: {count}; the others are used: {rejected}"
+                );
+            }
+            Ok(Some(State { version, lists }))
         };
         match read() {
             Ok(state) => state.unwrap_or_else(|| State::of(Vec::new())),
@@ -245,6 +282,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -273,6 +311,51 @@ mod tests {
         let (mut running, stop) = (Running::default(), Stop::new());
         drop(Keeper::start("endpoints.json".into(), &mut running, &stop).unwrap());
         assert_eq!(running.join(), [KEEPER]);
+    }
+
+    #[test]
+    fn one_mutated_entry_leaves_the_others_as_they_are() {
+        let directory = std::env::temp_dir().join(format!("moorgate-mutated-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("endpoints.json");
+        let endpoint = |host: u8| json!({"address": format!("192.0.2.{host}:7100"), "weight": 7, "zone": "z", "tags": ["a"]});
+        let list = |service: &str, endpoints: Vec<Value>| {
+            json!({
+                "service": service, "source": "consul", "asked": "chat", "heard_unix_ms": 5, "endpoints": endpoints
+            })
+        };
+        let load = |lists: Vec<Value>| {
+            std::fs::write(&path, json!({"version": 1, "lists": lists}).to_string()).unwrap();
+            State::load(&path).lists
+        };
+        let others =
+            load(vec![list("chat", vec![endpoint(1), endpoint(3)]), list("echo", vec![endpoint(4)])]);
+        assert_eq!((others.len(), others[0].endpoints.len()), (2, 2));
+        let odd = [json!(null), json!(-1), json!("x"), json!([]), json!({}), json!(1e30), json!({"a": [1]})];
+        for other in odd {
+            for key in ["address", "weight", "zone", "tags", "standing"] {
+                let mut mutated = endpoint(2);
+                mutated[key] = other.clone();
+                for mutated in [mutated, other.clone()] {
+                    let endpoints = vec![endpoint(1), mutated, endpoint(3)];
+                    let mut lists = load(vec![list("chat", endpoints), list("echo", vec![endpoint(4)])]);
+                    let of_two: SocketAddr = "192.0.2.2:7100".parse().unwrap();
+                    lists[0].endpoints.retain(|endpoint| endpoint.address != of_two);
+                    assert_eq!(lists, others, "{key} = {other}");
+                }
+            }
+            for key in ["service", "source", "asked", "heard_unix_ms", "endpoints"] {
+                let mut mutated = list("mutated", vec![endpoint(5)]);
+                mutated[key] = other.clone();
+                for mutated in [mutated, other.clone()] {
+                    let chat = list("chat", vec![endpoint(1), endpoint(3)]);
+                    let mut lists = load(vec![chat, mutated, list("echo", vec![endpoint(4)])]);
+                    lists.retain(|list| ["chat", "echo"].contains(&list.service.as_str()));
+                    assert_eq!(lists, others, "{key} = {other}");
+                }
+            }
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

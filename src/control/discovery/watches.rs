@@ -1,8 +1,8 @@
 //! Follows one service in one registry: a thread for each.
 
 use super::event::{Event, Events};
-use crate::routing::{Instance, Source, Standing};
-use moorgate_registry::{Health, Listed, Stop, Watch};
+use crate::routing::{Instance, Rejected, Source, SourceList, Standing};
+use moorgate_registry::{Health, Listed, Listing, Stop, Watch};
 
 /// One service in one registry.
 pub(super) struct Followed {
@@ -18,9 +18,8 @@ impl Followed {
         let mut told = 0;
         while let Some(answer) = self.watch.next(stop) {
             let mut dropped = 0;
-            let answer = answer
-                .map(|list| list.into_iter().map(|listed| instance(listed, &mut dropped)).collect())
-                .map_err(|error| error.to_string());
+            let answer =
+                answer.map(|listing| source_list(listing, &mut dropped)).map_err(|error| error.to_string());
             if dropped > 0 && told == 0 {
                 log::warn!(
                     "{dropped} zones and tags in {} are left out: they are 1 to {} bytes without blanks, commas and \
@@ -37,6 +36,13 @@ impl Followed {
             }
         }
     }
+}
+
+fn source_list(listing: Listing, dropped: &mut usize) -> SourceList {
+    let mut rejected = Rejected::default();
+    rejected.add_some(listing.rejected, listing.reasons);
+    let endpoints = listing.instances.into_iter().map(|listed| instance(listed, dropped)).collect();
+    SourceList { endpoints, rejected }
 }
 
 /// Zones and tags that an endpoint cannot have are dropped, and counted.

@@ -56,6 +56,11 @@ impl Health {
         self.view == View::Silent
     }
 
+    /// Whether it does not answer: probes have said so, or the first one of an endpoint that never answered.
+    pub(super) fn is_dead(&self) -> bool {
+        !self.is_linked && (self.view == View::Silent || self.view == View::Unknown && self.against > 0)
+    }
+
     /// `None`: not known yet.
     pub(super) fn view(&self) -> Option<bool> {
         match self.view {
@@ -87,6 +92,18 @@ mod tests {
         assert_eq!(after(&[false, false, false, true]), Some(false));
         assert_eq!(after(&[false, false, false, true, false, true]), Some(false));
         assert_eq!(after(&[false, false, false, true, true]), Some(true));
+    }
+
+    #[test]
+    fn one_that_never_answered_is_dead_after_one_probe() {
+        let is_dead = |probes: &[bool]| {
+            let mut health = Health::default();
+            probes.iter().for_each(|probe| health.probed(*probe, 3, 2));
+            health.is_dead()
+        };
+        assert!(!is_dead(&[]) && is_dead(&[false]) && is_dead(&[false, false, false]));
+        assert!(!is_dead(&[true, false, false]), "until as many probes say so as are asked for");
+        assert!(is_dead(&[true, false, false, false, true]) && !is_dead(&[false, false, false, true, true]));
     }
 
     #[test]

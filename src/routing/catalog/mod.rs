@@ -16,11 +16,12 @@
 //! The confirmed list has all that were listed within the last `confirm`: it grows at once, and shrinks when the smaller
 //! list has stood, so that a registry that forgets its entries a few at a time does not empty a pool by halves. While
 //! endpoints are held it stays as it is, and grows by those that are held later; newcomers of that time are measured by
-//! themselves. Leaving by maintenance is missing, too, and so is a weight that becomes 0: a registry that sends all
+//! themselves. Endpoints that do not answer count on neither side: half of those that are not known to be dead is enough. Leaving by maintenance is missing, too, and so is a weight that becomes 0: a registry that sends all
 //! endpoints away is not obeyed while they answer. What a source cannot be asked for any more stays as it was
 //! last told, and so does, after a restart, what it told before: see [`Catalog::recall`].
 
 mod health;
+mod list;
 mod note;
 #[cfg(test)]
 mod properties;
@@ -30,6 +31,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use list::{Rejected, SourceList};
 pub use note::{Note, Why};
 pub use report::{CatalogReport, EndpointReport, SourceReport};
 pub use source::{Source, Sources};
@@ -134,7 +136,7 @@ impl Catalog {
     }
 
     /// A source has answered, or failed to.
-    pub fn answer(&mut self, now: Now, source: Source, answer: Result<Vec<Instance>, String>) {
+    pub fn answer(&mut self, now: Now, source: Source, answer: Result<SourceList, String>) {
         let Some(said) = self.said.iter_mut().find(|said| said.source == source) else { return };
         match answer {
             Ok(list) => {
@@ -176,8 +178,8 @@ impl Catalog {
         }
         self.has_changed = false;
         let mut listed = said::merge(&self.said);
-        self.bound(&mut listed);
         self.hold(now.mono, &listed);
+        self.bound(&mut listed);
         self.remember(now.mono, &listed);
         if self.held.is_empty() {
             self.confirmed = self.recent.keys().copied().collect();
@@ -245,18 +247,14 @@ impl Catalog {
         self.health.get(&address).is_some_and(Health::is_linked)
     }
 
-    /// Leaves out what is too much: those that were published before stay.
+    /// Leaves out what is too much, held ones counted. Those that were published before stay: they are never too many.
     fn bound(&mut self, listed: &mut BTreeMap<SocketAddr, Listing>) {
         let held = self.held.keys().filter(|address| !listed.contains_key(address)).count();
         let over = listed.len().saturating_add(held).saturating_sub(Catalog::ENDPOINTS_MAX);
-        if over > 0 {
-            let new = listed.keys().rev().filter(|address| !self.published.contains_key(address));
-            let mut out: Vec<SocketAddr> = new.copied().take(over).collect();
-            let old = listed.keys().rev().filter(|address| self.published.contains_key(address));
-            out.extend(old.copied().take(over.saturating_sub(out.len())));
-            for address in out {
-                listed.remove(&address);
-            }
+        let new = listed.keys().rev().filter(|address| !self.published.contains_key(address));
+        let out: Vec<SocketAddr> = new.copied().take(over).collect();
+        for address in out {
+            listed.remove(&address);
         }
         if over != std::mem::replace(&mut self.over, over) && over > 0 {
             self.notes.push(Note::Over { left_out: over });
@@ -282,21 +280,21 @@ impl Catalog {
         let stays = |address: &SocketAddr| listed.get(address).is_some_and(Listing::is_serving);
         // To be believed a list must name endpoints with which we talk: a port that is open says little.
         let answering = serving(listed).filter(|address| self.is_linked(*address)).count();
-        // Whether at least half of a list is still listed, and has links.
-        let is_kept = |list: &mut dyn Iterator<Item = SocketAddr>| {
+        // Whether of those of a list that are not known to be dead at least half are still listed, and have links.
+        let measure = |list: &mut dyn Iterator<Item = SocketAddr>| {
             let (mut all, mut kept) = (0usize, 0usize);
-            for address in list {
+            for address in list.filter(|address| !self.health.get(address).is_some_and(Health::is_dead)) {
                 all = all.saturating_add(1);
                 kept = kept.saturating_add(usize::from(stays(&address) && self.is_linked(address)));
             }
-            kept.saturating_mul(2) >= all
+            (all > 0 && kept.saturating_mul(2) >= all, all)
         };
-        let confirmed_is_kept = is_kept(&mut self.confirmed.iter().copied());
+        let (confirmed_is_kept, confirmed) = measure(&mut self.confirmed.iter().copied());
         // What came while others are held is measured by itself, and by what is listed beside it.
         let others = self.recent.keys().filter(|address| {
             !self.confirmed.contains(address) || self.listed.get(address).is_some_and(Listing::is_serving)
         });
-        let others_are_kept = is_kept(&mut others.copied());
+        let (others_are_kept, _) = measure(&mut others.copied());
         let missing = self.published.values().filter(|one| said::is_serving(one) && !stays(&one.address));
         let missing: Vec<Instance> = missing.cloned().collect();
         self.held.retain(|address, _| !stays(address));
@@ -319,6 +317,11 @@ impl Catalog {
             match (why, held.is_some()) {
                 (Some(why), was_held) => {
                     self.held.remove(&address);
+                    if self.health.get(&address).is_some_and(Health::is_dead) {
+                        // The next lists are not measured by it either.
+                        self.recent.remove(&address);
+                        self.confirmed.remove(&address);
+                    }
                     outcomes.left(address, why, was_held);
                 }
                 (None, true) => {}
@@ -330,7 +333,7 @@ impl Catalog {
                 }
             }
         }
-        outcomes.tell(answering, self.confirmed.len(), &mut self.notes);
+        outcomes.tell(answering, confirmed, &mut self.notes);
     }
 
     fn are_up(&self, sources: Sources) -> bool {

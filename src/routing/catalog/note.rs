@@ -1,6 +1,6 @@
 //! What a catalog has to tell: one line of the log each.
 
-use super::Source;
+use super::{Rejected, Source};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -39,12 +39,12 @@ pub enum Note {
         /// That it does not list any more.
         left: Vec<SocketAddr>,
     },
-    /// A source lists what cannot be used: port 0, no address, too many of them.
-    Unusable {
+    /// Other elements of a source's answer than before are left out.
+    Rejected {
         /// Which.
         source: Source,
-        /// Of them.
-        left_out: usize,
+        /// They, and why.
+        rejected: Rejected,
     },
     /// A source cannot be asked; what it said last stands.
     Failed {
@@ -66,7 +66,7 @@ pub enum Note {
         endpoints: Vec<SocketAddr>,
         /// Listed, and with links.
         answering: usize,
-        /// In the list before.
+        /// In the list before, without those that do not answer.
         confirmed: usize,
     },
     /// Endpoints are published no longer.
@@ -87,7 +87,8 @@ impl Note {
     /// Whether somebody should look after it.
     pub fn is_warning(&self) -> bool {
         match self {
-            Note::Failed { .. } | Note::Held { .. } | Note::Over { .. } | Note::Unusable { .. } => true,
+            Note::Failed { .. } | Note::Held { .. } | Note::Over { .. } => true,
+            Note::Rejected { rejected, .. } => !rejected.is_empty(),
             Note::Left { why, .. } => *why == Why::Silent,
             Note::Recalled { .. } | Note::Said { .. } | Note::Recovered { .. } => false,
         }
@@ -110,8 +111,12 @@ impl fmt::Display for Note {
                 }
                 Ok(())
             }
-            Note::Unusable { source, left_out } => {
-                write!(f, "{source} lists {left_out} that cannot be used: no address, port 0, or too many")
+            Note::Rejected { source, rejected } if rejected.is_empty() => {
+                write!(f, "{source}: every element of its answer is used again")
+            }
+            Note::Rejected { source, rejected } => {
+                let count = rejected.count();
+                write!(f, "{source}: rejected elements: {count}; the others are used: {rejected}")
             }
             Note::Failed { source, error, kept: 0 } => write!(f, "{source} fails: {error}"),
             Note::Failed { source, error, kept } => {
@@ -120,8 +125,8 @@ impl fmt::Display for Note {
             Note::Recovered { source } => write!(f, "{source} answers again"),
             Note::Held { endpoints, answering, confirmed } => write!(
                 f,
-                "kept as long as they answer: {}; nobody lists them for calls any more, and of the {confirmed} that \
-                 were there {answering} are listed and have a link",
+                "kept as long as they answer: {}; nobody lists them for calls any more, and of the {confirmed} live ones \
+                 that were there {answering} are listed and have a link",
                 Named(endpoints)
             ),
             Note::Left { endpoints, why } => {

@@ -99,7 +99,7 @@ impl World {
                     weight: if has(weightless, host) { 0 } else { Instance::WEIGHT },
                     ..Instance::at(address(host))
                 });
-                self.catalog.answer(self.now, SOURCES[source], Ok(list.collect()));
+                self.catalog.answer(self.now, SOURCES[source], Ok(list.collect::<Vec<_>>().into()));
                 self.listed[source] = hosts;
             }
             Event::Fails(source) => self.catalog.answer(self.now, SOURCES[source], Err("down".to_owned())),
@@ -216,6 +216,30 @@ proptest! {
         world.settle();
         prop_assert!(!world.serving().contains(&leaves));
         prop_assert_eq!(world.serving().len(), HOSTS - 1);
+    }
+}
+
+proptest! {
+    #[test]
+    fn one_of_the_live_leaves_at_once_whoever_is_dead(dead in 0..=31u8, leaves in 0..HOSTS, events in vec(event(), 0..20)) {
+        let mut world = run(&events);
+        let is_dead = |host: usize| host != leaves && dead & (1 << host) != 0;
+        for host in 0..HOSTS {
+            (world.up[host], world.takes_links[host]) = (!is_dead(host), !is_dead(host));
+        }
+        for source in 0..2 {
+            world.step(&Event::Says(source, 63, 0, 0, 0));
+        }
+        // Whoever left before is forgotten.
+        world.step(&Event::Waits(10));
+        world.step(&Event::Waits(10));
+        for source in 0..2 {
+            world.tell(&Event::Says(source, 63 & !(1 << leaves), 0, 0, 0));
+        }
+        world.settle();
+        let live = (0..HOSTS).filter(|host| !is_dead(*host)).count();
+        // Without another live one it stays: nobody empties a pool.
+        prop_assert_eq!(world.serving().contains(&leaves), live < 2);
     }
 }
 

@@ -26,6 +26,8 @@ pub struct SourceReport {
     pub is_up: bool,
     /// Endpoints in its last list.
     pub endpoints: usize,
+    /// Elements of its last list that are left out, because they are not usable.
+    pub rejected: usize,
     /// Endpoints that it does not list any more and that are kept, because they answer.
     pub held: usize,
     /// Since its last list; `None`: it never gave one.
@@ -77,6 +79,7 @@ impl Catalog {
             source: said.source,
             is_up: said.is_up(),
             endpoints: said.list.len(),
+            rejected: said.rejected.count(),
             held: self.held.values().filter(|held| held.by.contains(said.source)).count(),
             age,
             error: match &said.state {

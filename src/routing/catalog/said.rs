@@ -1,6 +1,6 @@
 //! What a source says, and what all of them say together.
 
-use super::{Note, Source, Sources};
+use super::{Note, Rejected, Source, SourceList, Sources};
 use crate::base::clock::Now;
 use crate::routing::{Instance, Standing};
 use moorgate_proto::time::Mono;
@@ -28,6 +28,8 @@ pub(super) struct Said {
     pub(super) source: Source,
     /// The last list, by address.
     pub(super) list: Vec<Instance>,
+    /// What was left out of it.
+    pub(super) rejected: Rejected,
     pub(super) state: State,
     /// When it last gave a list, in this life.
     pub(super) heard: Option<Mono>,
@@ -37,7 +39,14 @@ pub(super) struct Said {
 
 impl Said {
     pub(super) fn nothing(source: Source) -> Said {
-        Said { source, list: Vec::new(), state: State::Awaited, heard: None, heard_unix_ms: 0 }
+        Said {
+            source,
+            list: Vec::new(),
+            rejected: Rejected::default(),
+            state: State::Awaited,
+            heard: None,
+            heard_unix_ms: 0,
+        }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -48,26 +57,28 @@ impl Said {
     pub(super) fn recall(&mut self, list: Vec<Instance>, unix_ms: u64) -> bool {
         let is_first = self.heard.is_none();
         if is_first {
-            self.list = clean(list).0;
+            self.list = clean(list.into()).endpoints;
             self.heard_unix_ms = unix_ms.max(1);
         }
         is_first
     }
 
     /// Whether it says something new.
-    pub(super) fn answer(&mut self, now: Now, list: Vec<Instance>, notes: &mut Vec<Note>) -> bool {
+    pub(super) fn answer(&mut self, now: Now, list: SourceList, notes: &mut Vec<Note>) -> bool {
         let source = self.source;
-        let (list, unusable) = clean(list);
+        let SourceList { endpoints: list, rejected } = clean(list);
         if let State::Down(_) = std::mem::replace(&mut self.state, State::Up) {
             notes.push(Note::Recovered { source });
         }
         let is_first = self.heard.replace(now.mono).is_none();
         self.heard_unix_ms = now.unix_ms.max(1);
+        // The same reasons again and again are told once.
+        if rejected != self.rejected {
+            notes.push(Note::Rejected { source, rejected: rejected.clone() });
+            self.rejected = rejected;
+        }
         if list == self.list && !is_first {
             return false;
-        }
-        if unusable > 0 {
-            notes.push(Note::Unusable { source, left_out: unusable });
         }
         let (joined, left) = (beside(&list, &self.list), beside(&self.list, &list));
         notes.push(Note::Said { source, endpoints: list.len(), joined, left });
@@ -95,25 +106,27 @@ fn beside(list: &[Instance], other: &[Instance]) -> Vec<SocketAddr> {
     list.iter().filter(is_new).map(|instance| instance.address).collect()
 }
 
-/// A list as a catalog has it: by address, each once, all of them usable; and how many were not, or were too many.
-fn clean(list: Vec<Instance>) -> (Vec<Instance>, usize) {
-    let all = list.len();
-    let mut list: Vec<Instance> = list
-        .into_iter()
-        .map(|instance| Instance {
-            address: canonical(instance.address),
-            weight: instance.weight.min(Instance::WEIGHT_MAX),
-            ..instance
-        })
-        .filter(|instance| is_usable(instance.address))
-        .collect();
-    let mut left_out = all.saturating_sub(list.len());
+/// A list as a catalog has it: by address, each once, all of them usable. What is not, or is too much, is rejected.
+fn clean(list: SourceList) -> SourceList {
+    let SourceList { mut endpoints, mut rejected } = list;
+    endpoints.retain_mut(|instance| {
+        instance.address = canonical(instance.address);
+        instance.weight = instance.weight.min(Instance::WEIGHT_MAX);
+        let is_usable = is_usable(instance.address);
+        if !is_usable {
+            rejected.add(format_args!("{}: no address and port to connect to", instance.address));
+        }
+        is_usable
+    });
     // Stable: of those with one address the first one counts.
-    list.sort_by_key(|instance| instance.address);
-    list.dedup_by_key(|instance| instance.address);
-    left_out = left_out.saturating_add(list.len().saturating_sub(LIST_MAX));
-    list.truncate(LIST_MAX);
-    (list, left_out)
+    endpoints.sort_by_key(|instance| instance.address);
+    endpoints.dedup_by_key(|instance| instance.address);
+    let over = endpoints.len().saturating_sub(LIST_MAX);
+    if over > 0 {
+        rejected.add_some(over, [format!("the highest addresses: more than {LIST_MAX} are listed")]);
+        endpoints.truncate(LIST_MAX);
+    }
+    SourceList { endpoints, rejected }
 }
 
 /// An IPv4 address within an IPv6 one is the same endpoint as without.

@@ -39,7 +39,7 @@ impl Bench {
     }
 
     fn says(&mut self, source: Source, list: Vec<Instance>) -> Vec<u8> {
-        self.catalog.answer(self.now, source, Ok(list));
+        self.catalog.answer(self.now, source, Ok(list.into()));
         self.settle()
     }
 
@@ -89,11 +89,11 @@ impl Bench {
 fn lists_are_merged_again_only_when_a_source_says_something_else() {
     let mut bench = Bench::listed(&[1, 2, 3, 4]);
     assert!(bench.catalog.is_as_it_was());
-    bench.catalog.answer(bench.now, Source::Consul, Ok(list(&[1, 2, 3, 4])));
+    bench.catalog.answer(bench.now, Source::Consul, Ok(list(&[1, 2, 3, 4]).into()));
     bench.catalog.probed(address(1), false);
     bench.catalog.linked(address(2), false);
     assert!(bench.catalog.is_as_it_was(), "health alone changes nothing of what is listed");
-    bench.catalog.answer(bench.now, Source::Consul, Ok(list(&[1])));
+    bench.catalog.answer(bench.now, Source::Consul, Ok(list(&[1]).into()));
     assert!(!bench.catalog.is_as_it_was());
     bench.settle();
     assert!(!bench.catalog.is_as_it_was(), "some are held, and time decides");
@@ -296,7 +296,7 @@ fn several_sources_are_one_list() {
 fn one_good_word_is_enough() {
     let standing = |dns: Standing, nacos: Standing| {
         let mut bench = Bench::of(&[Source::Dns, Source::Nacos]);
-        bench.catalog.answer(bench.now, Source::Dns, Ok(vec![with(1, dns)]));
+        bench.catalog.answer(bench.now, Source::Dns, Ok(vec![with(1, dns)].into()));
         bench.says(Source::Nacos, vec![with(1, nacos)]);
         bench.catalog.published.values().next().unwrap().standing
     };
@@ -318,8 +318,78 @@ fn what_cannot_be_used_is_left_out() {
     let list = std::iter::once(heavy).chain(odd.map(at)).collect();
     assert_eq!(bench.says(Source::File, list), [1]);
     assert_eq!(bench.catalog.published.values().next().unwrap().weight, Instance::WEIGHT_MAX);
-    assert!(bench.notes.contains(&Note::Unusable { source: Source::File, left_out: 4 }));
+    let told =
+        |bench: &Bench| bench.notes.iter().filter(|note| matches!(note, Note::Rejected { .. })).count();
+    assert_eq!((bench.catalog.report(bench.now).sources[0].rejected, told(&bench)), (4, 1));
+    let line = bench.notes.iter().find(|note| note.is_warning()).unwrap().to_string();
+    assert!(
+        line.starts_with("file: rejected elements: 4; the others are used: 192.0.2.9:0: no address"),
+        "{line}"
+    );
     assert!(bench.says(Source::Nacos, vec![at("192.0.2.2:7100")]) == [1], "not a source of this service");
+}
+
+#[test]
+fn rejected_elements_are_told_when_they_change() {
+    let mut bench = Bench::listed(&[1, 2]);
+    let mut answer = |reasons: &[&str]| {
+        let mut rejected = Rejected::default();
+        reasons.iter().for_each(|reason| rejected.add(reason));
+        bench.catalog.answer(
+            bench.now,
+            Source::Consul,
+            Ok(SourceList { endpoints: list(&[1, 2]), rejected }),
+        );
+        let notes = bench.catalog.settle(bench.now).notes;
+        let lines: Vec<String> = notes.iter().map(|note| format!("{} {note}", note.is_warning())).collect();
+        lines.join("\n")
+    };
+    assert_eq!(answer(&["x: bad"]), "true consul: rejected elements: 1; the others are used: x: bad");
+    assert_eq!(answer(&["x: bad"]), "", "once");
+    assert_eq!(answer(&["y: bad"]), "true consul: rejected elements: 1; the others are used: y: bad");
+    assert_eq!(answer(&[]), "false consul: every element of its answer is used again");
+    assert_eq!(bench.catalog.report(bench.now).sources[0].rejected, 0);
+}
+
+#[test]
+fn dead_endpoints_hold_no_removal_of_live_ones() {
+    // As it is within seconds of a start: the dead have refused one probe each.
+    let mut fresh = Bench::of(&[Source::Consul]);
+    fresh.says(Source::Consul, list(&[1, 2, 3, 4, 5, 6, 7, 8]));
+    fresh.answer(&[1, 2, 3]);
+    (4..=8).for_each(|host| fresh.catalog.probed(address(host), false));
+    assert_eq!(fresh.says(Source::Consul, list(&[2, 3, 4, 5, 6, 7, 8])), [2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(fresh.held(), 0);
+    // And later, when they are known to be silent; they leave, and are no measure afterwards.
+    let mut bench = Bench::listed(&[1, 2, 3, 4, 5, 6, 7, 8]);
+    bench.fall_silent(&[4, 5, 6, 7, 8]);
+    bench.wait(60 * SECOND);
+    assert_eq!(bench.says(Source::Consul, list(&[1, 2, 3])), [1, 2, 3]);
+    assert_eq!(bench.says(Source::Consul, list(&[1, 2])), [1, 2]);
+    assert_eq!(bench.says(Source::Consul, list(&[1])), [1, 2], "one of three live ones is less than half");
+    // The dead of a list that shrinks protect nobody, and endpoints of which nothing is known protect the others.
+    let mut unknown = Bench::of(&[Source::Consul]);
+    unknown.says(Source::Consul, list(&[1, 2, 3, 4]));
+    unknown.answer(&[1]);
+    assert_eq!(unknown.says(Source::Consul, list(&[1])), [1, 2, 3, 4], "links to them may be on their way");
+}
+
+#[test]
+fn another_list_of_full_size_is_within_the_bound() {
+    let many = |first: u32, count: usize| -> Vec<Instance> {
+        let at = |host: u32| Instance::at((std::net::Ipv4Addr::from(0x0a00_0000 + host), 7100).into());
+        (first..).take(count).map(at).collect()
+    };
+    let mut bench = Bench::of(&[Source::Dns]);
+    let full = many(0, Catalog::ENDPOINTS_MAX);
+    bench.says(Source::Dns, full.clone());
+    full.iter().for_each(|instance| bench.catalog.linked(instance.address, true));
+    for (first, count) in [(4, 4096), (0, 4100), (100_000, 4096), (200_000, 10), (50, 5000)] {
+        bench.says(Source::Dns, many(first, count));
+        assert!(bench.catalog.published.len() <= Catalog::ENDPOINTS_MAX, "{first} {count}");
+        bench.wait(SECOND);
+        assert!(bench.catalog.published.len() <= Catalog::ENDPOINTS_MAX, "{first} {count}");
+    }
 }
 
 #[test]
@@ -347,7 +417,7 @@ fn only_what_has_changed_is_published() {
     let mut bench = Bench::listed(&[1, 2]);
     let settled = bench.catalog.settle(bench.now);
     assert_eq!(settled, Settled::default());
-    bench.catalog.answer(bench.now, Source::Consul, Ok(list(&[2, 1])));
+    bench.catalog.answer(bench.now, Source::Consul, Ok(list(&[2, 1]).into()));
     assert_eq!(bench.catalog.settle(bench.now), Settled::default(), "another order is no change");
     assert_eq!(bench.catalog.unlinked().count(), 0);
     bench.catalog.linked(address(2), false);

@@ -79,7 +79,7 @@ impl World {
             }
             return;
         }
-        self.registry.catalog.answer(now, Source::Consul, answer);
+        self.registry.catalog.answer(now, Source::Consul, answer.map(Into::into));
         for instance in self.registry.published.clone() {
             let links = self.links_to(instance.address);
             self.registry.catalog.linked(instance.address, links > 0);

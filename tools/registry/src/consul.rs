@@ -6,7 +6,8 @@
 //! | a wait has a unit, and the server adds up to a sixteenth | `wait=..ms`, and the client waits for that and some |
 //! | a return is no change | the whole list is handed on each time: it says that Consul is well |
 //! | a loop is slowed by a token bucket, not by a fixed time | two at once, then one a second |
-//! | checks are judged here | no `passing`: what is critical is listed as doubted, in maintenance as leaving |
+//! | checks are judged here | no `passing`: what is critical is listed as doubted, in maintenance as leaving, and a warning has the weight for warnings |
+//! | what an agent takes from whoever registers need not be usable | such an element is left out and counted |
 //! | a list may be empty because of a missing right | an error: `X-Consul-Results-Filtered-By-ACLs`, and older agents are asked |
 
 pub(crate) mod agent;
@@ -14,13 +15,13 @@ mod cursor;
 mod entries;
 
 use crate::ambient::{now, random_u64};
+use crate::elements::Element;
 use crate::error::RegistryError;
-use crate::gathered::Skips;
 use crate::http::{Answer, Ask, Content, Http, Method, encoded, pairs};
 use crate::pace::{Backoff, Pace};
 use crate::settings::{ConsulQuery, ConsulSettings, Secret};
 use crate::stop::Stop;
-use crate::watch::{Listed, Watch};
+use crate::watch::{Listing, Watch};
 use cursor::Cursor;
 use entries::Entry;
 use std::time::Duration;
@@ -48,7 +49,6 @@ pub struct ConsulWatch {
     backoff: Backoff,
     /// Since the last failure.
     delay: Duration,
-    skips: Skips,
 }
 
 impl ConsulWatch {
@@ -71,11 +71,10 @@ impl ConsulWatch {
             pace: Pace::new(EVERY, BURST),
             backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY),
             delay: Duration::ZERO,
-            skips: Skips::default(),
         }
     }
 
-    fn ask(&mut self, stop: &Stop) -> Result<Vec<Listed>, RegistryError> {
+    fn ask(&mut self, stop: &Stop) -> Result<Listing, RegistryError> {
         let index = self.cursor.index();
         let path = path(&self.query, index, self.wait);
         let ask = Ask { timeout: (index == 0).then_some(PROMPT), ..Ask::new(Method::GET, &path) };
@@ -83,15 +82,14 @@ impl ConsulWatch {
         if answer.status != 200 {
             return Err(refused(&self.http, &answer));
         }
-        let entries: Vec<Entry> =
+        let entries: Vec<Element<Entry>> =
             serde_json::from_slice(&answer.body).map_err(|error| self.http.unexpected(error))?;
         if entries.is_empty() {
             self.look_for_a_denial(&answer, stop)?;
         }
-        let gathered = entries::listed(entries, &self.query.zone_meta);
-        self.skips.tell(&self.query.name, &gathered);
+        let listing = entries::listed(entries, &self.query.zone_meta).listing();
         self.cursor.answered(answer.header("X-Consul-Index").and_then(|index| index.parse().ok()));
-        Ok(gathered.list())
+        Ok(listing)
     }
 
     /// An empty list may be one of which nothing may be seen. Agents before 1.11 do not say so, but can be asked.
@@ -126,7 +124,7 @@ impl ConsulWatch {
 }
 
 impl Watch for ConsulWatch {
-    fn next(&mut self, stop: &Stop) -> Option<Result<Vec<Listed>, RegistryError>> {
+    fn next(&mut self, stop: &Stop) -> Option<Result<Listing, RegistryError>> {
         let pause = self.pace.take(now()).max(std::mem::take(&mut self.delay));
         if stop.wait(pause) {
             return None;

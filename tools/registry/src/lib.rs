@@ -12,7 +12,7 @@
 //! let (mut watch, stop) = (ConsulWatch::new(&agent, chat), Stop::new());
 //! while let Some(answer) = watch.next(&stop) {
 //!     match answer {
-//!         Ok(list) => println!("{} instances", list.len()),
+//!         Ok(listing) => println!("{} instances", listing.instances.len()),
 //!         Err(error) => eprintln!("{error}: the last list stays good"),
 //!     }
 //! }
@@ -29,8 +29,10 @@
 //! Everything blocks: a thread for each watch and each registrar, with HTTP through ureq, plain or with TLS (rustls with
 //! ring) and the certificates of a file. What decides (indexes, tokens, delays, beats) is pure.
 //!
-//! Guarantees: an answer is a whole list or an error, never a part: what is above a bound (32 MiB), is not understood, or is
-//! empty for want of a right, is an [`RegistryError`]; only of more than 16,384 instances the rest is left out, and told.
+//! Guarantees: an answer is a whole list or an error, never a part: what is above a bound (32 MiB), is no list, or is
+//! empty for want of a right, is an [`RegistryError`]. An instance that is not usable (no IP address, no port, a field of
+//! another type) takes nothing from the others: it is left out, counted, and named in [`Listing::reasons`], and so is what
+//! is above 16,384 instances.
 //! What a registry says in words is told on one line of at most 200 characters, without any that a terminal obeys.
 //! What a registry doubts is listed all the same, and
 //! said to be doubted. A registry is asked at most twice at once and then once a second, and less and less often while it
@@ -49,6 +51,7 @@
 
 mod ambient;
 mod consul;
+mod elements;
 mod error;
 mod gathered;
 mod http;
@@ -69,4 +72,4 @@ pub use registrar::{IsHealthy, Registrar};
 pub use registration::{Check, Registration, Target};
 pub use settings::{ConsulQuery, ConsulSettings, DEFAULT_GROUP, NacosQuery, NacosSettings};
 pub use stop::Stop;
-pub use watch::{Health, Listed, Watch};
+pub use watch::{Health, Listed, Listing, Watch};

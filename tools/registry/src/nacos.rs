@@ -10,14 +10,16 @@ pub(crate) mod login;
 pub(crate) mod member;
 
 use crate::ambient::{now, random_u64};
+use crate::elements::{Element, text_at, why_not};
 use crate::error::RegistryError;
-use crate::gathered::{Gathered, Skips, usable_address};
+use crate::gathered::{Gathered, NO_ADDRESS, usable_address};
 use crate::pace::{Backoff, share};
 use crate::settings::{DEFAULT_GROUP, NacosQuery, NacosSettings};
 use crate::stop::Stop;
-use crate::watch::{Health, Listed, Watch};
-use api::{Api, List, Op};
+use crate::watch::{Health, Listed, Listing, Watch};
+use api::{Api, Host, List, Op};
 use cluster::{Cluster, Values};
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 const POLL_EVERY: Duration = Duration::from_secs(5);
@@ -40,7 +42,6 @@ pub struct NacosWatch {
     at: Option<Instant>,
     poll_max: Duration,
     backoff: Backoff,
-    skips: Skips,
 }
 
 impl NacosWatch {
@@ -60,24 +61,21 @@ impl NacosWatch {
             at: None,
             poll_max: poll_max.clamp(POLL_EVERY_MIN, POLL_EVERY_MAX),
             backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY),
-            skips: Skips::default(),
         }
     }
 
     /// The list, and how long it is good.
-    fn ask(&mut self, stop: &Stop) -> Result<(Vec<Listed>, Duration), RegistryError> {
+    fn ask(&mut self, stop: &Stop) -> Result<(Listing, Duration), RegistryError> {
         let query = &self.query;
         let good = self.cluster.ask(Op::List, &|api| values(query, api), stop)?;
         let list = List::read(good.api, &good.body).map_err(|error| self.cluster.unexpected(error))?;
         let every = list.cache_millis.map_or(POLL_EVERY, Duration::from_millis);
-        let gathered = listed(list, &self.query);
-        self.skips.tell(&self.query.name, &gathered);
-        Ok((gathered.list(), every.clamp(POLL_EVERY_MIN, self.poll_max)))
+        Ok((listed(list, &self.query).listing(), every.clamp(POLL_EVERY_MIN, self.poll_max)))
     }
 }
 
 impl Watch for NacosWatch {
-    fn next(&mut self, stop: &Stop) -> Option<Result<Vec<Listed>, RegistryError>> {
+    fn next(&mut self, stop: &Stop) -> Option<Result<Listing, RegistryError>> {
         let pause = self.at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now()));
         if stop.wait(pause) {
             return None;
@@ -87,9 +85,9 @@ impl Watch for NacosWatch {
             return None;
         }
         let (result, pause) = match result {
-            Ok((listed, every)) => {
+            Ok((listing, every)) => {
                 self.backoff.succeeded();
-                (Ok(listed), share(every, 90, 110, random_u64()))
+                (Ok(listing), share(every, 90, 110, random_u64()))
             }
             Err(error) => (Err(error), self.backoff.failed(random_u64())),
         };
@@ -120,17 +118,26 @@ fn listed(list: List, query: &NacosQuery) -> Gathered {
     let protects = list.reach_protection_threshold == Some(true);
     let mut gathered = Gathered::default();
     for host in list.hosts.unwrap_or_default() {
+        let host = match host {
+            Element::Good(host) => host,
+            Element::Bad(value) => {
+                let [ip, port] = ["ip", "port"].map(|key| text_at(&value, &[key]));
+                gathered.reject(&format!("an instance at {ip:?} port {port}"), &why_not::<Host>(value));
+                continue;
+            }
+        };
         // Not every server leaves out the others when it is asked for some.
         let of = host.cluster_name.unwrap_or_default();
         if !(of.is_empty() || query.clusters.is_empty() || query.clusters.contains(&of)) {
             continue;
         }
         let Some(address) = usable_address(&host.ip, host.port) else {
-            gathered.skip(&format!("an instance at {:?} port {}", host.ip, host.port));
+            gathered.reject(&format!("an instance at {:?} port {}", host.ip, host.port), NO_ADDRESS);
             continue;
         };
         let metadata = host.metadata.unwrap_or_default();
-        let tags = metadata.get(TAGS).map(String::as_str).unwrap_or_default();
+        let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
+        let tags = text(TAGS);
         let health = match (host.enabled, host.healthy) {
             (Some(false), _) => Health::Leaving,
             (_, Some(false)) if !protects => Health::Doubted,
@@ -139,7 +146,7 @@ fn listed(list: List, query: &NacosQuery) -> Gathered {
         gathered.add(Listed {
             address,
             weight: weight(host.weight.unwrap_or(1.0)),
-            zone: metadata.get(&query.zone_meta).cloned().unwrap_or_default(),
+            zone: text(&query.zone_meta).to_owned(),
             tags: tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
             health,
         });
@@ -156,6 +163,8 @@ fn weight(registered: f64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::elements::mutated;
+    use serde_json::json;
 
     fn query(clusters: &[&str]) -> NacosQuery {
         let clusters = clusters.iter().map(|&cluster| cluster.to_owned()).collect();
@@ -169,7 +178,7 @@ mod tests {
 
     fn list(hosts: &str, protects: bool) -> Vec<Listed> {
         let json = format!(r#"{{"hosts": [{hosts}], "reachProtectionThreshold": {protects}}}"#);
-        listed(serde_json::from_str(&json).unwrap(), &query(&[])).list()
+        listed(serde_json::from_str(&json).unwrap(), &query(&[])).listing().instances
     }
 
     fn health(flags: &str, protects: bool) -> Health {
@@ -202,10 +211,47 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_an_address_is_skipped() {
-        let json = r#"{"hosts": [{"ip": "web.internal", "port": 80}, {"ip": "10.0.0.1", "port": 0}]}"#;
-        let gathered = listed(serde_json::from_str(json).unwrap(), &query(&[]));
-        assert_eq!((gathered.skipped().len(), gathered.list().len()), (2, 0));
+    fn a_host_without_an_address_is_left_out_by_name() {
+        let json = r#"{"hosts": [{"ip": "web.internal", "port": 80}, {"ip": "10.0.0.1", "port": -1}]}"#;
+        let listing = listed(serde_json::from_str(json).unwrap(), &query(&[])).listing();
+        assert_eq!((listing.instances.len(), listing.rejected), (0, 2));
+        assert_eq!(listing.reasons[1], format!("an instance at \"10.0.0.1\" port -1: {NO_ADDRESS}"));
+    }
+
+    #[test]
+    fn one_mutated_element_leaves_the_others_as_they_are() {
+        let element = |host: u8| {
+            json!({
+                "ip": format!("10.0.0.{host}"), "port": 80, "clusterName": "a", "weight": 1.5, "healthy": true,
+                "enabled": true, "metadata": {"zone": "eu", "tags": "x,y"}
+            })
+        };
+        let listing = |hosts: &[Value], api| {
+            let body = match api {
+                Api::V1 => json!({"hosts": hosts, "cacheMillis": 3000, "reachProtectionThreshold": false}),
+                Api::V3 => json!({"code": 0, "message": "success", "data": hosts}),
+            };
+            listed(List::read(api, body.to_string().as_bytes()).unwrap(), &query(&[])).listing()
+        };
+        let others: Vec<Value> = [1, 2, 4, 5].map(element).into();
+        let expected = listing(&others, Api::V1).instances;
+        assert_eq!(expected.len(), 4);
+        let mut rejected = 0;
+        for changed in mutated::all(&element(3)) {
+            let mut hosts = others.clone();
+            hosts.insert(2, changed.clone());
+            for api in [Api::V1, Api::V3] {
+                let mut listing = listing(&hosts, api);
+                assert_eq!(listing.instances.len() + listing.rejected, 5, "{changed}");
+                assert_eq!(listing.reasons.len(), listing.rejected, "it is named: {changed}");
+                listing
+                    .instances
+                    .retain(|listed| expected.iter().any(|other| other.address == listed.address));
+                assert_eq!(listing.instances, expected, "{changed}");
+                rejected += listing.rejected;
+            }
+        }
+        assert!(rejected > 100, "{rejected}");
     }
 
     #[test]
@@ -220,8 +266,9 @@ mod tests {
         let json = r#"{"hosts": [{"ip": "10.0.0.1", "port": 80, "clusterName": "a"},
                                  {"ip": "10.0.0.2", "port": 80, "clusterName": "b"},
                                  {"ip": "10.0.0.3", "port": 80}]}"#;
-        let count =
-            |clusters: &[&str]| listed(serde_json::from_str(json).unwrap(), &query(clusters)).list().len();
+        let count = |clusters: &[&str]| {
+            listed(serde_json::from_str(json).unwrap(), &query(clusters)).listing().instances.len()
+        };
         assert_eq!((count(&["a"]), count(&["a", "b"]), count(&["c"]), count(&[])), (2, 3, 1, 3));
     }
 }

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 /// What a registry thinks of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
-    /// Consul: every check passes. Nacos: healthy.
+    /// Consul: no check is critical; one that warns takes the weight for warnings. Nacos: healthy.
     Good,
-    /// Consul: a check warns or is critical. Nacos: unhealthy.
+    /// Consul: a check is critical. Nacos: unhealthy.
     Doubted,
     /// Consul: in maintenance. Nacos: not enabled.
     Leaving,
@@ -30,10 +30,27 @@ pub struct Listed {
     pub health: Health,
 }
 
+/// An answer of a registry: the instances that it lists, and how many of its elements are not usable.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// By address, each once.
+    pub instances: Vec<Listed>,
+    /// Elements of the answer that are left out: without an address to connect to, not readable, or too many.
+    pub rejected: usize,
+    /// Which the first of them are, and why, each fit for a line of a log.
+    pub reasons: Vec<String>,
+}
+
+impl Listing {
+    /// Reasons of one answer; the other elements are only counted.
+    pub const REASONS_MAX: usize = 8;
+}
+
 /// Follows one service in one registry.
 pub trait Watch: Send {
     /// Blocks until there is an answer or an error worth telling, and does its own waiting between tries. An answer is
-    /// always the whole list, by address; it may be the same as the last one, which says that the registry is well.
+    /// always the whole list; it may be the same as the last one, which says that the registry is well. An element that is
+    /// not usable is left out of it and counted.
     /// `None`: `stop` was set, which ends waits and requests under way at once, and one that is being connected within 2 s.
-    fn next(&mut self, stop: &Stop) -> Option<Result<Vec<Listed>, RegistryError>>;
+    fn next(&mut self, stop: &Stop) -> Option<Result<Listing, RegistryError>>;
 }

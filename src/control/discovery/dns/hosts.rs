@@ -1,12 +1,13 @@
 //! The addresses of hosts.
 //!
-//! Both families of a host are asked for side by side, and so are the hosts of one answer. A family that fails takes
-//! nothing away: where the other one gives addresses, those that were known of it stay.
+//! Both families of a host are asked for side by side, and so are the hosts of one answer. A family or a host that fails
+//! takes nothing from the others: they are used, and of the failing one the addresses that were known stay.
 
 use super::message::{Host, Question, Records};
 use super::resolver::{DnsError, Resolver};
 use domain::base::iana::Rtype;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 use std::{panic, thread};
@@ -33,6 +34,41 @@ type Known = [Vec<IpAddr>; 2];
 /// What is said of one family of a host: its addresses, and how long they hold.
 type Said = Result<(Vec<IpAddr>, Option<Duration>), DnsError>;
 
+/// What some hosts have.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) addresses: BTreeMap<Host, Vec<IpAddr>>,
+    /// What failed of them, in order.
+    pub(super) failures: Vec<Failure>,
+}
+
+/// One host, or one family of its addresses, that cannot be had.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) host: Host,
+    /// The family; `None`: both.
+    rtype: Option<Rtype>,
+    pub(super) error: DnsError,
+    /// Addresses that were known of it, and stay.
+    kept: usize,
+    /// The other family has addresses.
+    pub(super) is_found: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { host, rtype, error, kept, .. } = self;
+        match rtype {
+            Some(rtype) => write!(f, "{host} {rtype}: {error}; ")?,
+            None => write!(f, "{host}: {error}; ")?,
+        }
+        match kept {
+            0 => f.write_str("no addresses are known of it"),
+            kept => write!(f, "known addresses that stay: {kept}"),
+        }
+    }
+}
+
 /// What the hosts of the last look had.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
@@ -49,12 +85,7 @@ impl Hosts {
     }
 
     /// All addresses of some hosts, of both families.
-    pub(super) fn addresses(
-        &mut self,
-        ask: &dyn Ask,
-        hosts: &[Host],
-        (ttl, stale): (&mut Ttl, &mut Option<DnsError>),
-    ) -> Result<BTreeMap<Host, Vec<IpAddr>>, DnsError> {
+    pub(super) fn addresses(&mut self, ask: &dyn Ask, hosts: &[Host], ttl: &mut Ttl) -> Found {
         self.without_six = self.without_six.saturating_sub(1);
         let has_only_four =
             |host| matches!(self.known.get(host), Some([four, six]) if !four.is_empty() && six.is_empty());
@@ -68,7 +99,7 @@ impl Hosts {
         for (host, _) in questions {
             said.entry(host).or_default().extend(answers.next());
         }
-        let (mut known, mut without_six) = (BTreeMap::new(), false);
+        let (mut known, mut failures, mut without_six) = (BTreeMap::new(), Vec::new(), false);
         for (host, said) in said {
             let mut said = said.into_iter();
             let four = said.next().unwrap_or(Ok((Vec::new(), None)));
@@ -79,28 +110,26 @@ impl Hosts {
                 None => Ok((Vec::new(), None)),
             };
             let before = self.known.get(host).cloned().unwrap_or_default();
-            without_six |= six.is_err() && before.get(1).is_none_or(Vec::is_empty);
-            known.insert(host.clone(), both([four, six], before, (ttl, stale))?);
+            without_six |= four.is_ok() && six.is_err() && before.get(1).is_none_or(Vec::is_empty);
+            let (now, failure) = both(host, [four, six], before, ttl);
+            failures.extend(failure);
+            known.insert(host.clone(), now);
         }
         if without_six {
             self.without_six = LOOKS_WITHOUT;
         }
         self.known = known;
-        Ok(self.known.iter().map(|(host, known)| (host.clone(), known.concat())).collect())
+        let addresses = self.known.iter().map(|(host, known)| (host.clone(), known.concat())).collect();
+        Found { addresses, failures }
     }
 }
 
-/// What both families of a host have, with what was known `before` of one that fails. Without addresses of the other one
-/// the failure is all there is.
-fn both(
-    families: [Said; 2],
-    before: Known,
-    (ttl, stale): (&mut Ttl, &mut Option<DnsError>),
-) -> Result<Known, DnsError> {
+/// What both families of a host have, with what was known `before` of one that fails.
+fn both(host: &Host, families: [Said; 2], before: Known, ttl: &mut Ttl) -> (Known, Option<Failure>) {
     let has_some = |said: &Said| said.as_ref().is_ok_and(|(ips, _)| !ips.is_empty());
     let is_found = families.iter().any(has_some);
-    let mut known = before;
-    for (said, known) in families.into_iter().zip(&mut known) {
+    let (mut known, mut failure): (Known, Option<Failure>) = (before, None);
+    for ((said, known), rtype) in families.into_iter().zip(&mut known).zip([Rtype::A, Rtype::AAAA]) {
         match said {
             Ok((ips, least)) => {
                 // An empty family says little about how long the other holds.
@@ -109,12 +138,19 @@ fn both(
                 }
                 *known = ips;
             }
-            Err(error) if !is_found => return Err(error),
-            Err(_) if known.is_empty() => {}
-            Err(error) => *stale = Some(error),
+            // A family that nobody has is often one that no server answers for.
+            Err(_) if is_found && known.is_empty() => {}
+            Err(error) => {
+                let (rtype, before) = match &failure {
+                    None => (Some(rtype), 0),
+                    Some(failure) => (None, failure.kept),
+                };
+                let kept = known.len().saturating_add(before);
+                failure = Some(Failure { host: host.clone(), rtype, error, kept, is_found });
+            }
         }
     }
-    Ok(known)
+    (known, failure)
 }
 
 /// Does everything, some of it at once, each on a thread; what comes of it is in the same order.

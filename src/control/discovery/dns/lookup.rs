@@ -1,13 +1,15 @@
 //! From a name to a list of endpoints, and when to look again.
+//!
+//! One host of SRV records that fails takes nothing from the others: see [`super::hosts`].
 
-use super::hosts::{Ask, Hosts, Ttl};
+use super::hosts::{self, Ask, Failure, Hosts, Ttl};
 use super::message::{Host, Question, Records, Target};
 use super::resolver::DnsError;
 use crate::control::discovery::{DnsQuery, DnsSettings};
-use crate::routing::{Instance, Standing};
+use crate::routing::{Instance, Rejected, SourceList, Standing};
 use domain::base::iana::Rtype;
 use domain::base::name::FromStrError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -19,10 +21,9 @@ const FAILED_MAX: Duration = Duration::from_secs(30);
 /// A list, and how long it holds by what the servers say.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) list: Vec<Instance>,
+    /// With the hosts that fail, of which it has what was known before.
+    pub(super) list: SourceList,
     pub(super) ttl: Duration,
-    /// Why some of it is as it was before.
-    pub(super) stale: Option<DnsError>,
 }
 
 /// One name that is looked up again and again.
@@ -32,6 +33,8 @@ pub(super) struct Lookup {
     ttl_min: Duration,
     ttl_max: Duration,
     hosts: Hosts,
+    /// The list of an earlier process, of SRV records, until a look has all hosts.
+    recalled: Vec<Instance>,
     /// Look-ups in a row that failed.
     failures: u32,
 }
@@ -52,37 +55,49 @@ impl Lookup {
         };
         let ttl_min = settings.ttl_min.max(Duration::from_millis(100));
         let ttl_max = settings.ttl_max.max(ttl_min);
-        Ok(Lookup { what, ttl_min, ttl_max, hosts: Hosts::default(), failures: 0 })
+        Ok(Lookup { what, ttl_min, ttl_max, hosts: Hosts::default(), recalled: Vec::new(), failures: 0 })
     }
 
-    /// The last list of an earlier process: what it has of a family that fails is not lost. The hosts of SRV records are
-    /// not to be told from it.
+    /// The last list of an earlier process: what it has of a family or a host that fails is not lost.
     pub(super) fn recall(&mut self, list: &[Instance]) {
-        if let What::Host(name, port) = &self.what {
-            let ips = list.iter().map(|one| one.address).filter(|at| at.port() == *port).map(|at| at.ip());
-            self.hosts.recall(name.clone(), ips);
+        match &self.what {
+            What::Host(name, port) => {
+                let ips =
+                    list.iter().map(|one| one.address).filter(|at| at.port() == *port).map(|at| at.ip());
+                self.hosts.recall(name.clone(), ips);
+            }
+            What::Srv(_) => self.recalled = list.to_vec(),
         }
     }
 
     /// Looks it up. Nothing found is a list, too; an error is none.
     pub(super) fn look(&mut self, ask: &dyn Ask) -> Result<Found, DnsError> {
-        let mut found = Found { list: Vec::new(), ttl: Duration::ZERO, stale: None };
-        let mut ttl = Ttl(None);
+        let (mut list, mut ttl) = (SourceList::default(), Ttl(None));
         match &self.what {
             What::Host(name, port) => {
                 let (name, port) = (name.clone(), *port);
-                let addresses = self.hosts.addresses(ask, &[name], (&mut ttl, &mut found.stale))?;
+                let hosts::Found { addresses, mut failures } = self.hosts.addresses(ask, &[name], &mut ttl);
+                if let Some(at) = failures.iter().position(|failure| !failure.is_found) {
+                    return Err(failures.swap_remove(at).error);
+                }
                 let ips = addresses.into_values().flatten();
-                found.list = ips.map(|ip| Instance::at(SocketAddr::new(ip, port))).collect();
+                list.endpoints = ips.map(|ip| Instance::at(SocketAddr::new(ip, port))).collect();
+                failures.iter().for_each(|failure| list.rejected.add(failure));
             }
             What::Srv(name) => {
                 let records = ask.ask(&Question { name: name.clone(), rtype: Rtype::SRV })?;
                 ttl.note(records.ttl);
-                found.list = self.targets(ask, records, (&mut ttl, &mut found.stale))?;
+                if records.unreadable > 0 {
+                    let reason = format!("records of {name}: their data cannot be read");
+                    list.rejected.add_some(records.unreadable, [reason]);
+                }
+                list.endpoints = self.targets(ask, records, &mut ttl, &mut list.rejected)?;
             }
         }
-        found.ttl = ttl.0.unwrap_or_default();
-        Ok(found)
+        let ttl = ttl.0.unwrap_or_default();
+        // What failed is asked for again before long, whatever the rest says.
+        let ttl = if list.rejected.is_empty() { ttl } else { ttl.min(FAILED_MAX) };
+        Ok(Found { list, ttl })
     }
 
     /// How long to wait after a look; `spread` is a random number below 256, for what is added to it.
@@ -102,31 +117,53 @@ impl Lookup {
         base.saturating_add(base.saturating_mul(spread.into()) / (8 * 256))
     }
 
-    /// RFC 2782: the lowest priority is for use, the others for need.
+    /// RFC 2782: the lowest priority is for use, the others for need. When no host can be had, that is an error.
     fn targets(
         &mut self,
         ask: &dyn Ask,
         records: Records,
-        (ttl, stale): (&mut Ttl, &mut Option<DnsError>),
+        ttl: &mut Ttl,
+        rejected: &mut Rejected,
     ) -> Result<Vec<Instance>, DnsError> {
         let Records { targets, beside, .. } = records;
         // One target that is the root: the service is decidedly not there.
         let targets: Vec<Target> = targets.into_iter().filter(|target| !target.host.is_root()).collect();
         let best = targets.iter().map(|target| target.priority).min();
         let mut hosts: BTreeMap<Host, Vec<IpAddr>> = BTreeMap::new();
-        let mut unknown: Vec<Host> = Vec::new();
+        let mut unknown: BTreeSet<&Host> = BTreeSet::new();
+        let mut over: BTreeSet<&Host> = BTreeSet::new();
         for Target { host, .. } in &targets {
             match beside.get(host) {
                 Some((addresses, least)) => {
                     ttl.note(Some(*least));
                     hosts.insert(host.clone(), addresses.clone());
                 }
-                None if unknown.contains(host) => {}
-                None if unknown.len() >= TARGETS_MAX => return Err(DnsError::TooManyTargets(TARGETS_MAX)),
-                None => unknown.push(host.clone()),
+                None if unknown.len() < TARGETS_MAX || unknown.contains(host) => {
+                    unknown.insert(host);
+                }
+                None => {
+                    over.insert(host);
+                }
             }
         }
-        hosts.extend(self.hosts.addresses(ask, &unknown, (ttl, stale))?);
+        if let Some(first) = over.first() {
+            let reason =
+                format!("{first} and others: more than {TARGETS_MAX} hosts come without their addresses");
+            rejected.add_some(over.len(), [reason]);
+        }
+        let unknown: Vec<Host> = unknown.into_iter().cloned().collect();
+        let hosts::Found { addresses, mut failures } = self.hosts.addresses(ask, &unknown, ttl);
+        let has_failed = |failure: &Failure| !failure.is_found;
+        let failed: BTreeSet<Host> = failures
+            .iter()
+            .filter(|failure| has_failed(failure))
+            .map(|failure| failure.host.clone())
+            .collect();
+        if hosts.is_empty() && failed.len() == unknown.len() && !failed.is_empty() {
+            return Err(failures.swap_remove(0).error);
+        }
+        hosts.extend(addresses);
+        failures.iter().for_each(|failure| rejected.add(failure));
         let weights = Weights::of(&targets);
         let mut list = Vec::new();
         for target in &targets {
@@ -138,7 +175,22 @@ impl Lookup {
                 });
             }
         }
+        self.add_recalled(&mut list, &targets, &failed);
         Ok(list)
+    }
+
+    /// Which host had which address in the life before is not known; the port says where it can belong.
+    fn add_recalled(&mut self, list: &mut Vec<Instance>, targets: &[Target], failed: &BTreeSet<Host>) {
+        if failed.is_empty() {
+            self.recalled.clear();
+        }
+        let listed: BTreeSet<SocketAddr> = list.iter().map(|one| one.address).collect();
+        let can_belong = |address: SocketAddr| {
+            targets.iter().any(|target| target.port == address.port() && failed.contains(&target.host))
+        };
+        let missing =
+            self.recalled.iter().filter(|one| !listed.contains(&one.address) && can_belong(one.address));
+        list.extend(missing.cloned());
     }
 }
 
@@ -201,6 +253,7 @@ mod tests {
             targets: Vec::new(),
             ttl: Some(Duration::from_secs(ttl)),
             beside: BTreeMap::new(),
+            unreadable: 0,
         }
     }
 
@@ -229,7 +282,7 @@ mod tests {
     }
 
     fn lines(found: &Found) -> Vec<String> {
-        found.list.iter().map(|one| format!("{one} {:?}", one.standing)).collect()
+        found.list.endpoints.iter().map(|one| format!("{one} {:?}", one.standing)).collect()
     }
 
     #[test]
@@ -254,7 +307,7 @@ mod tests {
             10,
         );
         let mut known = host();
-        assert!(known.look(&both).unwrap().stale.is_none());
+        assert!(known.look(&both).unwrap().list.rejected.is_empty());
         let four = both.without("chat.internal", Rtype::AAAA).without("chat.internal", Rtype::A).with(
             "chat.internal",
             Rtype::A,
@@ -269,13 +322,15 @@ mod tests {
                 "the other one is heard"
             );
             assert_eq!(found.ttl, Duration::from_secs(30));
-            assert!(matches!(found.stale, Some(DnsError::Failed(..))));
+            let told = found.list.rejected.to_string();
+            let expected = "chat.internal AAAA: the DNS server 192.0.2.53:53 says SERVFAIL; known addresses that stay: 1";
+            assert_eq!(told, expected);
         }
         let six = Zone::default().with("chat.internal", Rtype::AAAA, &["2001:db8::2"], 10);
         assert_eq!(lines(&known.look(&six).unwrap()), ["192.0.2.2:7100 In", "[2001:db8::2]:7100 In"]);
         let mut restarted = host();
-        restarted.recall(&known.look(&six).unwrap().list);
-        assert_eq!(restarted.look(&six).unwrap().list.len(), 2);
+        restarted.recall(&known.look(&six).unwrap().list.endpoints);
+        assert_eq!(lines(&restarted.look(&six).unwrap()).len(), 2);
         let gone = six.with("chat.internal", Rtype::A, &[], 30);
         assert_eq!(
             lines(&restarted.look(&gone).unwrap()),
@@ -284,12 +339,12 @@ mod tests {
         );
 
         let never = host().look(&four).unwrap();
-        assert!(never.list.len() == 1 && never.stale.is_none(), "it never had any");
+        assert!(lines(&never).len() == 1 && never.list.rejected.is_empty(), "it never had any");
         let none = Zone::default().with("chat.internal", Rtype::A, &[], 30);
         assert!(host().look(&none).is_err(), "nobody knows whether there are any");
         assert!(known.look(&none).is_err());
         let none = none.with("chat.internal", Rtype::AAAA, &[], 30);
-        assert_eq!(host().look(&none).unwrap().list, [], "everybody says that there are none");
+        assert_eq!(lines(&host().look(&none).unwrap()), [""; 0], "everybody says that there are none");
     }
 
     /// Answers when two questions are there.
@@ -328,7 +383,7 @@ mod tests {
         zone.records.push(("_chat._tcp.internal", Rtype::SRV, srv));
         let mut look = lookup(DnsQuery::Srv { name: "_chat._tcp.internal".to_owned() });
         for _ in 0..=LOOKS_WITHOUT {
-            assert_eq!(look.look(&zone).unwrap().list.len(), 2);
+            assert_eq!(lines(&look.look(&zone).unwrap()).len(), 2);
         }
         let sixes = zone.asked.lock().iter().filter(|asked| asked.ends_with("AAAA")).count();
         assert_eq!(sixes, 4, "for both hosts, in the first look and in the last");
@@ -339,7 +394,7 @@ mod tests {
         let mut zone = Zone::default().with("lb.internal", Rtype::A, &["192.0.2.1"], 30);
         zone.records.push(("chat.internal", Rtype::A, records("lb.internal", &[], 5)));
         let found = host().look(&zone).unwrap();
-        assert_eq!((found.list.len(), found.ttl), (1, Duration::from_secs(5)));
+        assert_eq!((lines(&found).len(), found.ttl), (1, Duration::from_secs(5)));
     }
 
     #[test]
@@ -364,7 +419,7 @@ mod tests {
         assert_eq!(found.ttl, Duration::from_secs(7));
         assert!(zone.asked.lock().iter().all(|asked| !asked.starts_with("a.internal")), "it came along");
         let lost = zone.without("b.internal", Rtype::A);
-        assert!(look.look(&lost).is_err(), "half an answer is none");
+        assert_eq!(lines(&look.look(&lost).unwrap()), expected, "what was known of it stays");
     }
 
     #[test]
@@ -387,7 +442,69 @@ mod tests {
         let mut zone = Zone::default();
         zone.records.push(("_chat._tcp.internal", Rtype::SRV, srv));
         let found = lookup(DnsQuery::Srv { name: "_chat._tcp.internal".to_owned() }).look(&zone).unwrap();
-        assert_eq!(found.list, []);
+        assert_eq!(found.list, SourceList::default());
+    }
+
+    /// SRV records for these hosts, each with an address of its own but those that fail.
+    fn services(hosts: &[&'static str], failing: &[&str]) -> Zone {
+        let mut srv = records("_chat._tcp.internal", &[], 60);
+        srv.targets = hosts.iter().map(|host| target(1, 1, host)).collect();
+        let mut zone = Zone::default();
+        zone.records.push(("_chat._tcp.internal", Rtype::SRV, srv));
+        for host in hosts.iter().filter(|host| !failing.contains(host)) {
+            let address = format!("192.0.2.{}", host.as_bytes()[0]);
+            zone = zone.with(host, Rtype::A, &[&address], 60).with(host, Rtype::AAAA, &[], 60);
+        }
+        zone
+    }
+
+    #[test]
+    fn one_target_that_fails_takes_nothing_from_the_others() {
+        let hosts = ["a.internal", "b.internal", "c.internal", "d.internal"];
+        let all = ["192.0.2.97:7100 In", "192.0.2.98:7100 In", "192.0.2.99:7100 In", "192.0.2.100:7100 In"];
+        let srv = || lookup(DnsQuery::Srv { name: "_chat._tcp.internal".to_owned() });
+        for (at, failing) in hosts.iter().enumerate() {
+            let zone = services(&hosts, &[failing]);
+            // At the first look there is nothing that could stay.
+            let found = srv().look(&zone).unwrap();
+            let others: Vec<&str> = all.iter().filter(|line| **line != all[at]).copied().collect();
+            assert_eq!(lines(&found), others);
+            let told = found.list.rejected.to_string();
+            assert!(
+                told.starts_with(&format!("{failing}: the DNS server 192.0.2.53:53 says SERVFAIL; ")),
+                "{told}"
+            );
+            assert_eq!(found.ttl, FAILED_MAX, "it is asked for again before the others end");
+            // Later what was known of it stays, as often as it fails; also over a restart.
+            let mut look = srv();
+            let before = look.look(&services(&hosts, &[])).unwrap();
+            assert_eq!(
+                (lines(&before), before.ttl),
+                (all.map(str::to_owned).to_vec(), Duration::from_secs(60))
+            );
+            for _ in 0..3 {
+                assert_eq!(lines(&look.look(&zone).unwrap()), all);
+            }
+            let mut restarted = srv();
+            restarted.recall(&before.list.endpoints);
+            let mut found = lines(&restarted.look(&zone).unwrap());
+            found.sort_by_key(|line| all.iter().position(|one| one == line));
+            assert_eq!(found, all);
+            // A host that its service does not name any more is not kept.
+            let rest: Vec<&str> = hosts.iter().filter(|host| *host != failing).copied().collect();
+            assert_eq!(lines(&look.look(&services(&rest, &[])).unwrap()), others);
+        }
+        assert!(srv().look(&services(&hosts, &hosts)).is_err(), "nothing is known of any");
+    }
+
+    #[test]
+    fn of_very_many_targets_the_first_ones_are_looked_up() {
+        let names: Vec<&'static str> =
+            (0..TARGETS_MAX + 3).map(|number| &*format!("n{number}.internal").leak()).collect();
+        let found = lookup(DnsQuery::Srv { name: "_chat._tcp.internal".to_owned() });
+        let found = { found }.look(&services(&names, &[])).unwrap();
+        // All have one address here.
+        assert_eq!((lines(&found).len(), found.list.rejected.count()), (TARGETS_MAX, 3));
     }
 
     #[test]

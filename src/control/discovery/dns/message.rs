@@ -3,6 +3,7 @@
 //! Sources: RFC 1034, 1035 (messages), 2308 (negative answers), 2782 (SRV), 6891 (EDNS).
 
 use domain::base::iana::{Class, Opcode, Rcode, Rtype};
+use domain::base::record::ParsedRecord;
 use domain::base::{Message, MessageBuilder, Name, ParsedName, Record, ToName};
 use domain::rdata::{A, Aaaa, Cname, Soa, Srv};
 use std::collections::BTreeMap;
@@ -77,18 +78,12 @@ impl Question {
         }
     }
 
+    /// A record whose data cannot be read leaves the others as they are, unless it is all there is. What comes behind the
+    /// answer is of use and not needed: whatever is wrong there takes nothing from the answer.
     fn records(&self, message: &Message<&[u8]>) -> Option<Records> {
         let mut all = Sections::default();
         for record in message.answer().ok()?.take(RECORDS_MAX) {
-            all.take(&record.ok()?)?;
-        }
-        let mut negative = None;
-        for record in message.authority().ok()?.take(RECORDS_MAX) {
-            let record = record.ok()?;
-            if record.rtype() == Rtype::SOA {
-                let soa: Record<ParsedName<_>, Soa<ParsedName<_>>> = record.to_record().ok()??;
-                negative = Some(soa.ttl().into_duration().min(soa.data().minimum().into_duration()));
-            }
+            all.take(&record.ok()?);
         }
         let (name, aliased) = all.follow(&self.name);
         let addresses = all.addresses.get(&name).map(|(addresses, ttl)| (addresses.clone(), *ttl));
@@ -102,19 +97,37 @@ impl Question {
         let (addresses, address_ttl) = addresses.unzip();
         let ttl = [aliased, target_ttl, address_ttl].into_iter().flatten().min();
         let is_empty = targets.is_empty() && addresses.is_none();
-        // What comes along is used for the targets of SRV records alone.
-        let mut beside = Sections::default();
-        for record in message.additional().ok()?.take(RECORDS_MAX) {
-            beside.take(&record.ok()?)?;
+        if is_empty && all.unreadable > 0 {
+            return None;
         }
         Some(Records {
             name,
             addresses: addresses.unwrap_or_default(),
             targets,
-            ttl: if is_empty { ttl.into_iter().chain(negative).min() } else { ttl },
-            beside: beside.addresses,
+            ttl: if is_empty { ttl.into_iter().chain(negative_ttl(message)).min() } else { ttl },
+            beside: beside(message),
+            unreadable: all.unreadable,
         })
     }
+}
+
+/// How long it holds that there is nothing.
+fn negative_ttl(message: &Message<&[u8]>) -> Option<Duration> {
+    let records = message.authority().ok()?.take(RECORDS_MAX).map_while(Result::ok);
+    let soa = records.filter(|record| record.rtype() == Rtype::SOA).filter_map(|record| {
+        let soa: Record<ParsedName<_>, Soa<ParsedName<_>>> = record.to_record().ok()??;
+        Some(soa.ttl().into_duration().min(soa.data().minimum().into_duration()))
+    });
+    soa.last()
+}
+
+/// What comes along, for the targets of SRV records alone.
+fn beside(message: &Message<&[u8]>) -> Addresses {
+    let mut beside = Sections::default();
+    for record in message.additional().into_iter().flatten().take(RECORDS_MAX).map_while(Result::ok) {
+        beside.take(&record);
+    }
+    beside.addresses
 }
 
 /// A server's answer to the question.
@@ -146,6 +159,8 @@ pub(super) struct Records {
     pub(super) ttl: Option<Duration>,
     /// Addresses of other names that came along.
     pub(super) beside: Addresses,
+    /// Records of the answer that are left out, because their data cannot be read.
+    pub(super) unreadable: usize,
 }
 
 /// One SRV record.
@@ -163,13 +178,19 @@ struct Sections {
     aliases: BTreeMap<Host, (Host, Duration)>,
     addresses: Addresses,
     targets: Vec<(Host, Target, Duration)>,
+    /// Records without data that can be read.
+    unreadable: usize,
 }
 
 impl Sections {
-    fn take(&mut self, record: &domain::base::record::ParsedRecord<'_, &[u8]>) -> Option<()> {
-        if record.class() != Class::IN {
-            return Some(());
+    fn take(&mut self, record: &ParsedRecord<'_, &[u8]>) {
+        if record.class() == Class::IN && self.read(record).is_none() {
+            self.unreadable = self.unreadable.saturating_add(1);
         }
+    }
+
+    /// `None`: its data cannot be read.
+    fn read(&mut self, record: &ParsedRecord<'_, &[u8]>) -> Option<()> {
         let (owner, ttl) = (record.owner().to_vec(), record.ttl().into_duration());
         match record.rtype() {
             Rtype::A => {
@@ -319,6 +340,61 @@ mod tests {
         let mut truncated = answer_to(&asked, 7, Rcode::NOERROR);
         truncated.header_mut().set_tc(true);
         assert_eq!(asked.read(7, &truncated.finish()), Some(Reply::Truncated));
+    }
+
+    /// An answer with these records, each of one type and as many bytes of data.
+    fn answer_of(question: &Question, records: &[(Rtype, Vec<u8>)]) -> Vec<u8> {
+        let mut bytes = answer_to(question, 7, Rcode::NOERROR).finish();
+        for (rtype, data) in records {
+            // The name of the question, class IN, 9 s.
+            bytes.extend([0xc0, 12]);
+            bytes.extend(rtype.to_int().to_be_bytes());
+            bytes.extend([0, 1, 0, 0, 0, 9]);
+            bytes.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+            bytes.extend(data);
+        }
+        bytes[6..8].copy_from_slice(&u16::try_from(records.len()).unwrap().to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn one_record_without_readable_data_leaves_the_others() {
+        let srv = |host: u8| {
+            let host = [2, b'n', b'0' + host, 0];
+            [&[0, 1, 0, 10, 0x1b, 0xbc][..], &host].concat()
+        };
+        let asked = question("_chat._tcp.internal", Rtype::SRV);
+        let good = [srv(1), srv(2)].map(|data| (Rtype::SRV, data));
+        let expected = read(&asked, &answer_of(&asked, &good)).targets;
+        assert_eq!(expected.len(), 2);
+        let longer = [srv(3), vec![0]].concat();
+        let bad = [vec![], vec![0; 5], vec![0, 1, 0, 10, 0x1b, 0xbc, 9, b'n'], longer];
+        for data in bad {
+            let [first, second] = good.clone();
+            let records = read(&asked, &answer_of(&asked, &[first, (Rtype::SRV, data.clone()), second]));
+            assert_eq!((records.targets, records.unreadable), (expected.clone(), 1), "{data:?}");
+            let alone = answer_of(&asked, &[(Rtype::SRV, data)]);
+            assert_eq!(
+                asked.read(7, &alone),
+                Some(Reply::Malformed),
+                "it does not say that there is nothing"
+            );
+        }
+        let asked = question("chat.internal", Rtype::A);
+        let addresses =
+            [vec![192, 0, 2, 1], vec![192, 0, 2], vec![192, 0, 2, 3]].map(|data| (Rtype::A, data));
+        let records = read(&asked, &answer_of(&asked, &addresses));
+        assert_eq!(records.addresses, [IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 3])]);
+        assert_eq!(records.unreadable, 1);
+    }
+
+    #[test]
+    fn what_is_wrong_behind_the_answer_takes_nothing_from_it() {
+        let asked = question("chat.internal", Rtype::A);
+        let mut bytes = answer_of(&asked, &[(Rtype::A, vec![192, 0, 2, 1])]);
+        // Two more records are announced and not there.
+        (bytes[9], bytes[11]) = (1, 1);
+        assert_eq!(read(&asked, &bytes).addresses, [IpAddr::from([192, 0, 2, 1])]);
     }
 
     proptest! {

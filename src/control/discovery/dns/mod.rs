@@ -21,8 +21,10 @@ use lookup::Lookup;
 use moorgate_proto::time::Mono;
 use moorgate_registry::Stop;
 use parking_lot::Mutex;
-use resolver::{DnsError, Resolver, system_servers};
+use resolver::{Resolver, SystemServers, system_servers};
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Threads that look names up: a slow server holds up those of one thread alone.
 pub(super) const THREADS_MAX: usize = 8;
@@ -36,21 +38,43 @@ pub(super) struct Names {
     clock: Clock,
     rng: Rng,
     names: Vec<Named>,
+    /// Lines of the system's configuration that are no servers, as the log has them; one for all threads.
+    rejected: Arc<Mutex<Vec<String>>>,
 }
 
 struct Named {
     /// Of the hub's services.
     at: usize,
-    name: String,
-    /// It was told that a part of its list is as it was before.
-    is_stale: bool,
     lookup: Lookup,
     due: Mono,
 }
 
 impl Names {
-    pub(super) fn new(settings: DnsSettings, clock: Clock, seed: u64) -> Names {
-        Names { settings, clock, rng: Rng::new(seed), names: Vec::new() }
+    /// `rejected` is shared by all threads.
+    pub(super) fn new(
+        settings: DnsSettings,
+        clock: Clock,
+        seed: u64,
+        rejected: Arc<Mutex<Vec<String>>>,
+    ) -> Names {
+        Names { settings, clock, rng: Rng::new(seed), names: Vec::new(), rejected }
+    }
+
+    fn servers(&self) -> Vec<SocketAddr> {
+        if !self.settings.servers.is_empty() {
+            return self.settings.servers.clone();
+        }
+        let SystemServers { servers, rejected } = system_servers(Path::new(RESOLV_CONF));
+        let mut told = self.rejected.lock();
+        if *told != rejected && !rejected.is_empty() {
+            let lines = rejected.join("; ");
+            log::warn!(
+                "{RESOLV_CONF}: rejected lines: {}; the other servers are used: {lines}",
+                rejected.len()
+            );
+        }
+        *told = rejected;
+        servers
     }
 
     /// `last` is the list of an earlier process.
@@ -62,20 +86,18 @@ impl Names {
         let mut lookup = Lookup::new(query, &self.settings)
             .map_err(|error| format!("`{}` is no name for DNS: {error}", name.escape_debug()))?;
         lookup.recall(last);
-        self.names.push(Named { at, name: name.clone(), is_stale: false, lookup, due: Mono::ZERO });
+        self.names.push(Named { at, lookup, due: Mono::ZERO });
         Ok(())
     }
 
     pub(super) fn run(mut self, stop: &Stop, events: &Events) {
         loop {
-            let Some(next) = self.names.iter_mut().min_by_key(|named| named.due) else { return };
-            if stop.wait(next.due.since(self.clock.read().mono)) {
+            let Some(due) = self.names.iter().map(|named| named.due).min() else { return };
+            if stop.wait(due.since(self.clock.read().mono)) {
                 return;
             }
-            let servers = match self.settings.servers.as_slice() {
-                [] => system_servers(Path::new(RESOLV_CONF)),
-                servers => servers.to_vec(),
-            };
+            let servers = self.servers();
+            let Some(next) = self.names.iter_mut().min_by_key(|named| named.due) else { return };
             let (timeout, clock) = (self.settings.timeout, self.clock);
             let until = clock.read().mono + timeout * LOOK_TIMEOUTS;
             let silent = Mutex::default();
@@ -87,27 +109,10 @@ impl Names {
             let [spread, ..] = self.rng.next_u64().to_le_bytes();
             let ttl = found.as_ref().ok().map(|found| found.ttl);
             next.due = self.clock.read().mono + next.lookup.pause(ttl, spread);
-            if let Ok(found) = &found {
-                next.tell(found.stale.as_ref());
-            }
             let answer = found.map(|found| found.list).map_err(|error| error.to_string());
             if events.send(Event::Answer(next.at, Source::Dns, answer)).is_err() {
                 return;
             }
-        }
-    }
-}
-
-impl Named {
-    /// Tells once that one family of addresses fails, and once that it is had again.
-    fn tell(&mut self, stale: Option<&DnsError>) {
-        let name = &self.name;
-        match (stale, std::mem::replace(&mut self.is_stale, stale.is_some())) {
-            (Some(error), false) => log::warn!(
-                "{name}: one family of addresses cannot be had, and those that were known of it stay: {error}"
-            ),
-            (None, true) => log::info!("{name}: both families of addresses are had again"),
-            _ => {}
         }
     }
 }

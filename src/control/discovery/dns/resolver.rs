@@ -6,6 +6,7 @@
 
 use super::message::{Question, Records, Reply};
 use crate::base::clock::Clock;
+use crate::base::text::shown;
 use domain::base::iana::Rcode;
 use moorgate_proto::time::Mono;
 use moorgate_registry::Stop;
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const ROUNDS: usize = 2;
 const SERVERS_MAX: usize = 8;
 /// Bytes of a configuration of the system that are read.
 const RESOLV_CONF_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of a line of it that the log shows.
+const LINE_BYTES: usize = 100;
 const DNS_PORT: u16 = 53;
 /// A longer answer over UDP is asked for over TCP, too: Consul leaves out what does not fit, and says so only where
 /// `enable_truncate` is set.
@@ -43,8 +46,6 @@ pub(super) enum DnsError {
     Malformed(SocketAddr),
     /// The system.
     System(SocketAddr, io::Error),
-    /// More hosts than are looked up for one answer.
-    TooManyTargets(usize),
     /// It is over.
     Stopped,
 }
@@ -57,9 +58,6 @@ impl fmt::Display for DnsError {
             DnsError::Failed(server, rcode) => write!(f, "the DNS server {server} says {rcode}"),
             DnsError::Malformed(server) => write!(f, "the answer of the DNS server {server} cannot be read"),
             DnsError::System(server, error) => write!(f, "the DNS server {server} cannot be asked: {error}"),
-            DnsError::TooManyTargets(max) => {
-                write!(f, "the answer names more than {max} hosts without their addresses")
-            }
             DnsError::Stopped => f.write_str("stopped"),
         }
     }
@@ -248,26 +246,60 @@ fn random_id() -> io::Result<u16> {
     Ok(u16::from_be_bytes(bytes))
 }
 
-/// The servers that the system is set up with. Read anew for each look-up: the file is small, and may change.
-pub(super) fn system_servers(path: &Path) -> Vec<SocketAddr> {
-    let mut text = String::new();
+/// The servers that the system is set up with, and the lines that name none that can be asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SystemServers {
+    pub(super) servers: Vec<SocketAddr>,
+    pub(super) rejected: Vec<String>,
+}
+
+/// Read anew for each look-up: the file is small, and may change.
+pub(super) fn system_servers(path: &Path) -> SystemServers {
+    let mut text = Vec::new();
     let opened = std::fs::File::open(path);
-    let read = opened.and_then(|file| file.take(RESOLV_CONF_BYTES_MAX).read_to_string(&mut text));
-    match read {
-        Ok(_) => parse_servers(&text),
-        // As resolv.conf(5) has it.
-        Err(_) => vec![(Ipv4Addr::LOCALHOST, DNS_PORT).into()],
+    match opened.and_then(|file| file.take(RESOLV_CONF_BYTES_MAX).read_to_end(&mut text)) {
+        Ok(_) => parse_servers(&String::from_utf8_lossy(&text), &interface),
+        Err(_) => parse_servers("", &interface),
     }
 }
 
-fn parse_servers(text: &str) -> Vec<SocketAddr> {
-    let servers = text.lines().filter_map(|line| {
+/// Without a server the local one is asked, as resolv.conf(5) has it.
+fn parse_servers(text: &str, interface: &dyn Fn(&str) -> Option<u32>) -> SystemServers {
+    let (mut servers, mut rejected) = (Vec::new(), Vec::new());
+    for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
-        let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
-        Some(SocketAddr::new(address.parse().ok()?, DNS_PORT))
-    });
-    let servers: Vec<SocketAddr> = servers.take(SERVERS_MAX).collect();
-    if servers.is_empty() { vec![(Ipv4Addr::LOCALHOST, DNS_PORT).into()] } else { servers }
+        if words.next() != Some("nameserver") {
+            continue;
+        }
+        match words.next().and_then(|address| server_address(address, interface)) {
+            Some(address) if servers.len() < SERVERS_MAX => servers.push(address),
+            Some(_) => {
+                rejected.push(format!("`{}`: more than {SERVERS_MAX} servers", shown(line, LINE_BYTES)))
+            }
+            None => rejected.push(format!("`{}`: no address of a server", shown(line, LINE_BYTES))),
+        }
+    }
+    rejected.truncate(SERVERS_MAX);
+    if servers.is_empty() {
+        servers.push((Ipv4Addr::LOCALHOST, DNS_PORT).into());
+    }
+    SystemServers { servers, rejected }
+}
+
+/// An IP address; behind a link-local one stands the interface, by name or number: `fe80::1%eth0`.
+fn server_address(text: &str, interface: &dyn Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
+    let Some((address, scope)) = text.split_once('%') else {
+        return Some(SocketAddr::new(text.parse().ok()?, DNS_PORT));
+    };
+    let scope = scope.parse().ok().or_else(|| interface(scope))?;
+    Some(SocketAddrV6::new(address.parse().ok()?, DNS_PORT, 0, scope).into())
+}
+
+/// The number of a network interface.
+fn interface(name: &str) -> Option<u32> {
+    let is_name = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+    let number = is_name.then(|| std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")))?;
+    number.ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -277,14 +309,45 @@ mod tests {
     use domain::base::{Message, MessageBuilder, Ttl};
     use std::thread::JoinHandle;
 
+    fn parsed(text: &str) -> (Vec<String>, Vec<String>) {
+        let interface = |name: &str| (name == "eth0").then_some(7);
+        let SystemServers { servers, rejected } = parse_servers(text, &interface);
+        (servers.iter().map(SocketAddr::to_string).collect(), rejected)
+    }
+
     #[test]
     fn servers_are_those_of_the_system() {
-        let text = "# nameserver 192.0.2.9\nsearch internal\nnameserver 192.0.2.1\nnameserver\t2001:db8::1 \nnameserver x\n";
-        let servers: Vec<String> = parse_servers(text).iter().map(SocketAddr::to_string).collect();
-        assert_eq!(servers, ["192.0.2.1:53", "[2001:db8::1]:53"]);
-        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, DNS_PORT));
-        assert_eq!(parse_servers("options ndots:1"), [local]);
-        assert_eq!(system_servers(Path::new("/nonexistent/resolv.conf")), [local]);
+        let text =
+            "# nameserver 192.0.2.9\nsearch internal\nnameserver 192.0.2.1\nnameserver\t2001:db8::1 \n";
+        assert_eq!(parsed(text).0, ["192.0.2.1:53", "[2001:db8::1]:53"]);
+        let local = vec!["127.0.0.1:53".to_owned()];
+        assert_eq!(parsed("options ndots:1"), (local.clone(), vec![]));
+        let none = system_servers(Path::new("/nonexistent/resolv.conf"));
+        assert_eq!((none.servers, none.rejected), (vec![local[0].parse().unwrap()], vec![]));
+    }
+
+    #[test]
+    fn a_server_behind_an_interface_is_asked_through_it() {
+        let (servers, rejected) = parsed("nameserver fe80::1%eth0\nnameserver fe80::2%3\n");
+        assert_eq!(
+            (servers, rejected),
+            (vec!["[fe80::1%7]:53".to_owned(), "[fe80::2%3]:53".to_owned()], vec![])
+        );
+        assert_eq!(interface("lo"), Some(1), "as on every Linux");
+        assert_eq!((interface("no-such-0"), interface("../lo"), interface("")), (None, None, None));
+    }
+
+    #[test]
+    fn a_line_that_is_no_server_takes_nothing_from_the_others_and_is_named() {
+        let bad = ["x", "fe80::1%eth9", "192.0.2.1%eth0", "192.0.2.300", "%eth0", "", "\u{fffd}", "[::1]"];
+        for bad in bad {
+            let (servers, rejected) =
+                parsed(&format!("nameserver 192.0.2.1\nnameserver {bad}\nnameserver ::2"));
+            assert_eq!(servers, ["192.0.2.1:53", "[::2]:53"], "{bad}");
+            assert_eq!(rejected, [format!("`nameserver {bad}`: no address of a server")]);
+        }
+        let (servers, rejected) = parsed(&"nameserver ::1\n".repeat(20));
+        assert_eq!((servers.len(), rejected.len()), (SERVERS_MAX, SERVERS_MAX));
     }
 
     /// A server that answers each message with some.

@@ -1,6 +1,7 @@
 //! What Consul lists, judged: `GET /v1/health/service/NAME`, without `passing`.
 
-use crate::gathered::{Gathered, usable_address};
+use crate::elements::{Element, text_at, why_not};
+use crate::gathered::{Gathered, NO_ADDRESS, usable_address};
 use crate::watch::{Health, Listed};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -34,7 +35,7 @@ struct Service {
     #[serde(default)]
     address: String,
     #[serde(default)]
-    port: u64,
+    port: i64,
     tags: Option<Vec<String>>,
     meta: Option<BTreeMap<String, String>>,
     weights: Option<Weights>,
@@ -67,14 +68,23 @@ enum State {
     Maintenance,
 }
 
-/// All of them, judged; what cannot be used is told.
-pub(super) fn listed(entries: Vec<Entry>, zone_meta: &str) -> Gathered {
+/// All of them, judged.
+pub(super) fn listed(entries: Vec<Element<Entry>>, zone_meta: &str) -> Gathered {
     let mut gathered = Gathered::default();
     for entry in entries {
+        let entry = match entry {
+            Element::Good(entry) => entry,
+            Element::Bad(value) => {
+                let which = format!("instance {:?}", text_at(&value, &["Service", "ID"]));
+                gathered.reject(&which, &why_not::<Entry>(value));
+                continue;
+            }
+        };
         let service = entry.service;
         let host = if service.address.is_empty() { &entry.node.address } else { &service.address };
         let Some(address) = usable_address(host, service.port) else {
-            gathered.skip(&format!("{} at {host:?} port {}", service.id, service.port));
+            let which = format!("instance {:?} at {host:?} port {}", service.id, service.port);
+            gathered.reject(&which, NO_ADDRESS);
             continue;
         };
         let state = worst(entry.checks.as_deref().unwrap_or_default(), &service.id);
@@ -86,8 +96,8 @@ pub(super) fn listed(entries: Vec<Entry>, zone_meta: &str) -> Gathered {
             zone: zone.cloned().unwrap_or_default(),
             tags: service.tags.unwrap_or_default(),
             health: match state {
-                State::Passing => Health::Good,
-                State::Warning | State::Critical => Health::Doubted,
+                State::Passing | State::Warning => Health::Good,
+                State::Critical => Health::Doubted,
                 State::Maintenance => Health::Leaving,
             },
         });
@@ -125,21 +135,25 @@ fn weight(weights: Option<&Weights>, state: State) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::elements::mutated;
+    use crate::watch::Listing;
+    use serde_json::{Value, json};
 
     fn gathered(json: &str) -> Gathered {
         listed(serde_json::from_str(json).unwrap(), "zone")
     }
 
-    fn one(service: &str, checks: &str) -> Gathered {
+    fn one(service: &str, checks: &str) -> Listing {
         gathered(&format!(
             r#"[{{"Node": {{"Address": "10.0.0.9", "Meta": {{"zone": "node-zone", "consul-x": ""}}}},
                  "Service": {{"ID": "web-1", "Port": 80, {service}}}, "Checks": {checks}}}]"#
         ))
+        .listing()
     }
 
     #[test]
     fn an_empty_address_is_the_nodes_and_null_is_nothing() {
-        let list = one(r#""Address": "", "Tags": null, "Meta": null, "Weights": null"#, "null").list();
+        let list = one(r#""Address": "", "Tags": null, "Meta": null, "Weights": null"#, "null").instances;
         let expected = Listed {
             address: "10.0.0.9:80".parse().unwrap(),
             weight: 100,
@@ -152,7 +166,8 @@ mod tests {
 
     #[test]
     fn the_service_says_its_zone_before_the_node_does() {
-        let list = one(r#""Address": "::1", "Tags": ["b", "a", "b"], "Meta": {"zone": "eu-1"}"#, "[]").list();
+        let list =
+            one(r#""Address": "::1", "Tags": ["b", "a", "b"], "Meta": {"zone": "eu-1"}"#, "[]").instances;
         assert_eq!((list[0].address, list[0].zone.as_str()), ("[::1]:80".parse().unwrap(), "eu-1"));
         assert_eq!(list[0].tags, ["a", "b"]);
     }
@@ -165,7 +180,7 @@ mod tests {
         let critical = check("service:web-1", "critical");
         let cases = [
             (vec![&good], Health::Good, 1000),
-            (vec![&good, &warns], Health::Doubted, 300),
+            (vec![&good, &warns], Health::Good, 300),
             (vec![&critical, &warns], Health::Doubted, 1000),
             (vec![&good, &check("_node_maintenance", "critical")], Health::Leaving, 1000),
             (vec![&check("_service_maintenance:web-1", "critical"), &critical], Health::Leaving, 1000),
@@ -174,22 +189,59 @@ mod tests {
         ]
         .map(|(checks, health, weight)| (checks.into_iter().cloned().collect::<Vec<_>>(), health, weight));
         for (checks, health, weight) in cases {
-            let list = one(weights, &format!("[{}]", checks.join(","))).list();
+            let list = one(weights, &format!("[{}]", checks.join(","))).instances;
             assert_eq!((list[0].health, list[0].weight), (health, weight), "{checks:?}");
         }
         for (passing, expected) in [("-1", 0), ("1", 100), ("65535", 1_000_000), ("9000000000000", 1_000_000)]
         {
             let weights = format!(r#""Weights": {{"Passing": {passing}}}"#);
-            assert_eq!(one(&weights, "[]").list()[0].weight, expected, "{passing}");
+            assert_eq!(one(&weights, "[]").instances[0].weight, expected, "{passing}");
         }
     }
 
     #[test]
-    fn what_has_no_usable_address_is_skipped_and_told() {
-        for service in [r#""Address": "web.internal""#, r#""Address": "0.0.0.0""#] {
-            let gathered = one(service, "[]");
-            assert_eq!((gathered.skipped().len(), gathered.list().len()), (1, 0), "{service}");
+    fn an_instance_without_a_usable_address_is_left_out_by_name() {
+        for (service, which) in [
+            (r#""Address": "web.internal""#, r#"instance "web-1" at "web.internal" port 80"#),
+            (r#""Address": "0.0.0.0""#, r#"instance "web-1" at "0.0.0.0" port 80"#),
+        ] {
+            let listing = one(service, "[]");
+            assert_eq!((listing.instances.len(), listing.rejected), (0, 1), "{service}");
+            assert_eq!(listing.reasons, [format!("{which}: {NO_ADDRESS}")]);
         }
+    }
+
+    fn element(host: u8) -> Value {
+        json!({
+            "Node": {"Address": format!("10.0.1.{host}"), "Meta": {"zone": "z"}},
+            "Service": {
+                "ID": format!("web-{host}"), "Address": format!("10.0.0.{host}"), "Port": 80, "Tags": ["a", "b"],
+                "Meta": {"zone": "eu-1"}, "Weights": {"Passing": 2, "Warning": 1}
+            },
+            "Checks": [{"CheckID": "c", "Status": "passing"}]
+        })
+    }
+
+    #[test]
+    fn one_mutated_element_leaves_the_others_as_they_are() {
+        let listing = |elements: &[Value]| gathered(&Value::from(elements.to_vec()).to_string()).listing();
+        let others: Vec<Value> = [1, 2, 4, 5].map(element).into();
+        let expected = listing(&others).instances;
+        assert_eq!(expected.len(), 4);
+        let mutated = mutated::all(&element(3));
+        assert!(mutated.len() > 200);
+        let mut rejected = 0;
+        for changed in mutated {
+            let mut elements = others.clone();
+            elements.insert(2, changed.clone());
+            let mut listing = listing(&elements);
+            assert_eq!(listing.instances.len() + listing.rejected, 5, "{changed}");
+            assert_eq!(listing.reasons.len(), listing.rejected, "it is named: {changed}");
+            listing.instances.retain(|listed| expected.iter().any(|other| other.address == listed.address));
+            assert_eq!(listing.instances, expected, "{changed}");
+            rejected += listing.rejected;
+        }
+        assert!(rejected > 100, "{rejected}");
     }
 
     #[test]
@@ -203,7 +255,7 @@ mod tests {
         // An instance that restarted, and what it left behind.
         for (first, second) in [("critical", "passing"), ("passing", "critical")] {
             let json = format!("[{},{}]", entry("old", first), entry("new", second));
-            let list = gathered(&json).list();
+            let list = gathered(&json).listing().instances;
             assert_eq!((list.len(), list[0].health), (1, Health::Good));
         }
     }

@@ -7,9 +7,10 @@
 //! | unknown to a beat | code 20404 | code 21003 |
 //! | list | `{cacheMillis, hosts, reachProtectionThreshold}` | the hosts alone |
 
+use crate::elements::Element;
 use crate::http::Method;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -99,8 +100,11 @@ pub(crate) struct LoginAnswer {
 #[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct List {
+    /// What is no number is none: it says nothing of the hosts.
+    #[serde(default, deserialize_with = "number")]
     pub(crate) cache_millis: Option<u64>,
-    pub(crate) hosts: Option<Vec<Host>>,
+    pub(crate) hosts: Option<Vec<Element<Host>>>,
+    #[serde(default, deserialize_with = "flag")]
     pub(crate) reach_protection_threshold: Option<bool>,
 }
 
@@ -111,12 +115,13 @@ pub(crate) struct Host {
     #[serde(default)]
     pub(crate) ip: String,
     #[serde(default)]
-    pub(crate) port: u64,
+    pub(crate) port: i64,
     pub(crate) cluster_name: Option<String>,
     pub(crate) weight: Option<f64>,
     pub(crate) healthy: Option<bool>,
     pub(crate) enabled: Option<bool>,
-    pub(crate) metadata: Option<BTreeMap<String, String>>,
+    /// Values that are no texts are of no use here.
+    pub(crate) metadata: Option<BTreeMap<String, Value>>,
 }
 
 impl List {
@@ -134,6 +139,14 @@ impl List {
             }
         }
     }
+}
+
+fn number<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+    Value::deserialize(value).map(|value| value.as_u64())
+}
+
+fn flag<'de, D: Deserializer<'de>>(value: D) -> Result<Option<bool>, D::Error> {
+    Value::deserialize(value).map(|value| value.as_bool())
 }
 
 fn own<T: DeserializeOwned>(value: Value) -> Result<T, serde_json::Error> {

@@ -203,7 +203,7 @@ impl Watcher {
         let of_thread = stop.clone();
         let thread = std::thread::spawn(move || {
             while let Some(answer) = watch.next(&of_thread) {
-                let _ = tell.send(answer);
+                let _ = tell.send(answer.map(|listing| listing.instances));
             }
         });
         Watcher { stop, told, thread: Some(thread) }
