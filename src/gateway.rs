@@ -2,6 +2,7 @@
 //!
 //! | module | what it is for |
 //! | --- | --- |
+//! | [`prepare`] | everything that can be wrong before a socket is bound: what `moorgate check` does |
 //! | [`start`] | binds, starts the threads, and joins them with mailboxes |
 //! | [`state`] | what the operator's pages read |
 //! | [`limits`] | the limits that all shards share |
@@ -15,6 +16,7 @@ mod endpoints;
 mod explain;
 mod limits;
 mod operate;
+mod prepare;
 mod register;
 mod samples;
 mod start;
@@ -29,6 +31,7 @@ use crate::reactor::{BindError, Outbox, ShardCommand, WorkerCommand};
 use crate::telemetry::{AccessLog, AccessLogError};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
+pub use prepare::Prepared;
 use register::Listing;
 use ring::rand::{SecureRandom, SystemRandom};
 use state::State;
@@ -52,6 +55,15 @@ pub enum GatewayError {
     AccessLog(AccessLogError),
     /// The sources of endpoints.
     Discovery(DiscoveryError),
+    /// An endpoint of a service is where the gateway itself listens.
+    OwnListener {
+        /// The service.
+        service: String,
+        /// Its endpoint.
+        endpoint: SocketAddr,
+        /// Where the gateway listens.
+        listener: SocketAddr,
+    },
     /// Threads, descriptors, random numbers.
     System(io::Error),
 }
@@ -72,6 +84,11 @@ impl fmt::Display for GatewayError {
             GatewayError::Inherit(error) => error.fmt(f),
             GatewayError::AccessLog(error) => error.fmt(f),
             GatewayError::Discovery(error) => error.fmt(f),
+            GatewayError::OwnListener { service, endpoint, listener } => write!(
+                f,
+                "service {service}: its endpoint {endpoint} is {listener}, where this gateway itself listens; write the \
+                 address of the service"
+            ),
             GatewayError::System(error) => write!(f, "the system refuses what is needed: {error}"),
         }
     }

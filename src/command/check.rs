@@ -1,11 +1,13 @@
 //! `moorgate check`.
 
-use super::{Failure, help, print, usage};
+use super::{Failure, failed, help, print, usage};
 use lexopt::Arg;
 use moorgate::base::share::write_share;
 use moorgate::config::{self, Settings};
 use moorgate::control::discovery::{DnsQuery, ServiceSources, Settings as Discovery, read_endpoints};
+use moorgate::gateway::Gateway;
 use moorgate::reactor::ListenAt;
+use moorgate::routing::Catalog;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -22,11 +24,15 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
     }
     let Some(path) = path else { return usage("say which file to check") };
     let settings = config::load(&path).map_err(|error| Failure::Failed(error.to_string()))?;
-    print(&summary(&path, &settings))
+    // As far as `serve` goes before it binds.
+    let prepared = Gateway::prepare(settings).map_err(failed)?;
+    let mut wrong = Vec::new();
+    let text = summary(&path, prepared.settings(), &mut wrong);
+    if wrong.is_empty() { print(&text) } else { Err(Failure::Failed(wrong.join("\n"))) }
 }
 
-/// What the file asks for.
-fn summary(path: &Path, settings: &Settings) -> String {
+/// What the file asks for; `wrong` gets what is wrong in the files of endpoints.
+fn summary(path: &Path, settings: &Settings, wrong: &mut Vec<String>) -> String {
     let mut text = format!("{}: good\n", path.display());
     // Writing to a text does not fail.
     let mut line = |name: &str, value: String| {
@@ -48,7 +54,7 @@ fn summary(path: &Path, settings: &Settings) -> String {
     for service in &settings.services {
         let proofs = if service.key.is_some() { "with proofs" } else { "WITHOUT PROOFS" };
         let named = settings.discovery.services.iter().find(|sources| sources.name == service.name);
-        let from = named.map(|named| sources(named, &settings.discovery)).unwrap_or_default();
+        let from = named.map(|named| sources(named, &settings.discovery, wrong)).unwrap_or_default();
         line("service", format!("{} at {}, {proofs}", service.name, from.join(", ")));
         if let Some(canary) = &service.pool.canary {
             let share = write_share(canary.share);
@@ -76,15 +82,18 @@ fn summary(path: &Path, settings: &Settings) -> String {
     text
 }
 
+/// Endpoints of the configuration that are shown.
+const SHOWN_MAX: usize = 16;
+
 /// Where the endpoints of a service come from.
-fn sources(service: &ServiceSources, settings: &Discovery) -> Vec<String> {
-    let mut sources: Vec<String> = service.fixed.iter().map(ToString::to_string).collect();
+fn sources(service: &ServiceSources, settings: &Discovery, wrong: &mut Vec<String>) -> Vec<String> {
+    let mut sources: Vec<String> = service.fixed.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+    match service.fixed.len().saturating_sub(SHOWN_MAX) {
+        0 => {}
+        more => sources.push(format!("{more} more")),
+    }
     if let Some(path) = &service.file {
-        let now = match read_endpoints(path) {
-            Ok(list) => format!("{} now", list.len()),
-            // It may come later: that is no mistake of the configuration.
-            Err(error) => format!("no list now: {error}"),
-        };
+        let now = in_file(path, wrong);
         sources.push(format!("those in {} ({now})", path.display()));
     }
     match &service.dns {
@@ -101,6 +110,25 @@ fn sources(service: &ServiceSources, settings: &Discovery) -> Vec<String> {
         sources.push(format!("those of {} in Nacos at {at}", query.name));
     }
     sources
+}
+
+/// What a file has now. A line that is wrong is a mistake, though `serve` does without it; a file that is missing is none:
+/// it may come later.
+fn in_file(path: &Path, wrong: &mut Vec<String>) -> String {
+    let list = match read_endpoints(path) {
+        Ok(list) => list,
+        Err(error) => return format!("no list now: {error}"),
+    };
+    wrong.extend_from_slice(list.rejected.reasons());
+    match list.rejected.count().saturating_sub(list.rejected.reasons().len()) {
+        0 => {}
+        more => wrong.push(format!("{}: wrong lines beside these: {more}", path.display())),
+    }
+    let (count, max) = (list.endpoints.len(), Catalog::ENDPOINTS_MAX);
+    if count > max {
+        wrong.push(format!("{}: endpoints: {count}; at most {max} of a service are used", path.display()));
+    }
+    format!("{count} now")
 }
 
 fn counted(count: u16, what: &str) -> String {

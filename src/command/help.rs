@@ -56,8 +56,8 @@ moorgate check - find mistakes in a configuration
 Usage: moorgate check FILE
 
 Prints what the file asks for (exit code 0), or every mistake with its line and
-what would be right (exit code 1). Reads the secrets too, as `serve` would; opens
-no port.
+what would be right (exit code 1). Reads the secrets and the files of endpoints
+too, and goes as far as `serve` does before it opens a port.
 ";
 
 pub(super) const TOKEN: &str = "\

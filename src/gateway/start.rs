@@ -2,7 +2,7 @@
 
 use super::register::Listing;
 use super::state::State;
-use super::{Gateway, GatewayError, limits, random_bytes, random_u64};
+use super::{Gateway, GatewayError, Prepared, limits, random_bytes, random_u64};
 use crate::admin::{Admin, Pages};
 use crate::auth::ResumeTokens;
 use crate::base::bell::Ring;
@@ -13,7 +13,6 @@ use crate::base::mailbox::mailbox;
 use crate::base::seat::Seat;
 use crate::config::Settings;
 use crate::control::Inherited;
-use crate::control::discovery::{Discovery, ServiceSources};
 use crate::directory::{Directory, RecentPushes};
 use crate::forward::{self, Forwarder, Readiness};
 use crate::limit::AddressTable;
@@ -27,7 +26,7 @@ use crate::shard::{self, Shard};
 use crate::telemetry::{AccessLog, Names};
 use parking_lot::Mutex;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
@@ -72,7 +71,12 @@ impl Gateway {
     ///
     /// # Errors
     /// [`GatewayError`]; nothing is left running.
-    pub fn start_with(settings: Settings, mut inherited: Inherited) -> Result<Gateway, GatewayError> {
+    pub fn start_with(settings: Settings, inherited: Inherited) -> Result<Gateway, GatewayError> {
+        Gateway::bind(Gateway::prepare(settings)?, inherited)
+    }
+
+    fn bind(prepared: Prepared, mut inherited: Inherited) -> Result<Gateway, GatewayError> {
+        let settings = &prepared.settings;
         let (shards, _) = settings.threads();
         let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
         let mut client_addresses = Vec::new();
@@ -91,7 +95,10 @@ impl Gateway {
         }
         let admin_socket = admin_socket(settings.admin.as_ref(), &mut inherited)?;
         inherited.finish()?;
-        let state = Arc::new(State::new(&settings, Clock::of_loops())?);
+        let bound = admin_socket.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+        let own = [client_addresses.clone(), bound].concat();
+        prepared.refuse_own(&own)?;
+        let state = Arc::new(State::new(settings, prepared.clock)?);
         let names = Names { services: state.services.clone(), pools: state.pools.clone() };
         let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
         let pages: Arc<dyn Pages> = state.clone();
@@ -107,8 +114,8 @@ impl Gateway {
             drain_timeout: settings.reactor.drain_timeout,
             boot_id: random_u64()?,
         };
-        let started = gateway.start_threads(&settings, listeners);
-        if let Err(error) = started.and_then(|()| gateway.start_control(&settings)) {
+        let started = gateway.start_threads(settings, listeners);
+        if let Err(error) = started.and_then(|()| gateway.start_control(prepared, own)) {
             gateway.stop();
             gateway.join();
             return Err(error);
@@ -117,17 +124,15 @@ impl Gateway {
     }
 
     /// What talks to registries, once everything stands that they are told of.
-    fn start_control(&mut self, settings: &Settings) -> Result<(), GatewayError> {
-        let mut found = settings.discovery.clone();
-        found.services.retain(ServiceSources::is_found);
+    fn start_control(&mut self, prepared: Prepared, own: Vec<SocketAddr>) -> Result<(), GatewayError> {
         // A gateway whose endpoints all stand in its configuration has nothing to find.
-        if !found.services.is_empty() {
+        if let Some(discovery) = prepared.discovery {
             let workers: Vec<_> = self.workers.iter().map(|(outbox, _)| outbox.clone()).collect();
             let bell = move || workers.iter().for_each(Outbox::ring);
-            let discovery = Discovery::start(found, self.state.pools.clone(), self.state.clock, bell);
+            let discovery = discovery.start(self.state.pools.clone(), own, bell);
             *self.state.discovery.lock() = Some(discovery.map_err(GatewayError::Discovery)?);
         }
-        self.listing = Some(Listing::start(settings, &self.state, self.admin_address())?);
+        self.listing = Some(Listing::start(&prepared.settings, &self.state, self.admin_address())?);
         Ok(())
     }
 

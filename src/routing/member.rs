@@ -131,7 +131,7 @@ impl FromStr for Instance {
         }
         if address.ip().is_unspecified() || address.ip().is_multicast() {
             return Err(format!(
-                "nobody can connect to {address}; write the address that the service listens on"
+                "{address} is no address to connect to; write the address that the service listens on"
             ));
         }
         let mut instance = Instance::at(address);

@@ -67,6 +67,30 @@ pub struct AccessLog {
     thread: JoinHandle<()>,
 }
 
+impl AccessTarget {
+    /// Checks that a log can be opened at the path. A file that exists is opened as a log is; where there is none, a file
+    /// beside it is created and removed, so that a check leaves no file with other permissions.
+    ///
+    /// # Errors
+    /// [`AccessLogError`].
+    pub fn check(&self) -> Result<(), AccessLogError> {
+        let AccessTarget::File(path) = self else { return Ok(()) };
+        let checked = match std::fs::metadata(path) {
+            // Opening a pipe may block.
+            Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut name = path.file_name().unwrap_or_default().to_owned();
+                name.push(format!(".check-{}", std::process::id()));
+                let beside = path.with_file_name(name);
+                let made = OpenOptions::new().create_new(true).append(true).open(&beside);
+                made.and_then(|_| std::fs::remove_file(&beside))
+            }
+            _ => OpenOptions::new().append(true).open(path).map(|_| ()),
+        };
+        checked.map_err(|error| AccessLogError { path: path.clone(), error })
+    }
+}
+
 impl AccessLog {
     /// Starts the writer; `None` when the log is off.
     ///

@@ -26,6 +26,18 @@ service = "chat"
 commands = 7
 service = "echo"
 "#;
+/// As little as there can be.
+const BARE: &str = r#"[[listener]]
+address = "127.0.0.1:0"
+[[service]]
+name = "echo"
+endpoints = ["127.0.0.1:7200"]
+without_proofs = true
+[[route]]
+commands = 7
+service = "echo"
+anonymous = true
+"#;
 const SECRET: &str = "correct-horse-battery-staple-and-some-more";
 
 #[test]
@@ -86,30 +98,59 @@ nacos = true
          register  as moorgate at 10.0.0.9:7000, in Consul and Nacos\n"
     );
     assert!(out.contains(&expected), "{out}");
+    std::fs::remove_file(directory.0.join("chat.endpoints")).unwrap();
+    let expected = format!("those in {at}/chat.endpoints (no list now: {at}/chat.endpoints cannot be read: ");
+    assert!(done(&["check", &path]).contains(&expected), "it may come later");
+}
+
+#[test]
+fn a_bad_line_of_a_file_of_endpoints_is_a_mistake() {
+    let directory = Directory::new("check-endpoints");
+    let text = BARE.replace("endpoints = [\"127.0.0.1:7200\"]", "endpoints_file = \"chat.endpoints\"");
+    let path = directory.file("gate.toml", &text);
+    let at = directory.0.join("chat.endpoints").display().to_string();
     let wrong = |text: &str, why: &str| {
         directory.file("chat.endpoints", text);
-        let out = done(&["check", &path]);
-        let expected = format!("those in {at}/chat.endpoints (no list now: {at}/chat.endpoints{why}), those");
-        assert!(out.contains(&expected), "{out}");
+        refused(&["check", &path], 1, &format!("{at}{why}\n"));
     };
     wrong(
-        "10.0.0.2:7100\nchat\n",
+        "10.0.0.2:7100\nchat\n10.0.0.3:7100\n",
         ":2: `chat` is no address; write an IP address and a port, such as 10.0.0.1:7100 or [::1]:7100",
     );
     wrong(
         "10.0.0.2:7100 zone=a,b\n",
         ":1: zone=`a,b` cannot be one; write 1 to 64 bytes without spaces and commas",
     );
+    wrong(
+        "10.0.0.2:7100\n10.0.0.3:71",
+        ":2: it has no line feed at its end, and may be half written; add one",
+    );
+    wrong(
+        "10.0.0.2:7100\n10.0.0.2:7100 weight=7\n",
+        ":2: 10.0.0.2:7100: it stands above already; leave one out",
+    );
+    wrong(
+        "0.0.0.0:7100\n",
+        ":1: 0.0.0.0:7100 is no address to connect to; write the address that the service listens on",
+    );
+    let many: String = (0..4100).map(|host| format!("10.0.{}.{}:7100\n", host / 256, host % 256)).collect();
+    wrong(&many, ": endpoints: 4100; at most 4096 of a service are used");
+    let bad: String = (0..10).map(|number| format!("x{number}\n")).collect();
+    directory.file("chat.endpoints", &bad);
+    let ended = run(&["check", &path]);
+    assert!(ended.code == Some(1) && ended.out.is_empty(), "{ended:?}");
+    assert!(
+        ended.err.lines().count() == 9 && ended.err.ends_with("wrong lines beside these: 2\n"),
+        "{ended:?}"
+    );
+    directory.file("chat.endpoints", "10.0.0.2:7100\n");
+    assert!(done(&["check", &path]).contains("(1 now)"));
 }
 
 #[test]
 fn what_is_left_out_is_said() {
     let directory = Directory::new("check-bare");
-    let path = directory.file(
-        "gate.toml",
-        "[[listener]]\naddress = \"[::1]:0\"\n[[service]]\nname = \"echo\"\nendpoints = [\"127.0.0.1:7200\"]\n\
-         without_proofs = true\n[[route]]\ncommands = 7\nservice = \"echo\"\nanonymous = true\n",
-    );
+    let path = directory.file("gate.toml", BARE);
     let out = done(&["check", &path]);
     assert!(out.contains("operator  no pages\n"), "{out}");
     assert!(out.contains("keys      none: only anonymous sessions are let in\n"), "{out}");
@@ -161,4 +202,32 @@ fn the_sample_is_good_with_the_secrets_that_it_tells_to_make() {
     directory.file("access.secret", SECRET);
     directory.file("echo.key", SECRET);
     assert!(done(&["check", &path]).starts_with(&format!("{path}: good\n")));
+}
+
+#[test]
+fn what_serve_refuses_before_it_listens_check_refuses_too() {
+    let directory = Directory::new("check-refuses");
+    let both = |more: &str, message: &str| {
+        let path = directory.file("gate.toml", &format!("{BARE}{more}"));
+        refused(&["check", &path], 1, message);
+        refused(&["serve", "-c", &path], 1, message);
+    };
+    let at = directory.0.display();
+    both(
+        "[log]\naccess = \"missing/access.log\"\n",
+        &format!("moorgate: access log {at}/missing/access.log: No such file or directory (os error 2)\n"),
+    );
+    both("[log]\naccess = \".\"\n", &format!("moorgate: access log {at}/.: Is a directory (os error 21)\n"));
+    let mut many = String::new();
+    for number in 0..191 {
+        many += &format!("[[service]]\nname = \"s{number}\"\nwithout_proofs = true\n[service.consul]\n");
+        many += &format!("[[route]]\ncommands = {}\nservice = \"s{number}\"\n", 100 + number);
+    }
+    let message = "moorgate: 191 services are to be found in consul, and 190 can be: each holds a connection, and an \
+                   agent takes 200; name the others in a file or in DNS\n";
+    both(&many, message);
+    // A check leaves no file.
+    let path = directory.file("gate.toml", &format!("{BARE}[log]\naccess = \"access.log\"\n"));
+    done(&["check", &path]);
+    assert_eq!(std::fs::read_dir(&directory.0).unwrap().count(), 1);
 }

@@ -123,7 +123,7 @@ fn one_instance_without_a_usable_port_leaves_the_others() {
     let endpoints = [(); 2].map(|()| Endpoint::start());
     let all = addresses(&endpoints);
     all.iter().for_each(|at| consul.register("chat", *at, ""));
-    // The agent takes it from whoever registers.
+    // The agent accepts it.
     consul.register_raw(r#"{"ID":"bad-1","Name":"chat","Address":"127.0.0.1","Port":-1}"#);
     let bench = Bench::start(in_consul(&consul, &["chat"]));
     bench.until_answering(0, "the others are there", &all);

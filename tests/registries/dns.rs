@@ -111,9 +111,9 @@ fn service_records_go_by_priority_and_weight_and_both_families() {
 }
 
 #[test]
-fn one_target_that_nobody_answers_for_leaves_the_others() {
+fn one_srv_target_with_a_failure_leaves_the_others() {
     let text = "192.0.2.1 a.internal\n192.0.2.2 b.internal\n";
-    // Nobody is there to ask for what is not below `internal`: the server refuses.
+    // The server has no upstream for names outside of `internal`, and refuses them.
     let records = ["a.internal,7100,1,10", "gone.example,7100,1,10", "b.internal,7100,1,10"];
     let records = records.map(|record| format!("--srv-host=_chat._tcp.internal,{record}"));
     let mut options: Vec<&str> = records.iter().map(String::as_str).collect();

@@ -90,7 +90,7 @@ struct Parts {
     files: Vec<Watched>,
 }
 
-/// A discovery that can be started: what is left to go wrong is the system.
+/// A discovery that is checked and can be started; only the system can still refuse.
 pub struct PreparedDiscovery {
     settings: Settings,
     parts: Parts,

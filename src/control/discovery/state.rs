@@ -144,8 +144,8 @@ impl State {
         State { version: VERSION, lists }
     }
 
-    /// What was kept. What cannot be read is told, and is nothing; an entry that cannot be read takes nothing from the
-    /// others.
+    /// The lists of the file. A file that cannot be read is logged and counts as empty; an entry that cannot be read is
+    /// left out and logged.
     pub(super) fn load(path: &Path) -> State {
         let read = || -> io::Result<Option<State>> {
             let file = match regular::open(path) {

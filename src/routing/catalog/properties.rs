@@ -221,7 +221,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn one_of_the_live_leaves_at_once_whoever_is_dead(dead in 0..=31u8, leaves in 0..HOSTS, events in vec(event(), 0..20)) {
+    fn a_live_endpoint_leaves_at_once_beside_dead_ones(dead in 0..=31u8, leaves in 0..HOSTS, events in vec(event(), 0..20)) {
         let mut world = run(&events);
         let is_dead = |host: usize| host != leaves && dead & (1 << host) != 0;
         for host in 0..HOSTS {
@@ -230,7 +230,7 @@ proptest! {
         for source in 0..2 {
             world.step(&Event::Says(source, 63, 0, 0, 0));
         }
-        // Whoever left before is forgotten.
+        // Endpoints that left earlier are no measure any more.
         world.step(&Event::Waits(10));
         world.step(&Event::Waits(10));
         for source in 0..2 {
@@ -238,7 +238,7 @@ proptest! {
         }
         world.settle();
         let live = (0..HOSTS).filter(|host| !is_dead(*host)).count();
-        // Without another live one it stays: nobody empties a pool.
+        // Without another live one it stays: no source empties a pool.
         prop_assert_eq!(world.serving().contains(&leaves), live < 2);
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Said {
     pub(super) source: Source,
     /// The last list, by address.
     pub(super) list: Vec<Instance>,
-    /// What was left out of it.
+    /// Elements of that answer that are left out.
     pub(super) rejected: Rejected,
     pub(super) state: State,
     /// When it last gave a list, in this life.
@@ -72,7 +72,7 @@ impl Said {
         }
         let is_first = self.heard.replace(now.mono).is_none();
         self.heard_unix_ms = now.unix_ms.max(1);
-        // The same reasons again and again are told once.
+        // The same reasons are logged once.
         if rejected != self.rejected {
             notes.push(Note::Rejected { source, rejected: rejected.clone() });
             self.rejected = rejected;

@@ -330,7 +330,7 @@ fn what_cannot_be_used_is_left_out() {
 }
 
 #[test]
-fn rejected_elements_are_told_when_they_change() {
+fn rejected_elements_are_logged_when_they_change() {
     let mut bench = Bench::listed(&[1, 2]);
     let mut answer = |reasons: &[&str]| {
         let mut rejected = Rejected::default();
@@ -360,14 +360,14 @@ fn dead_endpoints_hold_no_removal_of_live_ones() {
     (4..=8).for_each(|host| fresh.catalog.probed(address(host), false));
     assert_eq!(fresh.says(Source::Consul, list(&[2, 3, 4, 5, 6, 7, 8])), [2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(fresh.held(), 0);
-    // And later, when they are known to be silent; they leave, and are no measure afterwards.
+    // Later, when they are silent: they leave, and are no measure afterwards.
     let mut bench = Bench::listed(&[1, 2, 3, 4, 5, 6, 7, 8]);
     bench.fall_silent(&[4, 5, 6, 7, 8]);
     bench.wait(60 * SECOND);
     assert_eq!(bench.says(Source::Consul, list(&[1, 2, 3])), [1, 2, 3]);
     assert_eq!(bench.says(Source::Consul, list(&[1, 2])), [1, 2]);
     assert_eq!(bench.says(Source::Consul, list(&[1])), [1, 2], "one of three live ones is less than half");
-    // The dead of a list that shrinks protect nobody, and endpoints of which nothing is known protect the others.
+    // Endpoints that were neither linked nor probed yet count as live.
     let mut unknown = Bench::of(&[Source::Consul]);
     unknown.says(Source::Consul, list(&[1, 2, 3, 4]));
     unknown.answer(&[1]);

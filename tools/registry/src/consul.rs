@@ -7,7 +7,7 @@
 //! | a return is no change | the whole list is handed on each time: it says that Consul is well |
 //! | a loop is slowed by a token bucket, not by a fixed time | two at once, then one a second |
 //! | checks are judged here | no `passing`: what is critical is listed as doubted, in maintenance as leaving, and a warning has the weight for warnings |
-//! | what an agent takes from whoever registers need not be usable | such an element is left out and counted |
+//! | an agent accepts registrations without a usable address or port | such an element is left out and counted |
 //! | a list may be empty because of a missing right | an error: `X-Consul-Results-Filtered-By-ACLs`, and older agents are asked |
 
 pub(crate) mod agent;

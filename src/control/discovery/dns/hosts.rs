@@ -138,7 +138,7 @@ fn both(host: &Host, families: [Said; 2], before: Known, ttl: &mut Ttl) -> (Know
                 }
                 *known = ips;
             }
-            // A family that nobody has is often one that no server answers for.
+            // A family without addresses is often one that no server answers for.
             Err(_) if is_found && known.is_empty() => {}
             Err(error) => {
                 let (rtype, before) = match &failure {

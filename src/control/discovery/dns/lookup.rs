@@ -490,7 +490,7 @@ mod tests {
             let mut found = lines(&restarted.look(&zone).unwrap());
             found.sort_by_key(|line| all.iter().position(|one| one == line));
             assert_eq!(found, all);
-            // A host that its service does not name any more is not kept.
+            // A host that the service records no longer name is not kept.
             let rest: Vec<&str> = hosts.iter().filter(|host| *host != failing).copied().collect();
             assert_eq!(lines(&look.look(&services(&rest, &[])).unwrap()), others);
         }

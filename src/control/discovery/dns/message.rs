@@ -78,7 +78,7 @@ impl Question {
         }
     }
 
-    /// A record whose data cannot be read leaves the others as they are, unless it is all there is. What comes behind the
+    /// A record whose data cannot be read leaves the others as they are, unless it is all there is. What follows the
     /// answer is of use and not needed: whatever is wrong there takes nothing from the answer.
     fn records(&self, message: &Message<&[u8]>) -> Option<Records> {
         let mut all = Sections::default();
@@ -121,7 +121,7 @@ fn negative_ttl(message: &Message<&[u8]>) -> Option<Duration> {
     soa.last()
 }
 
-/// What comes along, for the targets of SRV records alone.
+/// Addresses of the additional section, for the targets of SRV records alone.
 fn beside(message: &Message<&[u8]>) -> Addresses {
     let mut beside = Sections::default();
     for record in message.additional().into_iter().flatten().take(RECORDS_MAX).map_while(Result::ok) {
