@@ -89,7 +89,7 @@ view! {
         5 trace: &'a [u8],
         6 priority: i32,
         7 content_encoding: &'a str,
-        8 fragment: &'a [u8],
+        8 fragment: Option<&'a [u8]>,
         15 payload: &'a [u8],
     }
 }
@@ -205,6 +205,7 @@ mod tests {
             numbers in any::<(u32, u32, u32, i32)>(),
             key in proptest::collection::vec(any::<u8>(), 0..64),
             encoding in ".{0,20}",
+            fragment in any::<bool>(),
             payload in proptest::collection::vec(any::<u8>(), 0..300),
         ) {
             let message = v1::Request {
@@ -215,12 +216,13 @@ mod tests {
                 idempotency_key: key.into(),
                 content_encoding: encoding,
                 trace: Some(v1::Trace { parent: "00-a".into(), state: String::new() }),
-                fragment: None,
+                fragment: fragment.then(v1::Fragment::default),
                 payload: payload.into(),
             };
             let bytes = message.encode_to_vec();
             let view = RequestView::decode(&bytes).unwrap();
             prop_assert_eq!(view.payload, &message.payload[..]);
+            prop_assert_eq!(view.fragment, message.fragment.is_some().then_some(&[][..]));
             prop_assert_eq!(encoded(&view), bytes);
         }
 

@@ -206,6 +206,29 @@ varint_field!(u32, low_u32, u64::from);
 varint_field!(i32, low_i32, sign_extended);
 varint_field!(bool, |raw| raw != 0, u64::from);
 
+/// Bytes of which it counts whether they are there, also when they are none: a message that is encoded.
+impl<'a> Field<'a> for Option<&'a [u8]> {
+    #[inline]
+    fn read(&mut self, value: Value<'a>) -> Result<(), Malformed> {
+        let Value::Bytes(bytes) = value else {
+            return Err(Malformed);
+        };
+        *self = Some(bytes);
+        Ok(())
+    }
+    #[inline]
+    fn field_len(&self, number: u32) -> usize {
+        self.map_or(0, |bytes| bytes_field_len(number, bytes.len()))
+    }
+    #[inline]
+    fn put_field(&self, number: u32, out: &mut Vec<u8>) {
+        if let Some(bytes) = self {
+            put_bytes_header(number, bytes.len(), out);
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
 impl<'a> Field<'a> for &'a [u8] {
     #[inline]
     fn read(&mut self, value: Value<'a>) -> Result<(), Malformed> {

@@ -204,7 +204,7 @@ fn admit<'r>(
     if view.idempotency_key.len() > IDEMPOTENCY_KEY_BYTES {
         return refused(Code::InvalidArgument, Reason::ProtocolViolation);
     }
-    if !view.fragment.is_empty() {
+    if view.fragment.is_some() {
         return refused(Code::Unimplemented, Reason::FeatureNotNegotiated);
     }
     Ok(route)

@@ -119,9 +119,12 @@ fn an_idempotency_key_has_its_bound_and_fragments_are_not_negotiated() {
     let part = v1::Request { fragment: Some(v1::Fragment { id: 1, index: 0, more: true }), ..good.clone() };
     client.send(&frame(1, 0, client::REQUEST, &long));
     assert_eq!(client.response().reason(), Reason::ProtocolViolation);
-    client.send(&frame(2, 0, client::REQUEST, &part));
-    assert_eq!(client.response().reason(), Reason::FeatureNotNegotiated);
-    client.send(&frame(3, 0, client::REQUEST, &good));
+    let empty = v1::Request { fragment: Some(v1::Fragment::default()), ..good.clone() };
+    for (up_seq, part) in [(2, part), (3, empty)] {
+        client.send(&frame(up_seq, 0, client::REQUEST, &part));
+        assert_eq!(client.response().reason(), Reason::FeatureNotNegotiated);
+    }
+    client.send(&frame(4, 0, client::REQUEST, &good));
     let call = link.call();
     assert_eq!(call.idempotency_key.len(), 64);
     link.reply(call.call_id, b"");
