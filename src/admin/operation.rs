@@ -9,7 +9,7 @@ use crate::base::share::{parse_share, write_share};
 use moorgate_proto::limits::{MESSAGE_BYTES, NAME_BYTES};
 use serde_json::{Value, json};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// The shortest ban: times are told in whole seconds.
@@ -40,6 +40,8 @@ pub enum RevokeTarget {
 pub enum BanTarget {
     /// Connections from an address; never an IPv4 address in IPv6's clothes.
     Address(IpAddr),
+    /// An IPv6 network wider than 64 bits, and its bits.
+    Network(Ipv6Addr, u8),
     /// A user.
     User(String),
 }
@@ -130,7 +132,7 @@ pub enum Outcome {
 pub enum OperateError {
     /// Too much is going on; it may go well in a moment.
     Busy,
-    /// There is no room for another ban, or another revocation.
+    /// There is no room for another ban by an operator.
     Full,
     /// No route leads there.
     NoRoute {
@@ -157,9 +159,9 @@ impl fmt::Display for OperateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OperateError::Busy => f.write_str("the gateway is too busy; try again"),
-            OperateError::Full => {
-                f.write_str("there is no room for another one; lift one, or wait until one is over")
-            }
+            OperateError::Full => f.write_str(
+                "there are as many bans by operators as there may be; lift one, or wait for an end",
+            ),
             OperateError::NoRoute { command, version } => {
                 write!(f, "no route leads to command {command:#06x} in version {version}; look at [[route]]")
             }
@@ -194,6 +196,9 @@ impl fmt::Display for Operation {
                 write!(f, "ban address={address} for={}", humantime::format_duration(*time))
             }
             Operation::Unban(BanTarget::Address(address)) => write!(f, "unban address={address}"),
+            Operation::Unban(BanTarget::Network(network, bits)) => {
+                write!(f, "unban address={network}/{bits}")
+            }
             Operation::Unban(BanTarget::User(user)) => write!(f, "unban user={}", quoted(user)),
             Operation::Endpoints => f.write_str("endpoints"),
             Operation::Explain(question) => write!(f, "explain command={:#06x}", question.command),
@@ -237,6 +242,7 @@ impl Ban {
     fn json(&self) -> Value {
         let (what, who) = match &self.target {
             BanTarget::Address(address) => ("address", address.to_string()),
+            BanTarget::Network(network, bits) => ("address", format!("{network}/{bits}")),
             BanTarget::User(user) => ("user", user.clone()),
         };
         // A ban with a moment left is still one.

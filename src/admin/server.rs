@@ -249,7 +249,7 @@ mod tests {
             (
                 "POST /ban?address=192.0.2.7&for=10m",
                 503,
-                r#"{"error":"there is no room for another one; lift one, or wait until one is over"}"#,
+                r#"{"error":"there are as many bans by operators as there may be; lift one, or wait for an end"}"#,
             ),
             ("POST /unban?address=192.0.2.7", 200, r#"{"changed":1}"#),
             ("GET /bans", 200, r#"{"bans":[{"reason":"operator","seconds":9,"user":"eve"}],"total":1}"#),

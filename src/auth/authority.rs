@@ -34,11 +34,19 @@ impl Authority {
     /// [`TokenError`].
     pub fn verify(&self, token: &str, unix_s: u64) -> Result<Claims, TokenError> {
         let claims = self.keys.verify(token, unix_s)?;
-        let token = self.revocations.hash_of(claims.token_id.as_deref());
+        let token = self.revocations.hash_of(&claims.key_id, claims.token_id.as_deref());
         if self.revocations.is_revoked(&claims.user_id, claims.issued_unix_s, token) {
             return Err(TokenError::Revoked);
         }
         Ok(claims)
+    }
+
+    /// Revokes the token of this id, whichever key has signed it: one of a user, or without a user any.
+    pub fn revoke_token(&self, unix_s: u64, user_id: Option<&str>, token_id: &str) {
+        for key_id in self.keys.ids() {
+            let token = self.revocations.hash_of(key_id, Some(token_id));
+            self.revocations.revoke_token(unix_s, user_id, token);
+        }
     }
 
     /// A token for somebody who has just logged in; `None`: this gateway mints none.
@@ -63,9 +71,11 @@ mod tests {
         let authority = Authority::of_keys(KeyRing::new(vec![key.clone()], None, None, 0).unwrap());
         let token = mint(&key, &serde_json::json!({"sub": "alice", "exp": 900, "iat": 100, "jti": "t"}));
         assert_eq!(authority.verify(&token, 500).unwrap().issued_unix_s, 100);
-        authority.revocations.revoke_user(99, "alice").unwrap();
+        authority.revocations.revoke_user(99, "alice");
         assert!(authority.verify(&token, 500).is_ok(), "it is younger than the revocation");
-        authority.revocations.revoke_token(500, authority.revocations.hash_of(Some("t"))).unwrap();
+        authority.revoke_token(500, Some("bob"), "t");
+        assert!(authority.verify(&token, 500).is_ok(), "it is another user's");
+        authority.revoke_token(500, Some("alice"), "t");
         assert_eq!(authority.verify(&token, 500), Err(TokenError::Revoked));
         assert!(authority.issuer.is_none());
     }

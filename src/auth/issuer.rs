@@ -4,6 +4,7 @@ use super::claims::ROLES_MAX;
 use super::token::TOKEN_BYTES_MAX;
 use super::{SigningKey, mint};
 use moorgate_proto::limits::{NAME_BYTES, is_name};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a token lives where nobody wishes otherwise.
@@ -50,6 +51,8 @@ pub struct Issued {
     pub issued_unix_s: u64,
     /// Its `exp`, likewise.
     pub expires_unix_s: u64,
+    /// The key that has signed it.
+    pub key_id: Arc<str>,
 }
 
 /// Why no token can say this.
@@ -112,7 +115,7 @@ impl Issuer {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(IssueError::TooLong);
         }
-        Ok(Issued { token, issued_unix_s: unix_s, expires_unix_s })
+        Ok(Issued { token, issued_unix_s: unix_s, expires_unix_s, key_id: self.key.id.clone() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The keys that sign access tokens: several at once, so that one can replace another.
 
 use ring::hmac;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Shorter secrets are refused: HS256 wants a key as long as its hash (RFC 7518, 3.2).
@@ -11,7 +12,7 @@ pub const LEEWAY_DEFAULT: Duration = Duration::from_secs(30);
 /// One key. Its algorithm is pinned: HS256, whatever a token's header says.
 #[derive(Clone)]
 pub struct SigningKey {
-    pub(super) id: String,
+    pub(super) id: Arc<str>,
     pub(super) key: hmac::Key,
 }
 
@@ -24,7 +25,7 @@ impl SigningKey {
         if secret.len() < SECRET_BYTES_MIN {
             return Err(KeyRingError::ShortSecret { id: id.to_owned(), bytes: secret.len() });
         }
-        Ok(SigningKey { id: id.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, secret) })
+        Ok(SigningKey { id: id.into(), key: hmac::Key::new(hmac::HMAC_SHA256, secret) })
     }
 
     /// What tokens call it.
@@ -91,7 +92,7 @@ impl KeyRing {
     ) -> Result<KeyRing, KeyRingError> {
         for (at, key) in keys.iter().enumerate() {
             if keys.iter().take(at).any(|other| other.id == key.id) {
-                return Err(KeyRingError::SameId(key.id.clone()));
+                return Err(KeyRingError::SameId(key.id.to_string()));
             }
         }
         Ok(KeyRing { keys, issuer, audience, leeway_s })
@@ -110,7 +111,7 @@ impl KeyRing {
     /// The key that a token names; a token may leave the name out when there is only one.
     pub(super) fn find(&self, id: Option<&str>) -> Option<&SigningKey> {
         match (id, self.keys.as_slice()) {
-            (Some(id), keys) => keys.iter().find(|key| key.id == id),
+            (Some(id), keys) => keys.iter().find(|key| *key.id == *id),
             (None, [only]) => Some(only),
             (None, _) => None,
         }

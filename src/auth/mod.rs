@@ -18,5 +18,5 @@ pub use error::TokenError;
 pub use issuer::{ACCESS_TTL_DEFAULT, ACCESS_TTL_MAX_DEFAULT, Bearer, IssueError, Issued, Issuer};
 pub use key_ring::{KeyRing, KeyRingError, LEEWAY_DEFAULT, SECRET_BYTES_MIN, SigningKey};
 pub use resume::{Holder, RESUME_TOKEN_BYTES, ResumeClaims, ResumeError, ResumeTokens};
-pub use revocation::{KEEP_DEFAULT, Revocations, TokenHash, TooManyRevocations};
+pub use revocation::{KEEP_DEFAULT, Revocations, RevokedToken, TokenHash};
 pub use token::{mint, unverified_parts};

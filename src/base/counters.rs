@@ -70,6 +70,7 @@ counters! {
     ConnectionsHandedOver "moorgate_connections_handed_over_total" "" "Connections that went to the shard that has their session.";
     SessionsAnonymous "moorgate_sessions_anonymous_total" "" "Sessions opened without an access token.";
     CloseProtocol "moorgate_close_reasons_total" "reason=\"protocol\"" "Why connections were closed.";
+    CloseForeignProtocol "moorgate_close_reasons_total" "reason=\"foreign_protocol\"" "Why connections were closed.";
     CloseOpening "moorgate_close_reasons_total" "reason=\"opening_refused\"" "Why connections were closed.";
     CloseHandshakeTimeout "moorgate_close_reasons_total" "reason=\"handshake_timeout\"" "Why connections were closed.";
     CloseFrameTimeout "moorgate_close_reasons_total" "reason=\"frame_timeout\"" "Why connections were closed.";
@@ -129,12 +130,15 @@ counters! {
     LimitedOutstandingAddress "moorgate_limited_total" "limit=\"outstanding_address\"" "What was refused for a limit: requests, and connections for their frames.";
     LimitedOutstandingApplication "moorgate_limited_total" "limit=\"outstanding_application\"" "What was refused for a limit: requests, and connections for their frames.";
     LimitedFrames "moorgate_limited_total" "limit=\"frames\"" "What was refused for a limit: requests, and connections for their frames.";
+    LimitedLogins "moorgate_limited_total" "limit=\"logins\"" "What was refused for a limit: requests, and connections for their frames.";
     OffencesToken "moorgate_offences_total" "kind=\"token\"" "What may lead to a ban.";
     OffencesProof "moorgate_offences_total" "kind=\"proof\"" "What may lead to a ban.";
     OffencesLogin "moorgate_offences_total" "kind=\"login\"" "What may lead to a ban.";
     OffencesViolation "moorgate_offences_total" "kind=\"violation\"" "What may lead to a ban.";
     OffencesRate "moorgate_offences_total" "kind=\"rate\"" "What may lead to a ban.";
     PartialBudgetExceeded "moorgate_partial_budget_exceeded_total" "" "Connections closed since unfinished frames held too much memory.";
+    OpeningsOusted "moorgate_openings_ousted_total" "" "Connections without a session closed to make room for others.";
+    OwedShed "moorgate_unacknowledged_shed_total" "" "Sessions that lost the payloads of kept Responses because all of them held too much memory.";
     AccessLogDropped "moorgate_access_log_dropped_total" "" "Access log lines lost since the writer was behind.";
     CallsSent "moorgate_calls_sent_total" "" "Calls written to services.";
     CallsExpired "moorgate_calls_expired_total" "" "Calls that reached their deadline.";

@@ -28,6 +28,7 @@ pub(super) fn rates(section: &mut Section<'_>, routes: Vec<Option<Rate>>) -> (li
     let settings = limit::Settings {
         connection: rate(section, "connection", default.connection),
         frames: rate(section, "frames", default.frames),
+        logins: rate(section, "logins", default.logins),
         user: owner(section, ("user", "outstanding_user"), default.user),
         address: owner(section, ("address", "outstanding_address"), default.address),
         application: owner(section, ("application", "outstanding_application"), default.application),

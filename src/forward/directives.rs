@@ -130,7 +130,6 @@ impl Forwarder {
         shard: Option<ShardId>,
         action: Action,
     ) -> Result<Option<Directive>, Undirected> {
-        let revocations = &self.authority.revocations;
         match action {
             Action::Login(login) if shard.is_some() => {
                 return Ok(Some(Directive::Login {
@@ -152,17 +151,17 @@ impl Forwarder {
             }
             Action::Revoke(revoke) if revoke.token_id.len() > NAME_BYTES => return Err(Undirected::Invalid),
             Action::Revoke(revoke) if !revoke.token_id.is_empty() => {
-                let token = revocations.hash_of(Some(&revoke.token_id));
-                revocations.revoke_token(now.unix_s(), token).map_err(|_| Undirected::Invalid)?;
-                match revoke.user_id.is_empty() {
-                    true => self.directory.sweep(),
-                    false => {
-                        self.directory.kick_user(&revoke.user_id, &Kick::Revoked);
+                let user_id = Some(revoke.user_id.as_str()).filter(|user_id| !user_id.is_empty());
+                self.authority.revoke_token(now.unix_s(), user_id, &revoke.token_id);
+                match user_id {
+                    None => self.directory.sweep(),
+                    Some(user_id) => {
+                        self.directory.kick_user(user_id, &Kick::Revoked);
                     }
                 }
             }
             Action::Revoke(revoke) if is_name(&revoke.user_id) => {
-                revocations.revoke_user(now.unix_s(), &revoke.user_id).map_err(|_| Undirected::Invalid)?;
+                self.authority.revocations.revoke_user(now.unix_s(), &revoke.user_id);
                 self.directory.kick_user(&revoke.user_id, &Kick::Revoked);
             }
             Action::Revoke(_) => return Err(Undirected::Invalid),

@@ -5,18 +5,19 @@ use super::state::State;
 use crate::base::ids::RouteId;
 use crate::base::route_counts::{RouteCounts, Why};
 use crate::config::Settings;
-use crate::limit::{Bans, Limits, Shared, SharedRoom};
+use crate::limit::{Bans, Limits, Logins, Shared, SharedRoom};
 use crate::reactor::descriptors;
 use crate::telemetry::{Kind, Sample};
 use std::io;
 use std::sync::Arc;
 
-/// Descriptors for what is opened now and then: a log, a page of the operator's, the spare ones of the shards.
-const DESCRIPTORS_ASIDE: usize = 32;
+/// Descriptors for what is opened now and then: logs, files that are read again.
+const DESCRIPTORS_ASIDE: usize = 8;
+/// For the operator's connections, and for those of the discovery of each service: watches, questions and probes.
+const DESCRIPTORS_OF_ADMIN: usize = 8;
+const DESCRIPTORS_OF_DISCOVERY: usize = 4;
 /// Endpoints that a service which is discovered may turn out to have; with more, clients have a little less room.
 const FOUND_ENDPOINTS: usize = 32;
-/// The part of all descriptors that this is at the most.
-const ASIDE_PART: usize = 64;
 
 /// Full buckets, nobody banned.
 pub(super) fn shared(settings: &Settings) -> io::Result<Shared> {
@@ -25,11 +26,13 @@ pub(super) fn shared(settings: &Settings) -> io::Result<Shared> {
     Ok(Shared {
         requests: Arc::new(Limits::new(settings.limits.clone(), shards, random_u64()?)),
         bans: Arc::new(Bans::new(settings.bans.clone(), random_u64()?)),
+        logins: Arc::new(Logins::new(settings.limits.logins, random_u64()?)),
         room: Arc::new(SharedRoom::new(room)),
     })
 }
 
-/// Connections of clients for which there are descriptors.
+/// Connections of clients for which there are descriptors: beyond it none is accepted, so that a link that is lost can be
+/// dialled again, and registries and the operator are answered, however many clients there are.
 fn room(settings: &Settings, shards: usize, workers: usize) -> usize {
     let Some((max, open)) = descriptors() else { return usize::MAX };
     // A poll and a waker for each thread, a spare descriptor for each shard: they are opened later.
@@ -39,8 +42,15 @@ fn room(settings: &Settings, shards: usize, workers: usize) -> usize {
     let endpoints = named.saturating_add(found.saturating_mul(FOUND_ENDPOINTS));
     let links =
         endpoints.saturating_mul(usize::from(settings.forward.links_per_endpoint)).saturating_mul(workers);
-    let aside = DESCRIPTORS_ASIDE.min(max / ASIDE_PART);
-    [open, threads, links, aside].into_iter().fold(max, usize::saturating_sub)
+    let discovery = found.saturating_mul(DESCRIPTORS_OF_DISCOVERY);
+    let admin = if settings.admin.is_some() { DESCRIPTORS_OF_ADMIN } else { 0 };
+    let reserved = [links, discovery, admin, DESCRIPTORS_ASIDE].into_iter().fold(0, usize::saturating_add);
+    room_of(max.saturating_sub(open).saturating_sub(threads), reserved)
+}
+
+/// Of `free` descriptors those for clients, when so many are to be reserved: clients have at least half.
+fn room_of(free: usize, reserved: usize) -> usize {
+    free.saturating_sub(reserved.min(free / 2))
 }
 
 /// How the metrics call each route, by its id.
@@ -58,10 +68,11 @@ pub(super) fn route_names(settings: &Settings) -> Vec<String> {
 impl State {
     /// What the threads' counters do not have.
     pub(super) fn limit_samples(&self) -> Vec<Sample> {
-        let Shared { requests, bans, room } = &self.limits;
+        let Shared { requests, bans, room, .. } = &self.limits;
         let sample = |kind, metric, help, value| Sample { kind, metric, label: String::new(), help, value };
         let now = self.clock.read().mono;
         let banned = bans.list(now).len() as u64;
+        let (revoked, revocations_given_up) = self.authority.revocations.counts();
         let mut samples = vec![
             sample(
                 Kind::Gauge,
@@ -86,8 +97,15 @@ impl State {
             sample(
                 Kind::Counter,
                 "moorgate_offences_unrecorded_total",
-                "Offences not counted since too many were watched.",
-                bans.unrecorded(),
+                "Records of offences given up, or not made, because the table was full.",
+                bans.given_up(),
+            ),
+            sample(Kind::Gauge, "moorgate_revocations", "Revocations of tokens and users in force.", revoked),
+            sample(
+                Kind::Counter,
+                "moorgate_revocations_given_up_total",
+                "Revocations given up before their end because the table was full.",
+                revocations_given_up,
             ),
         ];
         for (id, name) in (0u16..).zip(&self.routes) {
@@ -107,5 +125,15 @@ impl State {
             }
         }
         samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_have_their_descriptors_and_clients_at_least_half() {
+        assert_eq!([1_000, 40, 30, 1, 0].map(|free| room_of(free, 20)), [980, 20, 15, 1, 0]);
     }
 }

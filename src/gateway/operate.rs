@@ -64,6 +64,7 @@ impl State {
         let shown = bans.into_iter().take(BANS_SHOWN_MAX).map(|ban| Ban {
             target: match ban.subject {
                 Subject::Address(address) => BanTarget::Address(address),
+                Subject::Network(network, bits) => BanTarget::Network(network, bits),
                 Subject::User(user) => BanTarget::User(user.user_id.to_string()),
             },
             left: ban.until.since(now),
@@ -77,6 +78,7 @@ impl State {
         let (bans, now) = (&self.limits.bans, self.clock.read().mono);
         let subjects = match target {
             BanTarget::Address(address) => vec![Subject::address(*address)],
+            BanTarget::Network(network, bits) => vec![Subject::Network(*network, *bits)],
             BanTarget::User(user_id) => {
                 let listed = bans.list(now).into_iter().map(|ban| ban.subject);
                 let is_it =
@@ -89,15 +91,14 @@ impl State {
 
     /// First the tokens are worthless, then their sessions are looked for: what opens meanwhile finds the first.
     fn revoke(&self, target: &RevokeTarget) -> Result<Outcome, OperateError> {
-        let (revocations, unix_s) = (&self.authority.revocations, self.clock.read().unix_s());
+        let unix_s = self.clock.read().unix_s();
         match target {
             RevokeTarget::User(user_id) => {
-                revocations.revoke_user(unix_s, user_id).map_err(|_| OperateError::Full)?;
+                self.authority.revocations.revoke_user(unix_s, user_id);
                 Ok(Outcome::Sessions(self.directory()?.kick_user(user_id, &Kick::Revoked) as u64))
             }
             RevokeTarget::Token(token_id) => {
-                let token = revocations.hash_of(Some(token_id));
-                revocations.revoke_token(unix_s, token).map_err(|_| OperateError::Full)?;
+                self.authority.revoke_token(unix_s, None, token_id);
                 // The shards look for its sessions; how many there are, the metrics tell.
                 self.directory()?.sweep();
                 Ok(Outcome::Changed(1))

@@ -33,6 +33,10 @@ use std::sync::{Arc, OnceLock};
 /// Messages that may wait in a mailbox; a message is one turn's batch.
 const MAILBOX: usize = 256;
 
+/// Bytes of a client's output that the kernel takes before it has sent them: enough for a fast network, and little
+/// beside `limits.unsent_output`.
+const CLIENT_UNSENT_MAX: u32 = 128 * 1024;
+
 /// Both ends of what joins the threads, before they are taken apart.
 struct Wiring<'a> {
     settings: &'a Settings,
@@ -174,6 +178,7 @@ impl Gateway {
             options: SocketOptions {
                 keepalive: settings.reactor.keepalive,
                 user_timeout: settings.reactor.user_timeout,
+                unsent_max: None,
             },
             hand_out,
             deliveries,
@@ -242,7 +247,7 @@ impl Gateway {
             listeners: ends.listeners,
             accepts_per_turn: settings.reactor.accepts_per_turn,
             accepts: settings.reactor.accepts,
-            options: wiring.options,
+            options: SocketOptions { unsent_max: Some(CLIENT_UNSENT_MAX), ..wiring.options },
             forwards: ends.forwards,
             worker: ends.worker,
             deliveries: ends.deliveries,

@@ -1,14 +1,20 @@
-//! Who is shut out for a time: addresses and users with too many offences, or by an operator's hand.
+//! Bans of addresses and users: for violations, by the gateway itself, and by an operator.
 //!
 //! ```text
-//!   unknown ── offence ──► watched ── too many within the window ──► banned ── its time is over ──► remembered
-//!      ▲                      │ the window passes                       ▲             │ too many again: twice as long
-//!      └──────────────────────┴──────── a quiet time passes ────────────┼─────────────┘
-//!                                                          by hand ─────┘
+//!   unknown ── violation ──► watched ── too many within the window ──► banned ── the ban ends ─────► remembered
+//!      ▲                       │ the window passes                       ▲             │ too many again: twice as long
+//!      └───────────────────────┴──────── a quiet time passes ────────────┴─────────────┘
 //! ```
 //!
-//! Offences fill a leaky bucket; the one that does not fit into it bans. Each further ban is twice as long as the last,
+//! Violations fill a leaky bucket; the one that does not fit into it bans. Each further ban is twice as long as the last,
 //! up to a maximum, until its subject has been quiet for the maximum since its last ban.
+//!
+//! A ban by an operator is absolute. A ban for violations is one of an address that a whole network may share: clients may
+//! connect from it at a low rate, [`Bans::may_connect`], and the caller admits those with a good access token or a session
+//! to resume.
+//!
+//! When the table is full, a record of the least weight is given up for the new one: those who fill it lose their own.
+//! Bans by an operator have a table of their own. As the table fills, IPv6 addresses are recorded by wider networks.
 
 use super::Rate;
 use super::address::network;
@@ -17,14 +23,24 @@ use super::roster::{Hasher, Roster};
 use super::user::User;
 use moorgate_proto::time::Mono;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Units of one offence: the least of them weighs one.
 const UNITS: u32 = 10;
+/// Bans by an operator at once.
+pub const OPERATOR_BANS_MAX: usize = 4096;
+/// Clients of one address that is banned for violations may connect so often, those that show a good access token or
+/// resume a session not counted.
+const BANNED_CONNECTS_PER_SECOND: u32 = 10;
+const BANNED_CONNECTS_BURST: u32 = 20;
+/// Bits of the networks by which IPv6 addresses are recorded: while the table is less than half full, less than three
+/// quarters full, and beyond.
+const NETWORK_BITS: [u8; 3] = [64, 56, 48];
 
 /// What a deployment chooses of bans.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +102,8 @@ impl Offence {
 pub enum Subject {
     /// A client address, or an IPv6 network of 64 bits; [`Subject::address`] makes it.
     Address(IpAddr),
+    /// A wider IPv6 network, and its bits.
+    Network(Ipv6Addr, u8),
     /// A user.
     User(Arc<User>),
 }
@@ -95,6 +113,24 @@ impl Subject {
     pub fn address(address: IpAddr) -> Subject {
         Subject::Address(network(address))
     }
+
+    /// The same, or for an IPv6 network the one of so many bits that it lies in.
+    fn widened(&self, bits: u8) -> Subject {
+        match self {
+            Subject::Address(IpAddr::V6(network)) if bits < 64 => {
+                let mask = u128::MAX.checked_shl(128u32.saturating_sub(bits.into())).unwrap_or(0);
+                Subject::Network((network.to_bits() & mask).into(), bits)
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// Everything that is banned with it: itself, and the networks that it lies in.
+    fn covers(&self) -> impl Iterator<Item = Subject> + '_ {
+        let is_network = matches!(self, Subject::Address(IpAddr::V6(_)));
+        let wider = NETWORK_BITS.iter().skip(1).filter(move |_| is_network);
+        std::iter::once(self.clone()).chain(wider.map(|bits| self.widened(*bits)))
+    }
 }
 
 impl fmt::Display for Subject {
@@ -102,6 +138,7 @@ impl fmt::Display for Subject {
         match self {
             Subject::Address(IpAddr::V6(network)) => write!(f, "address {network}/64"),
             Subject::Address(address) => write!(f, "address {address}"),
+            Subject::Network(network, bits) => write!(f, "network {network}/{bits}"),
             Subject::User(user) => write!(f, "user {user}"),
         }
     }
@@ -134,8 +171,8 @@ struct Record {
     until: Mono,
     /// Bans for offences, until forgotten.
     times: u32,
-    /// The last ban was by hand.
-    by_hand: bool,
+    /// Connections from the address during a ban.
+    connects: Gcra,
 }
 
 impl Record {
@@ -147,6 +184,40 @@ impl Record {
         let is_forgotten = self.until == Mono::ZERO || self.until + longest <= now;
         is_forgotten && !self.is_banned(now) && self.offences.is_full(now)
     }
+
+    /// What is given up first is least: who is not banned, with the fewest bans and violations; then the ban that ends
+    /// first.
+    fn weight(&self, now: Mono) -> (bool, u32, Mono) {
+        match self.is_banned(now) {
+            true => (true, 0, self.until),
+            false => (false, self.times, self.offences.full_at()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Tables {
+    records: Roster<Subject, Record>,
+    /// Until when.
+    by_operator: HashMap<Subject, Mono, Hasher>,
+}
+
+impl Tables {
+    fn is_empty(&self) -> bool {
+        self.records.len() == 0 && self.by_operator.is_empty()
+    }
+
+    /// The ban of a subject or of a network that it lies in; one by an operator before all others.
+    fn ban_of(&mut self, now: Mono, subject: &Subject) -> Option<Ban> {
+        if let Some(until) = self.by_operator.get(subject).copied().filter(|until| *until > now) {
+            return Some(Ban { subject: subject.clone(), until, by_hand: true });
+        }
+        let Tables { records, .. } = self;
+        subject.covers().find_map(|subject| {
+            let until = records.find(&subject).filter(|record| record.is_banned(now))?.until;
+            Some(Ban { subject, until, by_hand: false })
+        })
+    }
 }
 
 /// Everybody who is watched or banned. Shared by all threads.
@@ -155,11 +226,12 @@ pub struct Bans {
     settings: BanSettings,
     /// Offences, in units; `None`: they do not count.
     rate: Option<Rate>,
-    records: Mutex<Roster<Subject, Record>>,
+    connects: Option<Rate>,
+    tables: Mutex<Tables>,
     /// Whether there may be records: mostly there are none, and nobody takes the lock.
     has_records: AtomicBool,
     given: AtomicU64,
-    unrecorded: AtomicU64,
+    given_up: AtomicU64,
 }
 
 impl Bans {
@@ -167,81 +239,148 @@ impl Bans {
     pub fn new(settings: BanSettings, seed: u64) -> Bans {
         let units = settings.offences.saturating_mul(UNITS);
         let rate = Rate::new(units, settings.window, units).filter(|_| settings.enabled);
+        let hasher = Hasher::with_seed(seed);
+        let records = Roster::new(settings.subjects_max, hasher.clone());
         Bans {
-            records: Mutex::new(Roster::new(settings.subjects_max, Hasher::with_seed(seed))),
+            tables: Mutex::new(Tables { records, by_operator: HashMap::with_hasher(hasher) }),
             rate,
+            connects: Rate::new(BANNED_CONNECTS_PER_SECOND, Duration::from_secs(1), BANNED_CONNECTS_BURST),
             settings,
             has_records: AtomicBool::new(false),
             given: AtomicU64::new(0),
-            unrecorded: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
         }
+    }
+
+    /// The ban of a subject that is in force, its own or that of a network that it lies in.
+    pub fn ban_of(&self, now: Mono, subject: &Subject) -> Option<Ban> {
+        if !self.has_records.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.tables.lock().ban_of(now, subject)
     }
 
     /// Until when the subject is banned, if it is.
     pub fn is_banned(&self, now: Mono, subject: &Subject) -> Option<Mono> {
+        self.ban_of(now, subject).map(|ban| ban.until)
+    }
+
+    /// Charges a connection from an address: always admitted without a ban, at a low rate during one for violations,
+    /// never during one by an operator.
+    ///
+    /// # Errors
+    /// How long until a connection from there may be admitted.
+    pub fn may_connect(&self, now: Mono, address: &Subject) -> Result<(), Duration> {
         if !self.has_records.load(Ordering::Relaxed) {
-            return None;
+            return Ok(());
         }
-        let mut records = self.records.lock();
-        records.find(subject).filter(|record| record.is_banned(now)).map(|record| record.until)
+        let mut tables = self.tables.lock();
+        let Some(ban) = tables.ban_of(now, address) else { return Ok(()) };
+        let left = ban.until.since(now);
+        match (tables.records.find(&ban.subject), self.connects) {
+            (Some(record), Some(rate)) if !ban.by_hand => {
+                record.connects.charge(now, rate).map_err(|wait| wait.min(left))
+            }
+            _ => Err(left),
+        }
+    }
+
+    /// Gives the charge of [`Bans::may_connect`] back: the client has a good access token, or resumes a session.
+    pub fn has_proved(&self, ban: &Ban) {
+        let mut tables = self.tables.lock();
+        if let (Some(record), Some(rate)) = (tables.records.find(&ban.subject), self.connects) {
+            record.connects.give_back(rate);
+        }
     }
 
     /// Counts an offence: the ban in force, if there is one; an offence during a ban changes nothing.
     pub fn offend(&self, now: Mono, subject: &Subject, offence: Offence) -> Option<Sentence> {
         let rate = self.rate?;
         let (first, longest) = (self.settings.first, self.settings.longest);
-        let sentence = self.with_record(now, subject, |record| {
-            if record.is_banned(now) {
-                return Some(Sentence { until: record.until, is_new: false });
-            }
-            if record.offences.charge_many(now, rate, offence.units()).is_ok() {
-                return None;
-            }
-            if record.until + longest <= now {
-                record.times = 0;
-            }
-            let doubled = 1u32.checked_shl(record.times).unwrap_or(u32::MAX);
-            record.times = record.times.saturating_add(1);
-            record.until = now + first.saturating_mul(doubled).min(longest);
-            record.by_hand = false;
-            record.offences = Gcra::default();
-            Some(Sentence { until: record.until, is_new: true })
-        })?;
-        if sentence.is_some_and(|sentence| sentence.is_new) {
-            self.given.fetch_add(1, Ordering::Relaxed);
+        let mut tables = self.tables.lock();
+        if let Some(ban) = tables.ban_of(now, subject) {
+            return Some(Sentence { until: ban.until, is_new: false });
         }
-        sentence
+        let is_over = |record: &Record| record.is_over(now, longest);
+        let bits = self.network_bits(tables.records.len());
+        let mut known =
+            |subject: &Subject| tables.records.find(subject).is_some_and(|record| !is_over(record));
+        let subject = subject.covers().find(&mut known).unwrap_or_else(|| subject.widened(bits));
+        let weight = |record: &Record| record.weight(now);
+        let recorded = tables.records.find_or_replace(&subject, is_over, weight, Record::default);
+        if recorded.as_ref().is_none_or(|(_, replaced)| *replaced) {
+            self.given_up.fetch_add(1, Ordering::Relaxed);
+        }
+        let (record, _) = recorded?;
+        self.has_records.store(true, Ordering::Relaxed);
+        if record.offences.charge_many(now, rate, offence.units()).is_ok() {
+            return None;
+        }
+        if record.until + longest <= now {
+            record.times = 0;
+        }
+        let doubled = 1u32.checked_shl(record.times).unwrap_or(u32::MAX);
+        record.times = record.times.saturating_add(1);
+        record.until = now + first.saturating_mul(doubled).min(longest);
+        record.offences = Gcra::default();
+        record.connects = Gcra::default();
+        self.given.fetch_add(1, Ordering::Relaxed);
+        Some(Sentence { until: record.until, is_new: true })
     }
 
-    /// Bans by hand, for at least as long as it is banned already; `false`: there is no room.
+    /// By how many bits IPv6 addresses are recorded, with so many records.
+    fn network_bits(&self, records: usize) -> u8 {
+        let [narrow, wide, widest] = NETWORK_BITS;
+        let max = self.settings.subjects_max;
+        match records {
+            few if few < max / 2 => narrow,
+            some if some < max.saturating_mul(3) / 4 => wide,
+            _ => widest,
+        }
+    }
+
+    /// Bans by an operator, for at least as long as an operator has banned it already; `false`: there are
+    /// [`OPERATOR_BANS_MAX`].
     pub fn ban(&self, now: Mono, subject: &Subject, length: Duration) -> bool {
-        let until = now + length;
-        let ban = |record: &mut Record| {
-            record.until = record.until.max(until);
-            record.by_hand = true;
-        };
-        self.with_record(now, subject, ban).is_some()
+        let mut tables = self.tables.lock();
+        let bans = &mut tables.by_operator;
+        if bans.len() >= OPERATOR_BANS_MAX && !bans.contains_key(subject) {
+            bans.retain(|_, until| *until > now);
+            if bans.len() >= OPERATOR_BANS_MAX {
+                return false;
+            }
+        }
+        let until = bans.entry(subject.clone()).or_insert(Mono::ZERO);
+        *until = (now + length).max(*until);
+        self.has_records.store(true, Ordering::Relaxed);
+        true
     }
 
-    /// Forgets everything about a subject; whether it was banned.
+    /// Forgets everything about a subject, and about the networks that it lies in; whether it was banned.
     pub fn lift(&self, now: Mono, subject: &Subject) -> bool {
-        let mut records = self.records.lock();
-        let was_banned = records.find(subject).is_some_and(|record| record.is_banned(now));
-        records.remove(subject);
-        self.has_records.store(records.len() > 0, Ordering::Relaxed);
+        let mut tables = self.tables.lock();
+        let was_banned = tables.ban_of(now, subject).is_some();
+        tables.by_operator.remove(subject);
+        for subject in subject.covers() {
+            tables.records.remove(&subject);
+        }
+        self.has_records.store(!tables.is_empty(), Ordering::Relaxed);
         was_banned
     }
 
     /// All bans in force, in the order of their subjects.
     pub fn list(&self, now: Mono) -> Vec<Ban> {
-        let records = self.records.lock();
-        let banned = records.iter().filter(|(_, record)| record.is_banned(now));
-        let mut bans: Vec<Ban> = banned
-            .map(|(subject, record)| Ban {
-                subject: subject.clone(),
-                until: record.until,
-                by_hand: record.by_hand,
-            })
+        let tables = self.tables.lock();
+        let by_operator = tables.by_operator.iter().map(|(subject, until)| (subject, *until, true));
+        let for_violations = tables
+            .records
+            .iter()
+            .filter(|(subject, _)| tables.by_operator.get(subject).is_none_or(|until| *until <= now))
+            .map(|(subject, record)| (subject, record.until, false));
+        let mut bans: Vec<Ban> = by_operator
+            .chain(for_violations)
+            .filter(|(_, until, _)| *until > now)
+            .map(|(subject, until, by_hand)| Ban { subject: subject.clone(), until, by_hand })
             .collect();
         bans.sort_by(|one, other| one.subject.cmp(&other.subject));
         bans
@@ -252,25 +391,8 @@ impl Bans {
         self.given.load(Ordering::Relaxed)
     }
 
-    /// Offences that were not counted since there was no room: nobody was banned for them.
-    pub fn unrecorded(&self) -> u64 {
-        self.unrecorded.load(Ordering::Relaxed)
-    }
-
-    fn with_record<T>(
-        &self,
-        now: Mono,
-        subject: &Subject,
-        change: impl FnOnce(&mut Record) -> T,
-    ) -> Option<T> {
-        let longest = self.settings.longest;
-        let mut records = self.records.lock();
-        let is_over = |record: &Record| record.is_over(now, longest);
-        let changed = records.find_or_insert(subject, is_over, Record::default).map(change);
-        if changed.is_none() {
-            self.unrecorded.fetch_add(1, Ordering::Relaxed);
-        }
-        self.has_records.store(records.len() > 0, Ordering::Relaxed);
-        changed
+    /// Records that were given up, or not made, because the table was full.
+    pub fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Relaxed)
     }
 }

@@ -47,6 +47,16 @@ impl Gcra {
         Ok(())
     }
 
+    /// Gives one charge back that was not used.
+    pub fn give_back(&mut self, rate: Rate) {
+        self.full_at = self.full_at.saturating_sub(rate.interval_ns());
+    }
+
+    /// When everything will have been given back: later for the one that was charged more.
+    pub fn full_at(self) -> Mono {
+        Mono::from_nanos(self.full_at)
+    }
+
     /// Whether everything was given back: a full bucket need not be kept.
     pub fn is_full(self, now: Mono) -> bool {
         self.full_at <= now.as_nanos()

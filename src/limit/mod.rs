@@ -7,12 +7,16 @@
 //! | `share`, `shares`, `requests`, `shared` | the limits of requests, as a shard applies them |
 //! | `address` | connections at once from one address |
 //! | `reserve` | who still gets in when room runs out |
-//! | `bans` | who is shut out for a time |
+//! | `logins` | access tokens given to one user |
+//! | `log_lines` | log lines that clients can cause |
+//! | `bans` | bans for violations and by an operator |
 
 mod address;
 mod bans;
 mod gcra;
 mod keyed;
+mod log_lines;
+mod logins;
 mod rate;
 mod requests;
 mod reserve;
@@ -27,9 +31,11 @@ mod token_bucket;
 mod user;
 
 pub use address::{AddressTable, network};
-pub use bans::{Ban, BanSettings, Bans, Offence, Sentence, Subject};
+pub use bans::{Ban, BanSettings, Bans, OPERATOR_BANS_MAX, Offence, Sentence, Subject};
 pub use gcra::{AtomicGcra, Gcra};
 pub use keyed::{Account, Keyed, Outstanding};
+pub use log_lines::{LeftOut, LogLine, LogLines};
+pub use logins::Logins;
 pub use rate::Rate;
 pub use requests::{Asker, Charge, Limit, Limits, Refusal, ShardLimits, Standing};
 pub use reserve::{Reserve, Room, SharedRoom};

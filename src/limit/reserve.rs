@@ -35,6 +35,11 @@ impl SharedRoom {
         debug_assert!(before > 0, "who leaves has entered");
     }
 
+    /// Whether there is no room for another one.
+    pub fn is_full(&self) -> bool {
+        self.used.load(Ordering::Relaxed) >= self.max
+    }
+
     /// As it is now.
     pub fn room(&self) -> Room {
         Room { used: self.used.load(Ordering::Relaxed), max: self.max }
@@ -62,9 +67,9 @@ impl Reserve {
         self.percent == 0 || rooms.iter().all(admits)
     }
 
-    /// The connections that are kept; of a small room it may be none.
+    /// The connections that are kept: at least one, but of a very small room at most half.
     fn kept(self, max: usize) -> usize {
-        max.saturating_mul(usize::from(self.percent)) / 100
+        max.saturating_mul(usize::from(self.percent)).div_ceil(100).min(max / 2)
     }
 }
 
@@ -78,7 +83,9 @@ mod tests {
         let admits = |used, max| reserve.admits_anonymous(&[Room { used, max }]);
         assert!(admits(1, 100) && admits(90, 100));
         assert!(!admits(91, 100) && !admits(100, 100));
-        assert!(admits(9, 10) && !admits(10, 10) && admits(9, 9), "a tenth of nine is none");
+        assert!(admits(9, 10) && !admits(10, 10));
+        assert!(admits(8, 9) && !admits(9, 9) && admits(1, 2) && !admits(2, 2), "of a small room one");
+        assert!(admits(1, 1), "half of one is none");
         assert!(!admits(1, 0));
     }
 
@@ -89,6 +96,9 @@ mod tests {
         room.enter();
         room.leave();
         assert_eq!(room.room(), Room { used: 1, max: 7 });
+        assert!(!room.is_full());
+        (0..6).for_each(|_| room.enter());
+        assert!(room.is_full());
     }
 
     #[test]

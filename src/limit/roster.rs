@@ -65,6 +65,31 @@ impl<K: Clone + Eq + Hash, V> Roster<K, V> {
         self.find(key)
     }
 
+    /// The same, but a full table gives up an entry that is not over for the new one: of the next few the least, by
+    /// `rank`. Whether it did; `None`: there is no room for any.
+    pub(super) fn find_or_replace<R: Ord>(
+        &mut self,
+        key: &K,
+        is_over: impl Fn(&V) -> bool,
+        rank: impl Fn(&V) -> R,
+        make: impl FnOnce() -> V,
+    ) -> Option<(&mut V, bool)> {
+        let mut replaced = false;
+        if !self.places.contains_key(key) && self.entries.len() >= self.max {
+            self.sweep(STEPS_WHEN_FULL, &is_over);
+            if self.entries.len() >= self.max {
+                let next = (0..STEPS_WHEN_FULL.min(self.entries.len())).map(|step| {
+                    self.cursor.saturating_add(step).checked_rem(self.entries.len()).unwrap_or(0)
+                });
+                let least = next.min_by_key(|at| self.entries.get(*at).map(|(_, value)| rank(value)))?;
+                self.remove_at(least);
+                self.cursor = self.cursor.saturating_add(STEPS_WHEN_FULL);
+                replaced = true;
+            }
+        }
+        Some((self.find_or_insert(key, is_over, make)?, replaced))
+    }
+
     /// Forgets those that are over among the next few.
     pub(super) fn forget_some(&mut self, is_over: impl Fn(&V) -> bool) {
         self.sweep(STEPS, is_over);
@@ -157,6 +182,22 @@ mod tests {
             roster.find_or_insert(&now, |until| *until <= now, || now + 100);
             assert!(roster.len() < 200, "{} at {now}", roster.len());
         }
+    }
+
+    #[test]
+    fn a_full_table_gives_up_the_least_of_the_next_few() {
+        let mut roster = roster(10);
+        let never = |_: &u32| false;
+        for value in 0..10 {
+            let (_, replaced) = roster.find_or_replace(&value, never, |value| *value, || value).unwrap();
+            assert!(!replaced);
+        }
+        for key in 100..105 {
+            let (_, replaced) = roster.find_or_replace(&key, never, |value| *value, || key).unwrap();
+            assert!(replaced && roster.find(&(key - 100)).is_none() && roster.len() == 10, "{key}");
+        }
+        let mut none = Roster::<u32, u32>::new(0, Hasher::with_seed(7));
+        assert!(none.find_or_replace(&1, never, |value| *value, || 1).is_none());
     }
 
     #[test]

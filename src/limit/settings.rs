@@ -26,6 +26,8 @@ pub struct Settings {
     pub connection: Option<Rate>,
     /// Frames of one connection, whatever is in them.
     pub frames: Option<Rate>,
+    /// Logins of one user of one application, over all shards.
+    pub logins: Option<Rate>,
     /// Of one user of one application, over all shards.
     pub user: OwnerSettings,
     /// Of one client address, over all shards; an IPv6 network of 64 bits counts as one.
@@ -44,6 +46,7 @@ impl Settings {
         Settings {
             connection: None,
             frames: None,
+            logins: None,
             user: OwnerSettings::default(),
             address: OwnerSettings::default(),
             application: OwnerSettings::default(),
@@ -61,6 +64,7 @@ impl Default for Settings {
         Settings {
             connection: per_second(50, 200),
             frames: per_second(500, 2_000),
+            logins: Rate::new(30, Duration::from_secs(60), 30),
             user: OwnerSettings { rate: per_second(100, 400), outstanding_max: Some(256) },
             address: OwnerSettings { rate: per_second(5_000, 20_000), outstanding_max: Some(10_000) },
             ..Settings::unlimited()

@@ -1,6 +1,7 @@
 //! Everything that all shards share of the limits.
 
 use super::bans::{BanSettings, Bans};
+use super::logins::Logins;
 use super::requests::Limits;
 use super::reserve::SharedRoom;
 use super::settings::Settings;
@@ -13,6 +14,8 @@ pub struct Shared {
     pub requests: Arc<Limits>,
     /// Who is shut out.
     pub bans: Arc<Bans>,
+    /// Logins of each user.
+    pub logins: Arc<Logins>,
     /// Connections, of which the process can hold only so many.
     pub room: Arc<SharedRoom>,
 }
@@ -23,6 +26,7 @@ impl Shared {
         Shared {
             requests: Arc::new(Limits::new(Settings::unlimited(), 1, 0)),
             bans: Arc::new(Bans::new(BanSettings { enabled: false, ..BanSettings::default() }, 0)),
+            logins: Arc::new(Logins::new(None, 0)),
             room: Arc::new(SharedRoom::new(usize::MAX)),
         }
     }

@@ -11,6 +11,9 @@ pub struct SocketOptions {
     pub keepalive: Duration,
     /// Unacknowledged data for this long ends the connection (`TCP_USER_TIMEOUT`).
     pub user_timeout: Duration,
+    /// Bytes that the kernel takes and has not sent (`TCP_NOTSENT_LOWAT`): a peer that does not read is noticed by what it
+    /// does not take. `None`: as many as its send buffer holds.
+    pub unsent_max: Option<u32>,
 }
 
 impl SocketOptions {
@@ -20,7 +23,8 @@ impl SocketOptions {
         let result = socket
             .set_tcp_nodelay(true)
             .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(self.keepalive)))
-            .and_then(|()| socket.set_tcp_user_timeout(Some(self.user_timeout)));
+            .and_then(|()| socket.set_tcp_user_timeout(Some(self.user_timeout)))
+            .and_then(|()| self.unsent_max.map_or(Ok(()), |max| socket.set_tcp_notsent_lowat(max)));
         if let Err(error) = result {
             log::debug!("socket options: {error}");
         }

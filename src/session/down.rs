@@ -15,9 +15,9 @@ use super::Fault;
 use super::push_queue::{Lost, Next, PushLimits, PushQueue};
 use super::window::{Kind, Window};
 use crate::relay::{Push, ReceiptTo};
-use moorgate_proto::codec::put_frame;
-use moorgate_proto::envelope::Numbers;
+use moorgate_proto::codec::{LENGTH_BYTES, put_frame};
 use moorgate_proto::envelope::member::gateway::{GAP, PUSH, RESPONSE};
+use moorgate_proto::envelope::{Envelope, Numbers};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1;
 use moorgate_proto::view::{Body, Encoded, ResponseView};
@@ -289,6 +289,31 @@ impl Down {
         written
     }
 
+    /// Gives up the payloads of all Responses that are held, whether they wait or were sent; how many of those that wait
+    /// had one.
+    pub fn give_up_payloads(&mut self) -> usize {
+        let Some(queues) = &mut self.queues else { return 0 };
+        let mut given_up = 0usize;
+        for body in &mut queues.waiting {
+            let Some(response) = ResponseView::decode(body).ok().filter(|it| !it.payload.is_empty()) else {
+                continue;
+            };
+            let mut bare = Vec::new();
+            without_payload(&response).put(&mut bare);
+            *body = bare.into_boxed_slice();
+            given_up = given_up.saturating_add(1);
+        }
+        queues.waiting_bytes = queues.waiting.iter().map(|body| body.len()).sum();
+        queues.window.shorten(|frame| {
+            let envelope = Envelope::decode(frame.get(LENGTH_BYTES..)?).ok()?;
+            let response = ResponseView::decode(envelope.member?.1).ok()?;
+            let mut bare = Vec::new();
+            put_frame(&mut bare, envelope.numbers, RESPONSE, &without_payload(&response));
+            (!response.payload.is_empty()).then_some(bare)
+        });
+        given_up
+    }
+
     /// The session ends: `lost` is told who wants to know of a push that the client has not acknowledged.
     pub fn end(&mut self, mut lost: impl FnMut(Arc<ReceiptTo>)) {
         let Some(mut queues) = self.queues.take() else { return };
@@ -330,7 +355,6 @@ mod tests {
     use super::*;
     use crate::session::test_push::{PushDraft, push};
     use moorgate_proto::codec::Assembler;
-    use moorgate_proto::envelope::Envelope;
     use moorgate_proto::v1::gateway_frame::Member;
     use prost::Message;
     use std::time::Duration;
@@ -371,6 +395,44 @@ mod tests {
             found.push(format!("{}: {what}", frame.down_seq));
         }
         found
+    }
+
+    // spec: D-6
+    #[test]
+    fn payloads_that_are_given_up_leave_everything_else() {
+        let mut down = Down::default();
+        let mut out = Vec::new();
+        for up_seq in 1..=3 {
+            down.respond(&response(up_seq, &[7; 100]), sending(Some(&mut out)));
+            give(&mut down, &numbered(9), Some(&mut out));
+        }
+        down.respond(&ResponseView { reason: 60, ..response(4, b"") }, sending(Some(&mut out)));
+        down.respond(&response(5, &[7; 100]), sending(None));
+        down.rewind();
+        let mut again = Vec::new();
+        down.pump(Mono::ZERO, sending(Some(&mut again)), 1, &mut Lost::default());
+        assert_eq!(frames(&again), [(1, 1)], "one was sent again with its payload");
+        let held = down.kept_bytes();
+        assert_eq!(down.give_up_payloads(), 1);
+        assert!(down.kept_bytes() + 380 < held && down.give_up_payloads() == 0);
+        let mut rest = Vec::new();
+        while down.is_waiting() {
+            down.pump(Mono::ZERO, sending(Some(&mut rest)), usize::MAX, &mut Lost::default());
+        }
+        let mut bytes = &rest[..];
+        let (mut assembler, mut seqs) = (Assembler::default(), Vec::new());
+        while let Some(frame) = assembler.next(&mut bytes, 1 << 24).unwrap() {
+            let frame = v1::GatewayFrame::decode(frame).unwrap();
+            if let Some(Member::Response(response)) = frame.member {
+                assert!(response.payload.is_empty());
+                assert_eq!(response.payload_dropped, response.up_seq != 4);
+                assert_eq!(response.reason, if response.up_seq == 4 { 60 } else { 0 });
+            }
+            seqs.push(frame.down_seq);
+        }
+        assert_eq!(seqs, [2, 3, 4, 5, 6, 7, 8]);
+        down.acknowledge(8, |_| ()).unwrap();
+        assert_eq!((down.kept_bytes(), down.is_settled()), (0, true));
     }
 
     fn numbered(command: u32) -> Arc<Push> {

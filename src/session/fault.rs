@@ -17,6 +17,8 @@ use std::time::Duration;
 pub enum Fault {
     /// No frame can be cut from what it sends.
     Frame(FrameError),
+    /// The peer speaks another protocol, of this name.
+    ForeignProtocol(&'static str),
     /// A frame that is no frame of ours.
     Envelope(EnvelopeError),
     /// A member that cannot be decoded, by its number.
@@ -142,7 +144,9 @@ impl Fault {
         let later = |code, reason, after_ms| Wire { code, reason, reconnect: true, after_ms };
         let failed = |code, reason| later(code, reason, 0);
         match self {
-            Fault::Frame(FrameError::TooLarge { .. }) => broken(Reason::FrameTooLarge),
+            Fault::Frame(FrameError::TooLarge { .. }) | Fault::ForeignProtocol(_) => {
+                broken(Reason::FrameTooLarge)
+            }
             Fault::Envelope(_) | Fault::Malformed(_) => broken(Reason::FrameMalformed),
             Fault::UnexpectedFrame(_)
             | Fault::NumberMissing
@@ -219,6 +223,7 @@ impl Fault {
             | Fault::FramesLimited(_)
             | Fault::TokenExpired => true,
             Fault::Frame(_)
+            | Fault::ForeignProtocol(_)
             | Fault::Envelope(_)
             | Fault::Malformed(_)
             | Fault::UnexpectedFrame(_)
@@ -281,6 +286,7 @@ impl Fault {
             | Fault::SequenceGap { .. }
             | Fault::AckBeyondSent { .. }
             | Fault::InFlightExceeded(_) => Count::CloseProtocol,
+            Fault::ForeignProtocol(_) => Count::CloseForeignProtocol,
             Fault::VersionUnsupported { .. }
             | Fault::HelloInvalid(_)
             | Fault::Token(_)
@@ -320,6 +326,7 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Fault::Frame(error) => error.fmt(f),
+            Fault::ForeignProtocol(protocol) => write!(f, "this is {protocol}, not the Moorgate protocol"),
             Fault::Envelope(error) => error.fmt(f),
             Fault::Malformed(member) => write!(f, "member {member} is not the message it should be"),
             Fault::UnexpectedFrame(0) => f.write_str("a frame without a member that has a number"),

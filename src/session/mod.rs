@@ -87,9 +87,10 @@ pub enum Attachment {
 /// What is kept of an access token: whether it was revoked can be asked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TokenMark {
-    /// When it ends, in seconds since the Unix epoch, as far as that goes.
-    pub expires_unix_s: u32,
-    /// When it was issued, in seconds since the Unix epoch; 0: nobody knows.
+    /// When it ends, in seconds since the Unix epoch.
+    pub expires_unix_s: u64,
+    /// When it was issued, in seconds since the Unix epoch; 0: unknown. Never far in the future: a token that is, is
+    /// refused.
     pub issued_unix_s: u32,
     /// Stands for its id.
     pub token: TokenHash,
@@ -98,8 +99,7 @@ pub struct TokenMark {
 impl TokenMark {
     /// Of a token that was issued and ends then, in seconds since the Unix epoch.
     pub fn new(issued_unix_s: u64, expires_unix_s: u64, token: TokenHash) -> TokenMark {
-        let whole = |seconds| u32::try_from(seconds).unwrap_or(u32::MAX);
-        TokenMark { issued_unix_s: whole(issued_unix_s), expires_unix_s: whole(expires_unix_s), token }
+        TokenMark { issued_unix_s: u32::try_from(issued_unix_s).unwrap_or(u32::MAX), expires_unix_s, token }
     }
 }
 
@@ -212,7 +212,7 @@ impl Session {
         match self.expiry {
             Expiry::Never => 0,
             Expiry::At(_) | Expiry::Grace(_) | Expiry::LoggedOut(_) => {
-                u64::from(self.token.expires_unix_s).saturating_mul(1000)
+                self.token.expires_unix_s.saturating_mul(1000)
             }
         }
     }

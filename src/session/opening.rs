@@ -66,7 +66,7 @@ pub fn expiry_of(now: Now, expires_unix_s: u64, authority: &Authority) -> (Expir
 
 /// What is kept of a good token.
 pub(super) fn mark_of(claims: &Claims, authority: &Authority) -> TokenMark {
-    let token = authority.revocations.hash_of(claims.token_id.as_deref());
+    let token = authority.revocations.hash_of(&claims.key_id, claims.token_id.as_deref());
     TokenMark::new(claims.issued_unix_s, claims.expires_unix_s, token)
 }
 

@@ -177,6 +177,29 @@ impl Window {
         }
     }
 
+    /// Replaces each Response by what `shorten` makes of its frame; `None`: it stays as it is.
+    pub(super) fn shorten(&mut self, mut shorten: impl FnMut(&[u8]) -> Option<Vec<u8>>) {
+        let whole = Vec::from(std::mem::take(&mut self.frames));
+        let mut rest = whole.as_slice();
+        self.sent.bytes = 0;
+        for (at, entry) in self.entries.iter_mut().enumerate() {
+            let kind = *entry >> KIND_SHIFT;
+            if kind == Kind::Push as u32 {
+                continue;
+            }
+            let (frame, behind) =
+                rest.split_at_checked((*entry & LENGTH_MASK) as usize).unwrap_or((rest, &[]));
+            rest = behind;
+            let shorter = if kind == Kind::Response as u32 { shorten(frame) } else { None };
+            let frame = shorter.as_deref().unwrap_or(frame);
+            self.frames.extend(frame);
+            *entry = u32::try_from(frame.len()).unwrap_or(LENGTH_MASK).min(LENGTH_MASK) | kind << KIND_SHIFT;
+            if at < self.sent.entries {
+                self.sent.bytes = self.frames.len();
+            }
+        }
+    }
+
     fn note(&mut self, kind: Kind, len: usize) {
         debug_assert!(!self.is_replaying(), "what is new comes after what is sent again");
         let len = u32::try_from(len).unwrap_or(LENGTH_MASK).min(LENGTH_MASK);

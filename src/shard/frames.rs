@@ -93,8 +93,7 @@ impl Shard {
             self.wheel.arm(&mut connection.alarm, key, due);
         }
         if self.partial_bytes > self.settings.partial_bytes_max {
-            self.cells.count(Count::PartialBudgetExceeded);
-            self.fault(now, key, Fault::Overloaded);
+            self.shed_partials(now);
         }
     }
 

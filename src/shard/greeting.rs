@@ -1,47 +1,18 @@
-//! Strangers on the port: what an absurd length says about who is calling.
-
-use moorgate_proto::time::Mono;
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::time::Duration;
-
-/// One line per address in this time.
-const QUIET: Duration = Duration::from_secs(60);
-/// Addresses remembered; beyond it the log stays silent until some are forgotten.
-const ADDRESSES_MAX: usize = 1024;
-
-/// Which addresses were logged when.
-#[derive(Debug, Default)]
-pub(super) struct Greetings {
-    logged: HashMap<IpAddr, Mono, foldhash::fast::FixedState>,
-}
-
-impl Greetings {
-    /// Whether this address is due for a line in the log.
-    pub(super) fn is_due(&mut self, now: Mono, address: IpAddr) -> bool {
-        if self.logged.len() >= ADDRESSES_MAX {
-            self.logged.retain(|_, logged| now.since(*logged) < QUIET);
-        }
-        let room = self.logged.len() < ADDRESSES_MAX;
-        match self.logged.get_mut(&address) {
-            Some(logged) if now.since(*logged) < QUIET => false,
-            Some(logged) => {
-                *logged = now;
-                true
-            }
-            None if room => self.logged.insert(address, now).is_none(),
-            None => false,
-        }
-    }
-}
+//! Other protocols on the port: what the first four bytes say, read as a length.
 
 /// What protocol begins with these four bytes, when they make no sense as a length.
 pub(super) fn protocol_of(length: u32) -> Option<&'static str> {
     match &length.to_be_bytes() {
-        b"GET " | b"POST" | b"PUT " | b"HEAD" | b"OPTI" | b"CONN" | b"PRI " => Some("HTTP"),
-        [0x16, 0x03, _, _] => Some("TLS"),
+        b"GET " | b"POST" | b"PUT " | b"HEAD" | b"OPTI" | b"CONN" | b"PRI " | b"DELE" | b"PATC" | b"TRAC" => {
+            Some("HTTP")
+        }
+        // The record of a handshake or, as old clients begin it, its length with the highest bit set.
+        [0x16, 0x03, _, _] | [0x80..=0x8f, _, 0x01, 0x03 | 0x00] => Some("TLS"),
         b"PROX" | [0x0d, 0x0a, 0x0d, 0x0a] => Some("the PROXY protocol"),
         b"SSH-" => Some("SSH"),
+        text if text.iter().all(|byte| byte.is_ascii_graphic() || b" \t\r\n".contains(byte)) => {
+            Some("a text protocol")
+        }
         _ => None,
     }
 }
@@ -52,22 +23,19 @@ mod tests {
 
     #[test]
     fn greetings_are_told_apart() {
-        assert_eq!(protocol_of(u32::from_be_bytes(*b"GET ")), Some("HTTP"));
-        assert_eq!(protocol_of(u32::from_be_bytes([0x16, 3, 1, 0])), Some("TLS"));
-        assert_eq!(protocol_of(70_000), None);
-    }
-
-    #[test]
-    fn one_line_per_address_and_minute() {
-        let mut greetings = Greetings::default();
-        let address = IpAddr::from([127, 0, 0, 1]);
-        let at = |seconds| Mono::ZERO + Duration::from_secs(seconds);
-        assert!(greetings.is_due(at(1), address));
-        assert!(!greetings.is_due(at(60), address));
-        assert!(greetings.is_due(at(61), address));
-        for other in 0..2 * u32::try_from(ADDRESSES_MAX).unwrap() {
-            greetings.is_due(at(62), IpAddr::from(other.to_be_bytes()));
+        let table: [(&[u8; 4], Option<&str>); 9] = [
+            (b"GET ", Some("HTTP")),
+            (b"PRI ", Some("HTTP")),
+            (&[0x16, 3, 1, 0], Some("TLS")),
+            (&[0x80, 0x2e, 1, 3], Some("TLS")),
+            (b"PROX", Some("the PROXY protocol")),
+            (b"\r\n\r\n", Some("the PROXY protocol")),
+            (b"PING", Some("a text protocol")),
+            (&[0, 1, 0x11, 0x70], None),
+            (&[0xff, 0xff, 0xff, 0xff], None),
+        ];
+        for (bytes, protocol) in table {
+            assert_eq!(protocol_of(u32::from_be_bytes(*bytes)), protocol, "{bytes:?}");
         }
-        assert!(greetings.logged.len() <= ADDRESSES_MAX);
     }
 }

@@ -3,15 +3,19 @@
 use super::Shard;
 use super::asked::{Asked, Effect};
 use super::detached::Removed;
-use crate::auth::{Bearer, Issued};
+use super::limits::user;
+use crate::auth::{Bearer, Issued, RevokedToken};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, SessionKey};
+use crate::base::text::cut;
 use crate::directory::{Kick, Order, Place, SessionRef};
+use crate::limit::LogLine;
 use crate::relay::{Caller, Directive, Outcome};
-use crate::session::{Expiry, Fault, Session, TokenMark, expiry_of, refresh};
+use crate::session::{Expiry, Fault, Session, TokenMark, expiry_of, refresh, whole_ms};
 use moorgate_proto::action;
 use moorgate_proto::envelope::member::gateway;
+use moorgate_proto::limits::USER_ID_BYTES;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason, Source};
 use prost::Message;
@@ -73,6 +77,10 @@ impl Shard {
             }
             Err(refusal) => {
                 self.cells.count(Count::RefreshesRefused);
+                let caller = session.caller.clone();
+                if let Some(until) = self.token_refused(now, &caller, refusal) {
+                    return Err(Fault::Banned(until.since(now.mono)));
+                }
                 let (code, reason) = refusal.wire();
                 v1::Authenticated {
                     status: code.to_wire(),
@@ -157,18 +165,24 @@ impl Shard {
         if !session.caller.is_anonymous() {
             return Err(spoilt(Code::FailedPrecondition, Reason::AlreadyAuthenticated));
         }
+        let peer = session.caller.peer;
         let who = v1::Caller { user_id: user_id.to_owned(), roles: roles.to_vec(), ..session.caller.who() };
+        self.may_log_in(now, &who)?;
         // Not a secret, only unlike any other.
         let token_id = format!("{:016x}{:016x}", self.rng.next_u64(), session_key.to_u64());
         let bearer = Bearer { user_id, roles, device_id: &who.device_id, ttl, token_id: &token_id };
         match self.authority.issue(now.unix_s(), &bearer) {
             Some(Ok(issued)) => {
-                let token = self.authority.revocations.hash_of(Some(&token_id));
+                let token = self.authority.revocations.hash_of(&issued.key_id, Some(&token_id));
                 let mark = TokenMark::new(issued.issued_unix_s, issued.expires_unix_s, token);
                 Ok(self.bind(now, session_key, &who, (issued, mark)))
             }
             Some(Err(error)) => {
-                log::warn!("user {} cannot be logged in: {error}", user_id.escape_debug());
+                if let Some(left_out) = self.log_lines.is_due(now.mono, LogLine::Login, peer) {
+                    // It may be as long as a frame.
+                    let user_id = cut(user_id, USER_ID_BYTES).escape_debug();
+                    log::warn!("user {user_id} cannot be logged in: {error}{}", left_out);
+                }
                 Err(spoilt(Code::Internal, Reason::ReplyInvalid))
             }
             // The configuration grants logins only where tokens can be minted.
@@ -212,15 +226,27 @@ impl Shard {
         }
     }
 
+    /// Whether a user may be given one more access token.
+    fn may_log_in(&self, now: Now, who: &v1::Caller) -> Result<(), Outcome> {
+        let Some(user) = user(who, &self.authority) else { return Ok(()) };
+        self.logins.charge(now.mono, &user).map_err(|wait| {
+            self.cells.count(Count::LimitedLogins);
+            Outcome { retry_after_ms: whole_ms(wait), ..spoilt(Code::ResourceExhausted, Reason::RateLimited) }
+        })
+    }
+
     /// The token of a session that logs out is good no more: others that live by it end too.
     fn forget_token(&mut self, now: Now, session_key: SessionKey) {
         let Some(session) = self.sessions.get(session_key) else { return };
-        match self.authority.revocations.revoke_token(now.unix_s(), session.token.token) {
-            Ok(()) => {
-                self.directory.kick_user(&session.caller.user_id, &Kick::Revoked);
-            }
-            Err(_) => log::warn!("too many revoked tokens: the one of a user who has logged out stays good"),
-        }
+        let TokenMark { token, issued_unix_s, expires_unix_s } = session.token;
+        let revoked = RevokedToken {
+            user_id: &session.caller.user_id,
+            token,
+            issued_unix_s: issued_unix_s.into(),
+            ends_unix_s: expires_unix_s.saturating_add(self.authority.keys.leeway().as_secs()),
+        };
+        self.authority.revocations.revoke_known(now.unix_s(), revoked);
+        self.directory.kick_user(&session.caller.user_id, &Kick::Revoked);
     }
 
     /// Ends a session whose user has logged out, after the answer to that: it may wait for room.

@@ -2,21 +2,23 @@
 
 use super::Shard;
 use super::asked::Asked;
-use crate::auth::{ApplicationError, Authority, TokenError};
+use crate::auth::{ApplicationError, Authority};
 use crate::base::clock::Now;
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{ConnectionKey, SessionKey};
 use crate::base::route_counts::Why;
-use crate::limit::{Asker, Charge, Limit, Offence, Refusal, Room, Sentence, ShardLimits, Subject, User};
+use crate::limit::{
+    Asker, Ban, Charge, Limit, LogLine, Offence, Refusal, Room, Sentence, ShardLimits, Subject, User,
+};
 use crate::relay::{Caller, Outcome};
 use crate::routing::Route;
-use crate::session::{Fault, Session, whole_ms};
+use crate::session::{Fault, NoRefresh, Session, whole_ms};
 use moorgate_proto::codec::FrameError;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Reason, Source};
 use moorgate_proto::view::RequestView;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Charges a request that may be made otherwise.
@@ -58,7 +60,7 @@ fn asker(caller: &Caller, authority: &Authority) -> Asker {
     Asker { user: user(&who, authority), application: who.application.into(), address: caller.peer }
 }
 
-fn user(who: &v1::Caller, authority: &Authority) -> Option<User> {
+pub(super) fn user(who: &v1::Caller, authority: &Authority) -> Option<User> {
     let application = if authority.applications.are_proved() { who.application.as_str() } else { "" };
     let user = || User { application: application.into(), user_id: who.user_id.as_str().into() };
     (!who.user_id.is_empty()).then(user)
@@ -73,13 +75,21 @@ fn culprit(caller: &Caller, authority: &Authority) -> Subject {
     }
 }
 
-/// What a fault is to those who ban. A token that was good once, a clock that differs, an application that is not let
-/// in any more, a client that is slow, are no offences.
-fn offence(fault: &Fault) -> Option<Offence> {
+/// Which violation a fault is, if it is one. Decided for each fault by itself: none is one by default.
+///
+/// A good signature never is one, whatever the claims say: behind it is an issuer, a rotation of keys or a build of an
+/// application that is configured wrongly, not an attack. The same holds for the greeting of another protocol, for a clock
+/// that differs, and for a client that is slow.
+pub(super) fn offence(fault: &Fault) -> Option<Offence> {
     match fault {
-        Fault::Token(TokenError::Expired | TokenError::NotYetValid | TokenError::Revoked) => None,
-        Fault::Token(_) => Some(Offence::BadToken),
-        Fault::Application(ApplicationError::WrongProof) => Some(Offence::BadProof),
+        Fault::Token(error) => error.is_forgery().then_some(Offence::BadToken),
+        Fault::Application(error) => match error {
+            ApplicationError::WrongProof => Some(Offence::BadProof),
+            ApplicationError::Unknown
+            | ApplicationError::Revoked
+            | ApplicationError::NoProof
+            | ApplicationError::Stale => None,
+        },
         Fault::Frame(FrameError::TooLarge { .. })
         | Fault::EarlyExceeded
         | Fault::Envelope(_)
@@ -92,12 +102,12 @@ fn offence(fault: &Fault) -> Option<Offence> {
         | Fault::InFlightExceeded(_)
         | Fault::HelloInvalid(_)
         | Fault::FramesLimited(_) => Some(Offence::Violation),
-        Fault::VersionUnsupported { .. }
+        Fault::ForeignProtocol { .. }
+        | Fault::VersionUnsupported { .. }
         | Fault::TokenExpired
         | Fault::IdentityMismatch
         | Fault::NotResumed(_)
         | Fault::TokenRevoked
-        | Fault::Application(_)
         | Fault::SessionRefused { .. }
         | Fault::SessionUnconfirmed
         | Fault::Superseded
@@ -119,19 +129,59 @@ fn offence(fault: &Fault) -> Option<Offence> {
 impl Shard {
     /// Why a new connection is turned away, if it is.
     pub(super) fn refusal(&mut self, now: Now, peer: SocketAddr) -> Option<Fault> {
-        if let Some(until) = self.bans.is_banned(now.mono, &Subject::address(peer.ip())) {
+        if let Err(wait) = self.bans.may_connect(now.mono, &Subject::address(peer.ip())) {
             self.cells.count(Count::RefusedBanned);
-            return Some(Fault::Banned(until.since(now.mono)));
+            return Some(Fault::Banned(wait));
         }
-        let why = if self.is_full() {
-            Count::RefusedLimit
-        } else if self.handshakes >= self.settings.handshakes_max {
-            Count::RefusedHandshakes
-        } else {
-            return None;
-        };
-        self.cells.count(why);
-        Some(Fault::ConnectionLimit)
+        if self.is_full() || self.room.is_full() {
+            let is_descriptor = self.room.is_full();
+            self.cells.count(if is_descriptor { Count::RefusedDescriptors } else { Count::RefusedLimit });
+            // It comes too late itself; those who try again find the room.
+            self.shed_openings(now, true);
+            return Some(Fault::ConnectionLimit);
+        }
+        if self.handshakes >= self.settings.handshakes_max {
+            self.shed_openings(now, false);
+        }
+        if self.handshakes >= self.settings.handshakes_max {
+            self.cells.count(Count::RefusedHandshakes);
+            return Some(Fault::ConnectionLimit);
+        }
+        None
+    }
+
+    /// The ban for violations of an address, if there is one.
+    ///
+    /// # Errors
+    /// [`Fault::Banned`] for a ban by an operator.
+    pub(super) fn ban_of_address(&self, now: Now, peer: IpAddr) -> Result<Option<Ban>, Fault> {
+        match self.bans.ban_of(now.mono, &Subject::address(peer)) {
+            Some(ban) if ban.by_hand => Err(self.banned(now, &ban)),
+            ban => Ok(ban),
+        }
+    }
+
+    /// Whether a Hello opens a fresh session in spite of the ban of its address: with a good access token.
+    pub(super) fn may_open_in_ban(&self, now: Now, ban: Option<&Ban>, who: &v1::Caller) -> Result<(), Fault> {
+        match ban {
+            Some(ban) if who.user_id.is_empty() => Err(self.banned(now, ban)),
+            ban => {
+                self.has_proved(ban);
+                Ok(())
+            }
+        }
+    }
+
+    /// A client from an address with this ban has a good access token, or resumes a session.
+    pub(super) fn has_proved(&self, ban: Option<&Ban>) {
+        if let Some(ban) = ban {
+            self.bans.has_proved(ban);
+        }
+    }
+
+    pub(super) fn banned(&self, now: Now, ban: &Ban) -> Fault {
+        self.cells.count(Count::RefusedBanned);
+        Fault::Banned(ban.until.since(now.mono))
     }
 
     /// Whether a good Hello gets a session.
@@ -156,11 +206,8 @@ impl Shard {
     }
 
     fn may_enter(&self, now: Now, user: User) -> Result<(), Fault> {
-        match self.bans.is_banned(now.mono, &Subject::User(Arc::new(user))) {
-            Some(until) => {
-                self.cells.count(Count::RefusedBanned);
-                Err(Fault::Banned(until.since(now.mono)))
-            }
+        match self.bans.ban_of(now.mono, &Subject::User(Arc::new(user))) {
+            Some(ban) => Err(self.banned(now, &ban)),
             None => Ok(()),
         }
     }
@@ -178,6 +225,13 @@ impl Shard {
             (None, None) => return,
         };
         self.offend(now, &culprit, offence);
+    }
+
+    /// Counts a token that was shown on a session and is no good, where that is an offence; until when it has led to a ban.
+    pub(super) fn token_refused(&mut self, now: Now, caller: &Caller, refusal: NoRefresh) -> Option<Mono> {
+        let NoRefresh::Token(error) = refusal else { return None };
+        let offence = offence(&Fault::Token(error))?;
+        self.offend(now, &culprit(caller, &self.authority), offence)
     }
 
     /// Counts a request that was refused; the fault that ends its connection, when that was too much.
@@ -238,7 +292,7 @@ impl Shard {
     }
 
     /// Counts an offence; until when it has led to a ban.
-    fn offend(&self, now: Now, culprit: &Subject, offence: Offence) -> Option<Mono> {
+    fn offend(&mut self, now: Now, culprit: &Subject, offence: Offence) -> Option<Mono> {
         self.cells.count(match offence {
             Offence::BadToken => Count::OffencesToken,
             Offence::BadProof => Count::OffencesProof,
@@ -247,8 +301,8 @@ impl Shard {
             Offence::RateLimited => Count::OffencesRate,
         });
         let Sentence { until, is_new } = self.bans.offend(now.mono, culprit, offence)?;
-        if is_new {
-            log::info!("{culprit}: banned for {:?}", until.since(now.mono));
+        if is_new && let Some(left_out) = self.log_lines.is_due(now.mono, LogLine::Ban, culprit) {
+            log::info!("{culprit}: banned for {:?}{}", until.since(now.mono), left_out);
         }
         Some(until)
     }

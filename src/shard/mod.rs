@@ -34,6 +34,7 @@ mod pushes;
 mod resume;
 mod settings;
 mod settle;
+mod shed;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -53,14 +54,13 @@ use crate::base::rng::Rng;
 use crate::base::slab::GenSlab;
 use crate::base::wheel::Wheel;
 use crate::directory::Directory;
-use crate::limit::{self, Bans, Charge, ShardLimits, SharedRoom, TokenBucket};
+use crate::limit::{self, Bans, Charge, LogLines, Logins, ShardLimits, SharedRoom, TokenBucket};
 use crate::relay::{AccessRecord, Caller, ForwardBatch, PushGauge, Receipt};
 use crate::routing::RouteTable;
 use crate::session::{self, Fault, Session};
 use confirm::Confirmations;
 use connection::{Connection, State};
 use detached::DetachedTable;
-use greeting::Greetings;
 use groups::GroupTable;
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::{Numbers, member::gateway::ERROR};
@@ -166,6 +166,7 @@ pub struct Shard {
     credit: credit::Credit,
     limits: ShardLimits,
     bans: Arc<Bans>,
+    logins: Arc<Logins>,
     /// Connections of all shards.
     room: Arc<SharedRoom>,
     /// Connections that have no session yet.
@@ -180,7 +181,11 @@ pub struct Shard {
     partial_bytes: usize,
     /// Bytes of Responses that sessions hold: unacknowledged, or waiting for room in an output.
     owed_bytes: usize,
-    greetings: Greetings,
+    /// The next pass over what could be given up of them is not before that.
+    owed_shed_from: Mono,
+    /// The next pass over silent connections is not before that.
+    openings_shed_from: Mono,
+    log_lines: LogLines,
     groups: GroupTable,
     fanouts: VecDeque<Fanout>,
     /// By worker.
@@ -219,6 +224,7 @@ impl Shard {
             credit,
             limits: ShardLimits::new(parts.limits.requests),
             bans: parts.limits.bans,
+            logins: parts.limits.logins,
             room: parts.limits.room,
             handshakes: 0,
             wheel: Wheel::default(),
@@ -230,7 +236,9 @@ impl Shard {
             spare_buffers: output::SpareBuffers::default(),
             partial_bytes: 0,
             owed_bytes: 0,
-            greetings: Greetings::default(),
+            owed_shed_from: Mono::ZERO,
+            openings_shed_from: Mono::ZERO,
+            log_lines: LogLines::new(parts.seed),
             groups: GroupTable::default(),
             fanouts: VecDeque::new(),
             receipts: Vec::new(),
@@ -285,7 +293,9 @@ impl Shard {
         if self.turned_away.len() >= TURNED_AWAY_MAX {
             self.forget_turned_away();
         }
-        if self.turned_away.len() >= TURNED_AWAY_MAX {
+        // Without descriptors none is kept for the sake of politeness; and the socket of one that was ousted for this one
+        // is not closed yet.
+        if self.turned_away.len() >= TURNED_AWAY_MAX || self.room.is_full() || !self.ended.is_empty() {
             return Err(farewell(&fault));
         }
         self.cells.count(Count::ConnectionsAccepted);

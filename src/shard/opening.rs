@@ -1,13 +1,17 @@
 //! From a connection to a session: the first frame.
 
-use super::connection::{Connection, State};
+use super::connection::State;
+use super::greeting::protocol_of;
+use super::limits::offence;
 use super::resume::Resumption;
 use super::{CloseReason, Drain, Shard};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::ConnectionKey;
 use crate::directory::Life;
+use crate::limit::LogLine;
 use crate::session::{self, Fault, Opened, OpeningContext, Session};
+use moorgate_proto::codec::FrameError;
 use moorgate_proto::envelope::Envelope;
 use moorgate_proto::envelope::member::client;
 use moorgate_proto::v1;
@@ -49,13 +53,23 @@ impl Shard {
         let settings = &self.session_settings;
         let context = OpeningContext { authority: &self.authority, settings, peer, heartbeat };
         let resume = hello.resume.take();
-        let mut opened = session::open(now, hello, context)?;
+        let opened = session::open(now, hello, context);
+        let ban = self.ban_of_address(now, peer.ip())?;
+        // One more violation during a ban changes nothing.
+        let mut opened = opened.map_err(|fault| match &ban {
+            Some(ban) if offence(&fault).is_some() => self.banned(now, ban),
+            _ => fault,
+        })?;
         if let Some(resume) = resume {
             match self.resume(now, key, (&opened, &resume), body)? {
-                Resumption::Done => return Ok(()),
+                Resumption::Done => {
+                    self.has_proved(ban.as_ref());
+                    return Ok(());
+                }
                 Resumption::Fresh(result) => opened.resume_result = result,
             }
         }
+        self.may_open_in_ban(now, ban.as_ref(), opened.who())?;
         self.has_turn(now)?;
         self.may_open(now, opened.who())?;
         if self.settings.check.is_some() && !opened.who().user_id.is_empty() {
@@ -118,16 +132,24 @@ impl Shard {
         Ok(())
     }
 
-    /// Ends a connection whose peer broke the contract, and says in the log who else calls here.
+    /// Ends a connection for what its peer has done.
     pub(super) fn fault(&mut self, now: Now, key: ConnectionKey, fault: Fault) {
-        if let Fault::Frame(moorgate_proto::codec::FrameError::TooLarge { announced, .. }) = fault
-            && let Some(protocol) = super::greeting::protocol_of(announced)
-            && let Some(peer) = self.connections.get(key).map(Connection::peer)
-            && self.greetings.is_due(now.mono, peer.ip())
-        {
-            log::info!("{peer}: speaks {protocol}, not this protocol");
-        }
+        let fault = self.recognized(now, key, fault);
         self.offence_of(now, key, &fault);
         self.close(now, key, CloseReason::Fault(fault));
+    }
+
+    /// The greeting of another protocol is not a violation of this one.
+    fn recognized(&mut self, now: Now, key: ConnectionKey, fault: Fault) -> Fault {
+        let Fault::Frame(FrameError::TooLarge { announced, .. }) = fault else { return fault };
+        let Some(connection) = self.connections.get(key) else { return fault };
+        let (State::Opening(..), Some(protocol)) = (connection.state, protocol_of(announced)) else {
+            return fault;
+        };
+        let peer = connection.peer();
+        if let Some(left_out) = self.log_lines.is_due(now.mono, LogLine::ForeignProtocol, peer.ip()) {
+            log::info!("{peer}: speaks {protocol}, not this protocol{}", left_out);
+        }
+        Fault::ForeignProtocol(protocol)
     }
 }

@@ -10,7 +10,9 @@ use crate::base::output::Output;
 use crate::session::{Expiry, Lost, Sending};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
+use moorgate_proto::time::Mono;
 use moorgate_proto::view::Body;
+use std::time::Duration;
 
 /// Buffers kept for the next connections that have something to say: as many as a busy turn has.
 const SPARE_BUFFERS_MAX: usize = 1024;
@@ -19,11 +21,24 @@ const SPARE_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes of all that are kept.
 const SPARE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What was not used for this long is given back.
+const SPARE_TIME: Duration = Duration::from_secs(15);
+
 /// Output buffers between two uses.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SpareBuffers {
     buffers: Vec<Vec<u8>>,
     bytes: usize,
+    /// The fewest that there were since the last look: so many were not used.
+    unused: usize,
+    /// When it is looked next; `NEVER`: there are none.
+    trim_at: Mono,
+}
+
+impl Default for SpareBuffers {
+    fn default() -> Self {
+        SpareBuffers { buffers: Vec::new(), bytes: 0, unused: 0, trim_at: Mono::NEVER }
+    }
 }
 
 impl SpareBuffers {
@@ -33,17 +48,45 @@ impl SpareBuffers {
             && let Some(buffer) = self.buffers.pop()
         {
             self.bytes = self.bytes.saturating_sub(buffer.capacity());
+            self.unused = self.unused.min(self.buffers.len());
             output.bytes = buffer;
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When [`SpareBuffers::trim`] has something to do.
+    pub(super) fn next_due(&self) -> Option<Mono> {
+        (self.trim_at != Mono::NEVER).then_some(self.trim_at)
+    }
+
+    /// Gives back what was not used since the last time.
+    pub(super) fn trim(&mut self, now: Mono) {
+        if now < self.trim_at {
+            return;
+        }
+        // Those that were not lent are the first.
+        let unused = self.unused.min(self.buffers.len());
+        let freed: usize = self.buffers.drain(..unused).map(|buffer| buffer.capacity()).sum();
+        self.bytes = self.bytes.saturating_sub(freed);
+        self.buffers.shrink_to(self.buffers.len().saturating_mul(2));
+        self.unused = self.buffers.len();
+        self.trim_at = if self.buffers.is_empty() { Mono::NEVER } else { now + SPARE_TIME };
+    }
+
     /// Keeps a buffer that is used up, unless there are enough.
-    fn keep(&mut self, buffer: Vec<u8>) {
+    fn keep(&mut self, now: Mono, buffer: Vec<u8>) {
         let bytes = self.bytes.saturating_add(buffer.capacity());
         let is_wanted = self.buffers.len() < SPARE_BUFFERS_MAX && bytes <= SPARE_BYTES_MAX;
         if is_wanted && buffer.capacity() <= SPARE_BUFFER_BYTES {
             self.bytes = bytes;
             self.buffers.push(buffer);
+            if self.trim_at == Mono::NEVER {
+                self.trim_at = now + SPARE_TIME;
+            }
         }
     }
 }
@@ -70,7 +113,7 @@ impl Shard {
             return;
         };
         if let Some(buffer) = connection.output.took(now.mono, count) {
-            self.spare_buffers.keep(buffer);
+            self.spare_buffers.keep(now.mono, buffer);
             if let State::Closing(deadline) = connection.state {
                 connection.state = State::HalfClosed(deadline);
                 self.ended.push((key, End::ShutdownWrite));
@@ -181,15 +224,36 @@ mod tests {
     #[test]
     fn spare_buffers_are_bounded_in_number_in_size_and_in_all() {
         let mut spare = SpareBuffers::default();
-        spare.keep(Vec::with_capacity(SPARE_BUFFER_BYTES + 1));
+        spare.keep(Mono::ZERO, Vec::with_capacity(SPARE_BUFFER_BYTES + 1));
         assert_eq!((spare.buffers.len(), spare.bytes), (0, 0));
-        (0..2 * SPARE_BUFFERS_MAX).for_each(|_| spare.keep(Vec::with_capacity(1024)));
+        (0..2 * SPARE_BUFFERS_MAX).for_each(|_| spare.keep(Mono::ZERO, Vec::with_capacity(1024)));
         assert_eq!((spare.buffers.len(), spare.bytes), (SPARE_BUFFERS_MAX, SPARE_BUFFERS_MAX * 1024));
         let mut outputs: Vec<Output> = (0..2 * SPARE_BUFFERS_MAX).map(|_| Output::default()).collect();
         outputs.iter_mut().for_each(|output| spare.lend(output));
         assert_eq!(outputs.iter().filter(|output| output.bytes.capacity() > 0).count(), SPARE_BUFFERS_MAX);
         assert_eq!((spare.buffers.len(), spare.bytes), (0, 0));
-        (0..SPARE_BUFFERS_MAX).for_each(|_| spare.keep(Vec::with_capacity(SPARE_BUFFER_BYTES)));
+        (0..SPARE_BUFFERS_MAX).for_each(|_| spare.keep(Mono::ZERO, Vec::with_capacity(SPARE_BUFFER_BYTES)));
         assert_eq!(spare.bytes, SPARE_BYTES_MAX);
+    }
+
+    #[test]
+    fn spare_buffers_that_are_not_used_are_given_back() {
+        let at = |seconds| Mono::ZERO + Duration::from_secs(seconds);
+        let mut spare = SpareBuffers::default();
+        assert_eq!(spare.next_due(), None);
+        (0..200).for_each(|_| spare.keep(at(0), Vec::with_capacity(SPARE_BUFFER_BYTES)));
+        assert_eq!(spare.next_due(), Some(at(15)));
+        // Ten are in use again and again.
+        for second in 0..46 {
+            let mut outputs: Vec<Output> = (0..10).map(|_| Output::default()).collect();
+            outputs.iter_mut().for_each(|output| spare.lend(output));
+            outputs.into_iter().for_each(|output| spare.keep(at(second), output.bytes));
+            spare.trim(at(second));
+        }
+        assert_eq!((spare.buffers.len(), spare.bytes), (10, 10 * SPARE_BUFFER_BYTES));
+        spare.trim(at(59));
+        spare.trim(at(60));
+        assert_eq!((spare.buffers.len(), spare.bytes, spare.buffers.capacity()), (0, 0, 0));
+        assert_eq!(spare.next_due(), None);
     }
 }

@@ -105,7 +105,7 @@ impl Shard {
             response.action = action::of(Reason::ReplyTooLarge, asked.outcome.execution).into();
         }
         let mut response_bytes = u32::try_from(response.payload.len()).unwrap_or(u32::MAX);
-        if self.respond(session_key, &response) == Some(Responded::WaitingBare) {
+        if self.respond(now, session_key, &response) == Some(Responded::WaitingBare) {
             self.cells.count(Count::PayloadsDropped);
             response_bytes = 0;
         }
@@ -113,7 +113,15 @@ impl Shard {
     }
 
     /// Without a connection it waits for one.
-    fn respond(&mut self, session_key: SessionKey, response: &ResponseView<'_>) -> Option<Responded> {
+    fn respond(
+        &mut self,
+        now: Now,
+        session_key: SessionKey,
+        response: &ResponseView<'_>,
+    ) -> Option<Responded> {
+        if self.owed_bytes >= self.settings.owed_bytes_max {
+            self.shed_owed(now);
+        }
         let high = self.settings.output_bytes_high;
         let session = self.sessions.get_mut(session_key)?;
         let key = session.connection();

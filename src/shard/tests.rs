@@ -2,10 +2,12 @@
 
 mod closing;
 mod limits;
+mod offences;
 mod opening;
 mod output;
 mod requests;
 mod resume;
+mod shed;
 mod sizes;
 mod timers;
 

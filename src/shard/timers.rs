@@ -19,7 +19,13 @@ impl Shard {
             Drain::Until(deadline) => Some(deadline),
             Drain::No | Drain::Over => None,
         };
-        self.wheel.next_due().into_iter().chain(self.detached.next_due()).chain(drain).min()
+        let others = self.detached.next_due().into_iter().chain(drain).chain(self.spare_buffers.next_due());
+        self.wheel.next_due().into_iter().chain(others).min()
+    }
+
+    /// Whether a connection or a session has a deadline, or had one that is not looked at yet.
+    pub fn has_deadlines(&self) -> bool {
+        self.wheel.next_due().is_some() || self.detached.next_due().is_some()
     }
 
     /// Looks at every deadline that has come.
@@ -32,6 +38,7 @@ impl Shard {
             }
         }
         self.detached_timers(now);
+        self.spare_buffers.trim(now.mono);
         if matches!(self.drain, Drain::Until(deadline) if deadline <= now.mono) {
             self.end_all(now);
         }

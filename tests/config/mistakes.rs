@@ -372,7 +372,7 @@ const LIMITS: Cases = &[
     (
         End("[rates]\nper_user = \"100/s\""),
         &[
-            "16: rates.per_user: there is no such key here; there are: accepts, address, application, connection, frames, openings, outstanding_address, outstanding_application, outstanding_user, user",
+            "16: rates.per_user: there is no such key here; there are: accepts, address, application, connection, frames, logins, openings, outstanding_address, outstanding_application, outstanding_user, user",
         ],
     ),
     (

@@ -120,7 +120,9 @@ fn other_value(key: &str, default: &str) -> String {
         "false" => "true".to_owned(),
         "true" => "false".to_owned(),
         // As many frames as requests, and requests as frames.
-        _ if inner == "off" || inner.contains("/s") => "\"400/s, burst 300\"".to_owned(),
+        _ if inner == "off" || inner.contains("/s") || inner.contains("/m") => {
+            "\"400/s, burst 300\"".to_owned()
+        }
         _ if inner.ends_with('%') => "\"7%\"".to_owned(),
         _ if inner.ends_with("iB") => "\"128 KiB\"".to_owned(),
         _ if default.starts_with('"') => "\"7s\"".to_owned(),

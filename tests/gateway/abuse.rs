@@ -191,8 +191,10 @@ fn a_thousand_bad_logins_end_in_a_ban() {
         let mut client = Some(open_elsewhere(site));
         for attempt in 0..1000u64 {
             let Some(open) = &mut client else {
-                // Every further attempt stands before a closed door.
-                let error = from_elsewhere(site).error();
+                // Every further attempt without a token is refused.
+                let mut client = from_elsewhere(site);
+                client.try_send(&hello_frame(&hello()));
+                let error = client.error();
                 assert_eq!(
                     (Code::from_wire(error.status), error.reason()),
                     (Code::PermissionDenied, Reason::Banned)
@@ -268,6 +270,43 @@ fn clients_that_do_not_read_are_given_up() {
         }
         site.metric_becomes("moorgate_close_reasons_total{reason=\"write_stalled\"}", 5);
     });
+    street.end();
+}
+
+/// Sixteen clients hold unfinished frames; a user whose frame comes in two segments is not ended for them.
+// spec: F-11
+#[test]
+fn unfinished_frames_end_those_that_hold_them() {
+    let street = Street::start("[limits]\nunfinished_frames = \"256 KiB\"\n");
+    let site = &street.site;
+    let log_in = |number| RawClient::log_in(site.address(), token(&format!("user-{number}"), &[]), "phone");
+    let mut users: Vec<RawClient> = (0..20).map(log_in).collect();
+    for round in 1..=3 {
+        let mut attackers: Vec<RawClient> = (0..16).map(|_| open_elsewhere(site)).collect();
+        for attacker in &mut attackers {
+            attacker.try_send(&60_000u32.to_be_bytes());
+            attacker.try_send(&[0; 50_000]);
+        }
+        until("the bound was full", || site.metric("moorgate_partial_budget_exceeded_total") >= round * 8);
+        for user in &mut users {
+            let asked = [
+                (if round > 1 { bare(0, round - 1) } else { Vec::new() }),
+                request(round, command::USER, b"two segments"),
+            ]
+            .concat();
+            let (head, tail) = asked.split_at(asked.len() - 3);
+            let received = site.metric("moorgate_bytes_received_total");
+            user.send(head);
+            until("the head was read", || {
+                site.metric("moorgate_bytes_received_total") >= received + head.len() as u64
+            });
+            user.send(tail);
+            assert_eq!(user.response().up_seq, round);
+        }
+        drop(attackers);
+        site.metric_becomes("moorgate_connections", 20);
+    }
+    drop(users);
     street.end();
 }
 

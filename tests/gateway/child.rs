@@ -142,6 +142,11 @@ impl Process {
         (status.unwrap(), printed)
     }
 
+    /// The lines of the log that were not looked at, once it has ended.
+    pub(crate) fn rest_of_log(&self) -> Vec<String> {
+        self.log.iter().collect()
+    }
+
     /// A line of `/proc/PID/status`, in its own unit.
     pub(crate) fn status_of(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

@@ -1,7 +1,8 @@
 //! Who a session belongs to: logins that a service asks for, refresh, logout, kicks, revocation.
 
+use crate::child::Process;
 use crate::link::{RawLink, site_and_granted_link, site_and_link};
-use crate::site::{Site, command, until};
+use crate::site::{Site, command, text, until};
 use crate::token::{claims, current_key, token, token_with, unix_s};
 use crate::wire::{RawClient, bare, frame, hello, hello_frame, request};
 use moorgate::auth::mint;
@@ -13,6 +14,7 @@ use moorgate_proto::v1::{self, Execution, Reason, Source};
 use moorgate_proto::view::Encoded;
 use prost::Message;
 use serde_json::json;
+use std::time::Duration;
 
 fn login(user: &str, roles: &[&str]) -> Action {
     let roles = roles.iter().map(|role| (*role).to_owned()).collect();
@@ -138,6 +140,80 @@ fn a_logout_ends_the_other_sessions_that_live_by_the_same_token() {
     assert_eq!(phone.error_reason(), Reason::LoggedOut);
     assert_eq!(laptop.error_reason(), Reason::TokenRevoked);
     site.end();
+}
+
+// spec: A-24
+#[test]
+fn a_logout_revokes_no_token_of_another_user_with_the_same_id() {
+    let (site, mut link) = site_and_granted_link("");
+    let [hers, his] = ["alice", "bob"].map(|user| token_with(user, "jti", json!("1")));
+    let mut bob = RawClient::log_in(site.address(), his.clone(), "phone");
+    let mut alice = RawClient::log_in(site.address(), hers.clone(), "phone");
+    alice.send(&request(1, command::USER, b"bye"));
+    let call = link.call();
+    link.direct(call.call_id, [Action::Logout(v1::Logout {})]);
+    alice.response();
+    assert_eq!(alice.error_reason(), Reason::LoggedOut);
+    assert_eq!(site.metric("moorgate_revocations"), 1);
+    let mut again = site.connect();
+    again.send(&hello_frame(&v1::Hello { access_token: hers, ..hello() }));
+    assert_eq!(again.error_reason(), Reason::TokenRevoked);
+    bob.nothing_else();
+    drop(RawClient::log_in(site.address(), his, "laptop"));
+    drop(bob);
+    site.end();
+}
+
+// spec: A-34
+#[test]
+fn logins_of_one_user_have_a_rate_and_others_are_logged_in() {
+    let (site, mut link) = site_and_granted_link("[rates]\nlogins = \"6/h, burst 2\"\n");
+    let mut clients: Vec<RawClient> =
+        ["phone", "laptop"].map(|device| logged_in(&site, &mut link, "alice", device).0).into();
+    let mut client = site.open();
+    client.send(&request(1, command::OPEN, b"password"));
+    let call = link.call();
+    link.direct(call.call_id, [login("alice", &[])]);
+    let response = client.response();
+    let said = (Code::from_wire(response.status), response.reason(), response.execution());
+    assert_eq!(said, (Code::ResourceExhausted, Reason::RateLimited, Execution::Executed));
+    assert!((1..=600_000).contains(&response.retry_after_ms) && response.login.is_none());
+    assert_eq!(site.metric("moorgate_limited_total{limit=\"logins\"}"), 1);
+    client.nothing_else();
+    clients.push(logged_in(&site, &mut link, "bob", "phone").0);
+    drop((clients, client));
+    site.end();
+}
+
+/// A service that asks for logins that cannot be, and clients that bring it to: one line for each of them.
+// spec: L-66
+#[test]
+fn logins_that_no_token_can_say_fill_no_log() {
+    let service = moorgate_service::Service::named("echo").key(crate::site::link_key());
+    let long = "r".repeat(65);
+    let service = service.handle(0..=u32::MAX, move |_, responder| {
+        responder.reply(moorgate_service::Reply::ok(b"").with_login("alice", &[&long], Duration::ZERO));
+    });
+    let service = service.listen(crate::site::own_address()).unwrap().spawn().unwrap();
+    let grants = "[rates]\nconnection = \"off\"\nlogins = \"off\"\n";
+    let text = text(service.address(), grants)
+        .replace("key_env = \"LINK\"", "key_env = \"LINK\"\ngrants = [\"login\"]");
+    let mut process = Process::start(&text);
+    process.ready();
+    let mut client = process.open();
+    for up_seq in 1..=300 {
+        let asked = [bare(0, up_seq - 1), request(up_seq, command::OPEN, b"x")].concat();
+        client.send(&asked);
+        assert_eq!(client.response().reason(), Reason::ReplyInvalid);
+    }
+    drop(client);
+    process.signal("TERM");
+    process.ended();
+    let lines = process.rest_of_log();
+    let of_logins = lines.iter().filter(|line| line.contains("cannot be logged in")).count();
+    assert_eq!(of_logins, 1, "{lines:?}");
+    service.stop();
+    service.join();
 }
 
 // spec: A-24

@@ -3,13 +3,15 @@
 use crate::child::{Process, http};
 use crate::link::site_and_link;
 use crate::site::{Site, command, echo_service, text, until};
-use crate::token::{token, unsigned};
+use crate::token::{claims, token, token_with, unsigned};
 use crate::wire::{RawClient, cancel, hello, hello_frame, ping, request};
+use moorgate::auth::{SigningKey, mint};
 use moorgate::base::clock::Clock;
 use moorgate::limit::{Subject, User};
 use moorgate::reactor::AcceptMode;
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason, Source, gateway_frame::Member};
+use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -321,6 +323,20 @@ fn a_thousand_bad_tokens_lead_to_a_ban_of_their_address_alone() {
             drop(open_from(&site, 3, &hello()));
         }
     }
+    // A user with a token is admitted from there all the same.
+    let mut bob = loop {
+        let mut client = connect_from(&site, 5);
+        client.try_send(&hello_frame(&of_user("bob", "phone")));
+        match client.member() {
+            Member::Welcome(_) => break client,
+            // The attacker has used up what may connect from there, for a moment.
+            Member::Error(error) => wait_out(error.reconnect.unwrap().after_ms),
+            other => panic!("{other:?}"),
+        }
+        banned += 1;
+    };
+    assert!(is_ok(&bob.ask(1, command::USER, b"x")));
+    drop(bob);
     // More than a hundred and one only as far as they were forgotten meanwhile.
     assert!((101..110).contains(&refused) && banned > 700, "{refused} refused, {banned} banned");
     let subject = Subject::address(IpAddr::from([127, 0, 0, 5]));
@@ -451,7 +467,7 @@ fn when_room_runs_out_clients_with_a_token_come_first() {
 #[test]
 fn near_the_limit_of_descriptors_clients_with_a_token_come_first() {
     let service = echo_service();
-    let process = Process::with_descriptors(&text(service.address(), "[limits]\nreserve = 25\n"), 64);
+    let process = Process::with_descriptors(&text(service.address(), "[limits]\nreserve = 25\n"), 128);
     process.ready();
     let open = |hello: &v1::Hello| {
         let mut client = RawClient::connect(process.address);
@@ -465,8 +481,8 @@ fn near_the_limit_of_descriptors_clients_with_a_token_come_first() {
             other => panic!("{other:?}"),
         }
     };
-    let mut clients: Vec<RawClient> = std::iter::from_fn(|| open(&hello())).take(64).collect();
-    assert!((20..60).contains(&clients.len()), "{} clients", clients.len());
+    let mut clients: Vec<RawClient> = std::iter::from_fn(|| open(&hello())).take(128).collect();
+    assert!((20..100).contains(&clients.len()), "{} clients", clients.len());
     for number in 0..4 {
         let user = format!("user-{number}");
         clients.extend(open(&of_user(&user, "phone")));
@@ -487,12 +503,49 @@ fn connections_that_say_nothing_have_their_bound() {
     let site = Site::start("[limits]\nhandshakes = 3\n");
     let silent: Vec<RawClient> = (0..3).map(|_| site.connect()).collect();
     site.metric_becomes("moorgate_connections", 3);
-    let error = site.connect().error();
-    assert_eq!(error.reason(), Reason::ConnectionLimit);
-    assert_eq!(site.metric("moorgate_connections_refused_total{why=\"handshakes\"}"), 1);
-    drop(silent);
+    // They may still be about to say Hello; a second later they make room.
+    let mut refused = 0;
+    let mut client = loop {
+        let mut client = site.connect();
+        client.try_send(&hello_frame(&hello()));
+        match client.member() {
+            Member::Welcome(_) => break client,
+            Member::Error(error) => assert_eq!(error.reason(), Reason::ConnectionLimit),
+            other => panic!("{other:?}"),
+        }
+        refused += 1;
+        wait_out(50);
+    };
+    assert_eq!(site.metric("moorgate_connections_refused_total{why=\"handshakes\"}"), refused);
+    assert_eq!(site.metric("moorgate_openings_ousted_total"), 1);
+    assert!(is_ok(&client.ask(1, command::OPEN, b"x")));
+    drop((silent, client));
     site.metric_becomes("moorgate_connections", 0);
     let clients: Vec<RawClient> = (0..10).map(|_| site.open()).collect();
     drop(clients);
+    site.end();
+}
+
+// spec: O-29
+#[test]
+fn foreign_protocols_and_misconfigured_applications_cause_no_ban() {
+    let site = Site::start("[bans]\noffences = 3\nwindow = \"1h\"\nfirst = \"1h\"\n");
+    let next_key = SigningKey::new("next", &[7; 32]).unwrap();
+    let unknown_key = v1::Hello { access_token: mint(&next_key, &claims("alice")), ..hello() };
+    let fractional = v1::Hello { access_token: token_with("alice", "exp", json!(1.9e9)), ..hello() };
+    for _ in 0..10 {
+        let mut client = connect_from(&site, 5);
+        client.try_send(b"GET / HTTP/1.1\r\nHost: moorgate\r\n\r\n");
+        let error = client.error();
+        assert_eq!(error.reason(), Reason::FrameTooLarge);
+        assert!(error.message.contains("HTTP"), "{}", error.message);
+        for hello in [&unknown_key, &fractional] {
+            let mut client = connect_from(&site, 5);
+            client.send(&hello_frame(hello));
+            assert_eq!(client.error().reason(), Reason::TokenInvalid);
+        }
+    }
+    assert_eq!(site.metric("moorgate_close_reasons_total{reason=\"foreign_protocol\"}"), 10);
+    drop(open_from(&site, 5, &hello()));
     site.end();
 }

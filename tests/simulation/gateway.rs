@@ -75,7 +75,7 @@ impl ShardHost {
             (shard.groups().0, "groups"),
             (shard.groups().1, "memberships"),
             (usize::from(shard.is_fanning_out()), "pushes to hand out"),
-            (usize::from(shard.next_deadline().is_some()), "timers"),
+            (usize::from(shard.has_deadlines()), "timers"),
             (self.sockets.len(), "open sockets"),
         ];
         left.iter().find(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))

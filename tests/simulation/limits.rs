@@ -6,7 +6,7 @@ use crate::plant::Plant;
 use crate::world::World;
 use moorgate::base::ids::RouteId;
 use moorgate::limit::{
-    Asker, BanSettings, Bans, Limits, OwnerSettings, Rate, Reserve, Settings, ShardLimits, Shared,
+    Asker, BanSettings, Bans, Limits, Logins, OwnerSettings, Rate, Reserve, Settings, ShardLimits, Shared,
     SharedRoom, Standing,
 };
 use moorgate::shard;
@@ -36,6 +36,7 @@ pub fn draw(dice: &mut Dice, routes: usize) -> Settings {
         connection: rate(dice, (2, 20), (1, 10)),
         // A client that keeps within its other limits is to live in the calm.
         frames: rate(dice, (10, 40), (8, 30)),
+        logins: None,
         user: owner(dice),
         address: owner(dice),
         application: owner(dice),
@@ -68,6 +69,7 @@ pub fn shared(
     Shared {
         requests: Arc::new(Limits::new(settings, shards, dice.next())),
         bans: Arc::new(Bans::new(bans, dice.next())),
+        logins: Arc::new(Logins::new(None, 0)),
         room: Arc::new(SharedRoom::new(usize::MAX)),
     }
 }

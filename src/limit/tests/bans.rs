@@ -1,7 +1,7 @@
 //! Offences add up, bans grow, end, are forgotten, and can be given and lifted by hand.
 
 use super::{SECOND, noon};
-use crate::limit::{BanSettings, Bans, Offence, Sentence, Subject, User};
+use crate::limit::{BanSettings, Bans, OPERATOR_BANS_MAX, Offence, Sentence, Subject, User};
 use moorgate_proto::time::Mono;
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -126,15 +126,40 @@ fn bans_by_hand_are_given_listed_and_lifted() {
 }
 
 #[test]
-fn the_last_ban_says_whether_it_was_by_hand() {
+fn a_ban_by_an_operator_is_independent_of_violations() {
     let bans = bans();
     provoke(&bans, noon(), &address(1));
-    let by_hand = || bans.list(noon())[0].by_hand;
-    assert!(!by_hand());
-    assert!(bans.ban(noon(), &address(1), MINUTE) && by_hand());
-    let later = noon() + 2 * MINUTE;
-    provoke(&bans, later, &address(1));
-    assert!(!bans.list(later)[0].by_hand);
+    let by_hand = |now| bans.list(now).iter().map(|ban| ban.by_hand).collect::<Vec<_>>();
+    assert_eq!(by_hand(noon()), [false]);
+    assert!(bans.ban(noon(), &address(1), MINUTE / 2));
+    assert_eq!(by_hand(noon()), [true], "one of a subject is listed");
+    assert_eq!(by_hand(noon() + MINUTE / 2), [false], "the other goes on");
+    assert!(bans.lift(noon(), &address(1)) && bans.list(noon()).is_empty(), "both are lifted");
+}
+
+// spec: O-29
+#[test]
+fn a_ban_for_violations_admits_connections_at_a_low_rate_and_one_by_an_operator_none() {
+    let bans = bans();
+    let connects =
+        |now, address: &Subject| (0..100).filter(|_| bans.may_connect(now, address).is_ok()).count();
+    assert_eq!(connects(noon(), &address(1)), 100, "it is not banned");
+    provoke(&bans, noon(), &address(1));
+    assert_eq!(connects(noon(), &address(1)), 20);
+    let wait = bans.may_connect(noon(), &address(1)).unwrap_err();
+    assert!(wait <= SECOND && bans.may_connect(noon() + wait, &address(1)).is_ok());
+    assert_eq!(connects(noon() + 10 * SECOND, &address(1)), 20);
+    // A client with a token takes nothing from those behind it.
+    let later = noon() + 20 * SECOND;
+    let ban = bans.ban_of(later, &address(1)).unwrap();
+    for _ in 0..1_000 {
+        assert!(bans.may_connect(later, &address(1)).is_ok());
+        bans.has_proved(&ban);
+    }
+    assert!(bans.ban(later, &address(1), MINUTE) && bans.ban(later, &address(2), MINUTE));
+    assert_eq!((connects(later, &address(1)), connects(later, &address(2))), (0, 0));
+    assert_eq!(bans.may_connect(later, &address(2)), Err(MINUTE));
+    assert_eq!(connects(noon() + 8 * MINUTE, &address(1)), 100, "all is over");
 }
 
 #[test]
@@ -160,21 +185,87 @@ fn a_name_from_outside_breaks_no_line_of_the_log() {
     assert_eq!(user("i\nm", "x\u{1b}[0m").to_string(), "user i\\nm/x\\u{1b}[0m");
 }
 
+fn v6(number: u64) -> Subject {
+    Subject::address(IpAddr::from(std::net::Ipv6Addr::from(
+        0x2001_0db8_u128 << 96 | u128::from(number) << 64,
+    )))
+}
+
+/// An attacker with many addresses fills the table; others are banned, and stay so, all the same.
 #[test]
-fn the_table_is_bounded_and_makes_room_as_it_forgets() {
+fn a_full_table_gives_up_those_that_fill_it() {
+    const MAX: u32 = 1000;
+    let bans = Bans::new(BanSettings { subjects_max: MAX as usize, ..settings() }, 1);
+    let attacker = |number: u32| Subject::address(IpAddr::from((0x0a00_0000 + number).to_be_bytes()));
+    // Banned often, and so for the longest time.
+    let (mut now, regular) = (noon(), address(1));
+    for _ in 0..4 {
+        now = now + provoke(&bans, now, &regular);
+    }
+    provoke(&bans, now, &regular);
+    for number in 0..2 * MAX {
+        provoke(&bans, now, &attacker(number));
+    }
+    assert!(bans.given_up() >= u64::from(MAX) && bans.list(now).len() == MAX as usize);
+    assert!(bans.is_banned(now, &regular).is_some(), "its ban ends last");
+    // Who comes next is watched and banned, by the gateway and by an operator.
+    provoke(&bans, now, &address(7));
+    assert!(bans.ban(now, &address(8), MINUTE) && bans.ban(now, &user("im", "eve"), MINUTE));
+    for number in 2 * MAX..4 * MAX {
+        provoke(&bans, now, &attacker(number));
+    }
+    for subject in [&regular, &address(8), &user("im", "eve")] {
+        assert!(bans.is_banned(now, subject).is_some(), "{subject}");
+    }
+}
+
+/// Records of watched addresses do not replace those of banned ones.
+#[test]
+fn watched_addresses_are_given_up_before_banned_ones() {
     let bans = Bans::new(BanSettings { subjects_max: 100, ..settings() }, 1);
-    let subject = |number: u32| Subject::address(IpAddr::from(number.to_be_bytes()));
-    for number in 0..100 {
+    let subject = |number: u32| Subject::address(IpAddr::from((0x0a00_0000 + number).to_be_bytes()));
+    for number in 0..50 {
+        provoke(&bans, noon(), &subject(number));
+    }
+    for number in 50..10_000 {
         assert_eq!(bans.offend(noon(), &subject(number), Offence::BadToken), None);
     }
-    assert!(!bans.ban(noon(), &subject(200), MINUTE), "there is no room");
-    for _ in 0..9 {
-        assert_eq!(bans.offend(noon(), &subject(200), Offence::BadToken), None, "nor for offences");
+    assert_eq!(bans.list(noon()).len(), 50);
+}
+
+#[test]
+fn an_operator_has_room_of_its_own_that_is_bounded() {
+    let bans = Bans::new(BanSettings { subjects_max: 0, ..settings() }, 1);
+    let max = u32::try_from(OPERATOR_BANS_MAX).unwrap();
+    let subject = |number: u32| Subject::address(IpAddr::from(number.to_be_bytes()));
+    assert_eq!(bans.offend(noon(), &subject(1), Offence::BadToken), None, "no room for violations");
+    assert!((0..max).all(|number| bans.ban(noon(), &subject(number), MINUTE)));
+    assert!(!bans.ban(noon(), &subject(max), MINUTE) && bans.ban(noon(), &subject(0), MINUTE));
+    assert!(bans.ban(noon() + MINUTE, &subject(max), MINUTE), "those are over");
+    assert_eq!(bans.list(noon() + MINUTE).len(), 1);
+}
+
+/// A /48 has 65,536 networks of 64 bits: as they fill the table, they become one subject.
+#[test]
+fn a_filling_table_records_wider_ipv6_networks() {
+    let bans = Bans::new(BanSettings { subjects_max: 100, ..settings() }, 1);
+    for number in 0..65_536 {
+        if bans.is_banned(noon(), &v6(number)).is_none() {
+            for _ in 0..4 {
+                bans.offend(noon(), &v6(number), Offence::BadToken);
+            }
+        }
+        assert!(bans.is_banned(noon(), &v6(number)).is_some(), "{number}");
     }
-    assert_eq!(bans.unrecorded(), 10);
-    let later = noon() + MINUTE;
-    assert!(bans.ban(later, &subject(200), MINUTE));
-    assert!(bans.is_banned(later, &subject(200)).is_some());
+    assert_eq!(bans.given_up(), 0, "no record was given up for it");
+    assert!(bans.given() < 90, "{}", bans.given());
+    let widest = bans.list(noon()).into_iter().filter(|ban| matches!(ban.subject, Subject::Network(_, 48)));
+    assert_eq!(widest.map(|ban| ban.subject.to_string()).collect::<Vec<_>>(), ["network 2001:db8::/48"]);
+    // Another network and IPv4 clients are not in it.
+    assert!(bans.is_banned(noon(), &v6(0x1_0000)).is_none() && bans.is_banned(noon(), &address(1)).is_none());
+    provoke(&bans, noon(), &address(1));
+    // An operator lifts it by any address in it.
+    assert!(bans.lift(noon(), &v6(60_000)) && bans.is_banned(noon(), &v6(60_000)).is_none());
 }
 
 proptest! {

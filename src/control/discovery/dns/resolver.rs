@@ -320,7 +320,7 @@ mod tests {
         let text =
             "# nameserver 192.0.2.9\nsearch internal\nnameserver 192.0.2.1\nnameserver\t2001:db8::1 \n";
         assert_eq!(parsed(text).0, ["192.0.2.1:53", "[2001:db8::1]:53"]);
-        let local = vec!["127.0.0.1:53".to_owned()];
+        let local = vec![format!("127.0.0.1:{DNS_PORT}")];
         assert_eq!(parsed("options ndots:1"), (local.clone(), vec![]));
         let none = system_servers(Path::new("/nonexistent/resolv.conf"));
         assert_eq!((none.servers, none.rejected), (vec![local[0].parse().unwrap()], vec![]));

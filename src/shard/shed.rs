@@ -1,0 +1,200 @@
+//! Eviction when a shared bound is full: from the owner that holds most of it, not from the next client.
+//!
+//! Holdings are summed by owner, the user of a session or else the client's address. Of the owner that holds most the
+//! oldest or largest holding goes, until an eighth of the bound is free again: each pass over the tables is paid for by an
+//! eighth of the bound that was filled.
+
+use super::connection::{Connection, State};
+use super::{CloseReason, Shard};
+use crate::base::clock::Now;
+use crate::base::counters::Count;
+use crate::base::ids::{ConnectionKey, SessionKey};
+use crate::limit::network;
+use crate::session::{Fault, Session};
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is held for less counts as held for this long: a newcomer's holding weighs something too.
+const AGE_MIN: Duration = Duration::from_millis(10);
+/// Clients send Hello at once: connections that are silent for longer make room for others.
+const OPENING_GRACE: Duration = Duration::from_secs(1);
+/// When a pass has not freed enough there is no other one before this time.
+const PASS_PAUSE: Duration = Duration::from_secs(1);
+
+/// How far a pass brings a bound down.
+pub(super) fn relieved(max: usize) -> usize {
+    max.saturating_sub(max / 8)
+}
+
+/// Whose holding it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Owner {
+    User(Arc<str>),
+    Address(IpAddr),
+}
+
+impl Owner {
+    fn of(session: Option<&Session>, address: IpAddr) -> Owner {
+        match session {
+            Some(session) if !session.caller.is_anonymous() => Owner::User(session.caller.user_id.clone()),
+            _ => Owner::Address(network(address)),
+        }
+    }
+}
+
+/// Holdings, those of the heaviest owner first, of one owner the heaviest first.
+struct Holdings<K> {
+    owners: BinaryHeap<(u128, usize)>,
+    /// Weight of each holding and what it is, in ascending order.
+    held: Vec<Vec<(u128, K)>>,
+}
+
+impl<K: Copy> Holdings<K> {
+    fn new(holdings: impl Iterator<Item = (Owner, u128, K)>) -> Holdings<K> {
+        let mut by_owner: HashMap<Owner, Vec<(u128, K)>, foldhash::fast::RandomState> = HashMap::default();
+        for (owner, weight, key) in holdings {
+            by_owner.entry(owner).or_default().push((weight, key));
+        }
+        let mut held: Vec<Vec<(u128, K)>> = by_owner.into_values().collect();
+        held.iter_mut().for_each(|held| held.sort_by_key(|(weight, _)| *weight));
+        let weight = |held: &Vec<(u128, K)>| held.iter().map(|(weight, _)| *weight).sum();
+        let owners = held.iter().enumerate().map(|(at, held)| (weight(held), at)).collect();
+        Holdings { owners, held }
+    }
+}
+
+impl<K: Copy> Iterator for Holdings<K> {
+    type Item = K;
+
+    fn next(&mut self) -> Option<K> {
+        let (weight, at) = self.owners.pop()?;
+        let held = self.held.get_mut(at)?;
+        let (of_key, key) = held.pop()?;
+        if !held.is_empty() {
+            self.owners.push((weight.saturating_sub(of_key), at));
+        }
+        Some(key)
+    }
+}
+
+fn byte_milliseconds(bytes: usize, age: Duration) -> u128 {
+    (bytes as u128).saturating_mul(age.max(AGE_MIN).as_millis())
+}
+
+impl Shard {
+    /// Unfinished frames hold more than they may: ends the connections of those who hold most for longest.
+    #[cold]
+    pub(super) fn shed_partials(&mut self, now: Now) {
+        let holding = |key: ConnectionKey| {
+            let connection = self.connections.get(key)?;
+            let bytes = connection.assembler.held_bytes();
+            let session = self.session_of(key).and_then(|session| self.sessions.get(session));
+            let owner = Owner::of(session, connection.peer().ip());
+            let weight = byte_milliseconds(bytes, now.mono.since(connection.frame_began));
+            (bytes > 0).then_some((owner, weight, key))
+        };
+        let mut holdings = Holdings::new(self.connections.keys().filter_map(holding));
+        while self.partial_bytes > relieved(self.settings.partial_bytes_max)
+            && let Some(key) = holdings.next()
+        {
+            self.cells.count(Count::PartialBudgetExceeded);
+            self.fault(now, key, Fault::Overloaded);
+        }
+    }
+
+    /// Responses hold more than they may: those who are owed most lose the payloads of theirs. How many sessions did.
+    pub(super) fn shed_owed(&mut self, now: Now) {
+        if now.mono < self.owed_shed_from {
+            return;
+        }
+        let holding = |key: SessionKey| {
+            let session = self.sessions.get(key)?;
+            let bytes = session.down.kept_bytes();
+            (bytes > 0).then(|| (Owner::of(Some(session), session.caller.peer), bytes as u128, key))
+        };
+        let mut holdings = Holdings::new(self.sessions.keys().filter_map(holding));
+        while self.owed_bytes > relieved(self.settings.owed_bytes_max)
+            && let Some(key) = holdings.next()
+        {
+            let Some(session) = self.sessions.get_mut(key) else { continue };
+            let held = session.down.kept_bytes();
+            let given_up = session.down.give_up_payloads();
+            self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
+            self.cells.add(Count::PayloadsDropped, given_up as u64);
+            self.cells.count(Count::OwedShed);
+        }
+        if self.owed_bytes > relieved(self.settings.owed_bytes_max) {
+            self.owed_shed_from = now.mono + PASS_PAUSE;
+        }
+    }
+
+    /// There is no room for another connection without a session: those that have said nothing for a while make room,
+    /// first of the addresses that have most of them. `at_once`: their sockets are closed without a word, because it is
+    /// descriptors that are short.
+    pub(super) fn shed_openings(&mut self, now: Now, at_once: bool) {
+        if now.mono < self.openings_shed_from {
+            return;
+        }
+        let timeout = self.settings.handshake_timeout;
+        let age = |connection: &Connection| match connection.state {
+            State::Opening(deadline, _) => (now.mono + timeout).since(deadline),
+            _ => Duration::ZERO,
+        };
+        let holding = |key: ConnectionKey| {
+            let connection = self.connections.get(key)?;
+            let age = age(connection);
+            let owner = Owner::Address(network(connection.peer().ip()));
+            (age >= OPENING_GRACE).then_some((owner, age.as_nanos(), key))
+        };
+        let silent: Vec<_> = self.connections.keys().filter_map(holding).collect();
+        if silent.is_empty() {
+            self.openings_shed_from = now.mono + OPENING_GRACE / 4;
+        }
+        let count = silent.len().div_ceil(8);
+        for key in Holdings::new(silent.into_iter()).take(count) {
+            self.cells.count(Count::OpeningsOusted);
+            if at_once {
+                self.oust(key);
+            } else {
+                self.close(now, key, CloseReason::Fault(Fault::ConnectionLimit));
+            }
+        }
+    }
+
+    /// Ends a connection that has said nothing, without a word.
+    fn oust(&mut self, key: ConnectionKey) {
+        self.cells.count(Fault::ConnectionLimit.count());
+        self.handshakes = self.handshakes.saturating_sub(1);
+        self.drop_partial(key);
+        self.forget(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> Owner {
+        Owner::Address([192, 0, 2, last].into())
+    }
+
+    #[test]
+    fn the_heaviest_owner_pays_first_until_another_is_heavier() {
+        let held = [(1, 10, 'a'), (2, 4, 'b'), (2, 3, 'c'), (2, 5, 'd'), (3, 1, 'e')];
+        let holdings =
+            Holdings::new(held.into_iter().map(|(owner, weight, key)| (address(owner), weight, key)));
+        // The second has twelve and pays five, then the first is heavier.
+        assert_eq!(holdings.collect::<String>(), "dabce");
+    }
+
+    #[test]
+    fn what_is_held_longer_weighs_more() {
+        let second = Duration::from_secs(1);
+        assert!(byte_milliseconds(100, second) > byte_milliseconds(9_000, Duration::ZERO));
+        assert!(byte_milliseconds(2, Duration::ZERO) > byte_milliseconds(1, Duration::ZERO));
+        assert_eq!((relieved(0), relieved(1), relieved(64)), (0, 1, 56));
+    }
+}

@@ -1,0 +1,156 @@
+//! Bounds that all clients share, an attacker that fills them, and clients that have nothing to do with it.
+
+use super::limits::{hello_of, nobody};
+use super::*;
+use crate::limit::SharedRoom;
+
+const KIB: usize = 1024;
+
+/// The head of a frame of 60,000 bytes, and as many bytes of it.
+fn begun(bytes: usize) -> Vec<u8> {
+    let mut begun = 60_000u32.to_be_bytes().to_vec();
+    begun.extend(vec![0; bytes]);
+    begun
+}
+
+fn is_open(world: &World, client: ConnectionKey) -> bool {
+    world.shard.session_of(client).is_some()
+}
+
+// spec: F-11
+#[test]
+fn unfinished_frames_of_an_attacker_end_its_own_connections() {
+    let mut world = World::with(|parts| parts.settings.partial_bytes_max = 256 * KIB);
+    let users: Vec<_> = (0..20).map(|number| world.join_as(1, hello_of(&format!("user-{number}")))).collect();
+    // From one address, anonymous; from another one with tokens of one user.
+    let mut attackers: Vec<_> = (0..8).map(|_| world.join_as(7, nobody())).collect();
+    attackers.extend((0..8).map(|_| world.join_as(8, hello_of("mallory"))));
+    for round in 0..5 {
+        for attacker in &attackers {
+            world.shard.received(world.now, *attacker, &begun(50_000));
+        }
+        world.pass(SECOND);
+        for (number, user) in users.iter().enumerate() {
+            // Its frame comes in two segments.
+            let frame =
+                bytes(&v1::ClientFrame { up_seq: round + 1, ack: round, member: Some(request(CHAT, b"hi")) });
+            let (head, tail) = frame.split_at(5 + number % 3);
+            world.shard.received(world.now, *user, head);
+            world.pass(Duration::from_millis(50));
+            world.shard.received(world.now, *user, tail);
+            let ticket = world.tickets()[0];
+            world.settle(ticket, b"");
+            assert_eq!(world.response(*user).up_seq, round + 1);
+        }
+    }
+    assert!(users.iter().all(|user| is_open(&world, *user)), "a user was ended");
+    let left = attackers.iter().filter(|attacker| is_open(&world, **attacker)).count();
+    assert!(left <= 5 && world.shard.partial_bytes() <= 256 * KIB, "{left} of 16 attackers");
+}
+
+/// Connections that say nothing fill their bound; clients that say Hello get in all the same.
+// spec: O-22
+#[test]
+fn silent_connections_make_room_for_those_that_say_hello() {
+    let mut world = World::with(|parts| parts.settings.handshakes_max = 64);
+    let silent: Vec<_> = (0..64).map(|_| world.accept_from(7)).collect();
+    // They may still be about to send Hello.
+    let late = world.accept_from(8);
+    assert_eq!(world.error(late), (Reason::ConnectionLimit, true));
+    assert_eq!(world.count(Count::RefusedHandshakes), 1);
+    world.pass(2 * SECOND);
+    for number in 0..500 {
+        world.join_as(1, hello_of(&format!("user-{number}")));
+        world.accept_from(7);
+        world.pass(Duration::from_millis(20));
+    }
+    assert_eq!(world.error(silent[0]), (Reason::ConnectionLimit, true), "the oldest of them");
+    assert_eq!((world.count(Count::RefusedHandshakes), world.count(Count::SessionsOpened)), (1, 500));
+    assert!(world.count(Count::OpeningsOusted) > 100);
+}
+
+/// The same when it is descriptors that run out. A slow client of another address is the last to go.
+// spec: O-22
+#[test]
+fn silent_connections_hold_no_descriptors_that_others_need() {
+    let mut world = World::with(|parts| parts.limits.room = Arc::new(SharedRoom::new(40)));
+    let slow = world.accept_from(9);
+    for _ in 0..39 {
+        world.accept_from(7);
+    }
+    world.pass(2 * SECOND);
+    let peer = SocketAddr::from(([192, 0, 2, 1], 999));
+    assert!(world.shard.accepted(world.now, peer).is_err(), "this one is too late");
+    for _ in 0..5 {
+        while world.shard.next_ended().is_some() {}
+        world.join_as(1, hello());
+    }
+    world.say(slow, 0, client_frame::Member::Hello(hello()));
+    assert!(matches!(world.member(slow), gateway_frame::Member::Welcome(_)));
+    assert_eq!((world.count(Count::RefusedDescriptors), world.count(Count::OpeningsOusted)), (1, 5));
+}
+
+// spec: D-6
+#[test]
+fn responses_that_an_attacker_does_not_take_cost_its_own_payloads() {
+    const PAYLOAD: usize = 32 * KIB;
+    let mut world = World::with(|parts| {
+        parts.settings.owed_bytes_max = 2 * 1024 * KIB;
+        parts.session.detached_ttl = 60 * SECOND;
+    });
+    let attackers: Vec<_> = (0..6).map(|_| world.join_as(7, nobody())).collect();
+    let (user, member) = world.greeted(1, hello_of("alice"));
+    let gateway_frame::Member::Welcome(welcome) = member else { panic!("a Welcome") };
+    let payload = vec![7; PAYLOAD];
+    for round in 1..=30 {
+        for attacker in &attackers {
+            world.say(*attacker, round, request(OPEN, b"x"));
+            let ticket = world.tickets()[0];
+            world.settle(ticket, &payload);
+            world.got(*attacker);
+        }
+        if round % 10 == 0 {
+            world.say(user, round / 10, request(CHAT, b"x"));
+            let ticket = world.tickets()[0];
+            world.settle(ticket, &payload);
+            world.got(user);
+        }
+    }
+    assert!(world.shard.owed_bytes() <= 2 * 1024 * KIB);
+    assert!(world.count(Count::OwedShed) > 0);
+    // The user that held little gets everything again.
+    world.shard.peer_closed(world.now, user);
+    let resume = v1::Resume { resume_token: welcome.resume_token, down_seq: 0, attempt: 1 };
+    let client = world.accept_from(1);
+    world.say(
+        client,
+        0,
+        client_frame::Member::Hello(v1::Hello { resume: Some(resume), ..hello_of("alice") }),
+    );
+    let responses: Vec<_> = world
+        .got(client)
+        .into_iter()
+        .filter_map(|frame| match frame.member {
+            Some(gateway_frame::Member::Response(response)) => Some(response),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(responses.len(), 3);
+    assert!(responses.iter().all(|response| response.payload.len() == PAYLOAD && !response.payload_dropped));
+}
+
+#[test]
+fn spare_buffers_are_given_back_within_a_minute() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..100).map(|_| world.join_as(1, nobody())).collect();
+    for client in &clients {
+        world.shard.buffer(*client).unwrap().reserve(60_000);
+        world.say(*client, 0, ping(1));
+    }
+    world.flush();
+    clients.iter().for_each(|client| world.shard.peer_closed(world.now, *client));
+    assert!(world.shard.spare_buffers.bytes() > 5_000_000);
+    world.pass(60 * SECOND);
+    assert_eq!(world.shard.spare_buffers.bytes(), 0);
+    assert_eq!(world.shard.spare_buffers.next_due(), None, "no timer is left");
+}
