@@ -34,6 +34,18 @@ impl std::fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
+/// What a [`PassingAssembler`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// A frame, without its length.
+    Frame(&'a [u8]),
+    /// The first [`HEAD_BYTES`] of a frame above the maximum, which is passed over.
+    Head(&'a [u8]),
+}
+
+/// Bytes of a frame above the maximum that are looked at.
+pub const HEAD_BYTES: usize = 256;
+
 /// What stands at the start of some bytes.
 enum Cut {
     /// A whole frame of this many bytes behind its length.
@@ -162,6 +174,74 @@ impl Assembler {
     }
 }
 
+/// Cuts frames like an [`Assembler`], and passes over those above the maximum: of such a one the first bytes are returned, and
+/// the rest is dropped as it comes.
+#[derive(Debug, Default)]
+pub struct PassingAssembler {
+    frames: Assembler,
+    /// Bytes to come of a frame that is passed over; above 0, its head was handed out.
+    passed_over: usize,
+}
+
+impl PassingAssembler {
+    /// The next frame, or the head of one above `max` bytes; `max` is at least [`HEAD_BYTES`].
+    ///
+    /// # Errors
+    /// [`FrameError`], also for a frame above `ceiling` bytes: the stream cannot be read any further.
+    pub fn next<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i [u8],
+        max: usize,
+        ceiling: usize,
+    ) -> Result<Option<Piece<'a>>, FrameError> {
+        debug_assert!(max >= HEAD_BYTES, "what is passed over is longer than what is looked at");
+        if self.passed_over > 0 {
+            self.frames.clear();
+            let (passed, rest) = input.split_at(self.passed_over.min(input.len()));
+            self.passed_over = self.passed_over.saturating_sub(passed.len());
+            *input = rest;
+        }
+        let announced = self.announced(input);
+        let Some(announced) = announced.filter(|announced| *announced > max && *announced <= ceiling) else {
+            return Ok(self.frames.next(input, max)?.map(Piece::Frame));
+        };
+        if self.frames.is_handed_out() {
+            self.frames.clear();
+        }
+        let wanted = LENGTH_BYTES.saturating_add(HEAD_BYTES);
+        let missing = wanted.saturating_sub(self.frames.partial.len());
+        let (head, rest) = input.split_at(missing.min(input.len()));
+        self.frames.keep(head, wanted);
+        *input = rest;
+        if self.frames.partial.len() < wanted {
+            return Ok(None);
+        }
+        self.passed_over = announced.saturating_sub(HEAD_BYTES);
+        Ok(self.frames.partial.get(LENGTH_BYTES..).map(Piece::Head))
+    }
+
+    /// The length of the frame that begins, or has begun, once it is there.
+    fn announced(&self, input: &[u8]) -> Option<usize> {
+        let held = self.frames.held();
+        let prefix = if held.is_empty() {
+            *input.first_chunk::<LENGTH_BYTES>()?
+        } else {
+            let mut bytes = held.iter().chain(input);
+            let mut prefix = [0; LENGTH_BYTES];
+            for byte in &mut prefix {
+                *byte = *bytes.next()?;
+            }
+            prefix
+        };
+        Some(u32::from_be_bytes(prefix) as usize)
+    }
+
+    /// Bytes of an unfinished frame held in memory; 0: between frames, or one is passed over.
+    pub fn held_bytes(&self) -> usize {
+        if self.passed_over > 0 { 0 } else { self.frames.held_bytes() }
+    }
+}
+
 /// Appends one frame to `out`: its length, the numbers that are not zero, and the member if there is one.
 ///
 /// The length is computed first, so nothing is patched or moved afterwards. A body above the 32-bit length
@@ -259,6 +339,31 @@ mod tests {
         assert_eq!(assembler.capacity_bytes(), 0);
     }
 
+    /// Each frame whole, and of those above the maximum the head.
+    fn pieces(reads: &[&[u8]], max: usize, ceiling: usize) -> Result<Vec<(bool, Vec<u8>)>, FrameError> {
+        let mut assembler = PassingAssembler::default();
+        let mut found = Vec::new();
+        for read in reads {
+            let mut input = *read;
+            while let Some(piece) = assembler.next(&mut input, max, ceiling)? {
+                found.push(match piece {
+                    Piece::Frame(frame) => (true, frame.to_vec()),
+                    Piece::Head(head) => (false, head.to_vec()),
+                });
+            }
+            assert!(input.is_empty());
+            assert!(assembler.held_bytes() <= max.max(HEAD_BYTES) + LENGTH_BYTES, "the rest is not kept");
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn a_frame_above_the_ceiling_ends_the_stream() {
+        let error = FrameError::TooLarge { announced: 1001, max: 300 };
+        assert_eq!(pieces(&[&[0, 0, 3], &[0xe9]], 300, 1000), Err(error));
+        assert_eq!(pieces(&[&[0, 0, 0, 0]], 300, 1000), Err(FrameError::Empty));
+    }
+
     // spec: F-1
     #[test]
     fn a_frame_is_what_prost_would_write() {
@@ -297,6 +402,35 @@ mod tests {
                 rest = tail;
             }
             prop_assert_eq!(frames(&reads, 64).unwrap(), bodies);
+        }
+
+        // spec: F-9
+        #[test]
+        fn any_split_passes_over_the_same_frames(
+            lens in proptest::collection::vec(prop_oneof![1usize..40, 290..310usize, 800..1000usize], 1..12),
+            cuts in proptest::collection::vec(1usize..300, 1..60),
+        ) {
+            let mut stream = Vec::new();
+            let mut expected = Vec::new();
+            for (at, len) in (0u8..).zip(&lens) {
+                put_length(&mut stream, *len);
+                let body = vec![at; *len];
+                stream.extend_from_slice(&body);
+                let is_whole = *len <= 300;
+                expected.push((is_whole, if is_whole { body } else { vec![at; HEAD_BYTES] }));
+            }
+            let mut reads = Vec::new();
+            let mut rest = &stream[..];
+            for at in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (head, tail) = rest.split_at((*at).min(rest.len()));
+                reads.push(head);
+                rest = tail;
+            }
+            prop_assert_eq!(pieces(&reads, 300, 1000).unwrap(), expected.clone());
+            prop_assert_eq!(pieces(&[&stream], 300, 1000).unwrap(), expected);
         }
     }
 }

@@ -82,6 +82,34 @@ impl<'a> Envelope<'a> {
     }
 }
 
+/// The beginning of a frame with a member whose end is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHead<'a> {
+    /// The member's field number.
+    pub member: u32,
+    /// The first bytes of its encoded message.
+    pub body: &'a [u8],
+}
+
+impl<'a> FrameHead<'a> {
+    /// Finds the member in the first bytes of a frame.
+    ///
+    /// # Errors
+    /// [`Malformed`] when they begin no frame, or what stands before the member fills them.
+    pub fn read(head: &'a [u8]) -> Result<FrameHead<'a>, Malformed> {
+        let mut fields = Fields::new(head);
+        loop {
+            match fields.next_head()? {
+                Some((number, Value::Bytes(body))) if MEMBERS.contains(&number) => {
+                    return Ok(FrameHead { member: number, body });
+                }
+                Some((number, _)) if !MEMBERS.contains(&number) => {}
+                Some(_) | None => return Err(Malformed),
+            }
+        }
+    }
+}
+
 /// Field numbers of the members, as in `proto/*.proto`.
 pub mod member {
     /// `ClientFrame`.
@@ -127,6 +155,7 @@ pub mod member {
         pub const SESSION_CHECK: u32 = 18;
         pub const PRESENCE_EVENT: u32 = 19;
         pub const PRESENCE_SNAPSHOT: u32 = 20;
+        pub const NOTICE: u32 = 21;
     }
     /// `ToGateway`.
     #[allow(missing_docs)]
@@ -140,6 +169,7 @@ pub mod member {
         pub const ERROR: u32 = 14;
         pub const SESSION_VERDICT: u32 = 15;
         pub const PRESENCE_SUBSCRIBE: u32 = 16;
+        pub const NOTICE: u32 = 17;
     }
 }
 
@@ -151,6 +181,20 @@ mod tests {
 
     fn member_of(frame: &impl Message) -> u32 {
         Envelope::decode(&frame.encode_to_vec()).unwrap().member.unwrap().0
+    }
+
+    #[test]
+    fn the_head_of_a_frame_names_its_member() {
+        let reply = v1::Reply { call_id: 300, payload: vec![7; 1000].into(), ..Default::default() };
+        let frame = v1::ToGateway { member: Some(to_gateway::Member::Reply(reply)) }.encode_to_vec();
+        let head = FrameHead::read(&frame[..100]).unwrap();
+        assert_eq!(head.member, member::to_gateway::REPLY);
+        assert_eq!(crate::view::ReplyView::decode_head(head.body).call_id, 300);
+        let numbered = [&[8, 5, 0x18, 1][..], &frame].concat();
+        assert_eq!(FrameHead::read(&numbered[..100]).unwrap().member, member::to_gateway::REPLY);
+        for broken in [&[][..], &[0x18, 1], &[0x48, 1], &[0, 0], &[0x4a]] {
+            assert_eq!(FrameHead::read(broken), Err(Malformed), "{broken:?}");
+        }
     }
 
     #[test]
@@ -190,6 +234,7 @@ mod tests {
         assert_eq!(member_of(&service(S::PushReceipt(Default::default()))), member::to_service::PUSH_RECEIPT);
         assert_eq!(member_of(&service(S::Drain(Default::default()))), member::to_service::DRAIN);
         assert_eq!(member_of(&service(S::Error(Default::default()))), member::to_service::ERROR);
+        assert_eq!(member_of(&service(S::Notice(Default::default()))), member::to_service::NOTICE);
         use to_gateway::Member as T;
         let gateway = |member| v1::ToGateway { member: Some(member) };
         assert_eq!(member_of(&gateway(T::HelloAck(Default::default()))), member::to_gateway::HELLO_ACK);
@@ -199,6 +244,7 @@ mod tests {
         assert_eq!(member_of(&gateway(T::Pong(Default::default()))), member::to_gateway::PONG);
         assert_eq!(member_of(&gateway(T::Drain(Default::default()))), member::to_gateway::DRAIN);
         assert_eq!(member_of(&gateway(T::Error(Default::default()))), member::to_gateway::ERROR);
+        assert_eq!(member_of(&gateway(T::Notice(Default::default()))), member::to_gateway::NOTICE);
     }
 
     // spec: E-1, E-2

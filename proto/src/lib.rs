@@ -6,6 +6,7 @@
 //! | module | concept |
 //! | --- | --- |
 //! | [`v1`] | the messages, generated from `proto/*.proto` |
+//! | [`bounded`] | messages with repeated fields, counted before they are decoded |
 //! | [`codec`] | length-prefixed frames: cutting them from a stream, and the [`codec::Assembler`] |
 //! | [`envelope`] | a frame's numbers and its one member, without decoding the member |
 //! | [`view`] | the messages of the hot path, decoded and encoded without a copy |
@@ -15,6 +16,7 @@
 //! | [`time`] | [`time::Mono`], the `now` that every core is given |
 
 pub mod action;
+pub mod bounded;
 pub mod codec;
 pub mod envelope;
 pub mod proof;
@@ -50,6 +52,10 @@ pub mod limits {
     pub const USER_ID_BYTES: usize = 128;
     /// Directives in one Reply or push, at the most.
     pub const DIRECTIVES: usize = 16;
+    /// Users or sessions that one push may name.
+    pub const PUSH_TARGETS: usize = 10_000;
+    /// Roles of one user, at the most.
+    pub const ROLES: usize = 32;
     /// Longest message for people who debug, in bytes; longer ones are cut.
     pub const MESSAGE_BYTES: usize = 256;
 

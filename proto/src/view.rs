@@ -66,6 +66,22 @@ macro_rules! view {
                 }
                 Ok(view)
             }
+
+            /// Reads what there is of a message whose end is missing; what is not there has its default.
+            pub fn decode_head(head: &'a [u8]) -> $name<'a> {
+                let mut view = $name::default();
+                let mut fields = Fields::new(head);
+                while let Ok(Some((number, value))) = fields.next() {
+                    let is_read = match number {
+                        $($number => view.$field.read(value),)*
+                        _ => Ok(()),
+                    };
+                    if is_read.is_err() {
+                        break;
+                    }
+                }
+                view
+            }
         }
 
         impl Body for $name<'_> {
@@ -160,6 +176,13 @@ view! {
         8 content_encoding: &'a str,
         9 fragment: &'a [u8],
         15 payload: &'a [u8],
+    }
+}
+
+view! {
+    /// The first field of a [`v1::ServicePush`](crate::v1::ServicePush).
+    PushHead {
+        1 push_id: &'a [u8],
     }
 }
 

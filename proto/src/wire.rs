@@ -42,12 +42,8 @@ impl<'a> Fields<'a> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let key = self.varint()?;
-        let number = u32::try_from(key >> 3).map_err(|_| Malformed)?;
-        if number == 0 || number > MAX_FIELD_NUMBER {
-            return Err(Malformed);
-        }
-        let value = match key & 7 {
+        let (number, wire_type) = self.key()?;
+        let value = match wire_type {
             0 => Value::Varint(self.varint()?),
             1 => self.skip(8)?,
             2 => {
@@ -58,6 +54,32 @@ impl<'a> Fields<'a> {
             _ => return Err(Malformed),
         };
         Ok(Some((number, value)))
+    }
+
+    /// The same of a message whose end is missing: of a field that is longer than what is there, that.
+    pub(crate) fn next_head(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
+        let mut ahead = self.clone();
+        if let Ok(field) = ahead.next() {
+            *self = ahead;
+            return Ok(field);
+        }
+        let (number, wire_type) = self.key()?;
+        if wire_type != 2 {
+            return Err(Malformed);
+        }
+        self.varint()?;
+        Ok(Some((number, Value::Bytes(std::mem::take(&mut self.rest)))))
+    }
+
+    /// The next field's number and wire type.
+    #[inline]
+    fn key(&mut self) -> Result<(u32, u64), Malformed> {
+        let key = self.varint()?;
+        let number = u32::try_from(key >> 3).map_err(|_| Malformed)?;
+        if number == 0 || number > MAX_FIELD_NUMBER {
+            return Err(Malformed);
+        }
+        Ok((number, key & 7))
     }
 
     fn skip(&mut self, len: usize) -> Result<Value<'a>, Malformed> {

@@ -13,10 +13,11 @@ mod schema;
 mod vector_file;
 
 use document::Document;
+use moorgate_proto::bounded::{self, RepeatedField};
 use moorgate_proto::limits;
 use moorgate_proto::v1::{Feature, Reason};
 use schema::Schema;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use vector_file::top;
 
@@ -103,9 +104,32 @@ fn the_limits_are_the_constants() {
         ("NAME_BYTES", limits::NAME_BYTES),
         ("USER_ID_BYTES", limits::USER_ID_BYTES),
         ("DIRECTIVES", limits::DIRECTIVES),
+        ("PUSH_TARGETS", limits::PUSH_TARGETS),
+        ("ROLES", limits::ROLES),
         ("MESSAGE_BYTES", limits::MESSAGE_BYTES),
     ];
     assert_eq!(of_document, of_code);
+}
+
+#[test]
+fn every_repeated_field_is_counted_before_it_is_decoded() {
+    let schema = Schema::read();
+    let repeated = schema.messages.iter().flat_map(|(message, fields)| {
+        fields.iter().filter(|field| field.is_repeated).map(move |field| (message.as_str(), field.number))
+    });
+    let repeated: BTreeSet<(&str, u32)> = repeated.collect();
+    let mut counted = BTreeSet::new();
+    for (message, fields) in bounded::ALL {
+        for RepeatedField { path, .. } in *fields {
+            let mut at = *message;
+            let (last, before) = path.split_last().unwrap();
+            for number in before {
+                at = &schema.messages[at].iter().find(|field| field.number == *number).unwrap().kind;
+            }
+            counted.insert((at, *last));
+        }
+    }
+    assert_eq!(counted, repeated);
 }
 
 /// What they ask of other people's clients and services, and of later versions, no test here can show.

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// Most roles of one token.
-pub(super) const ROLES_MAX: usize = 32;
+pub(super) use moorgate_proto::limits::ROLES as ROLES_MAX;
 
 /// What a good token says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,6 +12,7 @@ pub(crate) struct Field {
     pub(crate) kind: String,
     /// Within a oneof.
     pub(crate) is_choice: bool,
+    pub(crate) is_repeated: bool,
 }
 
 /// Every message and every enum value of the contract.
@@ -71,6 +72,7 @@ impl Schema {
                         number: number.trim_end_matches(';').parse().unwrap(),
                         kind: (*kinds.last().unwrap()).to_owned(),
                         is_choice,
+                        is_repeated: kinds[0] == "repeated",
                     };
                     self.owner(&blocks).push(field);
                 }

@@ -46,6 +46,7 @@ pub(crate) use resume::denies_resume;
 pub use resume::{RESUME_TOKEN_BYTES_MAX, ResumeToken, Resumption};
 
 use downward::Downward;
+use moorgate_proto::bounded;
 use moorgate_proto::codec::{Assembler, put_bare_frame, put_frame};
 use moorgate_proto::envelope::member::{client, gateway};
 use moorgate_proto::envelope::{Envelope, Numbers};
@@ -335,7 +336,7 @@ impl ClientCore {
             }
             gateway::PONG => v1::Pong::decode(body).map(|_| ()).map_err(malformed)?,
             gateway::GO_AWAY => {
-                let go_away = v1::GoAway::decode(body).map_err(malformed)?;
+                let go_away = bounded::decode::<v1::GoAway>(body).map_err(|_| Fault::Malformed(member))?;
                 if self.state == State::Open {
                     self.state = State::GoingAway;
                 }
@@ -350,7 +351,7 @@ impl ClientCore {
                 visit(self, Event::Authenticated(Box::new(authenticated)));
             }
             gateway::ERROR => {
-                let error = v1::Error::decode(body).map_err(malformed)?;
+                let error = bounded::decode::<v1::Error>(body).map_err(|_| Fault::Malformed(member))?;
                 self.end(End::Error(error), visit);
             }
             gateway::BYE_ACK if matches!(self.state, State::Leaving { .. }) => self.end(End::Bye, visit),

@@ -5,8 +5,8 @@ use crate::dedup::DedupKey;
 use crate::post::{CallPlace, Mail, Post};
 use crate::push::LinkId;
 use crate::reply::{EncodedReply, Reply};
-use moorgate_proto::v1;
 use moorgate_proto::view::CallView;
+use moorgate_proto::{bounded, v1};
 use prost::Message;
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl<'a> Call<'a> {
 
     /// Who asks, as the gateway has checked it.
     pub fn caller(&self) -> v1::Caller {
-        v1::Caller::decode(self.view.caller).unwrap_or_default()
+        bounded::decode(self.view.caller).unwrap_or_default()
     }
 
     /// Milliseconds until the gateway gives up, when the handler starts.

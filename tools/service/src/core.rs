@@ -20,6 +20,7 @@ pub use fault::LinkFault;
 pub use view::LOAD_MAX;
 
 use moorgate_proto::VERSION;
+use moorgate_proto::bounded;
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::envelope::Envelope;
 use moorgate_proto::envelope::member::{to_gateway, to_service};
@@ -92,6 +93,8 @@ pub enum Input<'a> {
     PresenceEvent(&'a v1::PresenceEvent),
     /// A snapshot of who is online begins or ends.
     PresenceSnapshot(&'a v1::PresenceSnapshot),
+    /// The service did something wrong, and the gateway left it out.
+    Notice(&'a v1::LinkNotice),
 }
 
 /// One start of one gateway: what a gateway knows of sessions, it knows for this long.
@@ -177,6 +180,8 @@ impl LinkCore {
         mut bytes: &[u8],
         handle: &mut impl FnMut(&mut Calls, Input<'_>),
     ) -> Result<(), LinkFault> {
+        // A large frame may take its time.
+        self.heard = now;
         let mut assembler = std::mem::take(&mut self.assembler);
         let result = self.frames(now, &mut assembler, &mut bytes, handle);
         self.assembler = assembler;
@@ -197,7 +202,6 @@ impl LinkCore {
                 State::Ended => return Ok(()),
             };
             let Some(frame) = assembler.next(bytes, max)? else { return Ok(()) };
-            self.heard = now;
             let Some((member, body)) = Envelope::decode(frame)?.member else { continue };
             match (&self.state, member) {
                 (State::AwaitingHello, to_service::HELLO) => self.hello(body)?,
@@ -302,7 +306,8 @@ impl LinkCore {
                 self.bound.heard(pong.nonce);
             }
             to_service::PUSH_RESULT => {
-                let result = v1::PushResult::decode(body).map_err(malformed)?;
+                let result =
+                    bounded::decode::<v1::PushResult>(body).map_err(|_| LinkFault::Malformed(member))?;
                 handle(&mut self.calls, Input::PushResult(&result));
             }
             to_service::PUSH_RECEIPT => {
@@ -310,7 +315,8 @@ impl LinkCore {
                 handle(&mut self.calls, Input::PushReceipt(&receipt));
             }
             to_service::SESSION_CHECK => {
-                let check = v1::SessionCheck::decode(body).map_err(malformed)?;
+                let check =
+                    bounded::decode::<v1::SessionCheck>(body).map_err(|_| LinkFault::Malformed(member))?;
                 handle(&mut self.calls, Input::SessionCheck(&check));
             }
             to_service::PRESENCE_EVENT => {
@@ -320,6 +326,10 @@ impl LinkCore {
             to_service::PRESENCE_SNAPSHOT => {
                 let bracket = v1::PresenceSnapshot::decode(body).map_err(malformed)?;
                 handle(&mut self.calls, Input::PresenceSnapshot(&bracket));
+            }
+            to_service::NOTICE => {
+                let notice = v1::LinkNotice::decode(body).map_err(malformed)?;
+                handle(&mut self.calls, Input::Notice(&notice));
             }
             to_service::DRAIN => {
                 v1::LinkDrain::decode(body).map_err(malformed)?;

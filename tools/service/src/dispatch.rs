@@ -24,6 +24,7 @@ pub(crate) type BlockingHandler = Arc<dyn Fn(&Call<'_>, Later) + Send + Sync>;
 pub(crate) type CheckHandler = Arc<dyn Fn(&v1::Caller) -> Verdict + Send + Sync>;
 pub(crate) type ReceiptHandler = Box<dyn Fn(&Receipt) + Send>;
 pub(crate) type PresenceHandler = Box<dyn Fn(&PresenceChange) + Send>;
+pub(crate) type NoticeHandler = Box<dyn Fn(&v1::LinkNotice) + Send>;
 
 /// Where a handler runs.
 pub(crate) enum Handler {
@@ -39,6 +40,7 @@ pub(crate) struct Handlers {
     pub(crate) check: Option<CheckHandler>,
     pub(crate) receipt: Option<ReceiptHandler>,
     pub(crate) presence: Option<PresenceHandler>,
+    pub(crate) notice: Option<NoticeHandler>,
 }
 
 impl Handlers {
@@ -134,6 +136,17 @@ impl Dispatch {
             && catch_unwind(AssertUnwindSafe(|| handler(&Receipt::new(receipt)))).is_err()
         {
             log::error!("the handler of receipts has panicked");
+        }
+    }
+
+    /// Logs what a gateway found wrong, and passes it on.
+    pub(crate) fn notice(&self, notice: &v1::LinkNotice) {
+        let count = notice.count.max(1);
+        log::warn!("notice from a gateway, {count} times: {}", notice.message.escape_debug());
+        if let Some(handler) = &self.handlers.notice
+            && catch_unwind(AssertUnwindSafe(|| handler(notice))).is_err()
+        {
+            log::error!("the handler of notices has panicked");
         }
     }
 

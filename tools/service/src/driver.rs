@@ -460,6 +460,7 @@ fn received(
         Input::PushResult(result) => pushes.result(id, result),
         Input::PushReceipt(receipt) => dispatch.receipt(receipt),
         Input::SessionCheck(check) => dispatch.check(check, id),
+        Input::Notice(notice) => dispatch.notice(notice),
         // Nothing of presence comes on a link before it has opened, and was asked for it.
         Input::PresenceEvent(event) => gateway.iter().for_each(|gateway| presence.event(gateway, event)),
         Input::PresenceSnapshot(bracket) => {

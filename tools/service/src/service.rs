@@ -155,6 +155,14 @@ impl Service {
         self
     }
 
+    /// Runs `handler` for what gateways found wrong and left out (a directive without a grant, too many of them, a Reply above
+    /// the largest frame), on the loop's thread: briefly. It is logged as a warning in any case.
+    #[must_use]
+    pub fn on_notice(mut self, handler: impl Fn(&v1::LinkNotice) + Send + 'static) -> Service {
+        self.handlers.notice = Some(Box::new(handler));
+        self
+    }
+
     /// Is told which users come online and go offline, at whichever gateway, on the loop's thread: briefly. First come all
     /// who are online, and when nothing is heard of a gateway for its lease, its users go. Gateways must grant `presence`.
     #[must_use]
