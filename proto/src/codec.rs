@@ -361,7 +361,6 @@ mod tests {
     fn a_frame_above_the_ceiling_ends_the_stream() {
         let error = FrameError::TooLarge { announced: 1001, max: 300 };
         assert_eq!(pieces(&[&[0, 0, 3], &[0xe9]], 300, 1000), Err(error));
-        assert_eq!(pieces(&[&[0, 0, 0, 0]], 300, 1000), Err(FrameError::Empty));
     }
 
     // spec: F-1
@@ -407,7 +406,7 @@ mod tests {
         // spec: F-9
         #[test]
         fn any_split_passes_over_the_same_frames(
-            lens in proptest::collection::vec(prop_oneof![1usize..40, 290..310usize, 800..1000usize], 1..12),
+            lens in proptest::collection::vec(prop_oneof![0usize..40, 290..310usize, 800..1000usize], 1..12),
             cuts in proptest::collection::vec(1usize..300, 1..60),
         ) {
             let mut stream = Vec::new();

@@ -187,7 +187,9 @@ counters! {
     LinksLost "moorgate_links_lost_total" "" "Links to endpoints that ended.";
     LinksFailed "moorgate_links_failed_total" "" "Attempts to open a link that failed.";
     LinkProofsRefused "moorgate_link_proofs_refused_total" "" "Services refused for a wrong proof or name.";
-    LinkGarbage "moorgate_link_protocol_errors_total" "" "Links closed since the service broke the contract.";
+    LinkFramesPassedOver "moorgate_link_frames_too_large_total" "" "Frames of services above links.frame, passed over; their calls fail with REPLY_TOO_LARGE.";
+    LinkNotices "moorgate_link_notices_total" "" "Notices to services of what they did wrong without breaking the contract.";
+    LinkGarbage "moorgate_link_protocol_errors_total" "" "Links closed because the service broke the contract.";
     Wakeups "moorgate_loop_turns_total" "" "Turns of the loop.";
     Visits "moorgate_loop_visits_total" "" "Turns that another loop's thread did for this one while it slept.";
 }

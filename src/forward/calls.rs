@@ -76,7 +76,7 @@ impl Forwarder {
         };
         let result = match is_head {
             true => self.send(now, key, content),
-            false if self.has_ready_link(service) => Err(Unsendable::NoRoom),
+            false if self.may_wait(service) => Err(Unsendable::NoRoom),
             false => Err(Unsendable::NoLink),
         };
         match result {

@@ -30,11 +30,60 @@ pub(super) struct Asked {
     at: Mono,
 }
 
+/// A question that waits for the first link to its service.
+#[derive(Debug)]
+pub(super) struct Parked {
+    shard: ShardId,
+    connection: ConnectionKey,
+    deadline: Mono,
+    caller: Box<[u8]>,
+}
+
 impl Forwarder {
     /// A shard asks about a session that is to open.
     pub(super) fn check(&mut self, now: Mono, shard: ShardId, check: &Check, caller: &[u8]) {
+        let (connection, deadline) = (check.connection, check.deadline);
+        let is_awaited = self.check_service.and_then(|id| self.service(id)).is_some_and(|it| it.is_awaited);
+        if !is_awaited {
+            return self.ask_check(now, (shard, connection, deadline), caller);
+        }
+        // The shard keeps the time of those that are late.
+        while self.parked.front().is_some_and(|parked| parked.deadline <= now) {
+            self.parked.pop_front();
+        }
+        if self.parked.len() < CHECKS_MAX {
+            self.parked.push_back(Parked { shard, connection, deadline, caller: caller.into() });
+        } else {
+            self.checked(shard, connection, Verdict::Unavailable);
+        }
+    }
+
+    /// There is a first link: asks what has waited for it.
+    pub(super) fn ask_parked_checks(&mut self, now: Mono) {
+        let is_awaited = self.check_service.and_then(|id| self.service(id)).is_some_and(|it| it.is_awaited);
+        if is_awaited || self.parked.is_empty() {
+            return;
+        }
+        for Parked { shard, connection, deadline, caller } in std::mem::take(&mut self.parked) {
+            self.ask_check(now, (shard, connection, deadline), &caller);
+        }
+    }
+
+    /// There will be no link.
+    pub(super) fn answer_parked_checks(&mut self) {
+        for Parked { shard, connection, .. } in std::mem::take(&mut self.parked) {
+            self.checked(shard, connection, Verdict::Unavailable);
+        }
+    }
+
+    fn ask_check(
+        &mut self,
+        now: Mono,
+        (shard, connection, deadline): (ShardId, ConnectionKey, Mono),
+        caller: &[u8],
+    ) {
         let choice = match self.check_service {
-            Some(service) if check.deadline > now && self.checks.len() < CHECKS_MAX => {
+            Some(service) if deadline > now && self.checks.len() < CHECKS_MAX => {
                 let ask = self.ask_about(service, || caller);
                 self.choose(now, service, ask, Wish::default()).ok()
             }
@@ -42,10 +91,10 @@ impl Forwarder {
         };
         let place = choice.and_then(|choice| Some((choice, self.links.get(choice.link)?.place)));
         let Some((choice, place)) = place else {
-            return self.checked(shard, check.connection, Verdict::Unavailable);
+            return self.checked(shard, connection, Verdict::Unavailable);
         };
         let link_key = choice.link;
-        let asked = Asked { shard, connection: check.connection, link: link_key, place, at: now };
+        let asked = Asked { shard, connection, link: link_key, place, at: now };
         let key = self.checks.insert(asked);
         self.started(choice);
         let question = v1::SessionCheck {
@@ -59,7 +108,7 @@ impl Forwarder {
         }
         self.list(link_key);
         // Nothing is kept but this entry, and nobody moves its deadline: an alarm of its own would be never used again.
-        self.wheel.arm(&mut Alarm::default(), Timer::Check(key), check.deadline);
+        self.wheel.arm(&mut Alarm::default(), Timer::Check(key), deadline);
     }
 
     /// A service has answered.

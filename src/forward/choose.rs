@@ -11,9 +11,9 @@ use moorgate_proto::view::CallView;
 
 /// Why a call cannot be sent now.
 pub(super) enum Unsendable {
-    /// No link is ready.
+    /// No link is ready any more.
     NoLink,
-    /// Every ready link is at its bound, or the service is.
+    /// Every ready link is at its bound, or the service is; or none has ever been ready.
     NoRoom,
     /// The link that the call's session is bound to is at its bound, or all endpoints that it may go to are; other calls
     /// may find room.
@@ -83,7 +83,7 @@ impl Forwarder {
             };
         }
         if entry.ready == 0 {
-            return Err(Unsendable::NoLink);
+            return Err(if entry.is_awaited { Unsendable::NoRoom } else { Unsendable::NoLink });
         }
         let endpoints = &entry.endpoints;
         if let Some(seat) = entry.sole

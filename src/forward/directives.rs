@@ -4,6 +4,7 @@
 //! in the directory: at once, for all shards.
 
 use super::Forwarder;
+use super::notices::About;
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ServiceId, SessionId, ShardId};
@@ -11,9 +12,11 @@ use crate::base::text::cut;
 use crate::directory::{Kick, SessionRef};
 use crate::relay::{Delivery, Directive, MemberOrder, Membership};
 use crate::routing::Right;
-use moorgate_proto::limits::{DIRECTIVES, MESSAGE_BYTES, NAME_BYTES, is_name};
+use moorgate_proto::limits::{MESSAGE_BYTES, NAME_BYTES, is_name};
+use moorgate_proto::time::Mono;
 use moorgate_proto::v1;
 use moorgate_proto::v1::directive::Action;
+use moorgate_proto::v1::link_notice::Kind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,14 +70,10 @@ impl Forwarder {
     pub(super) fn direct(
         &mut self,
         now: Now,
-        service: ServiceId,
-        shard: ShardId,
+        about: About<'_>,
+        (service, shard): (ServiceId, ShardId),
         directives: Vec<v1::Directive>,
     ) -> Option<Box<[Directive]>> {
-        if directives.len() > DIRECTIVES {
-            self.cells.add(Count::DirectivesInvalid, directives.len() as u64);
-            return None;
-        }
         let mut own = Vec::new();
         let mut login_failed = false;
         for directive in directives {
@@ -90,7 +89,7 @@ impl Forwarder {
                 Ok(directive) => own.extend(directive),
                 Err(why) => {
                     login_failed |= is_login;
-                    self.undirected(service, why);
+                    self.undirected(now.mono, about, why);
                 }
             }
         }
@@ -98,11 +97,11 @@ impl Forwarder {
     }
 
     /// Carries out the directives of a push, all of which are granted; there is no session that has called.
-    pub(super) fn direct_push(&mut self, now: Now, service: ServiceId, directives: Vec<v1::Directive>) {
+    pub(super) fn direct_push(&mut self, now: Now, about: About<'_>, directives: Vec<v1::Directive>) {
         for directive in directives {
             let done = directive.action.ok_or(Undirected::Invalid).and_then(|it| self.act(now, None, it));
             if let Err(why) = done {
-                self.undirected(service, why);
+                self.undirected(now.mono, about, why);
             }
         }
     }
@@ -111,15 +110,16 @@ impl Forwarder {
         self.service(service).is_some_and(|service| service.settings.grants.has(right_of(action)))
     }
 
-    fn undirected(&mut self, service: ServiceId, why: Undirected) {
-        self.cells.count(match why {
-            Undirected::NotGranted => Count::DirectivesRefused,
-            Undirected::Invalid => Count::DirectivesInvalid,
-            Undirected::Stale => Count::DirectivesStale,
-        });
-        if why == Undirected::NotGranted {
-            let name = self.service(service).map_or("", |service| &service.settings.name);
-            log::debug!("service {name}: a directive for which it has no grant");
+    fn undirected(&mut self, now: Mono, about: About<'_>, why: Undirected) {
+        let (count, kind) = match why {
+            Undirected::NotGranted => (Count::DirectivesRefused, Some(Kind::DirectiveRefused)),
+            Undirected::Invalid => (Count::DirectivesInvalid, Some(Kind::DirectiveInvalid)),
+            // That a session is gone is nobody's mistake.
+            Undirected::Stale => (Count::DirectivesStale, None),
+        };
+        self.cells.count(count);
+        if let Some(kind) = kind {
+            self.notice(now, about, kind);
         }
     }
 

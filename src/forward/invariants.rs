@@ -42,8 +42,8 @@ impl Forwarder {
         debug_assert_eq!(waiting().count(), self.waiting, "waiting calls are counted");
         let bytes: usize = waiting().map(|call| call.state.waiting_bytes()).sum();
         debug_assert_eq!(bytes, self.waiting_bytes, "and so are their bytes");
-        let has_link = |call: &Call| self.has_ready_link(call.service);
-        debug_assert!(waiting().all(has_link), "nothing waits for no link at all");
+        let may_wait = |call: &Call| self.may_wait(call.service);
+        debug_assert!(waiting().all(may_wait), "nothing waits for no link at all");
     }
 
     fn check_service_counts(&self, id: ServiceId, service: &Service) {

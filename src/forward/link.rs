@@ -2,16 +2,22 @@
 //!
 //! ```text
 //! Connecting ── connected: Hello sent ──► Opening ── HelloAck, proof good: Auth sent ──► Ready ── Drain ──► Draining
-//!      └────────── refused, timeout ─────────┴── wrong proof or name, timeout ──► gone ◄── lost, silent ───────┘
+//!      └─ refused, timeout ─► gone             └─ wrong proof or name, timeout ─┐         │ broken, silent      │ calls answered,
+//!                                                                               ▼         ▼                     ▼ last ping too
+//!                              gone ◄── the peer has ended it too, timeout ── Closing: what is owed, the end of the stream
 //! ```
+//!
+//! A connection that fails or is reset is gone from every state.
 
+use super::notices::Pending;
 use super::place::Place;
+use crate::base::ids::WorkerId;
 use crate::base::output::Output;
 use crate::base::wheel::Alarm;
 use moorgate_proto::VERSION;
-use moorgate_proto::codec::{Assembler, LENGTH_BYTES, put_frame};
-use moorgate_proto::envelope::Numbers;
+use moorgate_proto::codec::{LENGTH_BYTES, PassingAssembler, put_frame};
 use moorgate_proto::envelope::member::to_service;
+use moorgate_proto::envelope::{Envelope, Numbers};
 use moorgate_proto::limits::FRAME_BYTES_CEILING;
 use moorgate_proto::proof::{LinkFacts, LinkKey, NONCE_BYTES, Prover};
 use moorgate_proto::time::Mono;
@@ -26,6 +32,8 @@ pub struct LinkIdentity<'a> {
     pub gateway_id: &'a str,
     /// Of this start.
     pub boot_id: u64,
+    /// The worker whose link it is.
+    pub worker: WorkerId,
     /// The service that is expected.
     pub service: &'a str,
     /// Shared with the service; `None`: the deployment does without proofs.
@@ -63,19 +71,40 @@ impl std::fmt::Display for Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Connecting(Mono),
-    Opening { deadline: Mono, nonce: [u8; NONCE_BYTES] },
+    Opening {
+        deadline: Mono,
+        nonce: [u8; NONCE_BYTES],
+    },
     Ready,
     Draining,
+    /// Nothing of it counts any more. What is owed and the end of the stream are written, and the connection is closed once
+    /// the peer has ended its stream too, by then at the latest: a reset would cost the peer what is under way to it.
+    Closing(Mono),
+}
+
+/// The ping behind which a link ends: all that its service sent before the answer has been read then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastPing {
+    pub(super) nonce: u64,
+    /// It is not awaited any longer.
+    pub(super) until: Mono,
 }
 
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) place: Place,
     pub(super) state: State,
-    pub(super) assembler: Assembler,
+    pub(super) assembler: PassingAssembler,
     pub(super) output: Output,
     /// Bytes that its socket has taken.
     taken: u64,
+    /// Unsent bytes of the frame of which it has taken the beginning.
+    begun: usize,
+    /// When it became ready.
+    pub(super) opened: Mono,
+    pub(super) last_ping: Option<LastPing>,
+    /// The peer has ended its stream.
+    pub(super) is_over: bool,
     pub(super) heard: Mono,
     /// When the next ping is due.
     pub(super) ping_at: Mono,
@@ -95,6 +124,8 @@ pub(super) struct Link {
     pub(super) frame_bytes_max: usize,
     /// The service wants to know of presence.
     pub(super) is_subscribed: bool,
+    /// What its service did wrong, one for each kind.
+    pub(super) notices: Vec<Pending>,
     pub(super) alarm: Alarm,
 }
 
@@ -103,9 +134,13 @@ impl Link {
         Link {
             place,
             state: State::Connecting(deadline),
-            assembler: Assembler::default(),
+            assembler: PassingAssembler::default(),
             output: Output::default(),
             taken: 0,
+            begun: 0,
+            opened: Mono::NEVER,
+            last_ping: None,
+            is_over: false,
             heard: Mono::ZERO,
             ping_at: Mono::ZERO,
             unanswered_ping: Mono::NEVER,
@@ -116,6 +151,7 @@ impl Link {
             is_up: true,
             frame_bytes_max: 0,
             is_subscribed: false,
+            notices: Vec::new(),
             alarm: Alarm::default(),
         }
     }
@@ -127,7 +163,49 @@ impl Link {
 
     /// Whether it ends once nothing is asked on it any more.
     pub(super) fn is_ending(&self) -> bool {
-        self.state == State::Draining || self.is_leaving
+        self.state == State::Draining || (self.is_leaving && !self.is_closing())
+    }
+
+    /// Whether it ends, and nothing is asked on it any more.
+    pub(super) fn is_finished(&self) -> bool {
+        self.is_ending() && self.outstanding == 0 && self.checks == 0
+    }
+
+    /// Whether it was ready, for as long as the longest delay between attempts.
+    pub(super) fn has_lasted(&self, now: Mono, least: Duration) -> bool {
+        self.is_open() && now >= self.opened + least
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing(_))
+    }
+
+    /// What is left of it when this side ends it: it holds what its service is still owed.
+    pub(super) fn closing(&self, until: Mono) -> Link {
+        let mut link = Link::new(self.place, until);
+        link.state = State::Closing(until);
+        link.output.bytes = self.owed();
+        link.output.listed = self.output.listed;
+        link.alarm = self.alarm;
+        link
+    }
+
+    /// The rest of a frame that was begun, and the unsent frames that answer the service. What asks it for something is of no
+    /// use any more, and calls of which nothing was sent go elsewhere.
+    fn owed(&self) -> Vec<u8> {
+        let (begun, mut rest) =
+            self.output.unsent().split_at_checked(self.begun).unwrap_or((self.output.unsent(), &[]));
+        let mut owed = begun.to_vec();
+        while let Some((prefix, _)) = rest.split_first_chunk::<LENGTH_BYTES>() {
+            let frame_bytes = LENGTH_BYTES.saturating_add(u32::from_be_bytes(*prefix) as usize);
+            let Some((frame, behind)) = rest.split_at_checked(frame_bytes) else { break };
+            let member = frame.get(LENGTH_BYTES..).and_then(|frame| Envelope::decode(frame).ok()?.member);
+            if let Some((to_service::PONG | to_service::PUSH_RESULT | to_service::PUSH_RECEIPT, _)) = member {
+                owed.extend_from_slice(frame);
+            }
+            rest = behind;
+        }
+        owed
     }
 
     /// Where the next frame begins among all bytes of the link.
@@ -143,7 +221,21 @@ impl Link {
     /// The socket took so many bytes more. Returns the buffer once it is used up.
     pub(super) fn took(&mut self, now: Mono, count: usize) -> Option<Vec<u8>> {
         self.taken = self.taken.saturating_add(count as u64);
+        self.begun = self.begun_after(count);
         self.output.took(now, count)
+    }
+
+    /// What [`Link::begun`] is once so many bytes more are taken.
+    fn begun_after(&self, count: usize) -> usize {
+        let unsent = self.output.unsent();
+        // The usual case: everything.
+        let mut end = if count == unsent.len() { count } else { self.begun };
+        while end < count {
+            let prefix = unsent.get(end..).and_then(<[u8]>::first_chunk::<LENGTH_BYTES>);
+            let frame_bytes = prefix.map_or(0, |prefix| u32::from_be_bytes(*prefix) as usize);
+            end = end.saturating_add(LENGTH_BYTES).saturating_add(frame_bytes);
+        }
+        end.saturating_sub(count)
     }
 
     /// What is unsent from the frame on that begins there; nothing of it was taken by the socket.
@@ -195,7 +287,7 @@ impl Link {
         identity: LinkIdentity<'_>,
         nonce: [u8; NONCE_BYTES],
     ) {
-        self.received_frame(now);
+        self.received_bytes(now);
         self.state = State::Opening { deadline, nonce };
         let hello = v1::LinkHello {
             version_min: VERSION,
@@ -207,6 +299,8 @@ impl Link {
             purpose: v1::LinkPurpose::Main.into(),
             frame_bytes_max: u32::try_from(identity.frame_bytes_max).unwrap_or(u32::MAX),
             pushes_max: identity.pushes_max,
+            worker: identity.worker.0.into(),
+            main_nonce: bytes::Bytes::new(),
         };
         self.put(to_service::HELLO, &hello);
     }
@@ -262,13 +356,13 @@ impl Link {
         }
     }
 
-    /// A complete frame has arrived.
-    pub(super) fn received_frame(&mut self, now: Mono) {
+    /// Bytes have arrived: a large frame may take longer than an interval.
+    pub(super) fn received_bytes(&mut self, now: Mono) {
         self.heard = now;
         self.unanswered_ping = Mono::NEVER;
     }
 
-    /// When it is given up if no frame arrives: after two intervals without one, but never without a ping that had
+    /// When it is given up if nothing arrives: after two intervals without a byte, but never without a ping that had
     /// half an interval to be answered. What delays this worker delays its pings, and is no silence of the service.
     pub(super) fn silent_at(&self, heartbeat: Duration) -> Mono {
         let silent = self.heard + heartbeat.saturating_mul(2);
@@ -278,8 +372,13 @@ impl Link {
     /// When something is to be done if nothing is heard.
     pub(super) fn deadline(&self, heartbeat: Duration) -> Mono {
         match self.state {
-            State::Connecting(deadline) | State::Opening { deadline, .. } => deadline,
-            State::Ready | State::Draining => self.ping_at.min(self.silent_at(heartbeat)),
+            State::Connecting(deadline) | State::Opening { deadline, .. } | State::Closing(deadline) => {
+                deadline
+            }
+            State::Ready | State::Draining => {
+                let answered_by = self.last_ping.map_or(Mono::NEVER, |ping| ping.until);
+                self.ping_at.min(self.silent_at(heartbeat)).min(answered_by)
+            }
         }
     }
 }

@@ -15,9 +15,6 @@ use crate::base::wheel::Alarm;
 use crate::routing::Change;
 use moorgate_proto::time::Mono;
 
-/// Why a link ends: its endpoint has left, and nothing is asked on it any more.
-const LEFT: &str = "it has left the registry";
-
 impl Forwarder {
     /// Dials every endpoint.
     pub fn start(&mut self, now: Mono) {
@@ -102,18 +99,11 @@ impl Forwarder {
         let Some(link) = self.links.get_mut(key) else { return };
         let was_ready = link.is_ready();
         link.is_leaving = leaving;
+        if !link.is_ending() {
+            link.last_ping = None;
+        }
         self.ready_changed(now, key, was_ready);
         self.end_finished(now, key);
-    }
-
-    /// Ends a link that drains, or whose endpoint leaves, once nothing is asked on it any more.
-    pub(super) fn end_finished(&mut self, now: Mono, key: LinkKey) {
-        let Some(link) = self.links.get(key) else { return };
-        if !link.is_ending() || link.outstanding > 0 || link.checks > 0 {
-            return;
-        }
-        let why = if link.is_leaving { LEFT } else { super::replies::DRAINED };
-        self.link_lost(now, key, &why);
     }
 
     /// Gives the seat of an endpoint that leaves free, once it has no links.

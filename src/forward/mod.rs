@@ -3,20 +3,21 @@
 //! | in | out |
 //! | --- | --- |
 //! | [`Forwarder::forward`]: a shard's batch; [`Forwarder::receipts`] | [`Forwarder::deliveries`]: settlements, pushes and more for a shard |
-//! | [`Forwarder::connected`], [`Forwarder::received`], [`Forwarder::link_lost`] | [`Forwarder::next_command`]: links to dial or close |
+//! | [`Forwarder::connected`], [`Forwarder::received`], [`Forwarder::link_over`], [`Forwarder::link_lost`] | [`Forwarder::next_command`]: links to dial or close |
 //! | [`Forwarder::sent`], [`Forwarder::writable`] | [`Forwarder::next_flush`], [`Forwarder::unsent`]: what to write |
 //! | [`Forwarder::timers`], [`Forwarder::tell_presence`] | [`Forwarder::next_deadline`], [`Forwarder::has_presence`] |
 //! | [`Forwarder::refresh`], once [`Forwarder::has_news`] | links to dial or close |
 //!
 //! ```text
-//!             no link is ready: settled          sent ── Reply ──────────► settled, or tried again
+//!             no link is ready any more: settled sent ── Reply ──────────► settled, or tried again
 //! Forward ─┬─ a link takes it ──────────────────►  │ ── link lost ───────► moved if unsent, tried again if that does
 //!          │        ▲                              │                       no harm, else settled (UNKNOWN)
 //!          │        └─ moved, tried again, hedged ─┤
 //!          │                                       └─ deadline ──────────► settled (UNKNOWN), remembered for the
 //!          └─ waits: every link is at its bound,      late Reply, or until the grace is over
-//!             or an earlier call of its session
-//!             has not been answered ── cancel, deadline, no link left ──► settled (NOT_EXECUTED)
+//!             none has ever been ready, or an
+//!             earlier call of its session has
+//!             not been answered ── cancel, deadline, no link left ──► settled (NOT_EXECUTED)
 //! ```
 //!
 //! Guarantees: every [`Forward`](crate::relay::Forward) is settled exactly once, by its deadline at the latest; a
@@ -30,12 +31,14 @@ mod checks;
 mod choose;
 mod dial;
 mod directives;
+mod ending;
 mod explain;
 mod hedge;
 mod invariants;
 mod latency;
 mod link;
 mod members;
+mod notices;
 mod order;
 mod place;
 mod presence;
@@ -140,6 +143,8 @@ impl Parts {
 pub enum LinkCommand {
     /// Connect, then call [`Forwarder::connected`] or [`Forwarder::link_lost`].
     Dial(LinkKey, SocketAddr),
+    /// End the stream towards the service, of which everything is written; what comes is still read.
+    EndStream(LinkKey),
     /// Close the socket; the key is dead.
     Close(LinkKey),
 }
@@ -186,6 +191,8 @@ pub struct Forwarder {
     tickets: Vec<Vec<Option<CallKey>>>,
     wheel: Wheel<Timer>,
     checks: GenSlab<CheckTag, checks::Asked>,
+    /// Questions that wait for the first link.
+    parked: VecDeque<checks::Parked>,
     /// By shard.
     outbound: Vec<DeliveryBatch>,
     flushes: Vec<LinkKey>,
@@ -229,6 +236,7 @@ impl Forwarder {
             tickets: (0..parts.shards).map(|_| Vec::new()).collect(),
             wheel: Wheel::default(),
             checks: GenSlab::default(),
+            parked: VecDeque::new(),
             outbound: (0..parts.shards).map(|_| DeliveryBatch::default()).collect(),
             flushes: Vec::new(),
             commands: VecDeque::new(),

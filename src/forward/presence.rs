@@ -12,13 +12,16 @@
 
 use super::Forwarder;
 use super::link::Link;
+use super::notices::About;
 use super::place::Place;
 use crate::base::counters::Count;
 use crate::base::ids::{LinkKey, WorkerId};
 use crate::directory::Changed;
 use crate::routing::Right;
 use moorgate_proto::envelope::member::to_service;
+use moorgate_proto::time::Mono;
 use moorgate_proto::v1;
+use moorgate_proto::v1::link_notice::Kind;
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,14 +63,14 @@ pub(super) struct Presence {
 
 impl Forwarder {
     /// A service wants to know who is here.
-    pub(super) fn subscribed(&mut self, key: LinkKey) {
+    pub(super) fn subscribed(&mut self, now: Mono, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
         let place = link.place;
         let grants = self.services.get(place.service.index()).map(|service| service.settings.grants);
         if !grants.is_some_and(|grants| grants.has(Right::Presence)) {
             self.cells.count(Count::PresenceRefused);
-            let name = self.service(place.service).map_or("", |service| &service.settings.name);
-            return log::debug!("service {name}: asks for presence, and has no grant for it");
+            let about = About { link: key, call_id: 0, push_id: &[] };
+            return self.notice(now, about, Kind::PresenceRefused);
         }
         link.is_subscribed = true;
         if let Some(listener) = self.presence.listeners.iter_mut().find(|listener| listener.link == key) {

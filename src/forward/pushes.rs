@@ -4,25 +4,25 @@
 use super::Forwarder;
 use super::directives::session_id;
 use super::link::ANSWERS_BYTES_MAX;
+use super::notices::About;
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{LinkKey, ServiceId, SessionKey, ShardId};
 use crate::directory::{Life, Recall};
 use crate::relay::{Audience, Delivery, Push, PushOrder, PushRoom, Receipt, ReceiptTo};
 use crate::routing::Right;
+use moorgate_proto::bounded::{self, BoundedError};
 use moorgate_proto::envelope::member::to_service;
-use moorgate_proto::limits::{DIRECTIVES, FRAME_OVERHEAD, NAME_BYTES, is_name};
+use moorgate_proto::limits::{DIRECTIVES, FRAME_OVERHEAD, NAME_BYTES, PUSH_TARGETS, is_name};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::push_result::Target;
 use moorgate_proto::v1::service_push::Target as To;
 use moorgate_proto::v1::{self, Reason};
+use moorgate_proto::view::{Malformed, PushHead};
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Users or sessions that one push may name.
-const TARGETS_MAX: usize = 10_000;
 
 /// Why a push is not carried.
 type Refusal = (Code, Reason, &'static str);
@@ -54,7 +54,37 @@ impl Reach {
 
 impl Forwarder {
     /// A push on a link, whose PushResult is put on the same link.
-    pub(super) fn pushed(&mut self, now: Now, link_key: LinkKey, push: v1::ServicePush) {
+    ///
+    /// # Errors
+    /// When it is no push.
+    pub(super) fn pushed(&mut self, now: Now, key: LinkKey, body: &[u8]) -> Result<(), Malformed> {
+        match bounded::decode::<v1::ServicePush>(body) {
+            Ok(push) => self.push(now, key, push),
+            Err(BoundedError::TooMany) => {
+                let invalid =
+                    (Code::InvalidArgument, Reason::ProtocolViolation, "too many targets or directives");
+                self.refuse_push(key, PushHead::decode(body)?.push_id, invalid);
+            }
+            Err(BoundedError::Malformed) => return Err(Malformed),
+        }
+        Ok(())
+    }
+
+    /// A push whose frame is above the largest that is taken.
+    pub(super) fn push_too_large(&mut self, key: LinkKey, push_id: &[u8]) {
+        let why = "the frame is above the largest that the gateway takes";
+        self.refuse_push(key, push_id, (Code::InvalidArgument, Reason::PayloadTooLarge, why));
+    }
+
+    fn refuse_push(&mut self, key: LinkKey, push_id: &[u8], refusal: Refusal) {
+        let result = self.refused(push_id, refusal);
+        if let Some(link) = self.links.get_mut(key) {
+            link.put_encoded(to_service::PUSH_RESULT, &result);
+        }
+        self.list(key);
+    }
+
+    fn push(&mut self, now: Now, link_key: LinkKey, push: v1::ServicePush) {
         let Some(link) = self.links.get(link_key) else { return };
         let (service, endpoint) = (link.place.service, link.place.id.0);
         let push_id = push.push_id.clone();
@@ -66,7 +96,7 @@ impl Forwarder {
             Recall::UnderWay => self.refused(&push_id, NO_ROOM),
             Recall::New => {
                 let to = ReceiptTo { worker: self.worker, service, endpoint, push_id: (&*push_id).into() };
-                match self.carry(now, to, push) {
+                match self.carry(now, link_key, to, push) {
                     Ok(targets) => {
                         self.cells.count(Count::PushesTaken);
                         let targets = targets.into_iter().map(Into::into).collect();
@@ -102,13 +132,13 @@ impl Forwarder {
         }
     }
 
-    fn refused(&mut self, push_id: &bytes::Bytes, (code, reason, message): Refusal) -> Arc<[u8]> {
+    fn refused(&mut self, push_id: &[u8], (code, reason, message): Refusal) -> Arc<[u8]> {
         self.cells.count(match code {
             Code::ResourceExhausted => Count::PushesShed,
             _ => Count::PushesRefused,
         });
         let result = v1::PushResult {
-            push_id: push_id.slice(..push_id.len().min(NAME_BYTES)),
+            push_id: push_id.get(..NAME_BYTES).unwrap_or(push_id).to_vec().into(),
             status: code.to_wire(),
             reason: reason.into(),
             message: message.to_owned(),
@@ -118,10 +148,16 @@ impl Forwarder {
     }
 
     /// Sends a push to the shards; what each explicit target is told.
-    fn carry(&mut self, now: Now, to: ReceiptTo, mut push: v1::ServicePush) -> Result<Vec<Target>, Refusal> {
-        let service = to.service;
-        self.judge(service, &push)?;
-        self.direct_push(now, service, std::mem::take(&mut push.directives));
+    fn carry(
+        &mut self,
+        now: Now,
+        link: LinkKey,
+        to: ReceiptTo,
+        mut push: v1::ServicePush,
+    ) -> Result<Vec<Target>, Refusal> {
+        self.judge(to.service, &push)?;
+        let about = About { link, call_id: 0, push_id: &push.push_id.clone() };
+        self.direct_push(now, about, std::mem::take(&mut push.directives));
         let Reach { targets, shards } = self.reach(push.target.as_ref()).ok_or(NO_ROOM)?;
         let deliveries_max = self.settings.deliveries_max;
         for (at, (shard, _, count)) in shards.iter().enumerate() {
@@ -147,8 +183,10 @@ impl Forwarder {
         let grants = self.service(service).map(|service| service.settings.grants).unwrap_or_default();
         let right = match &push.target {
             None => return invalid("a push without a target"),
-            Some(To::Users(users)) if users.user_ids.len() > TARGETS_MAX => return invalid("too many users"),
-            Some(To::Sessions(of)) if of.session_ids.len() > TARGETS_MAX => {
+            Some(To::Users(users)) if users.user_ids.len() > PUSH_TARGETS => {
+                return invalid("too many users");
+            }
+            Some(To::Sessions(of)) if of.session_ids.len() > PUSH_TARGETS => {
                 return invalid("too many sessions");
             }
             Some(To::Group(group)) if !is_name(group) => return invalid("a group's name has 1 to 128 bytes"),

@@ -57,6 +57,7 @@ impl Forwarder {
         self.readiness.change(place.service, up);
         let Some(service) = self.services.get_mut(place.service.index()) else { return };
         service.ready = step(service.ready, up);
+        service.is_awaited &= !up;
         let Some(endpoint) = service.endpoint_mut(place) else { return };
         endpoint.ready = step(endpoint.ready, up);
         match up {
@@ -67,7 +68,8 @@ impl Forwarder {
         service.pool.set_ready(now, usize::from(place.seat), is_ready);
     }
 
-    pub(super) fn has_ready_link(&self, service: ServiceId) -> bool {
-        self.service(service).is_some_and(|service| service.ready > 0)
+    /// Whether a call may wait for a service: it has a ready link, or has never had one.
+    pub(super) fn may_wait(&self, service: ServiceId) -> bool {
+        self.service(service).is_some_and(|service| service.ready > 0 || service.is_awaited)
     }
 }

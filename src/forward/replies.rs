@@ -2,147 +2,161 @@
 
 use super::Forwarder;
 use super::call::{Call, CallState};
+use super::ending::LinkEnd;
 use super::link::{ANSWERS_BYTES_MAX, State};
+use super::notices::About;
 use super::verdict::{fault, verdict};
 use crate::base::clock::Now;
 use crate::base::counters::Count;
-use crate::base::ids::{CallKey, LinkKey};
-use crate::relay::{Outcome, Settled};
-use crate::routing::{Decision, Marks};
-use moorgate_proto::codec::{Assembler, FrameError};
+use crate::base::ids::{CallKey, LinkKey, ServiceId, ShardId};
+use crate::relay::{Directive, Outcome, Settled};
+use crate::routing::{Decision, Marks, Verdict};
+use log::Level;
+use moorgate_proto::bounded::{self, BoundedError};
+use moorgate_proto::codec::{PassingAssembler, Piece};
 use moorgate_proto::envelope::member::{to_gateway, to_service};
-use moorgate_proto::envelope::{Envelope, EnvelopeError};
-use moorgate_proto::limits::FRAME_BYTES_OPENING;
+use moorgate_proto::envelope::{Envelope, EnvelopeError, FrameHead};
+use moorgate_proto::limits::{DIRECTIVES, FRAME_BYTES_CEILING, FRAME_BYTES_OPENING};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
+use moorgate_proto::v1::link_notice::Kind;
 use moorgate_proto::v1::{self, Execution, Reason, Source};
-use moorgate_proto::view::ReplyView;
+use moorgate_proto::view::{Malformed, PushHead, ReplyView};
 use prost::Message;
 
-/// Why a link is closed after its service has said Drain, and its calls have their replies.
-pub(super) const DRAINED: &str = "the service drains";
-
-/// Why a link is of no use any more.
-#[derive(Debug)]
-enum LinkFault {
-    Frame(FrameError),
-    Envelope(EnvelopeError),
-    Malformed(u32),
-    Unexpected(u32),
-    Refused(super::link::Refusal),
-    /// The service asks for answers and does not read them.
-    Unread,
-    /// The service sent an Error.
-    Told(String),
-}
-
-impl std::fmt::Display for LinkFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            LinkFault::Frame(error) => error.fmt(f),
-            LinkFault::Envelope(error) => error.fmt(f),
-            LinkFault::Malformed(member) => write!(f, "member {member} is not the message it should be"),
-            LinkFault::Unexpected(member) => write!(f, "member {member} is not legal now"),
-            LinkFault::Refused(refusal) => refusal.fmt(f),
-            LinkFault::Unread => f.write_str("the service asks for answers and does not read them"),
-            LinkFault::Told(message) => write!(f, "the service says: {}", message.escape_debug()),
-        }
-    }
-}
-
-impl From<FrameError> for LinkFault {
-    fn from(error: FrameError) -> LinkFault {
-        LinkFault::Frame(error)
-    }
-}
-
-impl From<EnvelopeError> for LinkFault {
-    fn from(error: EnvelopeError) -> LinkFault {
-        LinkFault::Envelope(error)
-    }
-}
-
 impl Forwarder {
-    /// Bytes from a link's socket.
-    pub fn received(&mut self, now: Now, key: LinkKey, bytes: &[u8]) {
-        let Some(link) = self.links.get_mut(key) else { return };
+    /// Bytes from a link's socket. How many frames they completed: a turn takes a bounded number.
+    pub fn received(&mut self, now: Now, key: LinkKey, bytes: &[u8]) -> usize {
+        let Some(link) = self.links.get_mut(key).filter(|link| !link.is_closing()) else { return 0 };
+        link.received_bytes(now.mono);
         let mut assembler = std::mem::take(&mut link.assembler);
-        let result = self.frames(now, key, &mut assembler, bytes);
-        if let Some(link) = self.links.get_mut(key) {
+        let mut frames = 0;
+        let result = self.frames(now, key, &mut assembler, bytes, &mut frames);
+        if let Some(link) = self.links.get_mut(key).filter(|link| !link.is_closing()) {
             link.assembler = assembler;
         }
-        if let Err(fault) = result {
-            match fault {
-                LinkFault::Refused(_) => self.cells.count(Count::LinkProofsRefused),
-                LinkFault::Told(_) => {}
-                _ => self.cells.count(Count::LinkGarbage),
-            }
-            self.link_lost(now.mono, key, &fault);
+        if let Err(why) = result {
+            self.end_link(now.mono, key, &why);
         }
         self.check_invariants();
+        frames
     }
 
     fn frames(
         &mut self,
         now: Now,
         key: LinkKey,
-        assembler: &mut Assembler,
+        assembler: &mut PassingAssembler,
         mut bytes: &[u8],
-    ) -> Result<(), LinkFault> {
+        frames: &mut usize,
+    ) -> Result<(), LinkEnd> {
         loop {
-            let Some(link) = self.links.get_mut(key) else { return Ok(()) };
-            let max = match link.state {
-                State::Connecting(_) | State::Opening { .. } => FRAME_BYTES_OPENING,
-                State::Ready | State::Draining => self.settings.frame_bytes_max,
+            let Some(link) = self.links.get(key) else { return Ok(()) };
+            let (max, ceiling) = match link.state {
+                State::Connecting(_) | State::Opening { .. } => (FRAME_BYTES_OPENING, FRAME_BYTES_OPENING),
+                State::Ready | State::Draining => (self.settings.frame_bytes_max, FRAME_BYTES_CEILING),
+                State::Closing(_) => return Ok(()),
             };
-            let Some(frame) = assembler.next(&mut bytes, max)? else { return Ok(()) };
-            link.received_frame(now.mono);
             let is_open = link.is_open();
+            let Some(piece) = assembler.next(&mut bytes, max, ceiling)? else { return Ok(()) };
+            *frames = frames.saturating_add(1);
+            let frame = match piece {
+                Piece::Frame(frame) => frame,
+                Piece::Head(head) => {
+                    self.passed_over(now.mono, key, head)?;
+                    continue;
+                }
+            };
             let Some((member, body)) = Envelope::decode(frame)?.member else { continue };
             match member {
                 to_gateway::REPLY if is_open => self.reply(now, key, body)?,
                 to_gateway::ERROR => {
-                    let error = v1::LinkError::decode(body).map_err(|_| LinkFault::Malformed(member))?;
-                    return Err(LinkFault::Told(error.message.chars().take(256).collect()));
+                    let error = v1::LinkError::decode(body).map_err(|_| LinkEnd::Malformed(member))?;
+                    return Err(LinkEnd::Told(error.message.chars().take(256).collect()));
                 }
                 to_gateway::HELLO_ACK => self.hello_ack(now.mono, key, body)?,
                 _ if is_open => self.other(now, key, member, body)?,
-                _ => return Err(LinkFault::Unexpected(member)),
+                _ => return Err(LinkEnd::Unexpected(member)),
             }
         }
     }
 
-    fn hello_ack(&mut self, now: Mono, key: LinkKey, body: &[u8]) -> Result<(), LinkFault> {
+    /// A frame above the maximum, of which this is the beginning: its own call fails, or its push is refused.
+    fn passed_over(&mut self, now: Mono, key: LinkKey, head: &[u8]) -> Result<(), LinkEnd> {
+        self.cells.count(Count::LinkFramesPassedOver);
+        let head = FrameHead::read(head).map_err(|Malformed| LinkEnd::Envelope(EnvelopeError::Malformed))?;
+        match head.member {
+            to_gateway::REPLY => self.reply_too_large(now, key, ReplyView::decode_head(head.body)),
+            to_gateway::PUSH => self.push_too_large(key, PushHead::decode_head(head.body).push_id),
+            // It is too large to be any other message of the contract; of members of a newer one nothing is known.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The Reply to a call is above the largest frame: the call ends with that, and nothing else does.
+    fn reply_too_large(&mut self, now: Mono, link: LinkKey, head: ReplyView<'_>) {
+        let call = CallKey::from_u64(head.call_id);
+        let is_there = |call: &&mut Call| call.state.flight().is_some_and(|flight| flight.link == link);
+        let Some(known) = self.calls.get_mut(call).filter(is_there) else {
+            return self.cells.count(Count::RepliesUnknown);
+        };
+        let is_late = matches!(known.state, CallState::Abandoned { .. });
+        let service = known.service;
+        // The endpoint has answered, with more than is taken.
+        if let Some(ended) = known.judged(now, Verdict::Good, None) {
+            self.ended(now, service, ended);
+        }
+        self.cells.count(if is_late { Count::RepliesLate } else { Count::RepliesReceived });
+        let about = About { link, call_id: head.call_id, push_id: &[] };
+        self.notice(now, about, Kind::ReplyTooLarge);
+        let outcome = Outcome {
+            code: Code::ResourceExhausted,
+            reason: Reason::ReplyTooLarge,
+            source: Source::Gateway,
+            execution: outcome(&head).execution,
+            retry_after_ms: 0,
+        };
+        match is_late {
+            true => self.finish(now, call),
+            false => self.end(now, call, outcome),
+        }
+    }
+
+    fn hello_ack(&mut self, now: Mono, key: LinkKey, body: &[u8]) -> Result<(), LinkEnd> {
         let Some(link) = self.links.get_mut(key) else { return Ok(()) };
         let State::Opening { nonce, .. } = link.state else {
-            return Err(LinkFault::Unexpected(to_gateway::HELLO_ACK));
+            return Err(LinkEnd::Unexpected(to_gateway::HELLO_ACK));
         };
-        let ack = v1::LinkHelloAck::decode(body).map_err(|_| LinkFault::Malformed(to_gateway::HELLO_ACK))?;
+        let ack = v1::LinkHelloAck::decode(body).map_err(|_| LinkEnd::Malformed(to_gateway::HELLO_ACK))?;
         let place = link.place;
         let Some(service) = self.services.get(place.service.index()) else { return Ok(()) };
-        let identity = service.identity(&self.settings, self.boot_id);
-        link.acknowledged(&ack, identity, &nonce).map_err(LinkFault::Refused)?;
+        let identity = service.identity(&self.settings, (self.boot_id, self.worker));
+        link.acknowledged(&ack, identity, &nonce).map_err(LinkEnd::Refused)?;
+        link.opened = now;
         let view = ack.view.unwrap_or_default();
+        let slot = service.at(place.seat).and_then(|endpoint| endpoint.slots.get(usize::from(place.slot)));
+        // One whose links do not last is not logged each time.
+        let level = if slot.is_some_and(|slot| slot.short_lived > 0) { Level::Debug } else { Level::Info };
         let address = service.at(place.seat).map(|endpoint| endpoint.address.to_string()).unwrap_or_default();
-        log::info!(
+        log::log!(
+            level,
             "service {}: link to {address} is ready, instance {}",
             service.settings.name,
             ack.instance_id.escape_debug()
         );
         self.cells.count(Count::LinksOpened);
-        if let Some(slot) = self.slot_mut(place) {
-            slot.failures = 0;
-        }
         self.viewed(key, &view);
         self.ready_changed(now, key, false);
         self.list(key);
         self.arm_ping(now, key);
+        self.ask_parked_checks(now);
         self.send_waiting(now, place.service);
         Ok(())
     }
 
-    fn reply(&mut self, now: Now, link: LinkKey, body: &[u8]) -> Result<(), LinkFault> {
-        let reply = ReplyView::decode(body).map_err(|_| LinkFault::Malformed(to_gateway::REPLY))?;
+    fn reply(&mut self, now: Now, link: LinkKey, body: &[u8]) -> Result<(), LinkEnd> {
+        let reply = ReplyView::decode(body).map_err(|_| LinkEnd::Malformed(to_gateway::REPLY))?;
         let call = CallKey::from_u64(reply.call_id);
         let is_there = |call: &&mut Call| call.state.flight().is_some_and(|flight| flight.link == link);
         let Some(known) = self.calls.get_mut(call).filter(is_there) else {
@@ -165,12 +179,15 @@ impl Forwarder {
             }
             return Ok(());
         }
-        let directives = match reply.directives.0 {
-            0 => None,
-            _ => {
-                let whole = v1::Reply::decode(body);
-                let whole = whole.map_err(|_| LinkFault::Malformed(to_gateway::REPLY))?;
-                self.direct(now, service, shard, whole.directives)
+        let directives = match self.directives(now, (link, service, shard), &reply, body) {
+            Ok(directives) => directives,
+            Err(BoundedError::Malformed) => return Err(LinkEnd::Malformed(to_gateway::REPLY)),
+            // No token can hold as many roles (L-66).
+            Err(BoundedError::TooMany) => {
+                let outcome = Outcome { code: Code::Internal, reason: Reason::ReplyInvalid, ..outcome };
+                let outcome = Outcome { source: Source::Gateway, execution: Execution::Executed, ..outcome };
+                self.end(now.mono, call, outcome);
+                return Ok(());
             }
         };
         if decision.marks != Marks::default() || decision.attempt > 1 {
@@ -180,6 +197,34 @@ impl Forwarder {
             Settled { directives, ..settled }.with_reply(&reply, arena)
         });
         Ok(())
+    }
+
+    /// Carries out the directives of a Reply; what its shard has to do is returned.
+    fn directives(
+        &mut self,
+        now: Now,
+        (link, service, shard): (LinkKey, ServiceId, ShardId),
+        reply: &ReplyView<'_>,
+        body: &[u8],
+    ) -> Result<Option<Box<[Directive]>>, BoundedError> {
+        let count = reply.directives.0;
+        if count == 0 {
+            return Ok(None);
+        }
+        let about = About { link, call_id: reply.call_id, push_id: &[] };
+        if count as usize > DIRECTIVES {
+            self.cells.add(Count::DirectivesInvalid, count.into());
+            self.notice(now.mono, about, Kind::DirectivesTooMany);
+            return Ok(None);
+        }
+        match bounded::decode::<v1::Reply>(body) {
+            Ok(whole) => Ok(self.direct(now, about, (service, shard), whole.directives)),
+            Err(error) => {
+                self.cells.add(Count::DirectivesInvalid, count.into());
+                self.notice(now.mono, about, Kind::DirectiveInvalid);
+                Err(error)
+            }
+        }
     }
 
     /// An attempt that was not the first has ended its call.
@@ -199,14 +244,14 @@ impl Forwarder {
         }
     }
 
-    fn other(&mut self, now: Now, key: LinkKey, member: u32, body: &[u8]) -> Result<(), LinkFault> {
-        let malformed = |_| LinkFault::Malformed(member);
+    fn other(&mut self, now: Now, key: LinkKey, member: u32, body: &[u8]) -> Result<(), LinkEnd> {
+        let malformed = |_| LinkEnd::Malformed(member);
         let Some(link) = self.links.get_mut(key) else { return Ok(()) };
         let was_ready = link.is_ready();
         let service = link.place.service;
         let unsent_max = self.settings.output_bytes_max.saturating_add(ANSWERS_BYTES_MAX);
         if matches!(member, to_gateway::PING | to_gateway::PUSH) && link.output.is_above(unsent_max) {
-            return Err(LinkFault::Unread);
+            return Err(LinkEnd::Unread);
         }
         match member {
             to_gateway::PING => {
@@ -219,14 +264,14 @@ impl Forwarder {
                 let pong = v1::LinkPong::decode(body).map_err(malformed)?;
                 link.view(pong.view.as_ref());
                 pong.view.iter().for_each(|view| self.viewed(key, view));
+                self.answered_ping(now.mono, key, Some(pong.nonce));
             }
             to_gateway::DRAIN => {
                 v1::LinkDrain::decode(body).map_err(malformed)?;
                 link.state = State::Draining;
             }
             to_gateway::PUSH => {
-                let push = v1::ServicePush::decode(body).map_err(malformed)?;
-                self.pushed(now, key, push);
+                self.pushed(now, key, body).map_err(|Malformed| LinkEnd::Malformed(member))?;
                 return Ok(());
             }
             to_gateway::SESSION_VERDICT => {
@@ -236,7 +281,7 @@ impl Forwarder {
             }
             to_gateway::PRESENCE_SUBSCRIBE => {
                 v1::PresenceSubscribe::decode(body).map_err(malformed)?;
-                self.subscribed(key);
+                self.subscribed(now.mono, key);
                 return Ok(());
             }
             // Newer members are unknown.

@@ -6,7 +6,7 @@ use super::order::Orders;
 use super::place::Place;
 use super::queue::Queue;
 use super::{Settings, asking};
-use crate::base::ids::{LinkKey, LinkTag, ServiceId};
+use crate::base::ids::{LinkKey, LinkTag, ServiceId, WorkerId};
 use crate::base::rng::Rng;
 use crate::base::slab::GenSlab;
 use crate::base::wheel::Alarm;
@@ -50,6 +50,8 @@ pub(super) struct Service {
     pub(super) has_hedges: bool,
     /// Sent calls may be sent again: there is more than one endpoint.
     pub(super) is_keeping: bool,
+    /// No link has ever been ready: calls wait for the first one.
+    pub(super) is_awaited: bool,
 }
 
 impl Service {
@@ -73,14 +75,20 @@ impl Service {
             ready: 0,
             sole: None,
             is_keeping: false,
+            is_awaited: true,
         }
     }
 
     /// What the gateway says of itself on a link to it.
-    pub(super) fn identity<'a>(&'a self, settings: &'a Settings, boot_id: u64) -> LinkIdentity<'a> {
+    pub(super) fn identity<'a>(
+        &'a self,
+        settings: &'a Settings,
+        (boot_id, worker): (u64, WorkerId),
+    ) -> LinkIdentity<'a> {
         LinkIdentity {
             gateway_id: &settings.gateway_id,
             boot_id,
+            worker,
             service: &self.settings.name,
             key: self.settings.key.as_ref(),
             frame_bytes_max: settings.frame_bytes_max,
@@ -189,6 +197,11 @@ impl Endpoint {
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     pub(super) link: Option<LinkKey>,
+    /// The one before it, whose end is under way.
+    pub(super) closing: Option<LinkKey>,
+    /// Attempts in a row after which there was no link that lasted.
     pub(super) failures: u32,
+    /// Of them, links that were ready and did not last.
+    pub(super) short_lived: u32,
     pub(super) alarm: Alarm,
 }

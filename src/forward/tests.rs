@@ -2,6 +2,7 @@
 
 mod blame;
 mod calls;
+mod ending;
 mod explain;
 mod hedge;
 mod links;
@@ -130,9 +131,28 @@ impl World {
         }
     }
 
-    /// Whether the next command closes this link.
+    /// Whether the next command closes this link; or ends its stream, which its service does too then.
     fn closes(&mut self, link: LinkKey) -> bool {
-        self.forwarder.next_command() == Some(LinkCommand::Close(link))
+        self.flush();
+        let mut command = self.forwarder.next_command();
+        if command == Some(LinkCommand::EndStream(link)) {
+            self.forwarder.link_over(self.now, link);
+            command = self.forwarder.next_command();
+        }
+        command == Some(LinkCommand::Close(link))
+    }
+
+    /// A link that its service drains, or whose endpoint leaves, is closed behind an answer to a last ping.
+    fn closes_behind_a_ping(&mut self, link: LinkKey) -> bool {
+        let pings = self.heard(link).into_iter().filter_map(|member| match member {
+            to_service::Member::Ping(ping) => Some(ping.nonce),
+            _ => None,
+        });
+        for nonce in pings.collect::<Vec<_>>() {
+            assert_eq!(self.forwarder.next_command(), None, "not before the answer");
+            self.say(link, to_gateway::Member::Pong(v1::LinkPong { nonce, view: None }));
+        }
+        self.closes(link)
     }
 
     /// Takes a link from its connection to ready.

@@ -1,6 +1,7 @@
 //! What happens when nothing happens: deadlines of calls, silent links, links to dial again; and the output.
 
 use super::call::CallState;
+use super::ending::LinkEnd;
 use super::link::State;
 use super::{Forwarder, Timer};
 use crate::base::counters::Count;
@@ -126,15 +127,20 @@ impl Forwarder {
         }
         match link.state {
             State::Connecting(_) => self.link_lost(now, key, &"no connection in time"),
-            State::Opening { .. } => self.link_lost(now, key, &"no HelloAck in time"),
+            State::Closing(_) => self.link_lost(now, key, &"the service has not ended it in time"),
+            State::Opening { .. } => self.end_link(now, key, &LinkEnd::OpeningTimeout),
             State::Ready | State::Draining if link.silent_at(heartbeat) <= now => {
-                self.link_lost(now, key, &"silence for twice the heartbeat interval");
+                self.end_link(now, key, &LinkEnd::Silence);
+            }
+            State::Ready | State::Draining if link.last_ping.is_some_and(|ping| ping.until <= now) => {
+                self.answered_ping(now, key, None);
             }
             State::Ready | State::Draining => {
                 link.unanswered_ping = link.unanswered_ping.min(now);
                 link.put(to_service::PING, &v1::LinkPing { nonce: now.as_nanos(), view: None });
                 self.list(key);
                 self.arm_ping(now, key);
+                self.note_lasting(now, key);
             }
         }
     }
@@ -193,6 +199,7 @@ impl Forwarder {
         if was_above {
             self.send_waiting(now, service);
         }
+        self.end_written(now, key);
     }
 
     /// The socket takes bytes again.

@@ -63,10 +63,8 @@ const RETRY: Duration = Duration::from_millis(1);
 const BEAT: Duration = Duration::from_secs(1);
 /// A loop that waits for nothing must not look like a paused process.
 const _: () = assert!(BEAT.as_millis() < PAUSE_MIN.as_millis());
-/// Bytes read at once.
-const READ_BYTES: usize = 64 * 1024;
-/// Reads of one socket in one turn; what is left is read in the next.
-const READS_PER_TURN: usize = 4;
+/// Bytes read at once: few enough that a read which is full of the smallest frames takes less than a millisecond.
+const READ_BYTES: usize = 16 * 1024;
 /// What a loop does in one turn for others that sleep; if there is more, it is better done beside it, by their threads.
 const VISITS_LEN_MAX: usize = 4;
 /// Events taken from one poll.

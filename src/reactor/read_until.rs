@@ -5,14 +5,14 @@
 //! after full ones the time before the first of as many polls as all sockets need. A socket with more input than one
 //! turn reads stays in the [`Backlog`], and what of it is unread arrived after its entry's time.
 
-use super::{EVENTS_PER_TURN, READ_BYTES, READS_PER_TURN};
+use super::{EVENTS_PER_TURN, READ_BYTES};
 use moorgate_proto::time::Mono;
 use std::collections::VecDeque;
 
 /// A socket's receive buffer is not larger (the last number of `net.ipv4.tcp_rmem`, 6 MiB by default): after so many
-/// turns' reads the unread input is newer than the first of them.
+/// turns' reads, of at least [`READ_BYTES`] each, the unread input is newer than the first of them.
 const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
-const READS_OF_A_BUFFER: usize = RECEIVE_BUFFER_BYTES / (READ_BYTES * READS_PER_TURN);
+const READS_OF_A_BUFFER: usize = RECEIVE_BUFFER_BYTES / READ_BYTES;
 
 /// Since when input is unread.
 #[derive(Debug, Clone, Copy)]

@@ -2,8 +2,8 @@
 
 use super::listener::canonical;
 use super::read_until::{Backlog, ReadUntil, Unread};
-use super::socket::{self, Got, SocketOptions};
-use super::{AcceptMode, Inbox, Listener, Outbox, READ_BYTES, READS_PER_TURN, WAKER};
+use super::socket::{self, Got, ReadBudget, SocketOptions};
+use super::{AcceptMode, Inbox, Listener, Outbox, READ_BYTES, WAKER};
 use super::{LoopSeat, Turn, VISITS_LEN_MAX, Visit, run, wakes_at};
 use crate::base::clock::{Clock, Now};
 use crate::base::counters::{Cells, Count};
@@ -246,7 +246,8 @@ impl ShardLoop {
             }
             self.openings = self.openings.saturating_sub(1);
         }
-        for _ in 0..READS_PER_TURN {
+        let mut budget = ReadBudget::default();
+        while !budget.is_spent() {
             let Some(Some(socket)) = self.sockets.get_mut(key.index()) else { return };
             if socket.key != key {
                 return;
@@ -254,10 +255,11 @@ impl ShardLoop {
             match socket::read(&mut socket.stream, &mut self.buffer, socket.closing) {
                 Got::Bytes(count, more) => {
                     let bytes = self.buffer.get(..count).unwrap_or_default();
-                    self.parts.shard.received(now, key, bytes);
+                    let frames = self.parts.shard.received(now, key, bytes);
                     if !more {
                         return;
                     }
+                    budget.spend(count, frames);
                 }
                 Got::Nothing => return,
                 Got::End => return self.parts.shard.peer_closed(now, key),

@@ -31,6 +31,37 @@ impl SocketOptions {
     }
 }
 
+/// Bytes of one socket in one turn; what is left is read in the next.
+const BYTES_PER_TURN: usize = 256 * 1024;
+/// Frames of one socket in one turn: small ones cost more than their bytes.
+const FRAMES_PER_TURN: usize = 1024;
+
+/// What one socket may still take of a turn, so that others have their part of it.
+#[derive(Debug)]
+pub(super) struct ReadBudget {
+    bytes: usize,
+    frames: usize,
+}
+
+impl Default for ReadBudget {
+    fn default() -> Self {
+        ReadBudget { bytes: BYTES_PER_TURN, frames: FRAMES_PER_TURN }
+    }
+}
+
+impl ReadBudget {
+    /// Whether the rest is for the next turn.
+    pub(super) fn is_spent(&self) -> bool {
+        self.bytes == 0 || self.frames == 0
+    }
+
+    /// So many bytes were read, which completed so many frames.
+    pub(super) fn spend(&mut self, bytes: usize, frames: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.frames = self.frames.saturating_sub(frames);
+    }
+}
+
 /// What one read has found.
 pub(super) enum Got {
     /// Bytes; whether there may be more.
@@ -63,5 +94,25 @@ pub(super) fn write(stream: &mut mio::net::TcpStream, bytes: &[u8]) -> Option<us
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => None,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_spent_by_bytes_and_by_frames() {
+        for (bytes, frames, reads) in
+            [(16 * 1024, 1, 16), (16 * 1024, 0, 16), (5, 1, 1024), (16 * 1024, 3276, 1), (16 * 1024, 512, 2)]
+        {
+            let mut budget = ReadBudget::default();
+            let mut done = 0;
+            while !budget.is_spent() {
+                budget.spend(bytes, frames);
+                done += 1;
+            }
+            assert_eq!(done, reads, "{frames} frames in {bytes} bytes");
+        }
     }
 }

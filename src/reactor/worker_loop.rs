@@ -1,10 +1,8 @@
 //! The loop of one worker: its links to the services, its mailboxes.
 
 use super::read_until::{Backlog, ReadUntil, Unread};
-use super::socket::{self, Got, SocketOptions};
-use super::{
-    Inbox, LoopSeat, Outbox, READ_BYTES, READS_PER_TURN, Turn, VISITS_LEN_MAX, Visit, WAKER, run, wakes_at,
-};
+use super::socket::{self, Got, ReadBudget, SocketOptions};
+use super::{Inbox, LoopSeat, Outbox, READ_BYTES, Turn, VISITS_LEN_MAX, Visit, WAKER, run, wakes_at};
 use crate::base::clock::{Clock, Now};
 use crate::base::counters::{Cells, Count};
 use crate::base::ids::{LinkKey, ShardId};
@@ -18,7 +16,7 @@ use mio::net::TcpStream;
 use moorgate_proto::proof::NONCE_BYTES;
 use moorgate_proto::time::Mono;
 use ring::rand::{SecureRandom, SystemRandom};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 
 /// What the gateway tells a worker.
@@ -217,7 +215,8 @@ impl WorkerLoop {
     }
 
     fn read(&mut self, now: Now, key: LinkKey, unread: Unread) {
-        for _ in 0..READS_PER_TURN {
+        let mut budget = ReadBudget::default();
+        while !budget.is_spent() {
             let Some(Some(socket)) = self.sockets.get_mut(key.index()) else { return };
             if socket.key != key {
                 return;
@@ -225,13 +224,14 @@ impl WorkerLoop {
             match socket::read(&mut socket.stream, &mut self.buffer, socket.closing) {
                 Got::Bytes(count, more) => {
                     let bytes = self.buffer.get(..count).unwrap_or_default();
-                    self.parts.forwarder.received(now, key, bytes);
+                    let frames = self.parts.forwarder.received(now, key, bytes);
                     if !more {
                         return;
                     }
+                    budget.spend(count, frames);
                 }
                 Got::Nothing => return,
-                Got::End => return self.parts.forwarder.link_lost(now.mono, key, &"the service closed it"),
+                Got::End => return self.parts.forwarder.link_over(now.mono, key),
             }
         }
         if let Some(socket) = self.socket(key)
@@ -267,7 +267,7 @@ impl WorkerLoop {
             let Some(Some(socket)) = self.sockets.get_mut(key.index()) else { continue };
             match socket::write(&mut socket.stream, self.parts.forwarder.unsent(key)) {
                 Some(count) => self.parts.forwarder.sent(now.mono, key, count),
-                None => self.parts.forwarder.link_lost(now.mono, key, &"the service closed it"),
+                None => self.parts.forwarder.link_lost(now.mono, key, &"the service has reset it"),
             }
         }
     }
@@ -280,6 +280,12 @@ impl WorkerLoop {
                         && let Some(entry) = self.sockets.get_mut(key.index())
                     {
                         *entry = None;
+                    }
+                }
+                LinkCommand::EndStream(key) => {
+                    // A socket that is dead already has an end to be read.
+                    if let Some(socket) = self.socket(key) {
+                        let _ = socket.stream.shutdown(Shutdown::Write);
                     }
                 }
                 LinkCommand::Dial(key, address) => self.dial(now, key, address),

@@ -18,22 +18,24 @@ use prost::Message;
 use std::time::Duration;
 
 impl Shard {
-    /// Bytes from a connection's socket.
-    pub fn received(&mut self, now: Now, key: ConnectionKey, bytes: &[u8]) {
+    /// Bytes from a connection's socket. How many frames they completed: a turn takes a bounded number.
+    pub fn received(&mut self, now: Now, key: ConnectionKey, bytes: &[u8]) -> usize {
         self.cells.add(Count::BytesReceived, bytes.len() as u64);
-        self.take_bytes(now, key, bytes);
+        let frames = self.take_bytes(now, key, bytes);
         self.check_invariants();
+        frames
     }
 
     /// Bytes of a connection, as they came or as they were held.
-    pub(super) fn take_bytes(&mut self, now: Now, key: ConnectionKey, bytes: &[u8]) {
+    pub(super) fn take_bytes(&mut self, now: Now, key: ConnectionKey, bytes: &[u8]) -> usize {
         let Some(connection) = self.connections.get_mut(key) else {
-            return;
+            return 0;
         };
         // Taken out, so that its frames can be looked at while the rest of the shard changes.
         let mut assembler = std::mem::take(&mut connection.assembler);
         let held_before = assembler.held_bytes();
-        let result = self.frames(now, key, &mut assembler, bytes);
+        let mut frames = 0;
+        let result = self.frames(now, key, (&mut assembler, &mut frames), bytes);
         self.partial_bytes = self.partial_bytes.saturating_sub(held_before);
         if let Err(fault) = result {
             self.fault(now, key, fault);
@@ -44,13 +46,14 @@ impl Shard {
             connection.assembler = assembler;
             self.watch_partial(now, key);
         }
+        frames
     }
 
     fn frames(
         &mut self,
         now: Now,
         key: ConnectionKey,
-        assembler: &mut Assembler,
+        (assembler, frames): (&mut Assembler, &mut usize),
         mut bytes: &[u8],
     ) -> Result<(), Fault> {
         loop {
@@ -66,6 +69,7 @@ impl Shard {
             let Some(frame) = assembler.next(&mut bytes, max)? else {
                 return Ok(());
             };
+            *frames = frames.saturating_add(1);
             connection.heard = now.mono;
             connection.announced = Mono::NEVER;
             connection.frame_began = Mono::NEVER;

@@ -2,10 +2,11 @@
 
 use crate::running::{PATIENCE, Running, page, page_until, ready};
 use crate::{Directory, done};
-use moorgate_client::{Connection, Options};
+use moorgate_client::{Connection, Options, RequestOptions};
 use moorgate_service::{Handle, Reply, Service};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 const SECRET: &str = "correct-horse-battery-staple-and-some-more";
 /// The command that is answered with the name of who answers.
@@ -164,8 +165,10 @@ fn after_a_kill_the_last_list_is_on_disk() {
     let bare = Gateway::start(&path);
     page_until(bare.admin, "/readyz", |page| page.ends_with("not ready: service name has no endpoints\n"));
     let mut client = Connection::connect(bare.clients, Options::default(), "").unwrap();
-    let answer = client.request(NAME, b"", PATIENCE).unwrap();
-    assert_eq!((answer.code.name(), answer.reason.as_str_name()), ("UNAVAILABLE", "REASON_NO_ENDPOINT"));
+    let options = RequestOptions { timeout: Duration::from_millis(10), ..RequestOptions::command(NAME) };
+    let id = client.start(&options, b"").unwrap();
+    let answer = client.answer(id, PATIENCE).unwrap();
+    assert_eq!((answer.code.name(), answer.reason.as_str_name()), ("DEADLINE_EXCEEDED", "REASON_TIMEOUT"));
     client.bye().unwrap();
     bare.ends();
     one.stop();

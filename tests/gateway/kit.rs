@@ -2,7 +2,7 @@
 
 use crate::link::QUICK_LINKS;
 use crate::site::{Site, command, link_key, own_address, settings};
-use crate::wire::request;
+use crate::wire::{request, request_within};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{Execution, Reason};
 use moorgate_service::{Handle, Later, LinkKey, Reply, Service};
@@ -41,7 +41,8 @@ fn a_service_of_another_name_gets_no_call() {
     let site = Site::of(settings(service.address(), QUICK_LINKS));
     crate::site::until("the link is refused", || site.metric("moorgate_links_failed_total") > 1);
     let mut client = site.open();
-    assert_eq!(client.ask(1, command::OPEN, b"x").reason(), Reason::NoEndpoint);
+    client.send(&request_within(1, command::OPEN, 1));
+    assert_eq!(client.response().reason(), Reason::Timeout);
     assert!(calls.try_recv().is_err());
     drop(client);
     site.end();
@@ -60,7 +61,8 @@ fn a_service_with_another_key_or_none_gets_no_call() {
         let site = Site::of(settings(service.address(), QUICK_LINKS));
         crate::site::until("the proof is refused", || site.metric("moorgate_link_proofs_refused_total") > 1);
         let mut client = site.open();
-        assert_eq!(client.ask(1, command::OPEN, b"x").reason(), Reason::NoEndpoint);
+        client.send(&request_within(1, command::OPEN, 1));
+        assert_eq!(client.response().reason(), Reason::Timeout);
         assert!(calls.try_recv().is_err());
         drop(client);
         site.end();

@@ -9,11 +9,11 @@ use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::to_gateway;
 use moorgate_proto::proof::{LinkFacts, LinkKey, Prover};
 use moorgate_proto::v1::directive::Action;
-use moorgate_proto::v1::{self, to_service::Member};
+use moorgate_proto::v1::{self, Reason, to_service::Member};
 use moorgate_proto::view::Body;
 use prost::Message;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 
 /// Redials at once: for tests in which links come and go.
 pub(crate) const QUICK_LINKS: &str = "[links]\nreconnect_min = \"10ms\"\nreconnect_max = \"20ms\"\n";
@@ -158,6 +158,11 @@ impl RawLink {
         self.stream.write_all(bytes).unwrap();
     }
 
+    /// Sends the end of the stream, and reads on.
+    pub(crate) fn finish(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
     /// The next frame; `None`: the gateway has closed. Pings are answered on the way.
     pub(crate) fn next(&mut self) -> Option<Member> {
         loop {
@@ -180,6 +185,16 @@ impl RawLink {
                 member => return Some(member),
             }
         }
+    }
+
+    /// The gateway must end the link next; the reason, if it gives one.
+    pub(crate) fn ends(&mut self) -> Option<Reason> {
+        let reason = match self.next()? {
+            Member::Error(error) => error.reason(),
+            other => panic!("not the end: {other:?}"),
+        };
+        assert!(self.next().is_none(), "an Error is the last frame");
+        Some(reason)
     }
 
     pub(crate) fn member(&mut self) -> Member {

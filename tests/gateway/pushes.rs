@@ -1,16 +1,18 @@
 //! Pushes: to users, sessions, groups and everyone; in order, within bounds, with results and receipts.
 
-use crate::link::{RawLink, granted_site, listener, site_and_granted_link};
+use crate::link::{RawLink, granted_site, listener, site_and_granted_link, site_and_link};
 use crate::site::{Site, command, settings, until};
 use crate::token::{token, unix_ms, unix_s};
-use crate::wire::{RawClient, bare, frame, hello, hello_frame, request};
+use crate::wire::{Raw, RawClient, assert_gateway_says, bare, frame, hello, hello_frame, request};
 use moorgate::routing::{Grants, Right};
-use moorgate_proto::envelope::member::client;
+use moorgate_proto::envelope::member::{client, to_gateway};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::directive::Action;
+use moorgate_proto::v1::link_notice::Kind;
 use moorgate_proto::v1::push_result::Target;
 use moorgate_proto::v1::service_push::Target as To;
-use moorgate_proto::v1::{self, Priority, Reason};
+use moorgate_proto::v1::{self, Execution, Priority, Reason, to_service::Member};
+use prost::Message;
 
 fn users(ids: &[&str]) -> Option<To> {
     Some(To::Users(v1::Users { user_ids: ids.iter().map(|id| (*id).to_owned()).collect() }))
@@ -60,7 +62,7 @@ fn a_push_reaches_every_session_of_the_users_that_are_named() {
     let hello = link.hello();
     assert_eq!(hello.pushes_max, 1024);
     let ack = crate::link::acknowledgement(&hello, crate::site::LINK_SECRET);
-    link.send(moorgate_proto::envelope::member::to_gateway::HELLO_ACK, &ack);
+    link.send(to_gateway::HELLO_ACK, &ack);
     link.member();
     site.ready();
     let mut phone = RawClient::log_in(site.address(), token("alice", &[]), "phone");
@@ -181,6 +183,115 @@ fn a_service_puts_another_session_into_a_group_also_by_a_push() {
     site.end();
 }
 
+// spec: L-45, L-46, L-49
+#[test]
+fn every_push_of_a_draining_service_is_delivered_and_has_its_result() {
+    const PUSHES: u8 = 250;
+    // Before the drain, behind it, behind the last Reply; in one write, or one frame at a time.
+    for (before, between, at_once) in [(0, 0, true), (PUSHES, 0, true), (80, 80, true), (80, 80, false)] {
+        let (site, mut link) = site_and_granted_link("");
+        let mut alice = RawClient::log_in(site.address(), token("alice", &[]), "");
+        alice.send(&request(1, command::USER, b"x"));
+        let call_id = link.call().call_id;
+        let mut frames: Vec<Vec<u8>> =
+            (1..=PUSHES).map(|id| frame(0, 0, to_gateway::PUSH, &push(id, users(&["alice"])))).collect();
+        let reply = v1::Reply { call_id, ..v1::Reply::default() };
+        frames.insert((before + between).into(), frame(0, 0, to_gateway::REPLY, &reply));
+        frames.insert(before.into(), frame(0, 0, to_gateway::DRAIN, &v1::LinkDrain::default()));
+        match at_once {
+            true => link.send_bytes(&frames.concat()),
+            false => frames.iter().for_each(|frame| link.send_bytes(frame)),
+        }
+        for id in 1..=PUSHES {
+            let result = link.push_result();
+            assert_eq!((&result.push_id[..], result.status), (&[id][..], 0), "{before}, {between}");
+        }
+        assert_eq!(link.ends(), None, "a drain is no fault");
+        let mut delivered = 0;
+        while delivered < PUSHES {
+            let frame = alice.frame();
+            alice.send(&bare(0, frame.down_seq));
+            match frame.member {
+                Some(v1::gateway_frame::Member::Push(_)) => delivered += 1,
+                Some(v1::gateway_frame::Member::Response(response)) => assert_eq!(response.status, 0),
+                other => panic!("{other:?} after {delivered}"),
+            }
+        }
+        drop(alice);
+        site.end();
+    }
+}
+
+// spec: L-59, L-66
+#[test]
+fn millions_of_empty_elements_are_counted_and_not_decoded() {
+    let (site, mut link) = site_and_granted_link("");
+    let mut client = site.open();
+    // Each is two bytes on the wire.
+    let many = |field: u8| [field << 3 | 2, 0].repeat(300_000);
+    let within = |field: u8, inner: &[u8]| frame_field(field, inner);
+    let everyone = within(5, &[]);
+    for body in [
+        within(2, &many(1)),
+        within(3, &many(1)),
+        [everyone.clone(), many(13)].concat(),
+        [everyone.clone(), within(13, &within(1, &many(2)))].concat(),
+    ] {
+        link.send(to_gateway::PUSH, &Raw(&[within(1, &[7]), body].concat()));
+        let result = link.push_result();
+        assert_eq!((result.reason(), &result.push_id[..]), (Reason::ProtocolViolation, &[7][..]));
+    }
+    // Of too many directives none is carried out, and the Reply is delivered.
+    client.send(&request(1, command::OPEN, b"x"));
+    let call_id = link.call().call_id;
+    let head = v1::Reply { call_id, ..v1::Reply::default() }.encode_to_vec();
+    link.send(to_gateway::REPLY, &Raw(&[head, many(7)].concat()));
+    assert_eq!(client.response().status, 0);
+    let Member::Notice(notice) = link.member() else { panic!("no notice") };
+    assert_eq!((notice.kind(), notice.call_id, notice.count), (Kind::DirectivesTooMany, call_id, 1));
+    // A login with more roles than any token has is a bad Reply.
+    client.send(&request(2, command::OPEN, b"x"));
+    let call_id = link.call().call_id;
+    let head = v1::Reply { call_id, ..v1::Reply::default() }.encode_to_vec();
+    link.send(to_gateway::REPLY, &Raw(&[head, within(7, &within(1, &many(2)))].concat()));
+    let response = client.response();
+    assert_gateway_says(&response, Code::Internal, Reason::ReplyInvalid, Execution::Executed);
+    let Member::Notice(notice) = link.member() else { panic!("no notice") };
+    assert_eq!(notice.kind(), Kind::DirectiveInvalid);
+    link.nothing_else();
+    drop(client);
+    site.end();
+}
+
+/// A length-delimited field.
+fn frame_field(field: u8, inner: &[u8]) -> Vec<u8> {
+    let mut out = vec![field << 3 | 2];
+    prost::encoding::encode_varint(inner.len() as u64, &mut out);
+    out.extend_from_slice(inner);
+    out
+}
+
+// spec: L-36, L-64
+#[test]
+fn a_service_gets_notices_of_what_it_has_no_grant_for() {
+    let (site, mut link) = site_and_link("");
+    link.send(to_gateway::PRESENCE_SUBSCRIBE, &v1::PresenceSubscribe::default());
+    let Member::Notice(notice) = link.member() else { panic!("no notice") };
+    assert_eq!((notice.kind(), notice.count), (Kind::PresenceRefused, 1));
+    let mut client = site.open();
+    client.send(&request(1, command::OPEN, b"x"));
+    let call_id = link.call().call_id;
+    let kick = || Action::KickUser(v1::KickUser { user_id: "alice".to_owned(), message: String::new() });
+    // Of one kind there is one notice a second, whatever their number.
+    link.direct(call_id, (0..16).map(|_| kick()));
+    assert_eq!(client.response().status, 0, "the Reply is delivered");
+    let Member::Notice(notice) = link.member() else { panic!("no notice") };
+    assert_eq!((notice.kind(), notice.call_id, notice.count), (Kind::DirectiveRefused, call_id, 1));
+    link.nothing_else();
+    drop(client);
+    site.end();
+}
+
 // spec: L-50, L-51
 #[test]
 fn a_repeat_is_answered_from_memory_and_not_pushed_again() {
@@ -274,7 +385,7 @@ fn a_push_that_cannot_be_carried_says_why() {
         assert!(result.status != 0 && result.targets.is_empty());
     }
     let mut long = v1::ServicePush { push_id: vec![1; 65].into(), ..plain.clone() };
-    link.send(moorgate_proto::envelope::member::to_gateway::PUSH, &long);
+    link.send(to_gateway::PUSH, &long);
     assert_eq!(link.push_result().push_id.len(), 64);
     // None of these took the id, or ended the link.
     alice.nothing_else();

@@ -62,6 +62,11 @@ pub(crate) fn request(up_seq: u64, command: u32, payload: &[u8]) -> Vec<u8> {
     frame(up_seq, 0, client::REQUEST, &RequestView { command, payload, ..RequestView::default() })
 }
 
+/// A Request that has so many milliseconds.
+pub(crate) fn request_within(up_seq: u64, command: u32, timeout_ms: u32) -> Vec<u8> {
+    frame(up_seq, 0, client::REQUEST, &RequestView { command, timeout_ms, ..RequestView::default() })
+}
+
 /// A Cancel as a frame.
 pub(crate) fn cancel(up_seq: u64) -> Vec<u8> {
     frame(0, 0, client::CANCEL, &v1::Cancel { up_seq })

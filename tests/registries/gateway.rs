@@ -4,9 +4,10 @@ use crate::bench::{PATIENCE, eventually};
 use crate::programs::Consul;
 use moorgate::config::{self, Settings};
 use moorgate::gateway::Gateway;
-use moorgate_client::{Connection, Options};
+use moorgate_client::{Connection, Options, RequestOptions};
 use moorgate_service::{Reply, Service};
 use std::path::Path;
+use std::time::Duration;
 
 const ID: &str = "moorgate-gate-1-192.0.2.9-7000";
 
@@ -124,8 +125,11 @@ fn a_registry_that_is_down_keeps_nobody_from_starting_or_ending() {
         gateway.metrics().contains("moorgate_source_up{service=\"echo\",source=\"consul\"} 0\n")
     });
     let mut client = Connection::connect(gateway.client_addresses()[0], Options::default(), "").unwrap();
-    let answer = client.request(1, b"hello", PATIENCE).unwrap();
-    assert_eq!(answer.reason.as_str_name(), "REASON_NO_ENDPOINT");
+    // It waits for a first answer of the registry and a first link, for as long as it may.
+    let options = RequestOptions { timeout: Duration::from_millis(10), ..RequestOptions::command(1) };
+    let id = client.start(&options, b"hello").unwrap();
+    let answer = client.answer(id, PATIENCE).unwrap();
+    assert_eq!(answer.reason.as_str_name(), "REASON_TIMEOUT");
     client.bye().unwrap();
     gateway.drain();
     assert!(gateway.join().is_clean);

@@ -28,7 +28,7 @@ impl World {
                 Owner::Service(endpoint, link) => self.service_writable(endpoint, link),
                 Owner::Raw(_) | Owner::Nobody | Owner::Backlog => {}
             },
-            NetEvent::Broken(..) => self.ended(owner),
+            NetEvent::Broken(..) => self.ended(owner, true),
         }
     }
 
@@ -44,7 +44,7 @@ impl World {
         let most = if self.dice.chance(30) { self.dice.between(1, 30) as usize } else { 64 * 1024 };
         match self.net.read(conn, side, most) {
             Arrived::Nothing => {}
-            Arrived::End => self.ended(owner),
+            Arrived::End => self.ended(owner, false),
             Arrived::Bytes(bytes) => {
                 self.trace.note(self.now, "bytes", (conn as u64, bytes.len() as u64), || {
                     format!("{} bytes for {owner:?}", bytes.len())
@@ -76,7 +76,7 @@ impl World {
     }
 
     /// The other side's end has come, or the connection is dead.
-    fn ended(&mut self, owner: Owner) {
+    fn ended(&mut self, owner: Owner, is_dead: bool) {
         let now = self.clock();
         match owner {
             Owner::Client(client) => self.client_lost(client),
@@ -85,7 +85,10 @@ impl World {
                 self.wake_shard(shard);
             }
             Owner::Link(key) => {
-                self.worker.forwarder.link_lost(now.mono, key, &"the service closed it");
+                match is_dead {
+                    true => self.worker.forwarder.link_lost(now.mono, key, &"reset"),
+                    false => self.worker.forwarder.link_over(now.mono, key),
+                }
                 self.wake_worker();
             }
             Owner::Service(endpoint, link) => self.service_lost(endpoint, link),

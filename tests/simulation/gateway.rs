@@ -333,6 +333,11 @@ impl World {
         while let Some(command) = self.worker.forwarder.next_command() {
             match command {
                 LinkCommand::Dial(key, address) => self.dial(key, address),
+                LinkCommand::EndStream(key) => {
+                    if let Some((_, conn)) = self.worker.sockets.get(&key.index()) {
+                        self.net.shutdown(*conn, Side::Dialler);
+                    }
+                }
                 LinkCommand::Close(key) => {
                     self.worker.dialling.retain(|dialling| *dialling != key);
                     if let Some((_, conn)) = self.worker.sockets.remove(&key.index()) {

@@ -138,7 +138,7 @@ impl World {
             Input::PushReceipt(receipt) => receipts.push(receipt.clone()),
             Input::PresenceEvent(event) => told.push(Told::Event(event.clone())),
             Input::PresenceSnapshot(bracket) => told.push(Told::Bracket(*bracket)),
-            Input::Ready | Input::Drain | Input::SessionCheck(_) => {}
+            Input::Ready | Input::Drain | Input::SessionCheck(_) | Input::Notice(_) => {}
         });
         self.note_presence(at, link, told);
         results.iter().for_each(|result| self.note_push_result(result));

@@ -160,15 +160,73 @@ fn a_cancel_of_a_call_that_was_sent() {
 // spec: S-11
 #[test]
 fn without_a_link_there_is_no_endpoint() {
-    let mut world = World::new(1);
-    let link = world.dialled();
-    let ticket = world.ask(b"");
-    assert_eq!(world.settled(), [(ticket, no_endpoint())], "the link is not ready yet");
-    world.open(link, 0);
+    let (mut world, link) = World::ready(0);
     world.forwarder.link_lost(world.now, link, &"gone");
     let ticket = world.ask(b"");
     assert_eq!(world.settled(), [(ticket, no_endpoint())]);
-    assert_eq!(world.count(Count::CallsUnavailable), 2);
+    assert_eq!(world.count(Count::CallsUnavailable), 1);
+}
+
+// spec: S-11
+#[test]
+fn calls_wait_for_the_first_link_of_their_service() {
+    // None is known, or they are dialled, or dialling has failed: there is no first link yet.
+    for endpoints in [0, 1, 2] {
+        let mut pools = None;
+        let mut world = World::with(endpoints, |parts| {
+            pools = Some(parts.pools.clone());
+            parts.services[0].pool.bounds.queue_max = 3;
+        });
+        let tickets = [world.ask(b"1"), world.ask_as(1, ORDERED, b"2"), world.ask_as(1, ORDERED, b"3")];
+        for link in (0..endpoints).map(|_| world.dialled()).collect::<Vec<_>>() {
+            world.forwarder.link_lost(world.now, link, &"refused");
+            assert!(world.closes(link));
+        }
+        assert_eq!(world.settled(), [], "{endpoints} endpoints");
+        // The queue bounds them, and their deadlines.
+        let shed = world.ask(b"one too many");
+        let full = Outcome::refused(Code::ResourceExhausted, Reason::ServiceOverloaded);
+        assert_eq!(world.settled(), [(shed, full)]);
+        world.cancel(tickets[0]);
+        assert_eq!(world.settled(), [(tickets[0], Outcome::refused(Code::Cancelled, Reason::Cancelled))]);
+        let late = world.ask_until(7, PLAIN, b"late", world.now + Duration::from_millis(50));
+        world.pass(Duration::from_millis(100));
+        let expired = Outcome::refused(Code::DeadlineExceeded, Reason::Timeout);
+        assert_eq!(world.settled(), [(late, expired)]);
+        if endpoints == 0 {
+            let address = SocketAddr::from(([192, 0, 2, 1], 7100));
+            pools.as_ref().unwrap().publish(ServiceId(0), &[crate::routing::Instance::at(address)]);
+            world.forwarder.refresh(world.now);
+        }
+        let link = loop {
+            if let Some(LinkCommand::Dial(link, _)) = world.forwarder.next_command() {
+                break link;
+            }
+            world.now = world.forwarder.next_deadline().unwrap().max(world.now);
+            world.forwarder.timers(world.now);
+        };
+        world.forwarder.connected(world.now, link, NONCE);
+        world.flush();
+        world.say(link, to_gateway::Member::HelloAck(hello_ack()));
+        let call = world.call(link);
+        assert_eq!(&call.payload[..], b"2", "in their order");
+        world.reply(link, &call, b"");
+        let call = world.call(link);
+        assert_eq!(&call.payload[..], b"3");
+        // From now on nobody waits where there is no link.
+        world.forwarder.link_lost(world.now, link, &"gone");
+        world.settled();
+        let ticket = world.ask(b"");
+        assert_eq!(world.settled(), [(ticket, no_endpoint())]);
+    }
+}
+
+#[test]
+fn a_worker_that_stops_settles_what_waits_for_a_first_link() {
+    let mut world = World::new(1);
+    let ticket = world.ask(b"");
+    world.forwarder.stop(world.now);
+    assert_eq!((world.settled(), world.forwarder.calls()), (vec![(ticket, no_endpoint())], 0));
 }
 
 // spec: L-38, S-12

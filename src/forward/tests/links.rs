@@ -57,14 +57,14 @@ fn a_draining_link_finishes_its_calls_and_gets_no_new_ones() {
     let third = world.ask(b"3");
     world.reply(link, &call, b"");
     assert_eq!(world.settled(), [(third, no_endpoint()), (tickets[0], done())]);
-    assert!(world.closes(link), "nothing is under way on it any more");
+    assert!(world.closes_behind_a_ping(link), "nothing is under way on it any more");
 }
 
 #[test]
 fn a_link_without_calls_is_closed_when_its_service_drains() {
     let (mut world, link) = World::ready(0);
     world.say(link, to_gateway::Member::Drain(v1::LinkDrain::default()));
-    assert!(world.closes(link));
+    assert!(world.closes_behind_a_ping(link));
     assert_eq!(world.readiness.links(ServiceId(0)), 0);
     let (delay, _) = redial(&mut world);
     assert!(delay <= Settings::default().reconnect_min + TICK, "{delay:?}: the service may be back at once");
@@ -201,11 +201,30 @@ fn the_delay_before_the_next_attempt_grows_and_starts_again() {
         assert!(delay >= longest / 2 && delay <= longest + TICK, "{delay:?} after {failures} failures");
         link = next;
     }
+    // A link that is lost as soon as it is ready is another failure: it has not lasted.
+    for end in ["lost", "over", "drained", "error"] {
+        world.open(link, 0);
+        match end {
+            "lost" => world.forwarder.link_lost(world.now, link, &"gone"),
+            "over" => world.forwarder.link_over(world.now, link),
+            "drained" => world.say(link, to_gateway::Member::Drain(v1::LinkDrain::default())),
+            _ => world.say(link, to_gateway::Member::Error(v1::LinkError::default())),
+        }
+        assert!(world.closes_behind_a_ping(link), "{end}");
+        let (delay, next) = redial(&mut world);
+        assert!(delay >= reconnect_max / 2, "{delay:?} after {end}");
+        link = next;
+    }
     world.open(link, 0);
+    let end = world.now + reconnect_max;
+    while world.now < end {
+        world.pass(Duration::from_secs(1));
+        world.view(link, View::Up, 0);
+    }
     world.forwarder.link_lost(world.now, link, &"gone");
     assert!(world.closes(link));
     let (delay, _) = redial(&mut world);
-    assert!(delay <= reconnect_min + TICK, "{delay:?}: it was ready in between");
+    assert!(delay <= reconnect_min + TICK, "{delay:?}: it has lasted");
 }
 
 #[test]
@@ -259,10 +278,14 @@ fn a_service_that_asks_and_does_not_read_is_given_up() {
         world.say(link, to_gateway::Member::Push(push.clone()));
         world.flush();
     }
-    assert!(world.forwarder.unsent(link).is_empty(), "{} bytes", world.forwarder.unsent(link).len());
-    assert!(world.closes(link));
     assert_eq!(world.settled(), [(ticket, no_endpoint())], "nothing of it was sent");
     assert_eq!(world.count(Count::LinkGarbage), 1);
+    world.pass(Duration::from_secs(3));
+    let commands: Vec<_> = std::iter::from_fn(|| world.forwarder.next_command()).collect();
+    assert!(
+        commands.contains(&LinkCommand::Close(link)),
+        "although it does not take what it is owed: {commands:?}"
+    );
 }
 
 #[test]

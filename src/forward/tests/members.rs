@@ -70,7 +70,7 @@ fn one_that_leaves_finishes_its_calls_and_gets_no_new_ones() {
     assert_eq!(world.forwarder.next_command(), None, "its call is not answered yet");
     world.reply(leaving, &call, b"the last");
     assert_eq!(world.settled().len(), 1);
-    assert!(world.closes(leaving), "nothing is under way on it any more");
+    assert!(world.closes_behind_a_ping(leaving), "nothing is under way on it any more");
     world.pass(Duration::from_secs(1));
     assert!(world.dials().is_none(), "it is not dialled again");
     assert_eq!(world.forwarder.services[0].pool.member(on).map(|member| member.id), None, "its seat is free");
@@ -85,17 +85,22 @@ fn one_that_is_leaving_until_its_calls_time_is_over_is_closed_then() {
     world.publish(&pools, &[at(if on == 0 { 2 } else { 1 })]);
     world.pass(Duration::from_secs(2));
     assert_eq!(world.settled(), [(ticket, Outcome::unknown(Code::DeadlineExceeded, Reason::Timeout))]);
-    for _ in 0..6 {
+    for _ in 0..9 {
         links
             .iter()
-            .filter(|link| world.forwarder.links.get(**link).is_some())
+            .filter(|link| world.forwarder.links.get(**link).is_some_and(|link| link.is_open()))
             .copied()
             .collect::<Vec<_>>()
             .into_iter()
             .for_each(|link| world.view(link, View::Up, 0));
         world.pass(Duration::from_secs(1));
     }
-    assert!(world.closes(links[on]), "after the grace of its call");
+    let commands: Vec<_> = std::iter::from_fn(|| world.forwarder.next_command()).collect();
+    assert!(
+        commands.contains(&LinkCommand::EndStream(links[on])),
+        "after the grace of its call: {commands:?}"
+    );
+    world.pass(Duration::from_secs(3));
     assert_eq!(world.forwarder.links(), 1);
 }
 
@@ -121,8 +126,8 @@ fn one_that_its_registry_says_is_leaving_drains_too() {
     let (mut world, [one], pools) = world();
     let leaving = Instance { standing: Standing::Leaving, ..at(1) };
     world.publish(&pools, &[leaving, at(2)]);
-    assert!(world.closes(one), "it has nothing to do");
     assert_eq!(world.dials().map(|(_, address)| address), Some(at(2).address));
+    assert!(world.closes_behind_a_ping(one), "it has nothing to do");
 }
 
 #[test]
@@ -202,7 +207,7 @@ fn all_workers_count_the_links_of_an_endpoint_together() {
     one.forwarder.refresh(one.now);
     assert!(!one.forwarder.has_news() && two.forwarder.has_news());
     two.forwarder.refresh(two.now);
-    assert!(two.closes(other));
+    assert!(two.closes_behind_a_ping(other));
 }
 
 #[test]

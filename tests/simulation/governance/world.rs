@@ -400,6 +400,12 @@ impl World {
                         self.conns[id].alive = false;
                     }
                 }
+                LinkCommand::EndStream(key) => {
+                    // Who reads the end closes.
+                    if let Some(id) = self.workers[at].conns.get(&key.index()) {
+                        self.schedule(self.scenario.latency * 2, Event::Broken(*id));
+                    }
+                }
                 LinkCommand::Dial(key, to) => {
                     // A place where nobody is answers as a host that is gone does.
                     let backend = self.at(to).unwrap_or(usize::MAX);

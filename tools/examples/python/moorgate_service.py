@@ -167,9 +167,10 @@ class Service:
         self.instance_id = instance_id or f"{name}-{os.getpid()}"
         self.view = view or pb.ServiceView()
         self.presence = presence
-        # Functions that may be replaced: what to do with a PushReceipt, a SessionCheck's Caller (it returns a
-        # SessionVerdict), and a link that has become ready or has gone.
+        # Functions that may be replaced: what to do with a PushReceipt, a LinkNotice, a SessionCheck's Caller (it returns
+        # a SessionVerdict), and a link that has become ready or has ended.
         self.on_receipt = lambda receipt: None
+        self.on_notice = lambda notice: None
         self.on_session_check = lambda caller: pb.SessionVerdict(admitted=True)
         self.on_link = lambda link: None
         self._handlers = {}
@@ -203,8 +204,9 @@ class Service:
     def push(self, push, timeout=PUSH_TIMEOUT_S):
         """Sends a ServicePush to every gateway that is connected, and returns each one's PushResult by its id.
 
-        Each gateway knows its own sessions only. Within one it does not matter which link is taken. A push whose
-        link is lost before the result came is repeated on another, under the same `push_id` (L-50)."""
+        Each gateway has its own sessions only. All pushes for one gateway go on the same link as long as that is ready,
+        because only those of one link are delivered in their order (L-81). A push whose link is lost before the result
+        came is repeated on another, under the same `push_id` (L-50)."""
         push.push_id = push.push_id or os.urandom(16)
         ends = time.monotonic() + timeout
         results = {}
@@ -507,6 +509,10 @@ class Link:
                 answer.set_result(frame.push_result)
         elif member == "push_receipt":
             self._service._submit(self._service.on_receipt, frame.push_receipt)
+        elif member == "notice":
+            # What this service did wrong, and what was left out because of it (L-82). Never answered (L-83).
+            log.warning("%s: %s (%d times)", self, frame.notice.message, max(1, frame.notice.count))
+            self._service._submit(self._service.on_notice, frame.notice)
         elif member == "session_check":
             self._service._submit(self._check, frame.session_check)
         elif member == "error":
