@@ -11,7 +11,7 @@ use moorgate_proto::view::CallView;
 
 /// Why a call cannot be sent now.
 pub(super) enum Unsendable {
-    /// No link is ready any more.
+    /// No link is ready, and one has been.
     NoLink,
     /// Every ready link is at its bound, or the service is; or none has ever been ready.
     NoRoom,

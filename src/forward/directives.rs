@@ -114,7 +114,7 @@ impl Forwarder {
         let (count, kind) = match why {
             Undirected::NotGranted => (Count::DirectivesRefused, Some(Kind::DirectiveRefused)),
             Undirected::Invalid => (Count::DirectivesInvalid, Some(Kind::DirectiveInvalid)),
-            // That a session is gone is nobody's mistake.
+            // That a session has ended is no mistake of the service.
             Undirected::Stale => (Count::DirectivesStale, None),
         };
         self.cells.count(count);

@@ -35,7 +35,7 @@ pub(super) enum LinkEnd {
     Silence,
     /// The service drains, and its calls have their replies.
     Drained,
-    /// The endpoint has left, and nothing is asked on it any more.
+    /// The endpoint has left, and no call is outstanding on it.
     Left,
     /// The service has ended its stream.
     Over,
@@ -125,7 +125,7 @@ impl Forwarder {
         }
     }
 
-    /// The service has ended its stream: nothing comes any more, and it may still read.
+    /// The service has ended its stream, and may still read.
     pub fn link_over(&mut self, now: Mono, key: LinkKey) {
         let Some(link) = self.links.get(key) else { return };
         match link.state {
@@ -157,7 +157,7 @@ impl Forwarder {
         self.arm_link(key, until);
         self.list(key);
         self.part(now, key, &gone, why);
-        // One of a slot: a service that fails again and again costs no more descriptors than its links twice.
+        // One of a slot: the descriptors of links that end are bounded by those of the links.
         let before = self.slot_mut(gone.place).and_then(|slot| slot.closing.replace(key));
         if let Some(before) = before {
             self.link_lost(now, before, &"another link ends in its place");
@@ -220,7 +220,7 @@ impl Forwarder {
         }
     }
 
-    /// Ends a link that drains, or whose endpoint leaves, once nothing is asked on it any more. What its service has sent
+    /// Ends a link that drains, or whose endpoint leaves, once no call is outstanding on it. What its service has sent
     /// until then is still to be read: it comes before the answer to a last ping.
     pub(super) fn end_finished(&mut self, now: Mono, key: LinkKey) {
         let until = now + self.settings.connect_timeout;
@@ -239,7 +239,7 @@ impl Forwarder {
         self.arm_link(key, until);
     }
 
-    /// A pong has come, or a last ping is not awaited any longer.
+    /// A pong was received, or the time for the answer to a last ping has ended.
     pub(super) fn answered_ping(&mut self, now: Mono, key: LinkKey, nonce: Option<u64>) {
         let Some(link) = self.links.get(key) else { return };
         let is_last = link.last_ping.is_some_and(|ping| nonce.is_none_or(|nonce| ping.nonce == nonce));

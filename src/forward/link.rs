@@ -77,7 +77,7 @@ pub(super) enum State {
     },
     Ready,
     Draining,
-    /// Nothing of it counts any more. What is owed and the end of the stream are written, and the connection is closed once
+    /// It carries no calls. What is owed and the end of the stream are written, and the connection is closed once
     /// the peer has ended its stream too, by then at the latest: a reset would cost the peer what is under way to it.
     Closing(Mono),
 }
@@ -166,7 +166,7 @@ impl Link {
         self.state == State::Draining || (self.is_leaving && !self.is_closing())
     }
 
-    /// Whether it ends, and nothing is asked on it any more.
+    /// Whether it ends and has no outstanding call or check.
     pub(super) fn is_finished(&self) -> bool {
         self.is_ending() && self.outstanding == 0 && self.checks == 0
     }
@@ -180,7 +180,7 @@ impl Link {
         matches!(self.state, State::Closing(_))
     }
 
-    /// What is left of it when this side ends it: it holds what its service is still owed.
+    /// The link in its place while its stream ends, with the bytes that its service is still owed.
     pub(super) fn closing(&self, until: Mono) -> Link {
         let mut link = Link::new(self.place, until);
         link.state = State::Closing(until);
@@ -190,8 +190,8 @@ impl Link {
         link
     }
 
-    /// The rest of a frame that was begun, and the unsent frames that answer the service. What asks it for something is of no
-    /// use any more, and calls of which nothing was sent go elsewhere.
+    /// The rest of a frame that was begun, and the unsent frames that answer the service. Requests to it are of no use, and
+    /// calls of which nothing was sent go elsewhere.
     fn owed(&self) -> Vec<u8> {
         let (begun, mut rest) =
             self.output.unsent().split_at_checked(self.begun).unwrap_or((self.output.unsent(), &[]));

@@ -9,7 +9,7 @@
 //! | [`Forwarder::refresh`], once [`Forwarder::has_news`] | links to dial or close |
 //!
 //! ```text
-//!             no link is ready any more: settled sent ── Reply ──────────► settled, or tried again
+//!             no link is ready, one was: settled sent ── Reply ──────────► settled, or tried again
 //! Forward ─┬─ a link takes it ──────────────────►  │ ── link lost ───────► moved if unsent, tried again if that does
 //!          │        ▲                              │                       no harm, else settled (UNKNOWN)
 //!          │        └─ moved, tried again, hedged ─┤
@@ -143,7 +143,7 @@ impl Parts {
 pub enum LinkCommand {
     /// Connect, then call [`Forwarder::connected`] or [`Forwarder::link_lost`].
     Dial(LinkKey, SocketAddr),
-    /// End the stream towards the service, of which everything is written; what comes is still read.
+    /// End the stream towards the service, of which everything is written; the other direction is still read.
     EndStream(LinkKey),
     /// Close the socket; the key is dead.
     Close(LinkKey),

@@ -39,7 +39,7 @@ fn message(kind: Kind) -> &'static str {
         Kind::DirectiveRefused => "a directive for which the service has no grant was left out",
         Kind::DirectiveInvalid => "a directive that cannot be carried out was left out",
         Kind::DirectivesTooMany => "a Reply with more than 16 directives: none of them was carried out",
-        Kind::PresenceRefused => "presence is told to services with the grant `presence` only",
+        Kind::PresenceRefused => "a PresenceSubscribe of a service without the grant `presence` was ignored",
         Kind::ReplyTooLarge => "a Reply above frame_bytes_max: its call has failed with REPLY_TOO_LARGE",
         Kind::BulkWanted | Kind::Unspecified => "",
     }

@@ -31,7 +31,7 @@ impl SocketOptions {
     }
 }
 
-/// Bytes of one socket in one turn; what is left is read in the next.
+/// Bytes of one socket in one turn; the rest is read in the next.
 const BYTES_PER_TURN: usize = 256 * 1024;
 /// Frames of one socket in one turn: small ones cost more than their bytes.
 const FRAMES_PER_TURN: usize = 1024;

@@ -15,6 +15,7 @@ fn collecting(service: Service) -> (Handle, Receiver<Later>) {
     (service.listen(own_address()).unwrap().spawn().unwrap(), calls)
 }
 
+// spec: L-80
 #[test]
 fn a_drain_of_the_service_answers_what_is_open_and_takes_nothing_new() {
     let (service, calls) = collecting(Service::named("echo").key(link_key()));

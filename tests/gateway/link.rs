@@ -201,11 +201,14 @@ impl RawLink {
         self.next().expect("the gateway has closed the link")
     }
 
-    /// The next frame must be a Call.
+    /// The next frame, notices aside, must be a Call.
     pub(crate) fn call(&mut self) -> v1::Call {
-        match self.member() {
-            Member::Call(call) => call,
-            other => panic!("no Call: {other:?}"),
+        loop {
+            match self.member() {
+                Member::Call(call) => return call,
+                Member::Notice(_) => {}
+                other => panic!("no Call: {other:?}"),
+            }
         }
     }
 
@@ -217,11 +220,22 @@ impl RawLink {
         }
     }
 
-    /// The next frame must be a PushResult.
+    /// The next frame, notices aside, must be a PushResult.
     pub(crate) fn push_result(&mut self) -> v1::PushResult {
+        loop {
+            match self.member() {
+                Member::PushResult(result) => return result,
+                Member::Notice(_) => {}
+                other => panic!("no PushResult: {other:?}"),
+            }
+        }
+    }
+
+    /// The next frame must be a LinkNotice.
+    pub(crate) fn notice(&mut self) -> v1::LinkNotice {
         match self.member() {
-            Member::PushResult(result) => result,
-            other => panic!("no PushResult: {other:?}"),
+            Member::Notice(notice) => notice,
+            other => panic!("no LinkNotice: {other:?}"),
         }
     }
 

@@ -164,7 +164,7 @@ fn a_service_that_says_it_is_down_gets_no_calls_until_it_is_up() {
     site.end();
 }
 
-// spec: L-12, L-16, L-35
+// spec: L-12, L-16, L-78, L-82
 #[test]
 fn the_gateway_says_which_frames_it_takes_and_passes_over_larger_ones() {
     let listener = listener();
@@ -191,12 +191,8 @@ fn the_gateway_says_which_frames_it_takes_and_passes_over_larger_ones() {
         let response = client.response();
         assert_eq!((response.up_seq, &response.payload[..]), (up_seq, &b"small"[..]));
     }
-    match link.member() {
-        Member::Notice(notice) => {
-            assert_eq!((notice.kind(), notice.call_id), (Kind::ReplyTooLarge, calls[1].call_id));
-        }
-        other => panic!("no notice: {other:?}"),
-    }
+    let notice = link.notice();
+    assert_eq!((notice.kind(), notice.call_id), (Kind::ReplyTooLarge, calls[1].call_id));
     link.nothing_else();
     link.send_bytes(&(16 * 1024 * 1024 + 1u32).to_be_bytes());
     assert_eq!(link.ends(), Some(Reason::FrameTooLarge));
@@ -219,7 +215,7 @@ fn a_gateway_is_ready_when_every_worker_has_its_link() {
     site.end();
 }
 
-// spec: L-20, L-45, L-49
+// spec: L-49, L-79
 #[test]
 fn a_service_that_ends_its_stream_has_the_results_of_its_pushes() {
     let (site, mut link) = site_and_granted_link("");
@@ -247,7 +243,7 @@ fn a_flood_of_small_frames_is_read_over_many_turns() {
     // A frame without a member has no effect; these are 200,000 of five bytes.
     link.send_bytes(&[0, 0, 0, 2, 0x18, 1].repeat(200_000));
     link.nothing_else();
-    // 16 KiB are 2,730 such frames, and with 1,024 a turn is over.
+    // 16 KiB are 2,730 such frames, and with 1,024 a turn ends.
     assert!(turns() - before >= 200_000 / (2_731 + 1_024), "{} turns", turns() - before);
     site.end();
 }

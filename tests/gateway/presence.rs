@@ -6,6 +6,7 @@ use crate::token::token;
 use crate::wire::{PATIENCE, RawClient};
 use moorgate::routing::{Grants, Right};
 use moorgate_proto::envelope::member::to_gateway;
+use moorgate_proto::v1::link_notice::Kind;
 use moorgate_proto::v1::{self, to_service::Member};
 use moorgate_service::Service;
 use std::sync::mpsc::channel;
@@ -127,6 +128,7 @@ fn another_link_is_told_when_the_first_is_lost() {
 fn a_service_without_the_right_is_told_nothing() {
     let (site, mut link) = site_and_link("");
     subscribe(&mut link);
+    assert_eq!(link.notice().kind(), Kind::PresenceRefused);
     let alice = enters(&site, "alice", "");
     link.nothing_else();
     site.metric_becomes("moorgate_presence_refused_total", 1);

@@ -11,7 +11,7 @@ use moorgate_proto::v1::directive::Action;
 use moorgate_proto::v1::link_notice::Kind;
 use moorgate_proto::v1::push_result::Target;
 use moorgate_proto::v1::service_push::Target as To;
-use moorgate_proto::v1::{self, Execution, Priority, Reason, to_service::Member};
+use moorgate_proto::v1::{self, Execution, Priority, Reason};
 use prost::Message;
 
 fn users(ids: &[&str]) -> Option<To> {
@@ -247,7 +247,7 @@ fn millions_of_empty_elements_are_counted_and_not_decoded() {
     let head = v1::Reply { call_id, ..v1::Reply::default() }.encode_to_vec();
     link.send(to_gateway::REPLY, &Raw(&[head, many(7)].concat()));
     assert_eq!(client.response().status, 0);
-    let Member::Notice(notice) = link.member() else { panic!("no notice") };
+    let notice = link.notice();
     assert_eq!((notice.kind(), notice.call_id, notice.count), (Kind::DirectivesTooMany, call_id, 1));
     // A login with more roles than any token has is a bad Reply.
     client.send(&request(2, command::OPEN, b"x"));
@@ -256,7 +256,7 @@ fn millions_of_empty_elements_are_counted_and_not_decoded() {
     link.send(to_gateway::REPLY, &Raw(&[head, within(7, &within(1, &many(2)))].concat()));
     let response = client.response();
     assert_gateway_says(&response, Code::Internal, Reason::ReplyInvalid, Execution::Executed);
-    let Member::Notice(notice) = link.member() else { panic!("no notice") };
+    let notice = link.notice();
     assert_eq!(notice.kind(), Kind::DirectiveInvalid);
     link.nothing_else();
     drop(client);
@@ -271,12 +271,36 @@ fn frame_field(field: u8, inner: &[u8]) -> Vec<u8> {
     out
 }
 
-// spec: L-36, L-64
+// spec: L-81
+#[test]
+fn pushes_of_one_link_reach_every_member_in_their_order() {
+    let listener = listener();
+    let site = crate::link::granted_site_with(&listener, "", |settings| {
+        (settings.reactor.shards, settings.reactor.workers) = (2, 2);
+    });
+    // A link of each worker; all pushes go on one of them.
+    let mut links = [RawLink::open(&listener), RawLink::open(&listener)];
+    site.ready();
+    let mut members: Vec<RawClient> = ["a", "b", "c", "d"]
+        .iter()
+        .map(|user| RawClient::log_in(site.address(), token(user, &[]), ""))
+        .collect();
+    (1..=100).for_each(|id| links[0].send(to_gateway::PUSH, &push(id, everyone())));
+    for member in &mut members {
+        for id in 1..=100 {
+            assert_eq!(member.push().1.push_id[..], [id]);
+        }
+    }
+    drop(members);
+    site.end();
+}
+
+// spec: L-36, L-64, L-82, L-83
 #[test]
 fn a_service_gets_notices_of_what_it_has_no_grant_for() {
     let (site, mut link) = site_and_link("");
     link.send(to_gateway::PRESENCE_SUBSCRIBE, &v1::PresenceSubscribe::default());
-    let Member::Notice(notice) = link.member() else { panic!("no notice") };
+    let notice = link.notice();
     assert_eq!((notice.kind(), notice.count), (Kind::PresenceRefused, 1));
     let mut client = site.open();
     client.send(&request(1, command::OPEN, b"x"));
@@ -285,8 +309,10 @@ fn a_service_gets_notices_of_what_it_has_no_grant_for() {
     // Of one kind there is one notice a second, whatever their number.
     link.direct(call_id, (0..16).map(|_| kick()));
     assert_eq!(client.response().status, 0, "the Reply is delivered");
-    let Member::Notice(notice) = link.member() else { panic!("no notice") };
+    let notice = link.notice();
     assert_eq!((notice.kind(), notice.call_id, notice.count), (Kind::DirectiveRefused, call_id, 1));
+    // Neither is an answer of a service to one, which it must not send.
+    link.send(to_gateway::NOTICE, &v1::LinkNotice::default());
     link.nothing_else();
     drop(client);
     site.end();

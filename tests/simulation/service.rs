@@ -16,7 +16,7 @@ use moorgate_proto::time::Mono;
 use moorgate_proto::v1::directive::Action;
 use moorgate_proto::v1::service_view::State as View;
 use moorgate_proto::v1::{self, Execution};
-use moorgate_service::core::{GatewayKey, Input, LinkCore, LinkSettings};
+use moorgate_service::core::{GatewayKey, Input, LinkCore, LinkFault, LinkSettings};
 use moorgate_service::presence::Presence;
 use prost::Message;
 use std::collections::BTreeSet;
@@ -159,7 +159,10 @@ impl World {
             }
         }
         self.service_flush(at, link);
-        if let Err(fault) = result {
+        // An Error says what this service did wrong, on purpose; the end of the stream follows.
+        if let Err(fault) = result
+            && !matches!(fault, LinkFault::Told(_))
+        {
             self.oracle.violated(format!("the gateway broke the service's contract: {fault}"));
         }
     }

@@ -213,7 +213,7 @@ fn calls_wait_for_the_first_link_of_their_service() {
         world.reply(link, &call, b"");
         let call = world.call(link);
         assert_eq!(&call.payload[..], b"3");
-        // From now on nobody waits where there is no link.
+        // From now on a call without a link fails at once.
         world.forwarder.link_lost(world.now, link, &"gone");
         world.settled();
         let ticket = world.ask(b"");

@@ -53,7 +53,7 @@ fn pushes_of_a_draining_service_have_their_results_before_the_link_ends() {
     };
     let pong = Said::Pong(v1::LinkPong { nonce: ping.nonce, view: None });
     world.hear(link, &[push(5), pong, push(6)].map(frame).concat());
-    assert_eq!(results(&world.heard(link)), [5], "what comes later has no result, and reaches nobody");
+    assert_eq!(results(&world.heard(link)), [5], "a later push has no result and is not delivered");
     assert_eq!(world.forwarder.next_command(), Some(LinkCommand::EndStream(link)));
     assert_eq!(world.count(Count::PushesTaken), 5);
     world.forwarder.link_over(world.now, link);
@@ -172,6 +172,7 @@ fn a_frame_that_is_half_written_is_completed_and_unsent_calls_go_elsewhere() {
     }
 }
 
+// spec: L-79
 #[test]
 fn one_link_of_a_slot_ends_at_a_time() {
     let (mut world, link) = World::ready(0);
@@ -189,14 +190,14 @@ fn one_link_of_a_slot_ends_at_a_time() {
     world.open(next, 0);
     world.hear(next, &[0, 0, 0, 2, 0x4a, 5]);
     world.flush();
-    assert_eq!(world.forwarder.next_command(), Some(LinkCommand::Close(link)), "its time is over at once");
+    assert_eq!(world.forwarder.next_command(), Some(LinkCommand::Close(link)), "its time ends at once");
     assert_eq!(world.forwarder.next_command(), Some(LinkCommand::EndStream(next)));
     world.pass(Duration::from_secs(3));
     let commands: Vec<_> = std::iter::from_fn(|| world.forwarder.next_command()).collect();
     assert!(commands.contains(&LinkCommand::Close(next)), "{commands:?}");
 }
 
-// spec: L-16, L-35
+// spec: L-16, L-78
 #[test]
 fn a_reply_above_the_largest_frame_fails_its_own_call_only() {
     for (execution, expected) in [

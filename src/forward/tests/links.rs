@@ -57,7 +57,7 @@ fn a_draining_link_finishes_its_calls_and_gets_no_new_ones() {
     let third = world.ask(b"3");
     world.reply(link, &call, b"");
     assert_eq!(world.settled(), [(third, no_endpoint()), (tickets[0], done())]);
-    assert!(world.closes_behind_a_ping(link), "nothing is under way on it any more");
+    assert!(world.closes_behind_a_ping(link), "it has no outstanding calls");
 }
 
 #[test]

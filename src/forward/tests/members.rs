@@ -70,7 +70,7 @@ fn one_that_leaves_finishes_its_calls_and_gets_no_new_ones() {
     assert_eq!(world.forwarder.next_command(), None, "its call is not answered yet");
     world.reply(leaving, &call, b"the last");
     assert_eq!(world.settled().len(), 1);
-    assert!(world.closes_behind_a_ping(leaving), "nothing is under way on it any more");
+    assert!(world.closes_behind_a_ping(leaving), "it has no outstanding calls");
     world.pass(Duration::from_secs(1));
     assert!(world.dials().is_none(), "it is not dialled again");
     assert_eq!(world.forwarder.services[0].pool.member(on).map(|member| member.id), None, "its seat is free");

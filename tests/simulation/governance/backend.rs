@@ -4,7 +4,7 @@ use crate::governance::judge::CallId;
 use crate::governance::world::{ConnId, Event, World};
 use moorgate_proto::status::Code;
 use moorgate_proto::v1::{self, Execution, Reason};
-use moorgate_service::core::{Input, LinkCore, LinkSettings};
+use moorgate_service::core::{Input, LinkCore, LinkFault, LinkSettings};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +97,10 @@ impl World {
             cancelled.into_iter().for_each(|call_id| self.answer(id, call_id, cancelled_script));
         }
         self.backend_flush(id);
-        if let Err(fault) = result {
+        // An Error says that this instance was silent for too long; the end of the stream follows.
+        if let Err(fault) = result
+            && !matches!(fault, LinkFault::Told(_))
+        {
             self.judge.violated(format!("the gateway broke the contract of links: {fault}"));
         }
     }

@@ -183,14 +183,13 @@ impl LinkCore {
         // A large frame may take its time.
         self.heard = now;
         let mut assembler = std::mem::take(&mut self.assembler);
-        let result = self.frames(now, &mut assembler, &mut bytes, handle);
+        let result = self.frames(&mut assembler, &mut bytes, handle);
         self.assembler = assembler;
         result.inspect_err(|fault| self.end(fault))
     }
 
     fn frames(
         &mut self,
-        now: Mono,
         assembler: &mut Assembler,
         bytes: &mut &[u8],
         handle: &mut impl FnMut(&mut Calls, Input<'_>),
