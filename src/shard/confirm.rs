@@ -161,7 +161,9 @@ impl Shard {
         };
         match result {
             Ok(()) if early.is_empty() => {}
-            Ok(()) => self.take_bytes(now, key, &early),
+            Ok(()) => {
+                self.take_bytes(now, key, &early);
+            }
             Err(fault) => self.fault(now, key, fault),
         }
     }

@@ -86,7 +86,7 @@ fn metrics_are_prometheus_text_and_count_what_was_done() {
     client.request(command::NOWHERE, b"", PATIENCE).unwrap();
     client.request(command::USER, b"", PATIENCE).unwrap();
     let mut broken = site.open();
-    broken.send(&[0, 0, 0, 0]);
+    broken.send(&[0, 0, 0, 1, 0xff]);
     broken.error();
     drop(broken);
     site.metric_becomes("moorgate_connections", 1);

@@ -43,7 +43,6 @@ fn garbage_ends_the_link_its_calls_are_settled_and_it_is_dialled_again() {
     let site = Site::beside(&listener, QUICK_LINKS);
     let member = |member: u32, body: &[u8]| frame(0, 0, member, &Raw(body));
     let garbages = [
-        vec![0, 0, 0, 0],
         u32::MAX.to_be_bytes().to_vec(),
         framed(&[0xff; 7]),
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
