@@ -31,7 +31,7 @@ impl Forwarder {
         link.received_bytes(now.mono);
         let mut assembler = std::mem::take(&mut link.assembler);
         let mut frames = 0;
-        let result = self.frames(now, key, &mut assembler, bytes, &mut frames);
+        let result = self.frames(now, key, (&mut assembler, &mut frames), bytes);
         if let Some(link) = self.links.get_mut(key).filter(|link| !link.is_closing()) {
             link.assembler = assembler;
         }
@@ -46,9 +46,8 @@ impl Forwarder {
         &mut self,
         now: Now,
         key: LinkKey,
-        assembler: &mut PassingAssembler,
+        (assembler, frames): (&mut PassingAssembler, &mut usize),
         mut bytes: &[u8],
-        frames: &mut usize,
     ) -> Result<(), LinkEnd> {
         loop {
             let Some(link) = self.links.get(key) else { return Ok(()) };
