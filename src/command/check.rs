@@ -6,7 +6,7 @@ use moorgate::base::share::write_share;
 use moorgate::config::{self, Settings};
 use moorgate::control::discovery::{DnsQuery, ServiceSources, Settings as Discovery, read_endpoints};
 use moorgate::gateway::Gateway;
-use moorgate::reactor::ListenAt;
+use moorgate::reactor::{ListenAt, descriptors_max};
 use moorgate::routing::Catalog;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -79,6 +79,10 @@ fn summary(path: &Path, settings: &Settings, wrong: &mut Vec<String>) -> String 
     line("routes", settings.routes.len().to_string());
     let (shards, workers) = settings.threads();
     line("threads", format!("{}, {}", counted(shards, "shard"), counted(workers, "worker")));
+    // `serve` raises the limit of descriptors first.
+    for warning in settings.all_warnings(Some(descriptors_max())) {
+        line("warning", warning);
+    }
     text
 }
 

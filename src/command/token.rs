@@ -2,7 +2,7 @@
 
 use super::{Failure, failed, help, print, usage};
 use lexopt::{Arg, ValueExt};
-use moorgate::auth::{KeyRing, SigningKey, mint, unverified_parts};
+use moorgate::auth::{KeyRing, SigningKey, TokenError, mint, unverified_parts};
 use moorgate::base::clock::Clock;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
@@ -14,6 +14,8 @@ const KEY_ID: &str = "default";
 const TTL: Duration = Duration::from_secs(3600);
 /// No access token is longer.
 const TOKEN_BYTES_MAX: u64 = 64 * 1024;
+/// No secret is longer.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// What is done with a token.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,8 +83,8 @@ fn options(what: What, words: &mut lexopt::Parser) -> Result<Option<Options>, Fa
             Arg::Long("dev") => options.set_secret(dev_secret()?)?,
             Arg::Long("secret-file") => {
                 let path = words.value()?.string()?;
-                let secret = std::fs::read(&path);
-                let secret = secret.map_err(|error| failed(format!("{path} cannot be read: {error}")))?;
+                let secret =
+                    read_secret(&path).map_err(|error| failed(format!("{path} cannot be read: {error}")))?;
                 options.set_secret(Secret::new(secret.trim_ascii_end()))?;
             }
             Arg::Long("secret-env") => {
@@ -183,8 +185,39 @@ fn inspect(options: Options) -> Result<(), Failure> {
     let key = SigningKey::new(id, &secret.bytes).map_err(failed)?;
     let ring = KeyRing::new(vec![key], None, None, 0).map_err(failed)?;
     print(&text)?;
-    ring.verify(&token, now).map_err(failed)?;
+    if let Err(error) = ring.verify(&token, now) {
+        let hint = decoded(&secret.bytes).filter(|decoded| is_signed_with(&token, id, decoded)).map(|_| {
+            "; it holds with what the secret is in base64: gateways take the bytes of a secret as they are, so decode the \
+             file (base64 -d), or have the issuer sign with its text"
+        });
+        return Err(failed(format!("{error}{}", hint.unwrap_or_default())));
+    }
     print("good: its signature holds, and its times are right\n")
+}
+
+/// The bytes that a secret in base64 encodes, with or without padding.
+fn decoded(secret: &[u8]) -> Option<Vec<u8>> {
+    use base64::Engine;
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let alphabets = [base64::alphabet::STANDARD, base64::alphabet::URL_SAFE];
+    alphabets.iter().find_map(|alphabet| GeneralPurpose::new(alphabet, config).decode(secret).ok())
+}
+
+/// Whether the signature holds with this secret; its claims do not matter.
+fn is_signed_with(token: &str, id: &str, secret: &[u8]) -> bool {
+    let ring = SigningKey::new(id, secret).and_then(|key| KeyRing::new(vec![key], None, None, 0));
+    ring.is_ok_and(|ring| !matches!(ring.verify(token, 0), Err(TokenError::BadSignature)))
+}
+
+/// The bytes of a secret's file, which may be a pipe of the shell.
+fn read_secret(path: &str) -> std::io::Result<Vec<u8>> {
+    let mut secret = Vec::new();
+    std::fs::File::open(path)?.take(SECRET_BYTES_MAX.saturating_add(1)).read_to_end(&mut secret)?;
+    match secret.len() as u64 > SECRET_BYTES_MAX {
+        true => Err(std::io::Error::other("it is too long for a secret")),
+        false => Ok(secret),
+    }
 }
 
 fn from_standard_input() -> Result<String, Failure> {

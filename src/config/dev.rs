@@ -100,6 +100,8 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
         services,
         check_service: None,
         admin: Some(ListenAt::Address(options.admin)),
+        admin_hosts: Vec::new(),
+        warnings: Vec::new(),
         access_log: AccessTarget::Off,
         log_level: log::LevelFilter::Info,
     })

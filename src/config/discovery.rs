@@ -7,6 +7,7 @@ use super::secrets::Secrets;
 use super::section::{Section, list, string};
 use super::text;
 use crate::control::discovery::{self, DnsQuery, DnsSettings, ProbeSettings};
+use crate::control::read_regular;
 use crate::routing::Instance;
 use moorgate_registry::{
     ConsulQuery, ConsulSettings, DEFAULT_GROUP, NacosQuery, NacosSettings, RegistryError,
@@ -22,6 +23,8 @@ const SOURCES: &str = "endpoints = [\"10.0.0.1:7100\"], endpoints_file = \"PATH\
 /// Where the service manager lets a service write.
 const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 const STATE_FILE: &str = "endpoints.json";
+/// Certificates of a registry.
+const CA_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const DNS_PORT: u16 = 53;
 const SERVERS_MAX: usize = 16;
 /// A name in DNS, as it is written with dots.
@@ -330,7 +333,7 @@ fn ca_file(table: &mut Section<'_>, directory: &Path) -> Option<PathBuf> {
     table.read("ca_file", |value| {
         let path = path(directory, string(value, "a path in quotes")?)?;
         let told = |error: &dyn std::fmt::Display| format!("{} cannot be read: {error}", path.display());
-        let text = std::fs::read(&path).map_err(|error| told(&error))?;
+        let text = read_regular(&path, CA_BYTES_MAX).map_err(|error| told(&error))?;
         match text.windows(PEM.len()).any(|window| window == PEM) {
             true => Ok(path),
             false => Err(told(&"there is no certificate in it; write the path of a PEM file")),

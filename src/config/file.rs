@@ -4,9 +4,12 @@ use super::report::{ConfigError, Report};
 use super::secrets::Secrets;
 use super::section::Section;
 use super::{Settings, validate};
+use crate::control::read_regular;
 use std::path::Path;
 use toml::de::DeTable;
 
+/// No configuration is longer.
+const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Whoever has more of them has another kind of file.
 const SYNTAX_ERRORS_MAX: usize = 10;
 
@@ -16,8 +19,11 @@ const SYNTAX_ERRORS_MAX: usize = 10;
 /// [`ConfigError`] with every error that was found.
 pub fn load(path: &Path) -> Result<Settings, ConfigError> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError { lines: vec![format!("{name}: cannot be read: {error}")] })?;
+    let unreadable = |error: &dyn std::fmt::Display| ConfigError {
+        lines: vec![format!("{name}: cannot be read: {error}")],
+    };
+    let text = read_regular(path, FILE_BYTES_MAX).map_err(|error| unreadable(&error))?;
+    let text = String::from_utf8(text).map_err(|_| unreadable(&"it is no text in UTF-8"))?;
     let environment = |name: &str| std::env::var(name).ok();
     parse(&name, &text, path.parent().unwrap_or(Path::new("")), &environment)
 }

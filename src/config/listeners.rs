@@ -1,7 +1,7 @@
 //! Where clients and the operator connect: addresses, or sockets of the service manager.
 
 use super::report::Report;
-use super::section::{Section, string};
+use super::section::{Section, list, string};
 use super::text;
 use crate::reactor::{AcceptMode, ListenAt, ListenerSettings};
 use crate::session;
@@ -15,12 +15,23 @@ const ADDRESS: &str = "an address such as \"0.0.0.0:7000\"";
 const HEARTBEATS: RangeInclusive<Duration> = Duration::ZERO..=text::TIME_MAX;
 const SOCKET: &str = "socket_name";
 
+/// Names in `admin.hosts`, and bytes of each: a name of DNS.
+const HOSTS_MAX: usize = 16;
+const HOST_BYTES: usize = 253;
+
+/// Where clients and the operator connect.
+pub(super) struct Listeners {
+    pub(super) clients: Vec<ListenerSettings>,
+    pub(super) admin: Option<ListenAt>,
+    pub(super) admin_hosts: Vec<String>,
+}
+
 /// Reads `[[listener]]` and `[admin]`.
 pub(super) fn listeners(
     root: &mut Section<'_>,
     report: &mut Report<'_>,
     session: &session::Settings,
-) -> (Vec<ListenerSettings>, Option<ListenAt>) {
+) -> Listeners {
     let mut listeners: Vec<ListenerSettings> = Vec::new();
     let sections = root.tables("listener");
     if sections.is_empty() && !root.has("listener") {
@@ -60,8 +71,29 @@ pub(super) fn listeners(
     if let Some(at) = &admin {
         collision(&mut section, at, &listeners, "a listener");
     }
+    let admin_hosts = hosts(&mut section);
     section.close(report);
-    (listeners, admin)
+    Listeners { clients: listeners, admin, admin_hosts }
+}
+
+/// Names of this gateway.
+fn hosts(section: &mut Section<'_>) -> Vec<String> {
+    const RIGHT: &str = "a list such as [\"gw1.internal\"]";
+    let host = |text: &str| {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        match is_plain && (1..=HOST_BYTES).contains(&text.len()) {
+            true => Ok(text.to_owned()),
+            false => Err(format!("`{}` is no host name; write {RIGHT}, without ports", text.escape_debug())),
+        }
+    };
+    let read = |value: &_| {
+        let hosts = list(value, RIGHT, host)?;
+        let count = hosts.len();
+        (count <= HOSTS_MAX)
+            .then_some(hosts)
+            .ok_or_else(|| format!("{count} names; write {HOSTS_MAX} or fewer"))
+    };
+    section.read("hosts", read).unwrap_or_default()
 }
 
 /// An address or a socket's name, one of the two.

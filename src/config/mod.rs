@@ -62,13 +62,44 @@ pub struct Settings {
     pub check_service: Option<ServiceId>,
     /// Where the operator's pages are.
     pub admin: Option<ListenAt>,
+    /// Names of this gateway that operators may ask for, besides its addresses.
+    pub admin_hosts: Vec<String>,
     /// The access log.
     pub access_log: AccessTarget,
     /// Diagnostics.
     pub log_level: log::LevelFilter,
+    /// What is allowed in the file and may be a mistake.
+    pub warnings: Vec<String>,
 }
 
+/// Room for fewer clients is small, when the configuration does not say how many there will be.
+const CONNECTIONS_EXPECTED: usize = 10_000;
+
 impl Settings {
+    /// What works and may be a mistake, for people; `descriptors`: how many this process may have.
+    pub fn all_warnings(&self, descriptors: Option<usize>) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        if let Some(ListenAt::Address(address)) = &self.admin
+            && !address.ip().is_loopback()
+        {
+            warnings.push(format!(
+                "admin.address: {address} is not on loopback: whoever reaches it can end sessions, without a password; \
+                 write 127.0.0.1, or let only operators reach it"
+            ));
+        }
+        let (shards, per_shard) = (usize::from(self.threads().0), self.shard.connections_max);
+        let is_default = per_shard == shard::Settings::default().connections_max;
+        let expected = if is_default { CONNECTIONS_EXPECTED } else { per_shard.saturating_mul(shards) };
+        if let Some(descriptors) = descriptors.filter(|descriptors| *descriptors < expected) {
+            let whose = if is_default { "a gateway usually has" } else { "limits.connections allows" };
+            warnings.push(format!(
+                "limits.connections: this process may have {descriptors} descriptors (RLIMIT_NOFILE), and {whose} \
+                 {expected} connections; raise the limit: LimitNOFILE= in a unit, ulimit -n in a shell"
+            ));
+        }
+        warnings
+    }
+
     /// Shards and workers, with their defaults for this machine.
     pub fn threads(&self) -> (u16, u16) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -22,11 +22,12 @@ pub(super) struct Report<'a> {
     name: &'a str,
     text: &'a str,
     lines: Vec<(usize, String)>,
+    warnings: Vec<(usize, String)>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(name: &'a str, text: &'a str) -> Report<'a> {
-        Report { name, text, lines: Vec::new() }
+        Report { name, text, lines: Vec::new(), warnings: Vec::new() }
     }
 
     /// The line of a place.
@@ -38,6 +39,20 @@ impl<'a> Report<'a> {
     pub(super) fn at(&mut self, place: usize, message: impl fmt::Display) {
         let line = self.line(place);
         self.lines.push((line, format!("{}:{line}: {message}", self.name)));
+    }
+
+    /// What is allowed at a place of the file, and may be a mistake.
+    pub(super) fn warn(&mut self, place: usize, message: impl fmt::Display) {
+        let line = self.line(place);
+        self.warnings.push((line, format!("{}:{line}: {message}", self.name)));
+    }
+
+    /// The warnings, in the order of the file.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        warnings.sort();
+        warnings.dedup();
+        warnings.into_iter().map(|(_, line)| line).collect()
     }
 
     /// How many there are.

@@ -6,15 +6,21 @@
 
 use super::section::Section;
 use crate::auth::SigningKey;
+use crate::control::read_regular;
 use moorgate_proto::limits::NAME_BYTES;
 use moorgate_proto::proof::{ApplicationKey, LinkKey};
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Where the service manager's credentials are.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// No more of them are named.
 const NAMES_MAX: usize = 32;
+/// No secret is longer.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
+/// Rights that the file of a secret should not give: others read, write or run it, its group writes it.
+const FOREIGN_RIGHTS: u32 = 0o027;
 /// How to make a secret that is one's own.
 const MAKE: &str = "head -c 32 /dev/urandom | base64 > ";
 
@@ -116,13 +122,25 @@ impl Secrets<'_> {
             true => format!("make one: {MAKE}{}", path.display()),
             false => format!("write it into {}", path.display()),
         };
-        match std::fs::read(&path) {
+        Self::warn_of_rights(table, key, &path);
+        match read_regular(&path, SECRET_BYTES_MAX) {
             // Editors end a file with a line feed; it is no part of the secret.
             Ok(secret) => Some(Found { key, secret: secret.trim_ascii_end().to_vec(), remedy }),
             Err(error) => {
                 table.wrong(key, format!("{} cannot be read: {error}; {remedy}", path.display()));
                 None
             }
+        }
+    }
+
+    /// A secret that others can read is none; what they can write is theirs.
+    fn warn_of_rights(table: &mut Section<'_>, key: &'static str, path: &Path) {
+        let Ok(metadata) = std::fs::metadata(path) else { return };
+        let mode = metadata.permissions().mode() & 0o777;
+        if metadata.is_file() && mode & FOREIGN_RIGHTS != 0 {
+            let path = path.display();
+            let what = format!("{path} has mode {mode:04o}: others than its owner and group can use it");
+            table.warn(key, format!("{what}; chmod 0600 {path}"));
         }
     }
 
@@ -170,7 +188,7 @@ impl Secrets<'_> {
             return None;
         };
         let directory = Path::new(&directory);
-        match std::fs::read(directory.join(name)) {
+        match read_regular(&directory.join(name), SECRET_BYTES_MAX) {
             Ok(secret) => {
                 let remedy = match own {
                     true => format!("make one: {MAKE}PATH, with the PATH of its LoadCredential= in the unit"),

@@ -19,6 +19,7 @@ pub(super) struct Section<'a> {
     /// Every key that was asked for.
     known: Vec<&'static str>,
     mistakes: Vec<(usize, String)>,
+    warnings: Vec<(usize, String)>,
 }
 
 impl<'a> Section<'a> {
@@ -28,7 +29,7 @@ impl<'a> Section<'a> {
     }
 
     fn new(path: String, table: Option<&'a DeTable<'a>>, place: usize) -> Section<'a> {
-        Section { path, table, place, known: Vec::new(), mistakes: Vec::new() }
+        Section { path, table, place, known: Vec::new(), mistakes: Vec::new(), warnings: Vec::new() }
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -90,6 +91,12 @@ impl<'a> Section<'a> {
     pub(super) fn wrong(&mut self, key: &str, message: impl Display) {
         let mistake = (self.place(key), format!("{}: {message}", self.path_of(key)));
         self.mistakes.push(mistake);
+    }
+
+    /// Notes what may be a mistake.
+    pub(super) fn warn(&mut self, key: &str, message: impl Display) {
+        let warning = (self.place(key), format!("{}: {message}", self.path_of(key)));
+        self.warnings.push(warning);
     }
 
     /// Notes it unless something is known to be wrong there already.
@@ -225,6 +232,9 @@ impl<'a> Section<'a> {
         }
         for (place, message) in self.mistakes {
             report.at(place, message);
+        }
+        for (place, message) in self.warnings {
+            report.warn(place, message);
         }
     }
 }

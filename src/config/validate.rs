@@ -2,7 +2,7 @@
 
 use super::discovery::discovery;
 use super::limits::NewComers;
-use super::listeners::listeners;
+use super::listeners::{Listeners, listeners};
 use super::register::register;
 use super::report::{ConfigError, Report};
 use super::secrets::Secrets;
@@ -23,6 +23,8 @@ use std::time::Duration;
 /// Zero: sessions end with their connections.
 const DETACHED_TTLS: RangeInclusive<Duration> = Duration::ZERO..=text::TIME_MAX;
 const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=text::TIME_MAX;
+/// Zero: the drain begins at once.
+const DRAIN_DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
 /// What the kernel takes for the idle time before a keepalive probe.
 const KEEPALIVES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(9 * 3600);
 /// Threads of one kind.
@@ -66,7 +68,7 @@ pub(super) fn validate(
         bans: root.table("bans"),
     };
     let session = session_settings(&mut tables.session);
-    let (listeners, admin) = listeners(&mut root, &mut report, &session);
+    let Listeners { clients, admin, admin_hosts } = listeners(&mut root, &mut report, &session);
     let (access_log, log_level) = log(root.table("log"), secrets.directory, &mut report);
     let mistakes = report.count();
     let authority = identity::authority(&mut root, secrets, &mut report);
@@ -84,9 +86,9 @@ pub(super) fn validate(
         client_frame_bytes_max: session.frame_bytes_max,
         ..forward_settings(&mut tables)
     };
-    let heartbeats = listeners.iter().map(|listener| listener.heartbeat).collect();
+    let heartbeats = clients.iter().map(|listener| listener.heartbeat).collect();
     let settings = Settings {
-        reactor: reactor::Settings { accepts, ..reactor_settings(&mut tables, listeners) },
+        reactor: reactor::Settings { accepts, ..reactor_settings(&mut tables, clients) },
         shard: shard::Settings {
             check: check.as_ref().map(|(_, settings)| settings.clone()),
             // What waits for clients that are slow is let go before new pushes are refused.
@@ -108,14 +110,17 @@ pub(super) fn validate(
         register,
         check_service: check.map(|(service, _)| service),
         admin,
+        admin_hosts,
         access_log,
         log_level,
+        warnings: Vec::new(),
     };
     relations(&settings, &mut tables);
     let Tables { gateway, limits, session, links, presence, rates, bans } = tables;
     for section in [root, gateway, limits, session, links, presence, rates, bans] {
         section.close(&mut report);
     }
+    let settings = Settings { warnings: report.warnings(), ..settings };
     report.finish(settings)
 }
 
@@ -162,6 +167,7 @@ fn reactor_settings(tables: &mut Tables<'_>, listeners: Vec<ListenerSettings>) -
         keepalive: session.time("keepalive", KEEPALIVES, default.keepalive),
         user_timeout: session.time("user_timeout", TIMES, default.user_timeout),
         drain_timeout: gateway.time("drain_timeout", TIMES, default.drain_timeout),
+        drain_delay: gateway.time("drain_delay", DRAIN_DELAYS, default.drain_delay),
         accepts: default.accepts,
     }
 }

@@ -45,6 +45,8 @@ pub enum InheritError {
         name: String,
         /// The names that there are.
         names: Vec<String>,
+        /// For which process there are some, as `LISTEN_PID` says it, when it is another one.
+        meant_for: Option<String>,
     },
     /// Several sockets have a name of which one is asked for.
     Several {
@@ -68,12 +70,19 @@ impl fmt::Display for InheritError {
                 "the socket `{name}` of the service manager is no listening TCP socket: {what}; write \
                  ListenStream=ADDRESS:PORT and Accept=no into its socket unit"
             ),
-            InheritError::Missing { name, names } if names.is_empty() => write!(
+            InheritError::Missing { name, meant_for: Some(meant_for), .. } => write!(
+                f,
+                "the sockets of the service manager are for process {} (LISTEN_PID), and this is process {}, so \
+                 `{name}` is missing; a script that starts the gateway must do it with exec",
+                meant_for.escape_debug(),
+                std::process::id()
+            ),
+            InheritError::Missing { name, names, .. } if names.is_empty() => write!(
                 f,
                 "the service manager hands over no socket, and `{name}` is asked for; start the socket unit, or \
                  write an address in place of socket_name"
             ),
-            InheritError::Missing { name, names } => write!(
+            InheritError::Missing { name, names, .. } => write!(
                 f,
                 "the service manager hands over no socket `{name}`; there are: {}; write \
                  FileDescriptorName={name} into its socket unit",
@@ -102,6 +111,8 @@ pub struct Inherited {
     sockets: Vec<(String, TcpListener)>,
     /// Of all that were handed over.
     names: Vec<String>,
+    /// The process for which there are some, when it is another one.
+    meant_for: Option<String>,
 }
 
 impl Inherited {
@@ -112,7 +123,10 @@ impl Inherited {
     pub fn take(environment: Environment<'_>) -> Result<Inherited, InheritError> {
         let names = names(environment, std::process::id())?;
         if names.is_empty() {
-            return Ok(Inherited::default());
+            return Ok(Inherited {
+                meant_for: another(environment, std::process::id()),
+                ..Inherited::default()
+            });
         }
         let mut descriptors = ListenFd::from_env();
         let sockets: Result<Vec<_>, _> = names
@@ -123,7 +137,7 @@ impl Inherited {
                 Err(error) => Err(InheritError::NotListening { name: name.clone(), what: error.to_string() }),
             })
             .collect();
-        Ok(Inherited { sockets: sockets?, names })
+        Ok(Inherited { sockets: sockets?, names, meant_for: None })
     }
 
     /// All sockets of this name; they do not block.
@@ -134,7 +148,8 @@ impl Inherited {
         let claimed: Vec<TcpListener> =
             self.sockets.extract_if(.., |(other, _)| other == name).map(|(_, socket)| socket).collect();
         if claimed.is_empty() {
-            return Err(InheritError::Missing { name: name.to_owned(), names: self.names.clone() });
+            let (names, meant_for) = (self.names.clone(), self.meant_for.clone());
+            return Err(InheritError::Missing { name: name.to_owned(), names, meant_for });
         }
         Ok(claimed)
     }
@@ -164,6 +179,12 @@ impl Inherited {
         }
         Err(InheritError::Unclaimed(self.sockets.into_iter().map(|(name, _)| name).collect()))
     }
+}
+
+/// For which other process there are sockets.
+fn another(environment: Environment<'_>, pid: u32) -> Option<String> {
+    let count = environment("LISTEN_FDS")?.parse::<usize>().ok()?;
+    environment("LISTEN_PID").filter(|meant| count > 0 && *meant != pid.to_string())
 }
 
 /// The names of what this process is handed, in the order of the descriptors.
@@ -247,7 +268,7 @@ mod tests {
         let socket = || TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let names = ["clients", "operator", "clients", "two", "two"].map(str::to_owned);
         let sockets = names.iter().map(|name| (name.clone(), socket())).collect();
-        let mut inherited = Inherited { sockets, names: names.to_vec() };
+        let mut inherited = Inherited { sockets, names: names.to_vec(), meant_for: None };
         assert_eq!(inherited.claim("clients").unwrap().len(), 2);
         let twice = inherited.claim("clients").unwrap_err().to_string();
         assert!(
@@ -255,7 +276,7 @@ mod tests {
             "{twice}"
         );
         assert!(inherited.claim_one("two").unwrap_err().to_string().contains("hands over 2 sockets `two`"));
-        let mut one = Inherited { sockets: vec![("one".to_owned(), socket())], names: Vec::new() };
+        let mut one = Inherited { sockets: vec![("one".to_owned(), socket())], ..Inherited::default() };
         assert!(one.claim_one("one").is_ok() && one.claim_one("one").is_err());
         let error = inherited.finish().unwrap_err().to_string();
         assert!(error.contains("nobody would accept from these") && error.contains(": operator;"), "{error}");

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`discovery`] | finds the endpoints of the services, and publishes them to the workers |
 //! | [`inherited`] | sockets that the service manager has opened and hands over |
+//! | [`regular`] | files by names from outside: only regular ones, and bounded |
 //! | [`notify`] | one datagram to the service manager |
 //! | [`reporter`] | decides what it is told and when; pure |
 //! | [`reports`] | the thread that looks, asks the reporter, and sends |
@@ -17,11 +18,13 @@
 pub mod discovery;
 mod inherited;
 mod notify;
+mod regular;
 mod reporter;
 mod reports;
 
 pub use inherited::{InheritError, Inherited};
 pub use notify::{Notice, Notifier};
+pub use regular::read_regular;
 pub use reporter::{Observed, Reporter};
 pub use reports::{Reports, Vitals};
 

@@ -1,21 +1,35 @@
 //! How many descriptors this process may have.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
+use std::io;
 
-/// The limit in force and the descriptors that are open, as `/proc` tells them; `None` where it does not.
+/// The limit in force and the descriptors that are open; `None`: `/proc` does not say how many are.
 pub fn descriptors() -> Option<(usize, usize)> {
-    let max = limit_in(&fs::read_to_string("/proc/self/limits").ok()?)?;
     let open = fs::read_dir("/proc/self/fd").ok()?.count();
-    Some((max, open))
+    Some((count(getrlimit(Resource::Nofile).current), open))
 }
 
-/// The soft limit of open files.
-fn limit_in(limits: &str) -> Option<usize> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    match line.split_whitespace().next()? {
-        "unlimited" => Some(usize::MAX),
-        number => number.parse().ok(),
+/// How many descriptors this process can have once the limit is raised.
+pub fn descriptors_max() -> usize {
+    count(getrlimit(Resource::Nofile).maximum)
+}
+
+/// Raises the limit in force to the hard one: shells and service managers often set a soft limit for programs that use
+/// `select`. The limits before and after.
+///
+/// # Errors
+/// When the system refuses it.
+pub fn raise_descriptors() -> io::Result<(usize, usize)> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
     }
+    Ok((count(current), count(maximum)))
+}
+
+fn count(limit: Option<u64>) -> usize {
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -23,18 +37,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_the_soft_one() {
-        let page = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                    Max processes             95974                95974                processes \n\
-                    Max open files            1024                 524288               files     \n";
-        assert_eq!(limit_in(page), Some(1024));
-        assert_eq!(limit_in(&page.replace("1024  ", "unlimited")), Some(usize::MAX));
-        assert_eq!(limit_in("Max processes 1 1"), None);
-    }
-
-    #[test]
     fn this_process_has_some() {
         let (max, open) = descriptors().unwrap();
         assert!((3..=max).contains(&open), "{open} of {max}");
+        assert!(max <= descriptors_max());
     }
 }

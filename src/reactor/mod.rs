@@ -20,7 +20,7 @@ mod shard_loop;
 mod socket;
 mod worker_loop;
 
-pub use descriptors::descriptors;
+pub use descriptors::{descriptors, descriptors_max, raise_descriptors};
 pub use listener::{BindError, Listener, adopt, bind};
 pub use settings::{AcceptMode, ListenAt, ListenerSettings, Settings};
 pub use shard_loop::{Handed, ShardCommand, ShardLoop, ShardParts};

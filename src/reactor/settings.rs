@@ -67,6 +67,8 @@ pub struct Settings {
     pub user_timeout: Duration,
     /// How long a drain lets requests finish.
     pub drain_timeout: Duration,
+    /// How long before it the gateway is not ready and still accepts.
+    pub drain_delay: Duration,
 }
 
 impl Default for Settings {
@@ -82,6 +84,7 @@ impl Default for Settings {
             keepalive: Duration::from_secs(60),
             user_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(20),
+            drain_delay: Duration::ZERO,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `moorgate check`.
 
 use crate::{Directory, done, ended, moorgate, refused, run};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 const GOOD: &str = r#"[[listener]]
 address = "127.0.0.1:7000"
@@ -25,6 +27,8 @@ service = "chat"
 [[route]]
 commands = 7
 service = "echo"
+[limits]
+connections = 200
 "#;
 /// As little as there can be.
 const BARE: &str = r#"[[listener]]
@@ -176,7 +180,7 @@ fn every_mistake_is_a_line() {
     let path = directory.file("gate.toml", &GOOD.replace("7001", "7000").replace("shards", "shard"));
     let message = format!(
         "{path}:4: admin.address: 127.0.0.1:7000 collides with 127.0.0.1:7000 of a listener; choose another port\n\
-         {path}:6: gateway.shard: there is no such key here; there are: drain_timeout, id, reconnect_spread, shards, \
+         {path}:6: gateway.shard: there is no such key here; there are: drain_delay, drain_timeout, id, reconnect_spread, shards, \
          workers\n\
          {path}:13: service.key_env: the environment has no variable MOORGATE_SECRET with a text; set it\n"
     );
@@ -230,4 +234,143 @@ fn what_serve_refuses_before_it_listens_check_refuses_too() {
     let path = directory.file("gate.toml", &format!("{BARE}[log]\naccess = \"access.log\"\n"));
     done(&["check", &path]);
     assert_eq!(std::fs::read_dir(&directory.0).unwrap().count(), 1);
+}
+
+/// An endpoint in a file, so that the lists are kept.
+const FOUND: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[service]]\nname = \"echo\"\nendpoints_file = \"echo.endpoints\"\n\
+                     without_proofs = true\n[[route]]\ncommands = 7\nservice = \"echo\"\n";
+
+#[test]
+fn state_file_that_is_not_ours_is_refused_by_both_commands() {
+    let directory = Directory::new("check-state");
+    directory.file("echo.endpoints", "127.0.0.1:1\n");
+    let (ours, diary) =
+        (directory.file("ours.json", "{\"version\":1,\"lists\":[]}"), directory.file("diary", "dear diary"));
+    let at = |name: &str| directory.0.join(name).display().to_string();
+    std::os::unix::fs::symlink(&ours, at("link")).unwrap();
+    std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
+    let kinds = [
+        ("/dev/null".to_owned(), "is no regular file"),
+        (directory.0.display().to_string(), "is no regular file"),
+        (at("link"), "is a symbolic link"),
+        (at("device"), "is a symbolic link"),
+        (diary.clone(), "is no state file"),
+        // The name that it has without the key.
+        (directory.file("endpoints.json", "[]"), "is no state file"),
+    ];
+    for (state, what) in kinds {
+        let key = format!("[discovery]\nstate_file = \"{state}\"\n");
+        let key = if state.ends_with("/endpoints.json") { "" } else { &key };
+        let path = directory.file("gate.toml", &format!("{FOUND}{key}"));
+        let message = format!(
+            "moorgate: discovery.state_file: {state} {what} and would be replaced; name one that only this gateway writes, \
+             or \"off\"\n"
+        );
+        refused(&["check", &path], 1, &message);
+        refused(&["serve", "-c", &path], 1, &message);
+    }
+    assert_eq!(std::fs::read_to_string(&diary).unwrap(), "dear diary");
+    let path = directory.file("gate.toml", &format!("{FOUND}[discovery]\nstate_file = \"ours.json\"\n"));
+    done(&["check", &path]);
+    let unused = FOUND.replace("endpoints_file = \"echo.endpoints\"", "endpoints = [\"127.0.0.1:1\"]");
+    done(&["check", &directory.file("gate.toml", &unused)]);
+}
+
+#[test]
+fn what_may_be_a_mistake_is_a_warning_of_both_commands() {
+    let directory = Directory::new("check-warnings");
+    let secret = directory.file("access.secret", SECRET);
+    let text = GOOD
+        .replace("127.0.0.1:7000", "127.0.0.1:0")
+        .replace("127.0.0.1:7001", "0.0.0.0:0")
+        .replace("key_env = \"MOORGATE_SECRET\"", "without_proofs = true")
+        .replace("connections = 200", "connections = 100000000");
+    let path = directory.file("gate.toml", &text);
+    let of_mode = |mode: u32| {
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
+        done(&["check", &path])
+    };
+    for mode in [0o400, 0o600, 0o640] {
+        assert!(!of_mode(mode).contains("access.secret"), "{mode:o}");
+    }
+    for mode in [0o644, 0o660, 0o666, 0o604] {
+        let out = of_mode(mode);
+        let expected = format!(
+            "  warning   {path}:9: auth.key.secret_file: {secret} has mode {mode:04o}: others than its owner and group can use \
+             it; chmod 0600 {secret}\n"
+        );
+        assert!(out.contains(&expected), "{out}");
+        assert!(out.contains("  warning   admin.address: 0.0.0.0:0 is not on loopback: "), "{out}");
+        assert!(
+            out.contains(" and limits.connections allows 200000000 connections; raise the limit"),
+            "{out}"
+        );
+    }
+    let mut gateway = crate::running::Running::start(&["serve", "-c", &path]);
+    gateway.err_until("limits.connections allows 200000000");
+    gateway.addresses();
+    gateway.signal("-TERM");
+    let ended = gateway.ended();
+    assert!(
+        ended.err.contains("has mode 0604") && ended.err.contains("0.0.0.0:0 is not on loopback"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn small_room_for_descriptors_is_a_warning() {
+    let directory = Directory::new("check-descriptors");
+    directory.file("echo.endpoints", "127.0.0.1:1\n");
+    let path = directory.file("gate.toml", FOUND);
+    let check = |limit: &str| {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            &format!("{limit} exec \"$0\" check \"$1\""),
+            env!("CARGO_BIN_EXE_moorgate"),
+            &path,
+        ]);
+        ended(&mut command).out
+    };
+    let hard = check("ulimit -n 256;");
+    let expected = "  warning   limits.connections: this process may have 256 descriptors (RLIMIT_NOFILE), and a gateway usually has \
+                    10000 connections; raise the limit: LimitNOFILE= in a unit, ulimit -n in a shell\n";
+    assert!(hard.ends_with(expected), "{hard}");
+    // Only the soft one is small, and `serve` raises it.
+    assert_eq!(check("ulimit -S -n 256;"), check(""));
+}
+
+#[test]
+fn files_without_an_end_are_no_configuration_and_no_secret() {
+    let directory = Directory::new("check-devices");
+    directory.file("access.secret", SECRET);
+    let pipe = directory.0.join("pipe").display().to_string();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let long = directory.file("long", &"#".repeat(9 * 1024 * 1024));
+    for (path, why) in [
+        ("/dev/zero", "it is no regular file"),
+        (&pipe, "it is no regular file"),
+        (&long, "it has more than 8388608 bytes; is it the right file?"),
+    ] {
+        refused(&["check", path], 1, &format!("{path}: cannot be read: {why}\n"));
+        refused(&["serve", "-c", path], 1, &format!("{path}: cannot be read: {why}\n"));
+        let text = GOOD.replace("access.secret", path).replace("MOORGATE_SECRET", "PATH");
+        let with_secret = directory.file("gate.toml", &text);
+        let ended = run(&["check", &with_secret]);
+        let why = why.replace("8388608", "65536");
+        assert!(
+            ended.err.contains(&format!("auth.key.secret_file: {path} cannot be read: {why}")),
+            "{ended:?}"
+        );
+        let text = format!("{GOOD}[consul]\naddress = \"https://a\"\nca_file = \"{path}\"\n");
+        let with_certificates = directory.file("gate.toml", &text);
+        let ended = run(&["check", &with_certificates]);
+        let why = why.replace("65536", "4194304");
+        assert!(ended.err.contains(&format!("consul.ca_file: {path} cannot be read: {why}")), "{ended:?}");
+    }
+    let issue = run(&["token", "issue", "--user", "a", "--secret-file", "/dev/zero"]);
+    assert_eq!(
+        (issue.code, issue.err.as_str()),
+        (Some(1), "moorgate: /dev/zero cannot be read: it is too long for a secret\n")
+    );
 }

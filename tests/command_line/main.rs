@@ -20,6 +20,9 @@ mod serve;
 mod token;
 mod words;
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -80,7 +83,10 @@ impl Directory {
     /// Writes a file; its path.
     fn file(&self, name: &str, content: &str) -> String {
         let path = self.0.join(name);
-        std::fs::write(&path, content).unwrap();
+        // Not written in place: the rights that it had would stay.
+        let _ = std::fs::remove_file(&path);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
         path.display().to_string()
     }
 }

@@ -177,3 +177,32 @@ fn what_cannot_be_done_is_told() {
     refused(&words, 1, "moorgate: claim `sub` of the access token is out of bounds\n");
     refused(&["token", "inspect", "garbage"], 1, "moorgate: the access token is not a well-formed JWT\n");
 }
+
+#[test]
+fn secret_that_fits_once_decoded_is_a_hint() {
+    use base64::Engine;
+    let directory = Directory::new("token-base64");
+    let raw = directory.file("raw.secret", "the issuer's own bytes, which it keeps in base64");
+    let signed = done(&["token", "issue", "--user", "alice", "--secret-file", &raw]);
+    let token = signed.trim_end();
+    let text = |engine: base64::engine::GeneralPurpose| engine.encode(std::fs::read(&raw).unwrap());
+    for encoded in [
+        text(base64::engine::general_purpose::STANDARD),
+        text(base64::engine::general_purpose::URL_SAFE_NO_PAD),
+    ] {
+        let path = directory.file("encoded.secret", &format!("{encoded}\n"));
+        let ended = run(&["token", "inspect", token, "--secret-file", &path]);
+        assert_eq!(ended.code, Some(1));
+        let hint =
+            "the signature of the access token does not hold; it holds with what the secret is in base64: ";
+        assert!(ended.err.contains(hint), "{ended:?}");
+    }
+    for other in [
+        "another secret of at least thirty-two bytes",
+        "YW5vdGhlciBzZWNyZXQgb2YgYXQgbGVhc3QgdGhpcnR5LXR3byBieXRlcw==",
+    ] {
+        let path = directory.file("other.secret", other);
+        let ended = run(&["token", "inspect", token, "--secret-file", &path]);
+        assert!(ended.code == Some(1) && !ended.err.contains("base64"), "{ended:?}");
+    }
+}

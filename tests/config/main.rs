@@ -10,6 +10,7 @@ mod sources;
 mod whole;
 
 use moorgate::config::{ConfigError, Settings, parse};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Long enough for everything, and easy to find where it must not be.
@@ -24,6 +25,7 @@ impl Directory {
         std::fs::create_dir_all(&path).unwrap();
         for name in ["access.secret", "echo.key"] {
             std::fs::write(path.join(name), format!("{SECRET}\n")).unwrap();
+            std::fs::set_permissions(path.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
         }
         std::fs::write(path.join("short.secret"), "tooshort\n").unwrap();
         Directory(path)

@@ -6,7 +6,7 @@
 //! before is not read as long as it may be under way, up to the next look.
 
 use super::event::{Event, Events};
-use super::regular;
+use crate::control::regular;
 use crate::routing::{Instance, Source, SourceList};
 use moorgate_registry::Stop;
 use std::collections::BTreeSet;

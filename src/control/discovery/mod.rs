@@ -10,7 +10,6 @@
 //! | `file` | files with one endpoint a line |
 //! | `own` | the gateway's own listeners, which are no endpoints |
 //! | `prober` | TCP connections to endpoints that have no link |
-//! | `regular` | opens files of which nobody knows what they are |
 //! | `threads` | the threads themselves, and which of them have ended before their time |
 //! | `state` | the last lists, on disk, for a start while a registry is down |
 //!
@@ -23,7 +22,6 @@ mod file;
 mod hub;
 mod own;
 mod prober;
-mod regular;
 mod settings;
 mod start;
 mod state;
@@ -40,7 +38,11 @@ use crate::base::ids::ServiceId;
 use crate::routing::{Catalog, CatalogReport};
 use hub::AllTracked;
 use moorgate_registry::Stop;
+use std::time::Duration;
 use threads::Running;
+
+/// For the threads to end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the endpoints of one service stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,11 +95,11 @@ impl Discovery {
         self.running.failed()
     }
 
-    /// Ends: what was last said is on disk, nothing is published any more. Takes no longer than a question to a DNS
-    /// server or a disk that is slow.
+    /// Ends: the last lists are on disk, and no list is published any more. Waits at most five seconds for a disk or a name
+    /// server.
     pub fn stop(self) {
         self.stop.set();
         // They were told when they failed.
-        let _ = self.running.join();
+        let _ = self.running.join(END_TIMEOUT);
     }
 }

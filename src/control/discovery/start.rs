@@ -5,7 +5,7 @@ use super::event::{EVENTS_MAX, Events};
 use super::file::{self, Watched};
 use super::hub::{AllTracked, Hub, Tracked};
 use super::prober::Prober;
-use super::state::{Keeper, State};
+use super::state::{Keeper, State, check_state_file};
 use super::threads::Running;
 use super::{Discovery, DnsQuery, ServiceSources, Settings, watches};
 use crate::base::clock::Clock;
@@ -50,6 +50,8 @@ pub enum DiscoveryError {
         /// What is wrong.
         why: String,
     },
+    /// The state file would replace what is not ours.
+    StateFile(io::Error),
     /// Threads, descriptors, random numbers.
     System(io::Error),
 }
@@ -67,6 +69,7 @@ impl fmt::Display for DiscoveryError {
                  connection, and an agent takes 200; name the others in a file or in DNS"
             ),
             DiscoveryError::Name { service, why } => write!(f, "service {service}: {why}"),
+            DiscoveryError::StateFile(error) => write!(f, "discovery.state_file: {error}"),
             DiscoveryError::System(error) => {
                 write!(f, "the system refuses what discovery needs: {error}")
             }
@@ -99,6 +102,7 @@ pub struct PreparedDiscovery {
 
 pub(super) fn prepare(settings: Settings, clock: Clock) -> Result<PreparedDiscovery, DiscoveryError> {
     check(&settings)?;
+    settings.state_file.as_deref().map_or(Ok(()), check_state_file).map_err(DiscoveryError::StateFile)?;
     let parts = parts(&settings, clock)?;
     Ok(PreparedDiscovery { settings, parts, clock })
 }

@@ -2,9 +2,12 @@
 //!
 //! JSON, with a version. It is written whole, next to where it belongs, and moved there when it is on disk: there is the
 //! old one or the new one, never half of one. Only its owner reads it.
+//!
+//! A rename replaces whatever has the name, a device of the machine too: so nothing is replaced but what this module has
+//! written.
 
-use super::regular;
 use super::threads::Running;
+use crate::control::regular;
 use crate::routing::{Instance, Rejected, Source, Standing};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use moorgate_registry::Stop;
@@ -24,6 +27,8 @@ const VERSION: u32 = 1;
 const KEEPER: &str = "state file";
 /// Bytes of a state file that are read.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How a state file begins, whatever its version.
+const BEGINNING: &[u8] = b"{\"version\":";
 
 /// Everything that is kept.
 #[derive(Debug, Serialize, PartialEq, Eq)]
@@ -133,6 +138,44 @@ fn kept(mut list: Value, rejected: &mut Rejected) -> Option<Kept> {
     Some(kept)
 }
 
+/// Whether a state file may be written there: nothing has the name, or a file of ours.
+///
+/// # Errors
+/// What is there instead.
+pub(super) fn check_state_file(path: &Path) -> io::Result<()> {
+    check_name(path)?;
+    check_name(&beside(path))
+}
+
+fn check_name(path: &Path) -> io::Result<()> {
+    // Where there is no directory nothing is replaced.
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let refused = |what: &str| {
+        let right = "name one that only this gateway writes, or \"off\"";
+        Err(io::Error::other(format!("{} {what} and would be replaced; {right}", path.display())))
+    };
+    if !metadata.is_file() {
+        let is_link = metadata.file_type().is_symlink();
+        return refused(if is_link { "is a symbolic link" } else { "is no regular file" });
+    }
+    let mut beginning = Vec::new();
+    let read =
+        regular::open(path).and_then(|file| file.take(BEGINNING.len() as u64).read_to_end(&mut beginning));
+    match read {
+        // A process that was killed may have left the beginning of one.
+        Ok(_) if BEGINNING.starts_with(&beginning) => Ok(()),
+        Ok(_) => refused("is no state file"),
+        Err(error) => refused(&format!("cannot be read ({error})")),
+    }
+}
+
+/// Where it is written before it is moved.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    path.with_file_name(name)
+}
+
 impl Kept {
     pub(super) fn is_of(&self, service: &str, source: Source, asked: &str) -> bool {
         self.service == service && self.source == source.name() && self.asked == asked
@@ -182,14 +225,13 @@ impl State {
     }
 
     fn store(&self, path: &Path) -> io::Result<()> {
+        check_state_file(path)?;
         let text = serde_json::to_vec(self)?;
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".new");
-        let new = directory.join(name);
+        let new = beside(path);
         // What a process that was killed has left behind may have other rights.
         match std::fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -285,6 +327,8 @@ mod tests {
     use serde_json::json;
     use std::os::unix::fs::PermissionsExt;
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     #[test]
     fn what_cannot_be_written_is_tried_again() {
         let directory = std::env::temp_dir().join(format!("moorgate-again-{}", std::process::id()));
@@ -310,7 +354,7 @@ mod tests {
     fn a_writer_that_has_ended_before_its_time_shows() {
         let (mut running, stop) = (Running::default(), Stop::new());
         drop(Keeper::start("endpoints.json".into(), &mut running, &stop).unwrap());
-        assert_eq!(running.join(), [KEEPER]);
+        assert_eq!(running.join(PATIENCE), [KEEPER]);
     }
 
     #[test]
@@ -385,7 +429,7 @@ mod tests {
         assert!(keeper.keep(State::of(vec![])));
         stop.set();
         keeper.end(State::of(vec![kept.clone()]));
-        assert_eq!(running.join(), [""; 0], "it has ended, and not before its time");
+        assert_eq!(running.join(PATIENCE), [""; 0], "it has ended, and not before its time");
         let read = State::load(&path);
         assert_eq!(read.lists, [kept]);
         let back: Vec<Instance> = read.lists[0].endpoints.iter().map(Instance::from).collect();
@@ -393,10 +437,45 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1, "nothing is left beside it");
 
-        for broken in ["", "{", "{\"version\":2,\"lists\":[]}", "[]"] {
+        for broken in ["", "{", "{\"version\":2,\"lists\":[]}", "{\"version\":1,\"lists\":["] {
             std::fs::write(&path, broken).unwrap();
             assert_eq!(State::load(&path), State::of(vec![]), "{broken}");
         }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_replaced_but_a_file_of_ours() {
+        let directory = std::env::temp_dir().join(format!("moorgate-foreign-{}", std::process::id()));
+        std::fs::create_dir_all(directory.join("folder")).unwrap();
+        let at = |name: &str| directory.join(name);
+        let state = || State::of(vec![]);
+        state().store(&at("own")).unwrap();
+        std::fs::write(at("foreign"), "dear diary").unwrap();
+        std::fs::write(at("empty"), "").unwrap();
+        std::fs::write(at("torn"), "{\"vers").unwrap();
+        std::os::unix::fs::symlink(at("own"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("nowhere"), at("dangling")).unwrap();
+        regular::pipe_in(&directory);
+        let foreign = ["foreign", "folder", "link", "dangling", "pipe"];
+        for name in foreign {
+            let before = std::fs::symlink_metadata(at(name)).unwrap();
+            assert!(state().store(&at(name)).is_err(), "{name}");
+            // Nor is what has the name that it is written under first.
+            let own = at(&format!("{name}-own"));
+            std::fs::rename(at(name), beside(&own)).unwrap();
+            let error = check_state_file(&own).unwrap_err().to_string();
+            assert!(error.contains(".new ") && error.contains("would be replaced"), "{error}");
+            assert!(state().store(&own).is_err() && !own.exists(), "{name}");
+            let after = std::fs::symlink_metadata(beside(&own)).unwrap();
+            assert_eq!((after.file_type(), after.len()), (before.file_type(), before.len()), "{name}");
+        }
+        for name in ["own", "empty", "torn", "absent"] {
+            state().store(&at(name)).unwrap();
+            assert_eq!(State::load(&at(name)), state(), "{name}");
+        }
+        check_state_file(Path::new("/dev/null")).unwrap_err();
+        check_state_file(Path::new("/nowhere/endpoints.json")).unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -1,11 +1,16 @@
 //! The threads of the discovery. One that ends before its time is told, and remembered.
 
+use crate::base::clock::Clock;
 use moorgate_registry::Stop;
 use parking_lot::Mutex;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Between two looks whether all have ended.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// The names of those that have ended before their time.
 type Failed = Arc<Mutex<Vec<String>>>;
@@ -38,9 +43,20 @@ impl Running {
         self.failed.lock().clone()
     }
 
-    /// Waits for all of them; the names of those that had failed.
-    pub(super) fn join(self) -> Vec<String> {
+    /// Waits for all of them, at most this long; the names of those that had failed.
+    pub(super) fn join(self, within: Duration) -> Vec<String> {
+        let clock = Clock::start();
+        let until = clock.read().mono + within;
+        // A thread cannot be joined with a timeout.
+        while self.threads.iter().any(|thread| !thread.is_finished()) && clock.read().mono < until {
+            std::thread::park_timeout(LOOK_EVERY);
+        }
         for thread in self.threads {
+            if !thread.is_finished() {
+                let name = thread.thread().name().unwrap_or_default();
+                log::error!("the thread `{name}` of the discovery does not end, and is left behind");
+                continue;
+            }
             // What it failed of was told when it did.
             let _ = thread.join();
         }
@@ -62,6 +78,18 @@ fn watch(name: &str, stop: &Stop, failed: &Failed, run: impl FnOnce()) {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_thread_that_does_not_end_is_left_behind() {
+        let (mut running, stop) = (Running::default(), Stop::new());
+        let (open, gate) = crossbeam_channel::bounded::<()>(0);
+        running.add("blocked", &stop, move |_| assert!(gate.recv().is_err())).unwrap();
+        stop.set();
+        assert_eq!(running.join(Duration::from_millis(1)), [""; 0]);
+        drop(open);
+    }
+
     #[test]
     fn a_thread_that_ends_before_its_time_is_told() {
         let (mut running, stop) = (Running::default(), Stop::new());
@@ -71,7 +99,7 @@ mod tests {
         running.add("panics", &stop, |_| panic!("on purpose")).unwrap();
         let good = running.threads.remove(0);
         let failed = running.failed.clone();
-        let mut names = running.join();
+        let mut names = running.join(PATIENCE);
         names.sort_unstable();
         assert_eq!(names, ["early", "panics"]);
         stop.set();

@@ -4,7 +4,7 @@ use crate::app::{Asked, Request};
 use crate::happening::{Bringer, Generation, Happening};
 use moorgate_client::{Backoff, Client, ClientError, FileStore, Options, Policy, RequestOptions, fresh_key};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -17,6 +17,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// A chat with a state may come again so much later, if the gateway has that much patience.
 const KEEP_FOR: Duration = Duration::from_secs(24 * 3600);
+/// More is read of no file that should have a device's id.
+const DEVICE_ID_BYTES_MAX: u64 = 256;
 
 /// See the module's page.
 pub(crate) struct Link {
@@ -110,8 +112,16 @@ fn fresh_device_id() -> String {
 fn kept_device_id(state: &Path) -> io::Result<String> {
     let mut name = state.as_os_str().to_owned();
     name.push(".device");
-    let kept = match fs::read_to_string(&name) {
-        Ok(kept) => kept,
+    // A pipe would block, and a device need not end.
+    let is_regular = fs::metadata(&name).map_or(true, |metadata| metadata.is_file());
+    if !is_regular {
+        return Err(io::Error::other(format!("{} is no regular file", Path::new(&name).display())));
+    }
+    let mut kept = String::new();
+    let read =
+        fs::File::open(&name).and_then(|file| file.take(DEVICE_ID_BYTES_MAX).read_to_string(&mut kept));
+    let kept = match read {
+        Ok(_) => kept,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error),
     };

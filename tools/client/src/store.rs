@@ -40,7 +40,8 @@ pub trait Store: Send {
 }
 
 /// A [`Store`] in a file that only its owner can read. It is replaced as a whole: a crash, of the machine too, leaves
-/// the old or the new one.
+/// the old or the new one. Nothing is replaced or erased but what can be such a file: a symbolic link, a device or a longer
+/// file is an error.
 #[derive(Debug)]
 pub struct FileStore {
     path: PathBuf,
@@ -71,10 +72,10 @@ impl FileStore {
 impl Store for FileStore {
     fn load(&mut self) -> io::Result<Vec<u8>> {
         let mut state = Vec::new();
+        check(&self.path)?;
         match File::open(&self.path) {
             Ok(file) => {
-                // One byte more than there can be, so that a longer file is seen to be none of ours.
-                file.take(STORED_BYTES_MAX as u64 + 1).read_to_end(&mut state)?;
+                file.take(STORED_BYTES_MAX as u64).read_to_end(&mut state)?;
                 Ok(state)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(state),
@@ -83,6 +84,7 @@ impl Store for FileStore {
     }
 
     fn save(&mut self, state: &[u8]) -> io::Result<()> {
+        check(&self.path)?;
         if state.is_empty() {
             return match fs::remove_file(&self.path) {
                 Ok(()) => self.sync_folder(),
@@ -91,6 +93,7 @@ impl Store for FileStore {
             };
         }
         let beside = self.beside();
+        check(&beside)?;
         // What a crash has left there may be anybody's to read.
         match fs::remove_file(&beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -103,6 +106,20 @@ impl Store for FileStore {
         fs::rename(&beside, &self.path)?;
         self.sync_folder()
     }
+}
+
+/// Whether a name is free, or that of a file which may be ours: a rename replaces whatever has the name.
+fn check(path: &Path) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if metadata.is_file() && metadata.len() <= STORED_BYTES_MAX as u64 {
+        return Ok(());
+    }
+    let what = if metadata.is_file() { "is too long for a stored session" } else { "is no regular file" };
+    Err(io::Error::other(format!("{} {what}, and would be replaced; name another one", path.display())))
 }
 
 /// A new file for its owner alone.
@@ -242,11 +259,9 @@ mod tests {
         }
         let folder = Folder::new("torn");
         let mut store = folder.store();
-        for content in [&state[..20], &[0; 100_000], b"x"] {
+        for content in [&state[..20], &[0; STORED_BYTES_MAX], b"x"] {
             fs::write(&store.path, content).unwrap();
-            let loaded = store.load().unwrap();
-            assert!(loaded.len() <= STORED_BYTES_MAX + 1);
-            assert_eq!(decode(&loaded), None);
+            assert_eq!(decode(&store.load().unwrap()), None);
         }
     }
 
@@ -264,6 +279,32 @@ mod tests {
         assert_eq!(store.load().unwrap(), new);
         assert_eq!(fs::metadata(&store.path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nothing_is_replaced_that_is_no_stored_session() {
+        let folder = Folder::new("foreign");
+        let at = |name: &str| folder.0.join(name);
+        fs::write(at("long"), [0; STORED_BYTES_MAX + 1]).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        std::os::unix::fs::symlink(at("long"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("nowhere"), at("dangling")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        let state = encode(&resumption(1));
+        for name in ["long", "folder", "link", "dangling", "pipe"] {
+            let kind = fs::symlink_metadata(at(name)).unwrap().file_type();
+            let mut store = FileStore::new(at(name));
+            assert!(
+                store.load().is_err() && store.save(&state).is_err() && store.save(&[]).is_err(),
+                "{name}"
+            );
+            // Nor is what has the name that it is written under first.
+            let mut beside = FileStore::new(at(&format!("{name}-own")));
+            fs::rename(at(name), beside.beside()).unwrap();
+            assert!(beside.save(&state).is_err() && !beside.path.exists(), "{name}");
+            assert_eq!(fs::symlink_metadata(beside.beside()).unwrap().file_type(), kind, "{name}");
+        }
+        assert!(FileStore::new("/dev/null").load().is_err());
     }
 
     #[test]

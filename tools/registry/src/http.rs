@@ -6,6 +6,7 @@
 use crate::error::RegistryError;
 use crate::stop::Stop;
 use crate::words::fit;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use ureq::{Agent, Body, http};
 
 /// Of an answer.
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Of a file of certificates.
+const CA_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) use http::Method;
@@ -202,9 +205,19 @@ pub(crate) fn check_server(server: &str, ca_file: Option<&Path>) -> Result<(), R
     }
 }
 
+/// A file of certificates, not a device that never ends.
+fn read_bounded(ca_file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut pem = Vec::new();
+    std::fs::File::open(ca_file)?.take(CA_BYTES_MAX.saturating_add(1)).read_to_end(&mut pem)?;
+    match pem.len() as u64 > CA_BYTES_MAX {
+        true => Err(std::io::Error::other(format!("it has more than {CA_BYTES_MAX} bytes"))),
+        false => Ok(pem),
+    }
+}
+
 fn read_certificates(ca_file: &Path) -> Result<RootCerts, RegistryError> {
     let wrong = |why: String| RegistryError::Settings { what: format!("{}: {why}", ca_file.display()) };
-    let pem = std::fs::read(ca_file).map_err(|error| wrong(error.to_string()))?;
+    let pem = read_bounded(ca_file).map_err(|error| wrong(error.to_string()))?;
     let mut certificates = Vec::new();
     for item in parse_pem(&pem) {
         match item {

@@ -1,13 +1,16 @@
-//! Opens files of which nobody knows what they are: a pipe or a directory in their place holds up nobody.
+//! Opens and reads files by names from outside: a pipe or a device in their place blocks nothing, and nothing is read
+//! without a bound.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// `O_NONBLOCK`, as on every Linux that we run on: opening a pipe does not wait for a writer.
 const NONBLOCK: i32 = 0o4000;
 
+/// Opens a regular file for reading.
+///
 /// # Errors
 /// Those of the system, and that it is no regular file.
 pub(super) fn open(path: &Path) -> io::Result<File> {
@@ -15,6 +18,19 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
+/// Reads a regular file of at most `bytes_max` bytes.
+///
+/// # Errors
+/// Those of the system, that it is no regular file, and that it is longer.
+pub fn read_regular(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > bytes_max {
+        true => Err(io::Error::other(format!("it has more than {bytes_max} bytes; is it the right file?"))),
+        false => Ok(bytes),
     }
 }
 
@@ -37,9 +53,11 @@ mod tests {
         let file = directory.join("file");
         std::fs::write(&file, "x").unwrap();
         assert!(open(&file).is_ok());
-        for path in [directory.clone(), pipe_in(&directory), "/dev/null".into()] {
+        for path in [directory.clone(), pipe_in(&directory), "/dev/null".into(), "/dev/zero".into()] {
             assert_eq!(open(&path).unwrap_err().to_string(), "it is no regular file", "{}", path.display());
         }
+        assert_eq!(read_regular(&file, 1).unwrap(), b"x");
+        assert!(read_regular(&file, 0).unwrap_err().to_string().contains("more than 0 bytes"));
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }
