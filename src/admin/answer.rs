@@ -3,11 +3,14 @@
 use super::operation::{self, Operation};
 use super::query::Query;
 use super::{OperateError, Pages};
+use crate::base::text::shown;
 use serde_json::json;
 
 const OK: &str = "200 OK";
 const BAD: &str = "400 Bad Request";
 const UNAVAILABLE: &str = "503 Service Unavailable";
+/// As much of a wrong name is shown.
+const HOST_BYTES_MAX: usize = 256;
 
 /// A whole request, as far as it matters.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +18,8 @@ pub(super) struct Request<'a> {
     pub(super) method: &'a str,
     /// Path and query.
     pub(super) target: &'a str,
+    /// A `Host` that does not name this gateway.
+    pub(super) foreign_host: Option<&'a [u8]>,
     /// A web page asks for it.
     pub(super) has_origin: bool,
     /// Something comes behind the head.
@@ -26,7 +31,7 @@ pub(super) struct Request<'a> {
 pub(super) struct Answer {
     pub(super) status: &'static str,
     pub(super) content_type: &'static str,
-    /// The method that would be right; empty when the method is not what is wrong.
+    /// The methods that would be right; empty when the method is not what is wrong.
     pub(super) allow: &'static str,
     pub(super) body: String,
 }
@@ -76,6 +81,11 @@ fn place(path: &str) -> Option<(&'static str, Place)> {
 
 /// The answer to a request.
 pub(super) fn answer(request: Request<'_>, pages: &dyn Pages) -> Answer {
+    if let Some(host) = request.foreign_host {
+        let host = shown(&String::from_utf8_lossy(host), HOST_BYTES_MAX);
+        let right = "ask for an IP address or localhost, or write the name into admin.hosts";
+        return text("421 Misdirected Request", format!("`{host}` is no name of this gateway; {right}\n"));
+    }
     if request.has_origin {
         return text("403 Forbidden", "not for web pages: a request with an Origin is refused\n");
     }
@@ -87,9 +97,9 @@ pub(super) fn answer(request: Request<'_>, pages: &dyn Pages) -> Answer {
              /unban, /canary\n",
         );
     };
-    if request.method != method {
-        let body = format!("only {method}\n");
-        return Answer { allow: method, ..text("405 Method Not Allowed", body) };
+    let allow = if method == "GET" { "GET, HEAD" } else { method };
+    if request.method != method && !(request.method == "HEAD" && method == "GET") {
+        return Answer { allow, ..text("405 Method Not Allowed", format!("only {allow}\n")) };
     }
     match place {
         Place::Live if pages.is_live() => text(OK, "live\n"),

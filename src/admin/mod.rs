@@ -3,7 +3,8 @@
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | [`server`] | the thread: sockets, whole requests within bounds |
+//! | [`server`] | the thread: sockets, whole requests and answers within bounds |
+//! | [`host`] | whether the `Host` of a request names this gateway |
 //! | [`answer`] | which request gets which answer |
 //! | [`operation`] | what an operator asks for, checked, and what comes of it |
 //! | [`parameter`] | single parameters, checked |
@@ -13,9 +14,11 @@
 //!
 //! It listens where clients cannot reach it; a request is small, and a slow peer is given up. There is no password, and
 //! the one stranger who can reach it all the same is a web page in the browser of somebody who can: browsers send an
-//! `Origin` with what a page asks for, and whatever has one is refused.
+//! `Origin` with what a page asks for, and whatever has one is refused; a page whose own name resolves to this machine
+//! sends that name as the `Host`, and is refused too.
 
 mod answer;
+mod host;
 mod operation;
 mod parameter;
 mod query;

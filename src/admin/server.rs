@@ -1,11 +1,23 @@
-//! The thread that answers: sockets, and whole requests within bounds.
+//! The thread that answers: sockets, and whole requests and whole answers within bounds.
+//!
+//! One event loop has all peers, so that none of them waits for another one. Each has one deadline for its whole request
+//! and one for its whole answer. When there are too many, those end first that have waited longest for their own end.
+//!
+//! ```text
+//! Reading ── head complete, or wrong ──► Writing ── all sent ──► Closing ── the peer's end ──► gone
+//!    └── deadline ──► gone                  └── deadline ──► gone   └── deadline ──► gone
+//! ```
 
 use super::Pages;
 use super::answer::{Answer, Request, answer, not_a_request};
+use super::host::is_own;
 use crate::base::clock::Clock;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
 use moorgate_proto::time::Mono;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use slab::Slab;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -15,49 +27,83 @@ use std::time::Duration;
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// A request with more headers is refused.
 const HEADERS_MAX: usize = 64;
-/// For a request to come whole, and for an answer to be taken: the next one waits for as long.
-const TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two tries to accept when the system refuses.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Without anything to do the loop turns this often.
+const IDLE: Duration = Duration::from_secs(60);
+const EVENTS_PER_TURN: usize = 128;
+const ACCEPTS_PER_TURN: usize = 64;
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+
+/// What one peer may take.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// From the connection to the end of the request's head.
+    request: Duration,
+    /// From there until the peer has taken the whole answer.
+    answer: Duration,
+    /// From there to the peer's own end.
+    closing: Duration,
+    /// Peers at once.
+    peers: usize,
+}
+
+const BOUNDS: Bounds = Bounds {
+    request: Duration::from_secs(2),
+    answer: Duration::from_secs(10),
+    closing: Duration::from_secs(2),
+    peers: 64,
+};
 
 /// The thread that answers.
 pub struct Admin {
     address: SocketAddr,
     stopping: Arc<AtomicBool>,
+    waker: Waker,
     thread: JoinHandle<()>,
 }
 
 impl Admin {
-    /// Answers those who connect to a listening socket, until [`Admin::stop`].
+    /// Answers those who connect to a listening socket, until [`Admin::stop`]. `hosts`: names in a request's `Host` that are
+    /// good, besides IP addresses and `localhost`.
     ///
     /// # Errors
-    /// When the socket has no address, or there is no thread left.
-    pub fn start(listener: TcpListener, pages: Arc<dyn Pages>) -> io::Result<Admin> {
-        // An inherited socket may have come otherwise.
-        listener.set_nonblocking(false)?;
+    /// When the socket has no address, or there is no thread or descriptor left.
+    pub fn start(
+        listener: std::net::TcpListener,
+        hosts: Vec<String>,
+        pages: Arc<dyn Pages>,
+    ) -> io::Result<Admin> {
+        Admin::start_within(BOUNDS, listener, hosts, pages)
+    }
+
+    fn start_within(
+        bounds: Bounds,
+        listener: std::net::TcpListener,
+        hosts: Vec<String>,
+        pages: Arc<dyn Pages>,
+    ) -> io::Result<Admin> {
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let mut listener = TcpListener::from_std(listener);
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let stopping = Arc::new(AtomicBool::new(false));
+        let server = Server {
+            poll,
+            listener,
+            is_acceptable: true,
+            paused_until: None,
+            peers: Slab::new(),
+            bounds,
+            clock: Clock::start(),
+            responder: Responder { hosts, pages },
+        };
         let stop = stopping.clone();
-        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-            for stream in listener.incoming() {
-                if stop.load(Ordering::Acquire) {
-                    return;
-                }
-                match stream {
-                    Ok(stream) => {
-                        if let Err(error) = serve(stream, pages.as_ref()) {
-                            log::debug!("admin: {error}");
-                        }
-                    }
-                    // Without descriptors accept fails at once, and would again: it must not spin meanwhile.
-                    Err(error) => {
-                        log::warn!("admin: {error}");
-                        std::thread::park_timeout(PAUSE);
-                    }
-                }
-            }
-        })?;
-        Ok(Admin { address, stopping, thread })
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || server.run(&stop))?;
+        Ok(Admin { address, stopping, waker, thread })
     }
 
     /// Where it listens.
@@ -68,254 +114,255 @@ impl Admin {
     /// Ends the thread.
     pub fn stop(self) {
         self.stopping.store(true, Ordering::Release);
-        // The accept that it waits in has to return.
-        if TcpStream::connect_timeout(&self.address, TIMEOUT).is_ok() && self.thread.join().is_err() {
+        // It fails only when the poll is gone, and the thread with it.
+        let _ = self.waker.wake();
+        if self.thread.join().is_err() {
             log::error!("the admin thread has failed");
         }
     }
 }
 
-/// What may still come from one peer.
-struct Patience {
+struct Server {
+    poll: Poll,
+    listener: TcpListener,
+    /// There may be connections to accept.
+    is_acceptable: bool,
+    /// The system refused to accept.
+    paused_until: Option<Mono>,
+    peers: Slab<Peer>,
+    bounds: Bounds,
     clock: Clock,
+    responder: Responder,
+}
+
+impl Server {
+    fn run(mut self, stop: &AtomicBool) {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        while !stop.load(Ordering::Acquire) {
+            let wait = self.wait(self.clock.read().mono);
+            match self.poll.poll(&mut events, Some(wait)) {
+                Ok(()) => {}
+                // As after a pause of the whole process: what has arrived meanwhile goes before any deadline.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    log::error!("admin: {error}");
+                    std::thread::park_timeout(PAUSE);
+                }
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.is_acceptable = true,
+                    WAKER => {}
+                    Token(at) => self.advance(at),
+                }
+            }
+            self.accept();
+            let now = self.clock.read().mono;
+            let is_late = |(at, peer): (usize, &Peer)| (peer.until <= now).then_some(at);
+            let late: Vec<usize> = self.peers.iter().filter_map(is_late).collect();
+            late.into_iter().for_each(|at| self.remove(at));
+        }
+    }
+
+    /// Until the next deadline.
+    fn wait(&self, now: Mono) -> Duration {
+        if self.is_acceptable && self.paused_until.is_none() {
+            return Duration::ZERO;
+        }
+        let deadlines = self.peers.iter().map(|(_, peer)| peer.until).chain(self.paused_until);
+        deadlines.min().map_or(IDLE, |until| until.since(now).min(IDLE))
+    }
+
+    fn accept(&mut self) {
+        let now = self.clock.read().mono;
+        if !self.is_acceptable || self.paused_until.is_some_and(|until| until > now) {
+            return;
+        }
+        self.paused_until = None;
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.admit(now, stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.is_acceptable = false;
+                    return;
+                }
+                // Without descriptors accept fails at once, and would again: it must not spin meanwhile.
+                Err(error) => {
+                    log::warn!("admin: {error}");
+                    self.paused_until = Some(now + PAUSE);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, now: Mono, stream: TcpStream) {
+        if self.peers.len() >= self.bounds.peers {
+            // Those that have been answered first, then those that say nothing.
+            let oldest = self.peers.iter().min_by_key(|(_, peer)| (peer.phase.rank(), peer.until));
+            if let Some(at) = oldest.map(|(at, _)| at) {
+                log::warn!("admin: {} peers at once; the oldest one is closed", self.bounds.peers);
+                self.remove(at);
+            }
+        }
+        let until = now + self.bounds.request;
+        let at = self.peers.insert(Peer { stream, phase: Phase::Reading(Vec::new()), until });
+        let Some(peer) = self.peers.get_mut(at) else { return };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self.poll.registry().register(&mut peer.stream, Token(at), interest) {
+            Ok(()) => self.advance(at),
+            Err(error) => {
+                log::warn!("admin: {error}");
+                self.remove(at);
+            }
+        }
+    }
+
+    /// Does for a peer what can be done now.
+    fn advance(&mut self, at: usize) {
+        let Some(peer) = self.peers.get_mut(at) else { return };
+        match peer.advance(&self.responder, (self.clock, self.bounds)) {
+            Ok(true) => {}
+            Ok(false) => self.remove(at),
+            Err(error) => {
+                log::debug!("admin: {error}");
+                self.remove(at);
+            }
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        if let Some(mut peer) = self.peers.try_remove(at) {
+            // It fails when it was never registered.
+            let _ = self.poll.registry().deregister(&mut peer.stream);
+        }
+    }
+}
+
+struct Peer {
+    stream: TcpStream,
+    phase: Phase,
+    /// The end of its phase.
     until: Mono,
 }
 
-impl Patience {
-    fn is_over(&self) -> bool {
-        self.clock.read().mono >= self.until
-    }
+enum Phase {
+    /// The head of the request, as far as it has come.
+    Reading(Vec<u8>),
+    /// The answer, and how much of it was sent.
+    Writing(Vec<u8>, usize),
+    /// How much is read until the peer's end: closing with something unread would be a reset, which may overtake the
+    /// answer.
+    Closing(usize),
+}
 
-    /// Reads once, within the time that is left.
-    fn read(&self, stream: &mut TcpStream, chunk: &mut [u8]) -> io::Result<usize> {
+impl Phase {
+    /// The lowest ends first when there are too many.
+    fn rank(&self) -> u8 {
+        match self {
+            Phase::Closing(_) => 0,
+            Phase::Reading(_) => 1,
+            Phase::Writing(..) => 2,
+        }
+    }
+}
+
+impl Peer {
+    /// Proceeds until the socket blocks; `false`: the peer is finished.
+    fn advance(&mut self, responder: &Responder, (clock, bounds): (Clock, Bounds)) -> io::Result<bool> {
+        let mut chunk = [0; 1024];
         loop {
-            // A zero timeout would mean none.
-            let left = self.until.since(self.clock.read().mono).max(Duration::from_millis(1));
-            stream.set_read_timeout(Some(left))?;
-            match stream.read(chunk) {
-                // The system does not take up a read with a timeout again: as after a pause of the whole process.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                count => return count,
+            match &mut self.phase {
+                Phase::Reading(head) => {
+                    let Some(count) = unblocked(self.stream.read(&mut chunk))? else { return Ok(true) };
+                    head.extend_from_slice(chunk.get(..count).unwrap_or_default());
+                    if let Some(bytes) = responder.answer(head, count == 0) {
+                        self.phase = Phase::Writing(bytes, 0);
+                        self.until = clock.read().mono + bounds.answer;
+                    }
+                }
+                Phase::Writing(bytes, sent) => {
+                    let rest = bytes.get(*sent..).unwrap_or_default();
+                    if rest.is_empty() {
+                        self.stream.shutdown(Shutdown::Write)?;
+                        self.phase = Phase::Closing(REQUEST_BYTES_MAX);
+                        self.until = clock.read().mono + bounds.closing;
+                        continue;
+                    }
+                    let Some(count) = unblocked(self.stream.write(rest))? else { return Ok(true) };
+                    *sent = sent.saturating_add(count);
+                }
+                Phase::Closing(rest) => {
+                    let Some(count) = unblocked(self.stream.read(&mut chunk))? else { return Ok(true) };
+                    *rest = rest.saturating_sub(count);
+                    if count == 0 || *rest == 0 {
+                        return Ok(false);
+                    }
+                }
             }
         }
     }
 }
 
-fn serve(mut stream: TcpStream, pages: &dyn Pages) -> io::Result<()> {
-    let clock = Clock::start();
-    let patience = Patience { clock, until: clock.read().mono + TIMEOUT };
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    let mut head = Vec::new();
-    let mut chunk = [0; 1024];
-    let (answer, has_more) = loop {
-        let count = patience.read(&mut stream, &mut chunk)?;
-        head.extend_from_slice(chunk.get(..count).unwrap_or_default());
+/// `None`: the socket would block.
+fn unblocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What requests are answered from.
+struct Responder {
+    hosts: Vec<String>,
+    pages: Arc<dyn Pages>,
+}
+
+impl Responder {
+    /// The bytes of the answer; `None`: the head is not complete.
+    fn answer(&self, head: &[u8], is_end: bool) -> Option<Vec<u8>> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut headers);
-        match parsed.parse(&head) {
+        let (answer, is_head) = match parsed.parse(head) {
             Ok(httparse::Status::Complete(_)) => {
-                let request = request(&parsed);
-                break (answer(request, pages), request.has_body);
+                let request = self.request(&parsed);
+                (answer(request, self.pages.as_ref()), request.method == "HEAD")
             }
-            Ok(httparse::Status::Partial)
-                if count > 0 && head.len() < REQUEST_BYTES_MAX && !patience.is_over() => {}
-            Ok(httparse::Status::Partial) | Err(_) => break (not_a_request(), count > 0),
+            Ok(httparse::Status::Partial) if !is_end && head.len() < REQUEST_BYTES_MAX => return None,
+            Ok(httparse::Status::Partial) | Err(_) => (not_a_request(), false),
+        };
+        Some(bytes(&answer, is_head))
+    }
+
+    fn request<'a>(&self, parsed: &httparse::Request<'_, 'a>) -> Request<'a> {
+        let all = |name: &'static str| {
+            let of_name = move |header: &&httparse::Header<'a>| header.name.eq_ignore_ascii_case(name);
+            parsed.headers.iter().filter(of_name).map(|header| header.value)
+        };
+        let has_length = all("Content-Length").any(|length| length != b"0");
+        Request {
+            method: parsed.method.unwrap_or_default(),
+            target: parsed.path.unwrap_or_default(),
+            foreign_host: all("Host").find(|host| !is_own(host, &self.hosts)),
+            has_origin: all("Origin").next().is_some(),
+            has_body: has_length || all("Transfer-Encoding").next().is_some(),
         }
-    };
+    }
+}
+
+/// An answer as it is sent; that to HEAD has the length and no body.
+fn bytes(answer: &Answer, is_head: bool) -> Vec<u8> {
     let Answer { status, content_type, allow, body } = answer;
     let length = body.len();
     let allow = if allow.is_empty() { String::new() } else { format!("Allow: {allow}\r\n") };
-    write!(
-        stream,
+    let body = if is_head { "" } else { body.as_str() };
+    let text = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n{allow}Content-Length: {length}\r\n\
          Connection: close\r\n\r\n{body}"
-    )?;
-    if has_more {
-        linger(&mut stream, &patience);
-    }
-    Ok(())
-}
-
-/// Reads what comes behind a request that was answered before its end: closing with it unread would be a reset, which
-/// may overtake the answer.
-fn linger(stream: &mut TcpStream, patience: &Patience) {
-    let mut chunk = [0; 1024];
-    let mut rest = REQUEST_BYTES_MAX;
-    let mut left = stream.shutdown(Shutdown::Write).is_ok();
-    while left && !patience.is_over() {
-        let count = patience.read(stream, &mut chunk).unwrap_or_default();
-        rest = rest.saturating_sub(count);
-        left = count > 0 && rest > 0;
-    }
-}
-
-fn request<'a>(parsed: &httparse::Request<'_, 'a>) -> Request<'a> {
-    let header = |name: &str| {
-        parsed.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
-    };
-    let has_length = header("Content-Length").is_some_and(|length| length != b"0");
-    Request {
-        method: parsed.method.unwrap_or_default(),
-        target: parsed.path.unwrap_or_default(),
-        has_origin: header("Origin").is_some(),
-        has_body: has_length || header("Transfer-Encoding").is_some(),
-    }
+    );
+    text.into_bytes()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Ban, BanTarget, OperateError, Operation, Outcome};
-    use super::*;
-    use parking_lot::Mutex;
-
-    /// Pages that are always the same, and a list of what was to be done.
-    #[derive(Default)]
-    struct Fixed(Mutex<Vec<String>>);
-
-    impl Pages for Fixed {
-        fn is_live(&self) -> bool {
-            true
-        }
-        fn readiness(&self) -> Result<(), String> {
-            Err("no links".to_owned())
-        }
-        fn metrics(&self) -> String {
-            "m 1\n".to_owned()
-        }
-        fn operate(&self, operation: Operation) -> Result<Outcome, OperateError> {
-            self.0.lock().push(operation.to_string());
-            match operation {
-                Operation::Kick { .. } => Ok(Outcome::Sessions(2)),
-                Operation::Revoke(_) => Err(OperateError::Busy),
-                Operation::Ban { .. } => Err(OperateError::Full),
-                Operation::Unban(_) => Ok(Outcome::Changed(1)),
-                Operation::Bans => {
-                    let target = BanTarget::User("eve".to_owned());
-                    let bans = vec![Ban { target, left: Duration::from_secs(9), reason: "operator" }];
-                    Ok(Outcome::Bans { bans, total: 1 })
-                }
-                Operation::Endpoints => {
-                    Ok(Outcome::Endpoints { endpoints: Vec::new(), total: 0, notes: Vec::new() })
-                }
-                Operation::Explain(_) => Err(OperateError::NoRoute { command: 7, version: 1 }),
-                Operation::Canary { share, .. } => Ok(Outcome::Share { before: 0, now: share }),
-            }
-        }
-    }
-
-    fn started() -> (Admin, Arc<Fixed>) {
-        let pages = Arc::new(Fixed::default());
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        (Admin::start(listener, pages.clone()).unwrap(), pages)
-    }
-
-    fn ask(address: SocketAddr, request: &[u8]) -> String {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(request).unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    /// A request without headers but these; status and body of the answer.
-    fn told(admin: &Admin, line: &str, headers: &str) -> (u16, String) {
-        let answer = ask(admin.address(), format!("{line} HTTP/1.1\r\n{headers}\r\n").as_bytes());
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head["HTTP/1.1 ".len()..][..3].parse().unwrap(), body.to_owned())
-    }
-
-    #[test]
-    fn pages_are_answered_and_nonsense_is_refused() {
-        let (admin, _) = started();
-        let address = admin.address();
-        assert!(ask(address, b"GET /livez HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 OK"));
-        assert!(ask(address, b"GET /readyz HTTP/1.1\r\n\r\n").ends_with("not ready: no links\n"));
-        assert!(ask(address, b"GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n").ends_with("m 1\n"));
-        assert!(ask(address, b"GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
-        let wrong = ask(address, b"POST /livez HTTP/1.1\r\n\r\n");
-        assert!(wrong.starts_with("HTTP/1.1 405") && wrong.contains("\r\nAllow: GET\r\n"), "{wrong}");
-        assert!(ask(address, b"\x16\x03\x01\x02\x00").starts_with("HTTP/1.1 400"));
-        assert!(ask(address, b"GET /").starts_with("HTTP/1.1 400"));
-        admin.stop();
-    }
-
-    #[test]
-    fn operations_are_carried_out_and_their_outcome_is_json() {
-        let (admin, pages) = started();
-        let cases = [
-            ("POST /kick?user=a%20b&message=why", 200, r#"{"sessions":2}"#),
-            ("POST /revoke?user=alice", 503, r#"{"error":"the gateway is too busy; try again"}"#),
-            (
-                "POST /ban?address=192.0.2.7&for=10m",
-                503,
-                r#"{"error":"there are as many bans by operators as there may be; lift one, or wait for an end"}"#,
-            ),
-            ("POST /unban?address=192.0.2.7", 200, r#"{"changed":1}"#),
-            ("GET /bans", 200, r#"{"bans":[{"reason":"operator","seconds":9,"user":"eve"}],"total":1}"#),
-            ("GET /endpoints", 200, r#"{"endpoints":[],"notes":[],"total":0}"#),
-            ("POST /canary?service=chat&share=2.5%25", 200, r#"{"before":"0%","now":"2.5%"}"#),
-            (
-                "GET /explain?command=7",
-                404,
-                r#"{"error":"no route leads to command 0x0007 in version 1; look at [[route]]"}"#,
-            ),
-        ];
-        for (line, status, body) in cases {
-            assert_eq!(told(&admin, line, "Content-Length: 0\r\n"), (status, format!("{body}\n")), "{line}");
-        }
-        let done = [
-            "kick user=\"a b\" message=\"why\"",
-            "revoke user=\"alice\"",
-            "ban address=192.0.2.7 for=10m",
-            "unban address=192.0.2.7",
-            "bans",
-            "endpoints",
-            "canary service=\"chat\" share=2.5%",
-            "explain command=0x0007",
-        ];
-        assert_eq!(*pages.0.lock(), done);
-        admin.stop();
-    }
-
-    #[test]
-    fn what_is_not_understood_changes_nothing() {
-        let (admin, pages) = started();
-        let status = |line: &str, headers: &str| told(&admin, line, headers).0;
-        // Only POST changes anything: a link, or an image in a mail, is a GET.
-        assert_eq!(status("GET /kick?user=alice", ""), 405);
-        assert_eq!(status("POST /bans", ""), 405);
-        assert_eq!(status("GET /canary?service=chat&share=5%25", ""), 405);
-        assert_eq!(status("POST /canary?service=chat&share=5", ""), 400);
-        assert_eq!(status("POST /explain?command=7", ""), 405);
-        assert_eq!(status("GET /explain?command=7&user=+49", ""), 400);
-        assert_eq!(status("POST /kick", ""), 400);
-        assert_eq!(status("POST /kick?user=%zz", ""), 400);
-        assert_eq!(status("POST /kick?user=+49", ""), 400);
-        // A web page, whichever and however.
-        for origin in ["Origin: http://evil.example\r\n", "origin: null\r\n", "ORIGIN: \r\n"] {
-            assert_eq!(status("POST /kick?user=alice", origin), 403, "{origin}");
-            assert_eq!(status("GET /bans", origin), 403, "{origin}");
-            assert_eq!(status("GET /explain?command=7", origin), 403, "{origin}");
-            assert_eq!(status("POST /canary?service=chat&share=5%25", origin), 403, "{origin}");
-        }
-        let (status, body) = told(&admin, "POST /kick?user=alice", "Content-Length: 5\r\n\r\nabcde");
-        assert_eq!((status, body.contains("there is a body")), (400, true), "{body}");
-        assert_eq!(told(&admin, "POST /kick?user=alice", "Transfer-Encoding: chunked\r\n").0, 400);
-        assert_eq!(*pages.0.lock(), [""; 0]);
-        admin.stop();
-    }
-
-    #[test]
-    fn an_answer_before_the_end_of_a_request_is_not_lost_to_a_reset() {
-        let (admin, _) = started();
-        let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(REQUEST_BYTES_MAX + 4096));
-        let mut stream = TcpStream::connect(admin.address()).unwrap();
-        stream.write_all(long.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-        drop(stream);
-        admin.stop();
-    }
-}
+mod tests;

@@ -106,7 +106,9 @@ impl Gateway {
         let names = Names { services: state.services.clone(), pools: state.pools.clone() };
         let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
         let pages: Arc<dyn Pages> = state.clone();
-        let admin = admin_socket.map(|socket| Admin::start(socket, pages)).transpose()?;
+        let admin = admin_socket
+            .map(|socket| Admin::start(socket, settings.admin_hosts.clone(), pages))
+            .transpose()?;
         let mut gateway = Gateway {
             state,
             client_addresses,

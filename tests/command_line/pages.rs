@@ -34,5 +34,5 @@ pub(crate) fn remembering(answer: Answer) -> (Admin, Receiver<Operation>) {
     let (sender, operations) = channel();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let pages = Remembering { operations: Mutex::new(sender), answer };
-    (Admin::start(listener, Arc::new(pages)).unwrap(), operations)
+    (Admin::start(listener, Vec::new(), Arc::new(pages)).unwrap(), operations)
 }

@@ -4,7 +4,7 @@ use crate::child::{Process, http};
 use crate::site::{Site, command, echo_service, echo_service_at, text, until};
 use crate::wire::{RawClient, hello, hello_frame, request};
 use moorgate_proto::v1::{Reason, gateway_frame::Member};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -151,14 +151,15 @@ fn without_descriptors_the_operators_thread_rests_and_answers_again_later() {
     let service = echo_service();
     let process = Process::start(&text(service.address(), ""));
     process.ready();
-    // It waits for a connection with the descriptor for it in its hand; after that one there is no other.
-    until("the operator's thread waits", || process.thread_state("admin") == 'S');
     process.limit_descriptors(3);
-    assert_eq!(http::get(process.admin, "/livez").0, 200);
-    let scrape = TcpStream::connect(process.admin).unwrap();
+    let mut waiting = TcpStream::connect(process.admin).unwrap();
+    waiting.write_all(b"GET /livez HTTP/1.1\r\n\r\n").unwrap();
+    process.logged("admin: Too many open files");
     until("the operator's thread rests", || process.thread_state("admin") == 'S');
-    drop(scrape);
     process.limit_descriptors(1000);
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(http::get(process.admin, "/livez").0, 200);
     drop(process);
     service.stop();
