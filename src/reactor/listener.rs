@@ -23,6 +23,8 @@ pub struct Listener {
     pub(super) id: ListenerId,
     /// What may be accepted; `None`: as much as comes.
     pub(super) tokens: Option<TokenBucket>,
+    /// The service manager holds the socket too: what waits in its queue is for the next process.
+    pub(super) is_inherited: bool,
 }
 
 /// Why an address cannot be listened on.
@@ -58,6 +60,7 @@ impl Listener {
             paused_until: None,
             id: ListenerId::default(),
             tokens: None,
+            is_inherited: false,
         }
     }
 
@@ -84,7 +87,9 @@ impl Listener {
 pub fn adopt(inherited: Vec<TcpListener>, shards: u16) -> io::Result<(Vec<Vec<Listener>>, Vec<SocketAddr>)> {
     let mut sockets: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
     let addresses = inherited.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
-    let listeners = inherited.into_iter().map(|socket| Listener::new(socket, AcceptMode::Shared));
+    let listeners = inherited
+        .into_iter()
+        .map(|socket| Listener { is_inherited: true, ..Listener::new(socket, AcceptMode::Shared) });
     if let Some(first) = sockets.first_mut() {
         first.extend(listeners);
     }

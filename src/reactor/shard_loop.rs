@@ -291,10 +291,30 @@ impl ShardLoop {
             match command {
                 ShardCommand::Stop => self.stopped = true,
                 ShardCommand::Drain(timeout) => {
-                    self.parts.listeners.drain(..).for_each(|listener| listener.close(&self.parts.registry));
                     self.parts.shard.drain(now, timeout);
+                    self.close_listeners(now);
                 }
             }
+        }
+    }
+
+    /// Refuses the connections that wait to be accepted, whatever the rates are: the end of their socket would reset them.
+    fn close_listeners(&mut self, now: Now) {
+        for listener in std::mem::take(&mut self.parts.listeners) {
+            let waiting = if listener.is_inherited { 0 } else { usize::from(u16::MAX) };
+            for _ in 0..waiting {
+                match listener.socket.accept() {
+                    Ok((stream, peer)) => {
+                        self.end();
+                        let peer = canonical(peer);
+                        let refused = self.parts.shard.turned_away(now, peer, Fault::Shutdown);
+                        self.watch(now, refused, stream, (peer, false));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => self.parts.cells.count(Count::AcceptErrors),
+                }
+            }
+            listener.close(&self.parts.registry);
         }
     }
 

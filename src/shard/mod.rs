@@ -259,7 +259,7 @@ impl Shard {
     /// As [`Shard::turned_away`].
     pub fn accepted(&mut self, now: Now, peer: SocketAddr) -> Result<ConnectionKey, Vec<u8>> {
         if self.drain != Drain::No {
-            return Err(farewell(&Fault::Shutdown));
+            return self.turned_away(now, peer, Fault::Shutdown);
         }
         if let Some(fault) = self.refusal(now, peer) {
             return self.turned_away(now, peer, fault);

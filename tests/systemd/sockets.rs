@@ -87,6 +87,30 @@ fn a_connection_during_a_restart_is_served_by_the_next_process() {
 }
 
 #[test]
+fn connection_in_the_queue_of_a_held_socket_is_left_for_the_next_process() {
+    let service = echo_service();
+    let (held, address) = listener();
+    let tables = CLIENTS.replace("shards = 2", "shards = 1") + "\n[rates]\naccepts = \"1/h, burst 1\"";
+    let site = Site::new(&tables, service.address());
+    let hand_over = || vec![OwnedFd::from(held.try_clone().unwrap())];
+    let first = site.start_with("clients", hand_over());
+    site.notice_with("STATUS=ready");
+    client(address).bye().unwrap();
+    // It was the only one that the first process may accept: this one waits.
+    let queued = TcpStream::connect(address).unwrap();
+    queued.set_nonblocking(true).unwrap();
+    first.signal("TERM");
+    let (code, log) = first.ended();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(queued.peek(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it is still open");
+    let second = site.start_with("clients", hand_over());
+    site.notice_with("STATUS=ready; 1 connection");
+    drop((queued, second));
+    service.stop();
+    assert!(service.join());
+}
+
+#[test]
 fn an_ipv4_client_of_a_socket_for_both_families_keeps_its_address() {
     let service = echo_service();
     // Of the IPv6 family, and for IPv4 clients of this machine only.
@@ -155,12 +179,15 @@ fn names_that_do_not_fit_are_told_with_those_that_there_are() {
         vec![hand_over()],
         "LISTEN_FDNAMES is `clients:operator` and must be as many names as LISTEN_FDS says, 1, with colons between them",
     );
-    // Without a service manager, and with what was meant for another process.
-    for variables in [&[][..], &[("LISTEN_PID", "1"), ("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "clients")][..]]
-    {
-        let (code, log) = site.start(variables).ended();
-        let said = "the service manager hands over no socket, and `clients` is asked for; start the socket unit, or \
-                    write an address in place of socket_name";
-        assert_eq!((code, log), (Some(1), format!("moorgate: {said}\n")));
-    }
+    let (code, log) = site.start(&[]).ended();
+    let said = "the service manager hands over no socket, and `clients` is asked for; start the socket unit, or \
+                write an address in place of socket_name";
+    assert_eq!((code, log), (Some(1), format!("moorgate: {said}\n")));
+    // A script that is its parent has them.
+    let wrapped = [("LISTEN_PID", "1"), ("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "clients")];
+    let (code, log) = site.start(&wrapped).ended();
+    assert_eq!(code, Some(1));
+    let said =
+        "moorgate: the sockets of the service manager are for process 1 (LISTEN_PID), and this is process ";
+    assert!(log.starts_with(said) && log.ends_with("must do it with exec\n"), "{log}");
 }
