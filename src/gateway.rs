@@ -192,14 +192,27 @@ impl Gateway {
         self.state.totals()
     }
 
-    /// Begins the drain: leaves the registries, accepts no more, tells the clients, serves what comes until the deadline.
-    pub fn drain(&self) {
-        // First of all: nobody is to be sent here any more, by those who ask `/readyz` and by those who ask a registry,
-        // which may take its time to answer.
+    /// Opens the access log again, by its name.
+    pub fn reopen_logs(&self) {
+        match &self.access_log {
+            Some(log) => log.reopen(),
+            None => log::info!("there is no access log to reopen"),
+        }
+    }
+
+    /// Is not ready from now on and leaves the registries, so that clients are sent elsewhere; accepts and serves as
+    /// before.
+    pub fn withdraw(&self) {
+        // First of all: a registry may take its time to answer.
         self.state.draining.store(true, Ordering::Relaxed);
         if let Some(listing) = &self.listing {
             listing.end();
         }
+    }
+
+    /// Begins the drain: withdraws, refuses what waits to be accepted, sends GoAway, serves requests until the deadline.
+    pub fn drain(&self) {
+        self.withdraw();
         for (outbox, _) in &self.shards {
             send(outbox, ShardCommand::Drain(self.drain_timeout));
         }

@@ -8,8 +8,9 @@ fn main() -> ExitCode {
     match command::run(lexopt::Parser::from_env()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            command::complain(&failure.to_string());
-            ExitCode::from(failure.exit_code())
+            let code = failure.exit_code();
+            failure.complain();
+            ExitCode::from(code)
         }
     }
 }

@@ -139,7 +139,7 @@ counters! {
     PartialBudgetExceeded "moorgate_partial_budget_exceeded_total" "" "Connections closed since unfinished frames held too much memory.";
     OpeningsOusted "moorgate_openings_ousted_total" "" "Connections without a session closed to make room for others.";
     OwedShed "moorgate_unacknowledged_shed_total" "" "Sessions that lost the payloads of kept Responses because all of them held too much memory.";
-    AccessLogDropped "moorgate_access_log_dropped_total" "" "Access log lines lost since the writer was behind.";
+    AccessLogDropped "moorgate_access_log_dropped_total" "" "Access log lines that were not written because the writer was behind or the output failed.";
     CallsSent "moorgate_calls_sent_total" "" "Calls written to services.";
     CallsExpired "moorgate_calls_expired_total" "" "Calls that reached their deadline.";
     CallsExpiredUnsent "moorgate_calls_expired_unsent_total" "" "Calls dropped before they were sent, their deadline having passed.";

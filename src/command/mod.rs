@@ -12,12 +12,16 @@ mod token;
 
 use lexopt::Arg;
 use moorgate::base::text::shown;
+use moorgate::telemetry::within;
 use std::fmt::{self, Write as _};
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// One line of an explanation, at the most.
 const LINE_BYTES_MAX: usize = 2 * 1024;
+/// For the last words of `serve`.
+const COMPLAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a command did not do what was asked.
 pub(crate) enum Failure {
@@ -27,6 +31,8 @@ pub(crate) enum Failure {
     UsageOf(&'static str, String),
     /// It was tried, and went wrong.
     Failed(String),
+    /// The same of `serve`, which waits for no reader of its output.
+    Serve(Box<Failure>),
 }
 
 impl Failure {
@@ -35,12 +41,24 @@ impl Failure {
         match self {
             Failure::Usage(_) | Failure::UsageOf(..) => 2,
             Failure::Failed(_) => 1,
+            Failure::Serve(failure) => failure.exit_code(),
+        }
+    }
+
+    /// Prints it to standard error.
+    pub(crate) fn complain(self) {
+        match self {
+            Failure::Serve(failure) => {
+                let _ = within(COMPLAIN_TIMEOUT, move || complain(&failure.to_string()));
+            }
+            failure => complain(&failure.to_string()),
         }
     }
 
     fn of(self, command: &'static str) -> Failure {
         match self {
             Failure::Usage(message) => Failure::UsageOf(command, message),
+            Failure::Serve(failure) => Failure::Serve(Box::new(failure.of(command))),
             other => other,
         }
     }
@@ -54,6 +72,7 @@ impl fmt::Display for Failure {
                 write!(f, "moorgate {command}: {message}\nTry `moorgate {command} --help`.")
             }
             Failure::Failed(message) => f.write_str(message),
+            Failure::Serve(failure) => failure.fmt(f),
         }
     }
 }
@@ -123,6 +142,6 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Prints a line to standard error; there is nobody left to tell when that fails.
-pub(crate) fn complain(text: &str) {
+fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -2,15 +2,20 @@
 
 use super::{Failure, address, complain, failed, help, print, usage};
 use lexopt::Arg;
+use moorgate::base::clock::Clock;
 use moorgate::config::{self, Settings};
-use moorgate::control::{Inherited, Reports};
+use moorgate::control::{Inherited, Reports, SignalRequest, Signals};
 use moorgate::gateway::Gateway;
-use moorgate::reactor::{ListenAt, ListenerSettings};
-use moorgate::telemetry::init_diagnostics;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use moorgate::reactor::{ListenAt, ListenerSettings, descriptors, raise_descriptors};
+use moorgate::telemetry::{flush_diagnostics, init_diagnostics, within};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// For output at the start and at the end: its pipe may have no reader.
+const PRINT_TIMEOUT: Duration = Duration::from_secs(2);
+/// For the last lines when a second signal ends the process.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 struct Options {
@@ -20,7 +25,14 @@ struct Options {
     admin: Option<SocketAddr>,
 }
 
-pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
+pub(super) fn run(words: lexopt::Parser) -> Result<(), Failure> {
+    let result = run_in_time(words);
+    // The caller prints the failure, behind these lines.
+    flush_diagnostics(PRINT_TIMEOUT);
+    result.map_err(|failure| Failure::Serve(Box::new(failure)))
+}
+
+fn run_in_time(mut words: lexopt::Parser) -> Result<(), Failure> {
     let mut options = Options::default();
     while let Some(word) = words.next()? {
         match word {
@@ -36,6 +48,9 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
     }
     // Before any thread, and before any other descriptor.
     let inherited = Inherited::take(&environment).map_err(failed)?;
+    // Before anything that may take its time: from here on no signal ends the process without a word.
+    let signals = Signals::start(end_at_once).map_err(failed)?;
+    let process = Process { inherited, signals };
     match (&options.config, options.dev) {
         (Some(_), true) => usage("--dev needs no file: leave -c or --dev out"),
         (None, false) => usage("say what to serve: -c FILE, or --dev to try it out without one"),
@@ -48,10 +63,23 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
                     vec![ListenerSettings { at: ListenAt::Address(address), accept, heartbeat: None }];
             }
             settings.admin = options.admin.map(ListenAt::Address).or(settings.admin);
-            serve(settings, inherited, |_| {})
+            serve(settings, process, |_| {})
         }
-        (None, true) => serve_dev(&options, inherited),
+        (None, true) => serve_dev(&options, process),
     }
+}
+
+/// What the process is given by the system, taken before everything else.
+struct Process {
+    inherited: Inherited,
+    signals: Signals,
+}
+
+/// Ends the process, whatever blocks the other threads.
+fn end_at_once() {
+    flush_diagnostics(END_TIMEOUT);
+    let _ = within(END_TIMEOUT, || complain("moorgate: ended by a second signal"));
+    std::process::exit(1);
 }
 
 fn environment(name: &str) -> Option<String> {
@@ -59,7 +87,7 @@ fn environment(name: &str) -> Option<String> {
 }
 
 #[cfg(feature = "dev")]
-fn serve_dev(options: &Options, inherited: Inherited) -> Result<(), Failure> {
+fn serve_dev(options: &Options, process: Process) -> Result<(), Failure> {
     use moorgate_demo::{accounts, chat, echo, token};
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     let echo = echo::listen(any_port).map_err(failed)?;
@@ -81,13 +109,13 @@ fn serve_dev(options: &Options, inherited: Inherited) -> Result<(), Failure> {
     for listening in [echo, accounts, chat] {
         services.push(listening.spawn().map_err(failed)?);
     }
-    let result = serve(settings, inherited, print_what_next);
+    let result = serve(settings, process, print_what_next);
     services.iter().for_each(|service| service.stop());
     result
 }
 
 #[cfg(not(feature = "dev"))]
-fn serve_dev(_options: &Options, _inherited: Inherited) -> Result<(), Failure> {
+fn serve_dev(_options: &Options, _process: Process) -> Result<(), Failure> {
     Err(Failure::Failed("moorgate: this binary was built without the feature `dev`".to_owned()))
 }
 
@@ -95,7 +123,7 @@ fn serve_dev(_options: &Options, _inherited: Inherited) -> Result<(), Failure> {
 fn print_what_next(gateway: &Gateway) {
     let Some(client) = gateway.client_addresses().first() else { return };
     let admin = gateway.admin_address().map(|address| address.to_string()).unwrap_or_default();
-    say(&format!(
+    say(format!(
         "moorgate --dev: for trying out, on this machine only\n\
          \n\
          clients    {client}\n\
@@ -116,15 +144,22 @@ fn print_what_next(gateway: &Gateway) {
     ));
 }
 
-fn serve(settings: Settings, inherited: Inherited, started: impl FnOnce(&Gateway)) -> Result<(), Failure> {
+fn serve(settings: Settings, process: Process, started: impl FnOnce(&Gateway)) -> Result<(), Failure> {
+    let Process { inherited, signals } = process;
     init_diagnostics(settings.log_level);
-    // Before the threads: none of them is to die of a signal.
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let raised = raise_descriptors();
+    let mut warnings = settings.all_warnings(descriptors().map(|(limit, _)| limit));
     if settings.authority.keys.ids().next().is_none() {
-        log::warn!("there is no key for access tokens: only anonymous sessions are let in");
+        warnings.push("there is no key for access tokens: only anonymous sessions are let in".to_owned());
     }
-    let drain_timeout = settings.reactor.drain_timeout;
+    let (delay, timeout) = (settings.reactor.drain_delay, settings.reactor.drain_timeout);
     let gateway = Gateway::start_with(settings, inherited).map_err(failed)?;
+    match raised {
+        Ok((before, now)) if before < now => log::info!("limit of descriptors raised from {before} to {now}"),
+        Ok(_) => {}
+        Err(error) => log::warn!("the limit of descriptors cannot be raised to the hard one: {error}"),
+    }
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
     for address in gateway.client_addresses() {
         log::info!("clients connect to {address}");
     }
@@ -135,24 +170,37 @@ fn serve(settings: Settings, inherited: Inherited, started: impl FnOnce(&Gateway
     // Without a service manager the gateway runs all the same.
     let reports = Reports::start(&environment, gateway.vitals());
     let reports = reports.inspect_err(|error| log::error!("{error}")).unwrap_or_default();
-    signals.forever().next();
+    while signals.next() == SignalRequest::ReopenLogs {
+        gateway.reopen_logs();
+    }
     log::info!("draining; a second signal ends at once");
-    reports.drain(drain_timeout);
+    reports.drain(delay.saturating_add(timeout));
+    gateway.withdraw();
+    serve_on(&gateway, &signals, delay);
     gateway.drain();
-    let second = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if signals.forever().next().is_some() {
-            complain("moorgate: ended by a second signal");
-            std::process::exit(1);
-        }
-    });
-    second.map_err(failed)?;
     let summary = gateway.join();
     reports.end();
-    say(&format!("{summary}\n"));
+    flush_diagnostics(PRINT_TIMEOUT);
+    say(format!("{summary}\n"));
     Ok(())
 }
 
-/// Prints. A gateway does not fail because nobody can read what it says.
-fn say(text: &str) {
-    let _ = print(text);
+/// Serves for this long before the drain: balancers that ask `/readyz` learn of it meanwhile.
+fn serve_on(gateway: &Gateway, signals: &Signals, delay: Duration) {
+    let clock = Clock::start();
+    let until = clock.read().mono + delay;
+    loop {
+        let left = until.since(clock.read().mono);
+        if left.is_zero() {
+            return;
+        }
+        if signals.next_within(left) == Some(SignalRequest::ReopenLogs) {
+            gateway.reopen_logs();
+        }
+    }
+}
+
+/// Prints. Without a reader a gateway neither fails nor waits.
+fn say(text: String) {
+    let _ = within(PRINT_TIMEOUT, move || print(&text));
 }

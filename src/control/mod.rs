@@ -9,6 +9,7 @@
 //! | [`notify`] | one datagram to the service manager |
 //! | [`reporter`] | decides what it is told and when; pure |
 //! | [`reports`] | the thread that looks, asks the reporter, and sends |
+//! | [`signals`] | what each signal does |
 //!
 //! What is told to a service manager begins with the environment, which a service manager sets and nobody else. Without it nothing is
 //! inherited and nobody is told anything.
@@ -21,12 +22,14 @@ mod notify;
 mod regular;
 mod reporter;
 mod reports;
+mod signals;
 
 pub use inherited::{InheritError, Inherited};
 pub use notify::{Notice, Notifier};
 pub use regular::read_regular;
 pub use reporter::{Observed, Reporter};
 pub use reports::{Reports, Vitals};
+pub use signals::{SignalRequest, Signals};
 
 /// Looks a variable of the environment up.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -104,7 +104,9 @@ impl Gateway {
         prepared.refuse_own(&own)?;
         let state = Arc::new(State::new(settings, prepared.clock)?);
         let names = Names { services: state.services.clone(), pools: state.pools.clone() };
-        let access_log = AccessLog::start(&settings.access_log, names).map_err(GatewayError::AccessLog)?;
+        let cells = state.cells.last().cloned().unwrap_or_default();
+        let access_log =
+            AccessLog::start(&settings.access_log, names, cells).map_err(GatewayError::AccessLog)?;
         let pages: Arc<dyn Pages> = state.clone();
         let admin = admin_socket
             .map(|socket| Admin::start(socket, settings.admin_hosts.clone(), pages))
@@ -338,7 +340,8 @@ impl State {
         let (shards, workers) = settings.threads();
         let of_shards = (0..shards).map(|_| Arc::new(Cells::with_routes(settings.routes.len())));
         Ok(State {
-            cells: of_shards.chain((0..workers).map(|_| Arc::default())).collect(),
+            // The last one is the access log's.
+            cells: of_shards.chain((0..=workers).map(|_| Arc::default())).collect(),
             readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
             services: settings.services.iter().map(|service| service.name.clone()).collect(),
             pools: Arc::new(Pools::of(&settings.services)),

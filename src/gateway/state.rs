@@ -13,7 +13,7 @@ use crate::forward::Readiness;
 use crate::limit;
 use crate::reactor::{Outbox, WorkerCommand};
 use crate::routing::{Calls, Pools, RouteTable};
-use crate::telemetry::{Kind, Sample, render};
+use crate::telemetry::{Kind, Sample, dropped_lines, render};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use parking_lot::Mutex;
@@ -26,6 +26,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// What the operator's pages read.
 pub(super) struct State {
+    /// Of every shard, then of every worker, then of the access log.
     pub(super) cells: Vec<Arc<Cells>>,
     pub(super) readiness: Vec<Arc<Readiness>>,
     pub(super) services: Vec<String>,
@@ -42,7 +43,7 @@ pub(super) struct State {
     pub(super) limits: limit::Shared,
     pub(super) draining: AtomicBool,
     pub(super) clock: Clock,
-    /// Of every shard, then of every worker, as `cells`.
+    /// Of every shard, then of every worker.
     pub(super) pulses: Vec<Arc<Pulse>>,
     pub(super) authority: Arc<Authority>,
     /// Every worker, once there are any.
@@ -189,6 +190,13 @@ impl Pages for State {
                 totals.value(Count::RequestsAdmitted).saturating_sub(answered),
             ),
         ];
+        gauges.push(Sample {
+            kind: Kind::Counter,
+            metric: "moorgate_log_lines_dropped_total",
+            label: String::new(),
+            help: "Lines of the diagnostics that were not written because standard error was full or failed.",
+            value: dropped_lines(),
+        });
         gauges.extend(self.services.iter().enumerate().map(|(at, name)| Sample {
             kind: Kind::Gauge,
             metric: "moorgate_service_links",

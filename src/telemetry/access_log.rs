@@ -2,19 +2,24 @@
 //!
 //! Lines are `key=value` pairs; values from outside are escaped and bounded, so that no client writes a line.
 
+use super::bounded::within;
+use super::line_sink::{LineSink, WriteFailure};
 use super::why::write_why;
+use crate::base::counters::{Cells, Count};
 use crate::base::ids::ServiceId;
 use crate::relay::AccessRecord;
 use crate::routing::{EndpointId, Pools};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, never, select};
 use moorgate_proto::v1::{Execution, Source};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Batches that may wait for the writer; a batch is one turn of one shard.
@@ -23,6 +28,12 @@ const BATCHES_MAX: usize = 4096;
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Addresses of endpoints that the writer remembers, so that it need not ask for each line.
 const ADDRESSES_MAX: usize = 4096;
+/// For the file to be opened: a disk of another machine may not answer.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// At the end, for the lines that are left: the pipe that they go to may have no reader.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
+/// Rights of a new file: it names users and addresses.
+const FILE_MODE: u32 = 0o640;
 
 /// Where the log goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,7 +43,7 @@ pub enum AccessTarget {
     Off,
     /// Standard output.
     Stdout,
-    /// Appended to a file.
+    /// Appended to a file or a named pipe.
     File(PathBuf),
 }
 
@@ -64,7 +75,13 @@ impl std::error::Error for AccessLogError {}
 #[derive(Debug)]
 pub struct AccessLog {
     sender: Sender<Vec<AccessRecord>>,
-    thread: JoinHandle<()>,
+    reopen: Sender<()>,
+    /// The same records, for those that are left over.
+    unread: Receiver<Vec<AccessRecord>>,
+    /// Lines that the writer has taken and not written yet.
+    unwritten: Arc<AtomicU64>,
+    /// Disconnected once the thread has ended.
+    ended: Receiver<()>,
 }
 
 impl AccessTarget {
@@ -76,8 +93,6 @@ impl AccessTarget {
     pub fn check(&self) -> Result<(), AccessLogError> {
         let AccessTarget::File(path) = self else { return Ok(()) };
         let checked = match std::fs::metadata(path) {
-            // Opening a pipe may block.
-            Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut name = path.file_name().unwrap_or_default().to_owned();
                 name.push(format!(".check-{}", std::process::id()));
@@ -85,36 +100,47 @@ impl AccessTarget {
                 let made = OpenOptions::new().create_new(true).append(true).open(&beside);
                 made.and_then(|_| std::fs::remove_file(&beside))
             }
-            _ => OpenOptions::new().append(true).open(path).map(|_| ()),
+            _ => open_in_time(path).map(|_| ()),
         };
         checked.map_err(|error| AccessLogError { path: path.clone(), error })
     }
 }
 
 impl AccessLog {
-    /// Starts the writer; `None` when the log is off.
+    /// Starts the writer, which counts what it cannot write; `None` when the log is off.
     ///
     /// # Errors
     /// [`AccessLogError`] when the file cannot be opened.
-    pub fn start(target: &AccessTarget, names: Names) -> Result<Option<AccessLog>, AccessLogError> {
-        let out: Box<dyn Write + Send> = match target {
+    pub fn start(
+        target: &AccessTarget,
+        names: Names,
+        cells: Arc<Cells>,
+    ) -> Result<Option<AccessLog>, AccessLogError> {
+        let (out, path) = match target {
             AccessTarget::Off => return Ok(None),
-            AccessTarget::Stdout => Box::new(io::stdout()),
-            AccessTarget::File(path) => {
-                let file = OpenOptions::new().create(true).append(true).open(path);
-                Box::new(file.map_err(|error| AccessLogError { path: path.clone(), error })?) as Box<File>
-            }
+            AccessTarget::Stdout => (standard_output(), None),
+            AccessTarget::File(path) => (open_in_time(path), Some(path.clone())),
         };
-        let (sender, receiver) = bounded(BATCHES_MAX);
-        let thread = std::thread::Builder::new().name("access-log".to_owned());
-        let thread = thread
-            .spawn(move || {
-                write_all(&receiver, out, &names, &mut |error| {
-                    log::error!("access log: {error}: lines are lost");
-                });
-            })
-            .map_err(|error| AccessLogError { path: PathBuf::from("thread"), error })?;
-        Ok(Some(AccessLog { sender, thread }))
+        let failed = |error| AccessLogError { path: path.clone().unwrap_or_else(|| "stdout".into()), error };
+        let out = out.map_err(&failed)?;
+        let (sender, unread) = bounded(BATCHES_MAX);
+        let (reopen, reopens) = bounded(1);
+        let (running, ended) = bounded(0);
+        let unwritten = Arc::<AtomicU64>::default();
+        let writer = Writer {
+            path: path.clone(),
+            sink: LineSink::new(out),
+            unwritten: unwritten.clone(),
+            cells,
+            lost: 0,
+        };
+        let records = unread.clone();
+        let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            writer.run(&records, reopens, &names);
+            drop::<Sender<()>>(running);
+        });
+        thread.map_err(failed)?;
+        Ok(Some(AccessLog { sender, reopen, unread, unwritten, ended }))
     }
 
     /// Where records are sent.
@@ -122,41 +148,127 @@ impl AccessLog {
         self.sender.clone()
     }
 
-    /// Writes what is left, once all other senders are gone.
+    /// Opens the file again, by its name: after a rotation.
+    pub fn reopen(&self) {
+        // A full channel means that it will be.
+        let _ = self.reopen.try_send(());
+    }
+
+    /// Writes the remaining lines once all other senders are dropped, for a bounded time.
     pub fn finish(self) {
-        drop(self.sender);
-        if self.thread.join().is_err() {
-            log::error!("the access log's thread has failed");
+        let AccessLog { sender, reopen, unread, unwritten, ended } = self;
+        drop((sender, reopen));
+        let is_over = ended.recv_timeout(FINISH_TIMEOUT) == Err(RecvTimeoutError::Disconnected);
+        let waiting: u64 = unread.try_iter().map(|batch| batch.len() as u64).sum();
+        let lines = waiting.saturating_add(unwritten.load(Ordering::Relaxed));
+        if lines > 0 {
+            let why = if is_over { "the thread has failed" } else { "the output does not take them" };
+            log::error!("access log: {lines} lines are lost at the end: {why}");
         }
     }
 }
 
-fn write_all(
-    receiver: &Receiver<Vec<AccessRecord>>,
-    out: Box<dyn Write + Send>,
-    names: &Names,
-    complain: &mut dyn FnMut(&io::Error),
-) {
-    let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
-    let mut lines = Lines::new(names);
-    // Told once, and again only after everything could be written: what is merely buffered shows nothing.
-    let mut failed = false;
-    let mut told = |result: io::Result<()>, is_flushed: bool| match result {
-        Ok(()) => failed &= !is_flushed,
-        Err(error) if !std::mem::replace(&mut failed, true) => complain(&error),
-        Err(_) => {}
-    };
-    while let Ok(batch) = receiver.recv() {
-        lines.text.clear();
-        batch.iter().for_each(|record| lines.add(record));
-        let mut result = out.write_all(lines.text.as_bytes());
-        let is_last = receiver.is_empty();
-        if is_last {
-            result = result.and_then(|()| out.flush());
-        }
-        told(result, is_last);
+/// A descriptor of its own, without a lock or a buffer in between.
+fn standard_output() -> io::Result<File> {
+    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+}
+
+fn open_in_time(path: &Path) -> io::Result<File> {
+    let path = path.to_owned();
+    within(OPEN_TIMEOUT, move || open(&path))?
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // Opened for both directions, a pipe does not wait for a reader, which may come later.
+    let is_pipe = std::fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo());
+    let mut options = OpenOptions::new();
+    options.append(true).read(is_pipe).create(!is_pipe).mode(FILE_MODE);
+    let file = options.open(path)?;
+    match file.metadata()?.file_type().is_block_device() {
+        true => Err(io::Error::other("it is a block device; write the path of a file")),
+        false => Ok(file),
     }
-    told(out.flush(), true);
+}
+
+/// What the thread works with.
+struct Writer {
+    /// `None`: standard output, which cannot be opened again.
+    path: Option<PathBuf>,
+    sink: LineSink<File>,
+    unwritten: Arc<AtomicU64>,
+    cells: Arc<Cells>,
+    /// Lines lost without one written in between.
+    lost: u64,
+}
+
+impl Writer {
+    /// Until every sender is gone and all is written.
+    fn run(mut self, records: &Receiver<Vec<AccessRecord>>, mut reopens: Receiver<()>, names: &Names) {
+        let mut lines = Lines::new(names);
+        loop {
+            select! {
+                recv(records) -> batch => match batch {
+                    Ok(batch) => self.write(&mut lines, batch, records),
+                    Err(_) => return,
+                },
+                recv(reopens) -> asked => match asked {
+                    Ok(()) => self.reopen(),
+                    Err(_) => reopens = never(),
+                },
+            }
+        }
+    }
+
+    /// Writes a batch, and with it those that wait behind it.
+    fn write(
+        &mut self,
+        lines: &mut Lines<'_>,
+        first: Vec<AccessRecord>,
+        records: &Receiver<Vec<AccessRecord>>,
+    ) {
+        lines.text.clear();
+        let mut next = Ok(first);
+        while let Ok(batch) = next {
+            self.unwritten.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            batch.iter().for_each(|record| lines.add(record));
+            let is_full = lines.text.len() >= BUFFER_BYTES;
+            next = if is_full { Err(TryRecvError::Empty) } else { records.try_recv() };
+        }
+        let result = self.sink.write(lines.text.as_bytes());
+        self.unwritten.store(0, Ordering::Relaxed);
+        match result {
+            Ok(()) if self.lost > 0 => {
+                log::warn!("access log: written again; {} lines were lost", self.lost);
+                self.lost = 0;
+            }
+            Ok(()) => {}
+            Err(WriteFailure { lines, error }) => {
+                self.cells.add(Count::AccessLogDropped, lines);
+                // Once, until it is written again.
+                if self.lost == 0 {
+                    log::error!("access log: {error}: lines are lost");
+                }
+                self.lost = self.lost.saturating_add(lines);
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        let Some(path) = &self.path else {
+            log::info!("access log: standard output cannot be reopened");
+            return;
+        };
+        match open_in_time(path) {
+            Ok(file) => {
+                self.sink = LineSink::new(file);
+                log::info!("access log: reopened {}", path.display());
+            }
+            Err(error) => {
+                let path = path.display();
+                log::error!("access log: {path} cannot be reopened: {error}; the open file is still written");
+            }
+        }
+    }
 }
 
 struct Lines<'a> {
@@ -253,11 +365,13 @@ fn escape(text: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::counters::Totals;
     use crate::base::ids::{RouteId, SessionId};
     use crate::relay::{Caller, Outcome};
     use crate::routing::{Decision, How};
     use moorgate_proto::status::Code;
     use moorgate_proto::v1::{self, Reason};
+    use std::os::unix::fs::PermissionsExt;
 
     fn record(user: &str) -> AccessRecord {
         let caller = v1::Caller { user_id: user.to_owned(), ..Default::default() };
@@ -322,42 +436,37 @@ mod tests {
         assert!(line.contains(r#"user="eve\nuser=admin \"x\"""#), "{line}");
     }
 
-    #[test]
-    fn a_full_disk_is_told_once() {
-        struct Full;
-        impl Write for Full {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::StorageFull.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let (sender, receiver) = bounded(10);
-        // Small batches are buffered, large ones are written.
-        for records in [1000, 1, 1000, 1, 1000] {
-            sender.send(vec![record("a"); records]).unwrap();
-        }
-        drop(sender);
-        let mut told = 0;
-        write_all(&receiver, Box::new(Full), &Names::default(), &mut |_| told += 1);
-        assert_eq!(told, 1);
+    fn started(target: AccessTarget) -> (AccessLog, Arc<Cells>) {
+        let cells = Arc::<Cells>::default();
+        (AccessLog::start(&target, Names::default(), cells.clone()).unwrap().unwrap(), cells)
     }
 
     #[test]
-    fn records_reach_the_file() {
+    fn lines_for_a_full_disk_are_counted() {
+        let (log, cells) = started(AccessTarget::File("/dev/full".into()));
+        // More than one write takes.
+        for records in [1000, 1, 1000] {
+            log.sender().send(vec![record("a"); records]).unwrap();
+        }
+        log.finish();
+        assert_eq!(Totals::of([&*cells]).value(Count::AccessLogDropped), 2001);
+    }
+
+    #[test]
+    fn records_reach_the_file_that_only_its_group_reads() {
         let path = std::env::temp_dir().join(format!("moorgate-access-{}", std::process::id()));
         // One that was killed may have had the same number, and have left its own.
         let _ = std::fs::remove_file(&path);
-        let log = AccessLog::start(&AccessTarget::File(path.clone()), Names::default()).unwrap().unwrap();
+        let (log, _) = started(AccessTarget::File(path.clone()));
         log.sender().send(vec![record("a"), record("b")]).unwrap();
         log.finish();
         let text = std::fs::read_to_string(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(text.lines().count(), 2);
+        assert_eq!(mode & 0o137, 0, "{mode:o}");
         let missing = AccessTarget::File("/nowhere/log".into());
-        assert!(
-            AccessLog::start(&missing, Names::default()).unwrap_err().to_string().contains("/nowhere/log")
-        );
+        let error = AccessLog::start(&missing, Names::default(), Arc::default()).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/log"));
     }
 }

@@ -1,13 +1,17 @@
 //! Diagnostics through `log`: lines are handed to a thread that writes them, so that a blocked standard error
-//! stalls no loop. Lines that do not fit are lost.
+//! stalls no loop. Lines that do not fit, or cannot be written, are lost and counted.
 //!
 //! Some libraries write what they send and receive into the log, secrets included, once the level is low enough: see
 //! [`CAPPED`]. Texts of others are escaped: a line of the log is one record.
 
+use super::line_sink::{LineSink, WriteFailure};
 use crate::base::text::shown;
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{LevelFilter, Log, Metadata, Record};
 use std::io::{self, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Lines that may wait.
 const LINES_MAX: usize = 1024;
@@ -17,15 +21,28 @@ const LINE_BYTES_MAX: usize = 8 * 1024;
 const CAPPED: [&str; 4] = ["ureq", "ureq_proto", "rustls", "domain"];
 const CAP: LevelFilter = LevelFilter::Warn;
 
-struct Lines(Sender<Vec<u8>>);
+/// Lines of this process that were not written.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+/// To the thread that writes.
+static WRITER: OnceLock<Sender<Message>> = OnceLock::new();
+
+/// What the thread that writes receives.
+enum Message {
+    Line(Vec<u8>),
+    /// Answered when all lines before it are written.
+    Flush(Sender<()>),
+}
+
+struct Lines(Sender<Message>);
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         let mut plain = shown(text.trim_end_matches('\n'), LINE_BYTES_MAX);
         plain.push('\n');
-        // A full channel means that nobody can read what is lost.
-        let _ = self.0.try_send(plain.into_bytes());
+        if self.0.try_send(Message::Line(plain.into_bytes())).is_err() {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(line.len())
     }
 
@@ -62,7 +79,7 @@ impl Log for Capped {
 }
 
 /// The logger, with the highest level that it writes.
-fn logger(mut builder: env_logger::Builder, lines: Sender<Vec<u8>>) -> (Capped, LevelFilter) {
+fn logger(mut builder: env_logger::Builder, lines: Sender<Message>) -> (Capped, LevelFilter) {
     builder.format_target(false).write_style(env_logger::WriteStyle::Never);
     builder.target(env_logger::Target::Pipe(Box::new(Lines(lines))));
     let logger = builder.build();
@@ -71,25 +88,56 @@ fn logger(mut builder: env_logger::Builder, lines: Sender<Vec<u8>>) -> (Capped, 
 }
 
 /// Starts the diagnostics at a level such as `info`; the environment variable `RUST_LOG` wins. Only the first call
-/// in a process has an effect.
+/// in a process has an effect. Panics are written there too.
 pub fn init_diagnostics(level: LevelFilter) {
-    let (sender, receiver) = bounded::<Vec<u8>>(LINES_MAX);
+    let (sender, receiver) = bounded(LINES_MAX);
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level).parse_default_env();
-    let (logger, level) = logger(builder, sender);
+    let (logger, level) = logger(builder, sender.clone());
     if log::set_boxed_logger(Box::new(logger)).is_err() {
         return;
     }
     log::set_max_level(level);
-    let writer = std::thread::Builder::new().name("diagnostics".to_owned()).spawn(move || {
-        while let Ok(line) = receiver.recv() {
-            // There is no place left to report a failure of standard error.
-            let _ = io::stderr().write_all(&line);
-        }
-    });
-    if writer.is_err() {
+    let writer = std::thread::Builder::new().name("diagnostics".to_owned());
+    if writer.spawn(move || write_all(&receiver)).is_err() {
         let _ = writeln!(io::stderr(), "no thread for diagnostics: they are lost");
+        return;
     }
+    let _ = WRITER.set(sender);
+    // The hook of the standard library writes to standard error itself, which may block for ever.
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        log::error!("thread {} panicked: {panic}", thread.name().unwrap_or("without a name"));
+    }));
+}
+
+fn write_all(messages: &Receiver<Message>) {
+    let mut sink = LineSink::new(io::stderr());
+    while let Ok(message) = messages.recv() {
+        match message {
+            Message::Line(line) => {
+                if let Err(WriteFailure { lines, .. }) = sink.write(&line) {
+                    DROPPED.fetch_add(lines, Ordering::Relaxed);
+                }
+            }
+            Message::Flush(done) => drop(done),
+        }
+    }
+}
+
+/// Waits until the lines so far are written, at most this long.
+pub fn flush_diagnostics(time: Duration) {
+    let Some(writer) = WRITER.get() else { return };
+    let (done, written) = bounded::<()>(0);
+    if writer.send_timeout(Message::Flush(done), time).is_ok() {
+        // It ends with the other side.
+        let _ = written.recv_timeout(time);
+    }
+}
+
+/// Lines of the diagnostics that were not written, since the start of the process.
+pub fn dropped_lines() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]
@@ -105,7 +153,11 @@ mod tests {
         let (logger, max) = logger(builder, sender);
         assert_eq!(max, LevelFilter::Trace);
         logger.log(&Record::builder().level(level).target(target).args(format_args!("{text}")).build());
-        lines.try_iter().map(|line| String::from_utf8(line).unwrap()).collect()
+        let line = |message| match message {
+            Message::Line(line) => String::from_utf8(line).unwrap(),
+            Message::Flush(_) => panic!("nothing is flushed"),
+        };
+        lines.try_iter().map(line).collect()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::site::{ACCESS_SECRET, LINK_SECRET, until};
 use crate::wire::{PATIENCE, RawClient};
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,9 @@ impl Drop for Directory {
 pub(crate) struct Process {
     child: Child,
     log: Receiver<String>,
-    _directory: Directory,
+    /// Lines of the log that a test has waited past.
+    passed: RefCell<Vec<String>>,
+    directory: Directory,
     /// Where clients connect.
     pub(crate) address: SocketAddr,
     /// The operator's pages.
@@ -56,11 +59,37 @@ impl Process {
         Process::start_with(text, &format!("ulimit -n {descriptors}; "))
     }
 
+    /// Serves a configuration, in a shell that has run this before.
+    pub(crate) fn start_behind(before: &str, text: &str) -> Process {
+        Process::start_with(text, before)
+    }
+
     fn start_with(text: &str, before: &str) -> Process {
+        let (reader, stderr) = std::io::pipe().unwrap();
+        let mut process = Process::spawn(text, before, stderr.into());
+        let (lines, log) = channel();
+        let stderr = BufReader::new(reader);
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line)));
+        });
+        process.log = log;
+        process.address = process.logged("clients connect to ").parse().unwrap();
+        process.admin = process.logged("operator's pages on http://").parse().unwrap();
+        process
+    }
+
+    /// With this standard error, unread, and this admin address; the clients' address is unknown.
+    pub(crate) fn spawn_unread(text: &str, admin: SocketAddr, stderr: Stdio) -> Process {
+        let mut process = Process::spawn(text, "", stderr);
+        process.admin = admin;
+        process
+    }
+
+    fn spawn(text: &str, before: &str, stderr: Stdio) -> Process {
         let directory = Directory::new();
         let file = directory.path().join("moorgate.toml");
         std::fs::write(&file, text).unwrap();
-        let mut child = Command::new("sh")
+        let child = Command::new("sh")
             .arg("-c")
             .arg(format!("{before}exec \"$0\" serve -c \"$1\""))
             .arg(env!("CARGO_BIN_EXE_moorgate"))
@@ -69,29 +98,40 @@ impl Process {
             .env("LINK", LINK_SECRET)
             .env_remove("RUST_LOG")
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap();
-        let (lines, log) = channel();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line)));
-        });
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut process = Process { child, log, _directory: directory, address: unknown, admin: unknown };
-        process.address = process.logged("clients connect to ").parse().unwrap();
-        process.admin = process.logged("operator's pages on http://").parse().unwrap();
-        process
+        Process {
+            child,
+            log: channel().1,
+            passed: RefCell::default(),
+            directory,
+            address: unknown,
+            admin: unknown,
+        }
+    }
+
+    /// A file beside its configuration.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// Waits for a line of the log, and gives what stands behind these words.
     pub(crate) fn logged(&self, words: &str) -> String {
         loop {
             let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the log has no `{words}`"));
-            if let Some((_, rest)) = line.split_once(words) {
-                return rest.to_owned();
+            let rest = line.split_once(words).map(|(_, rest)| rest.to_owned());
+            self.passed.borrow_mut().push(line);
+            if let Some(rest) = rest {
+                return rest;
             }
         }
+    }
+
+    /// Whether a line with these words was among those of the log so far.
+    pub(crate) fn has_logged(&self, words: &str) -> bool {
+        self.passed.borrow().iter().any(|line| line.contains(words))
     }
 
     /// Waits until every service has a link.
@@ -123,11 +163,31 @@ impl Process {
         assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
     }
 
+    /// Changes how long files may be that it writes.
+    pub(crate) fn limit_file_size(&self, bytes: &str) {
+        let pid = self.child.id().to_string();
+        let limit = format!("--fsize={bytes}:");
+        assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+    }
+
+    /// Its limits in force, and the hard ones, of descriptors.
+    pub(crate) fn descriptor_limits(&self) -> (String, String) {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let mut words = line.split_whitespace().map(str::to_owned);
+        (words.next().unwrap(), words.next().unwrap())
+    }
+
     /// How many of its descriptors are of this file.
     pub(crate) fn descriptors_of(&self, path: &str) -> usize {
         let all = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
         all.filter(|fd| std::fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|to| to == Path::new(path)))
             .count()
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for its end: how, and what it printed.

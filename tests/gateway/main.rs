@@ -48,6 +48,8 @@ mod opening;
 #[cfg(test)]
 mod operator;
 #[cfg(test)]
+mod outputs;
+#[cfg(test)]
 mod pauses;
 #[cfg(test)]
 mod presence;
@@ -61,6 +63,8 @@ mod resume;
 mod routes;
 #[cfg(test)]
 mod services;
+#[cfg(test)]
+mod signals;
 #[cfg(test)]
 mod states;
 #[cfg(test)]
