@@ -80,7 +80,11 @@ fn summary(path: &Path, settings: &Settings, wrong: &mut Vec<String>) -> String 
     let (shards, workers) = settings.threads();
     line("threads", format!("{}, {}", counted(shards, "shard"), counted(workers, "worker")));
     // `serve` raises the limit of descriptors first.
-    for warning in settings.all_warnings(Some(descriptors_max())) {
+    let admin = match &settings.admin {
+        Some(ListenAt::Address(address)) => Some(*address),
+        Some(ListenAt::Inherited(_)) | None => None,
+    };
+    for warning in settings.all_warnings(Some(descriptors_max()), admin) {
         line("warning", warning);
     }
     text

@@ -148,10 +148,7 @@ fn serve(settings: Settings, process: Process, started: impl FnOnce(&Gateway)) -
     let Process { inherited, signals } = process;
     init_diagnostics(settings.log_level);
     let raised = raise_descriptors();
-    let mut warnings = settings.all_warnings(descriptors().map(|(limit, _)| limit));
-    if settings.authority.keys.ids().next().is_none() {
-        warnings.push("there is no key for access tokens: only anonymous sessions are let in".to_owned());
-    }
+    let asked = settings.clone();
     let (delay, timeout) = (settings.reactor.drain_delay, settings.reactor.drain_timeout);
     let gateway = Gateway::start_with(settings, inherited).map_err(failed)?;
     match raised {
@@ -159,7 +156,12 @@ fn serve(settings: Settings, process: Process, started: impl FnOnce(&Gateway)) -
         Ok(_) => {}
         Err(error) => log::warn!("the limit of descriptors cannot be raised to the hard one: {error}"),
     }
-    warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    for warning in asked.all_warnings(descriptors().map(|(limit, _)| limit), gateway.admin_address()) {
+        log::warn!("{warning}");
+    }
+    if asked.authority.keys.ids().next().is_none() {
+        log::warn!("there is no key for access tokens: only anonymous sessions are let in");
+    }
     for address in gateway.client_addresses() {
         log::info!("clients connect to {address}");
     }

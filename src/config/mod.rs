@@ -29,6 +29,7 @@ use crate::reactor::{self, ListenAt};
 use crate::routing::{RouteTable, ServiceSettings};
 use crate::telemetry::AccessTarget;
 use crate::{directory, forward, session, shard};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Everything that a gateway is started with.
@@ -76,12 +77,11 @@ pub struct Settings {
 const CONNECTIONS_EXPECTED: usize = 10_000;
 
 impl Settings {
-    /// What works and may be a mistake, for people; `descriptors`: how many this process may have.
-    pub fn all_warnings(&self, descriptors: Option<usize>) -> Vec<String> {
+    /// What works and may be a mistake, for people; `descriptors`: how many this process may have, `admin`: where it listens
+    /// for operators, as far as it is known.
+    pub fn all_warnings(&self, descriptors: Option<usize>, admin: Option<SocketAddr>) -> Vec<String> {
         let mut warnings = self.warnings.clone();
-        if let Some(ListenAt::Address(address)) = &self.admin
-            && !address.ip().is_loopback()
-        {
+        if let Some(address) = admin.filter(|address| !address.ip().is_loopback()) {
             warnings.push(format!(
                 "admin.address: {address} is not on loopback: whoever reaches it can end sessions, without a password; \
                  write 127.0.0.1, or let only operators reach it"

@@ -129,6 +129,13 @@ impl Process {
         }
     }
 
+    /// The log of a process that has ended.
+    pub(crate) fn whole_log(&self) -> String {
+        let mut passed = self.passed.borrow_mut();
+        passed.extend(self.log.iter());
+        passed.join("\n")
+    }
+
     /// Whether a line with these words was among those of the log so far.
     pub(crate) fn has_logged(&self, words: &str) -> bool {
         self.passed.borrow().iter().any(|line| line.contains(words))
