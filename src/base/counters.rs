@@ -184,6 +184,7 @@ counters! {
     PresenceOverflowed "moorgate_presence_overflows_total" "" "Times changes of presence were given up, and everybody was told anew instead.";
     PresenceRefused "moorgate_presence_refused_total" "" "Services that asked for presence without the right to it.";
     LinksOpened "moorgate_links_opened_total" "" "Links to endpoints that became ready.";
+    BulkLinksOpened "moorgate_bulk_links_opened_total" "" "Bulk links that became ready, for large frames beside a link.";
     LinksLost "moorgate_links_lost_total" "" "Links to endpoints that ended.";
     LinksFailed "moorgate_links_failed_total" "" "Attempts to open a link that failed.";
     LinkProofsRefused "moorgate_link_proofs_refused_total" "" "Services refused for a wrong proof or name.";

@@ -238,6 +238,8 @@ fn forward_settings(tables: &mut Tables<'_>) -> forward::Settings {
         heartbeat,
         late_reply_grace: links.time("late_reply_grace", TIMES, default.late_reply_grace),
         frame_bytes_max: links.size("frame", FRAMES, default.frame_bytes_max),
+        main_link_frame_bytes: default.main_link_frame_bytes,
+        bulk_idle: default.bulk_idle,
         output_bytes_max: links.size("unsent_output", OUTPUT, default.output_bytes_max),
         waiting_bytes_max: links.size("waiting_bytes", MEMORY, default.waiting_bytes_max),
         waiting_max: links.number("waiting", 1..=u32::MAX as usize, default.waiting_max),

@@ -3,12 +3,13 @@
 use super::call::{Call, CallState, Content, Flight};
 use super::choose::{Choice, Unsendable, Wish};
 use super::order::Line;
+use super::service::has_bulk;
 use super::{Forwarder, Timer};
 use crate::base::counters::Count;
-use crate::base::ids::{CallKey, ServiceId, ShardId, Ticket};
+use crate::base::ids::{CallKey, LinkKey, ServiceId, ShardId, Ticket};
 use crate::base::wheel::Alarm;
 use crate::relay::{Forward, ForwardBatch, Joined, Outcome};
-use crate::routing::{Decision, EndpointId, Marks, Order};
+use crate::routing::{Ask, Decision, EndpointId, Marks, Order};
 use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
@@ -164,7 +165,11 @@ impl Forwarder {
         let service = call.service;
         let pinned = call.line().and_then(|line| self.service(service)?.orders.link(line));
         let ask = self.ask(service, content, call.tried);
-        let choice = self.choose(now, service, ask, Wish { pinned, not: None })?;
+        let choice = self.choose(now, service, ask, Wish { pinned, not: None, is_large: false })?;
+        let choice = match self.is_large(content) {
+            true => self.choose_bulk(now, (service, ask, pinned), choice, content)?,
+            false => choice,
+        };
         if !self.pay(now, key) {
             self.take_back(choice);
             return Err(Unsendable::NoBudget);
@@ -178,10 +183,40 @@ impl Forwarder {
         Ok(())
     }
 
+    /// The same choice where it has a bulk link, else another one that has. What is not there is dialled, so that it does not
+    /// depend on which was first where large calls go from then on.
+    fn choose_bulk(
+        &mut self,
+        now: Mono,
+        (service, ask, pinned): (ServiceId, Ask, Option<LinkKey>),
+        choice: Choice,
+        content: &[u8],
+    ) -> Result<Choice, Unsendable> {
+        let output_max = self.settings.output_bytes_max;
+        let Some(main) = self.links.get(choice.link) else { return Ok(choice) };
+        // One that fits into no frame of the service is settled as such at once.
+        if content.len() > main.frame_bytes_max || has_bulk(&self.links, main, output_max) {
+            return Ok(choice);
+        }
+        self.want_bulk(now, choice.link);
+        self.take_back(choice);
+        let wish = Wish { pinned, not: None, is_large: true };
+        self.choose(now, service, ask, wish).map_err(|why| match why {
+            Unsendable::NoRoom => Unsendable::LinkFull,
+            why => why,
+        })
+    }
+
     /// Puts a call on a link; false when the service takes no frame as large.
     pub(super) fn dispatch(&mut self, now: Mono, key: CallKey, choice: Choice, content: &[u8]) -> bool {
+        let is_large = self.is_large(content);
         let Some(call) = self.calls.get_mut(key) else { return true };
-        let Some(link) = self.links.get_mut(choice.link) else { return true };
+        let Some(main) = self.links.get(choice.link) else { return true };
+        let via = main.bulk.link.filter(|_| is_large).unwrap_or(choice.link);
+        if is_large && via == choice.link {
+            return false;
+        }
+        let Some(link) = self.links.get_mut(via) else { return true };
         let place = link.place;
         let Some(service) = self.services.get_mut(place.service.index()) else { return true };
         let line = call.line();
@@ -196,13 +231,19 @@ impl Forwarder {
             ordering_key: ordering_key.as_ref().map_or(&[], |id| &id.0),
             ..CallView::default()
         };
-        let flight = Flight { link: choice.link, offset: link.end(), at: now };
+        let flight = Flight { link: via, offset: link.end(), at: now };
         if !link.put_within_bound(to_service::CALL, &Joined(head, content)) {
             return false;
         }
         link.outstanding = link.outstanding.saturating_add(1);
         if link.output.is_new_on_list() {
-            self.flushes.push(choice.link);
+            self.flushes.push(via);
+        }
+        if is_large {
+            link.used = now;
+            if let Some(main) = self.links.get_mut(choice.link) {
+                main.bulk.outstanding = main.bulk.outstanding.saturating_add(1);
+            }
         }
         let is_first = call.attempts == 0 && call.detour.as_ref().is_none_or(|detour| detour.moves == 0);
         let is_retry = call.detour.as_ref().is_some_and(|detour| detour.before.is_some());

@@ -2,6 +2,7 @@
 
 use super::call::Call;
 use super::order::Line;
+use super::service::has_bulk;
 use super::{Forwarder, asking};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId};
@@ -36,6 +37,8 @@ pub(super) struct Wish {
     pub(super) pinned: Option<LinkKey>,
     /// Not there.
     pub(super) not: Option<u16>,
+    /// Only where there is a bulk link.
+    pub(super) is_large: bool,
 }
 
 impl Forwarder {
@@ -73,7 +76,7 @@ impl Forwarder {
             let bound = entry.settings.pool.bounds.outstanding_max;
             return if entry.sent >= bound {
                 Err(Unsendable::NoRoom)
-            } else if pinned.has_room(output_max) {
+            } else if pinned.has_room(output_max) && (!wish.is_large || has_bulk(links, pinned, output_max)) {
                 Ok(Choice {
                     link,
                     decision: Decision { how: How::Pinned, candidates: 1, ..Decision::default() },
@@ -89,12 +92,12 @@ impl Forwarder {
         if let Some(seat) = entry.sole
             && wish.not.is_none()
         {
-            let link = entry.at(seat).and_then(|endpoint| endpoint.best(links, output_max));
+            let link = entry.at(seat).and_then(|endpoint| endpoint.best(links, output_max, wish.is_large));
             let link = link.filter(|_| entry.sent < entry.settings.pool.bounds.outstanding_max);
             let decision = Decision { how: How::Only, candidates: 1, ..Decision::default() };
             return link.map(|link| Choice { link, decision }).ok_or(Unsendable::NoRoom);
         }
-        let best = |seat: usize| endpoints.get(seat)?.as_ref()?.best(links, output_max);
+        let best = |seat: usize| endpoints.get(seat)?.as_ref()?.best(links, output_max, wish.is_large);
         let not = wish.not.map(usize::from);
         let has_room = |seat: usize| Some(seat) != not && best(seat).is_some();
         match entry.pool.choose(now, ask, &mut self.rng, has_room) {

@@ -27,10 +27,12 @@ impl Forwarder {
     /// A link's connection stands. `nonce` is random, and used once.
     pub fn connected(&mut self, now: Mono, key: LinkKey, nonce: [u8; NONCE_BYTES]) {
         let deadline = now + self.settings.connect_timeout;
+        let main = self.links.get(key).filter(|link| link.is_bulk()).and_then(Link::partner);
+        let main_nonce = main.and_then(|main| self.links.get(main)).map(|main| main.nonce);
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(service) = self.services.get(link.place.service.index()) else { return };
         let identity = service.identity(&self.settings, (self.boot_id, self.worker));
-        link.hello(now, deadline, identity, nonce);
+        link.hello(now, deadline, identity, (nonce, main_nonce));
         self.list(key);
         self.arm_link(key, deadline);
     }
@@ -63,6 +65,9 @@ impl Forwarder {
         else {
             return;
         };
+        if link.is_bulk() {
+            return;
+        }
         let place = link.place;
         let Some(slot) = self.slot_mut(place) else { return };
         slot.failures = 0;

@@ -3,7 +3,7 @@
 
 use super::Forwarder;
 use super::LinkCommand;
-use super::link::{LastPing, Link, Refusal, State};
+use super::link::{LastPing, Link, Purpose, Refusal, State};
 use super::place::Place;
 use crate::base::counters::Count;
 use crate::base::ids::LinkKey;
@@ -39,6 +39,10 @@ pub(super) enum LinkEnd {
     Left,
     /// The service has ended its stream.
     Over,
+    /// A bulk link without large frames.
+    Idle,
+    /// A bulk link whose main link ends.
+    MainEnded,
 }
 
 impl std::fmt::Display for LinkEnd {
@@ -56,6 +60,8 @@ impl std::fmt::Display for LinkEnd {
             LinkEnd::Drained => f.write_str("the service drains"),
             LinkEnd::Left => f.write_str("it has left the registry"),
             LinkEnd::Over => f.write_str("the service closed it"),
+            LinkEnd::Idle => f.write_str("there is nothing large to send"),
+            LinkEnd::MainEnded => f.write_str("its main link ends"),
         }
     }
 }
@@ -87,7 +93,14 @@ impl LinkEnd {
             LinkEnd::Unread => (Code::ResourceExhausted, Reason::WriteStalled),
             LinkEnd::OpeningTimeout => (Code::DeadlineExceeded, Reason::HandshakeTimeout),
             LinkEnd::Silence => (Code::DeadlineExceeded, Reason::HeartbeatTimeout),
-            LinkEnd::Told(_) | LinkEnd::Drained | LinkEnd::Left | LinkEnd::Over => return None,
+            LinkEnd::Told(_)
+            | LinkEnd::Drained
+            | LinkEnd::Left
+            | LinkEnd::Over
+            | LinkEnd::Idle
+            | LinkEnd::MainEnded => {
+                return None;
+            }
         };
         Some(v1::LinkError { status: code.to_wire(), reason: reason.into(), message: self.to_string() })
     }
@@ -105,7 +118,9 @@ impl LinkEnd {
             | LinkEnd::Silence
             | LinkEnd::Drained
             | LinkEnd::Left
-            | LinkEnd::Over => None,
+            | LinkEnd::Over
+            | LinkEnd::Idle
+            | LinkEnd::MainEnded => None,
         }
     }
 }
@@ -157,6 +172,11 @@ impl Forwarder {
         self.arm_link(key, until);
         self.list(key);
         self.part(now, key, &gone, why);
+        if let Some(link) = self.links.get_mut(key).filter(|link| link.is_bulk() && why.error().is_none()) {
+            // A Reply that its service began before it read the end of the stream counts.
+            link.assembler = gone.assembler;
+            return self.end_written(now, key);
+        }
         // One of a slot: the descriptors of links that end are bounded by those of the links.
         let before = self.slot_mut(gone.place).and_then(|slot| slot.closing.replace(key));
         if let Some(before) = before {
@@ -179,6 +199,9 @@ impl Forwarder {
 
     /// Takes a link that is gone out of everything.
     fn part(&mut self, now: Mono, key: LinkKey, gone: &Link, why: &dyn std::fmt::Display) {
+        if let Purpose::Bulk(main) = gone.purpose {
+            return self.part_bulk(now, (key, main), gone, why);
+        }
         let place = gone.place;
         self.cells.count(if gone.is_open() { Count::LinksLost } else { Count::LinksFailed });
         self.unready(now, gone);
@@ -188,6 +211,7 @@ impl Forwarder {
         if gone.checks > 0 {
             self.unanswered_checks(now, key, is_told);
         }
+        self.end_bulk_of(now, gone);
         self.elect_another(key, place);
         self.settle_stranded(now, place.service);
         // What kept to this link is free to take another.
@@ -228,6 +252,13 @@ impl Forwarder {
         if link.last_ping.is_some() {
             return;
         }
+        if let Some(bulk) = link.bulk.link {
+            // First the bulk link, on which pushes may be under way too.
+            if let Some(bulk) = self.links.get_mut(bulk) {
+                bulk.is_leaving = true;
+            }
+            return self.end_finished(now, bulk);
+        }
         if !link.is_open() {
             // Nothing has come on it that counts.
             return self.link_lost(now, key, &LinkEnd::Left);
@@ -244,7 +275,11 @@ impl Forwarder {
         let Some(link) = self.links.get(key) else { return };
         let is_last = link.last_ping.is_some_and(|ping| nonce.is_none_or(|nonce| ping.nonce == nonce));
         if is_last && link.is_finished() {
-            let why = if link.is_leaving { LinkEnd::Left } else { LinkEnd::Drained };
+            let why = match link.is_leaving {
+                true if link.is_bulk() => LinkEnd::Idle,
+                true => LinkEnd::Left,
+                false => LinkEnd::Drained,
+            };
             self.end_link(now, key, &why);
         }
     }

@@ -51,7 +51,7 @@ impl Forwarder {
         // Lent, so that nothing is copied.
         let Some(content) = kept.take() else { return };
         let ask = self.ask(service_id, content.bytes(), Some(seat));
-        let wish = Wish { pinned: None, not: Some(seat) };
+        let wish = Wish { pinned: None, not: Some(seat), is_large: self.is_large(content.bytes()) };
         let choice = self.choose(now, service_id, ask, wish);
         let hedged = choice.ok().and_then(|choice| self.send_twin(now, key, choice, &content));
         if let Some(call) = self.calls.get_mut(key) {

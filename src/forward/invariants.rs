@@ -22,6 +22,10 @@ impl Forwarder {
             debug_assert_eq!(outstanding, Some(calls), "a link counts its calls");
             let checks = self.links.get(key).map(|link| link.checks as usize);
             debug_assert_eq!(checks, Some(self.checks_on(key).count()), "and its questions");
+            let Some(link) = self.links.get(key).filter(|link| !link.is_bulk()) else { continue };
+            let bulk = link.bulk.link.and_then(|bulk| self.links.get(bulk));
+            let on_bulk = bulk.map_or(0, |bulk| bulk.outstanding);
+            debug_assert_eq!(link.bulk.outstanding, on_bulk, "a pair counts the calls of its bulk link");
         }
         for (id, service) in (0u16..).map(ServiceId).zip(&self.services) {
             self.check_service_counts(id, service);

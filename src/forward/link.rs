@@ -11,7 +11,7 @@
 
 use super::notices::Pending;
 use super::place::Place;
-use crate::base::ids::WorkerId;
+use crate::base::ids::{LinkKey as Key, WorkerId};
 use crate::base::output::Output;
 use crate::base::wheel::Alarm;
 use moorgate_proto::VERSION;
@@ -90,8 +90,37 @@ pub(super) struct LastPing {
     pub(super) until: Mono,
 }
 
+/// What a link is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Main,
+    /// For the large frames of this main link.
+    Bulk(Key),
+}
+
+/// The bulk link of a main link, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct Bulk {
+    pub(super) link: Option<Key>,
+    /// Calls that are outstanding there.
+    pub(super) outstanding: u32,
+    /// There are large frames to send, here or at the service.
+    pub(super) is_wanted: bool,
+    /// Attempts in a row that brought none that lasted.
+    pub(super) failures: u32,
+    /// It is not dialled before.
+    pub(super) not_before: Mono,
+    pub(super) alarm: Alarm,
+}
+
 #[derive(Debug)]
 pub(super) struct Link {
+    pub(super) purpose: Purpose,
+    pub(super) bulk: Bulk,
+    /// Of its LinkHello.
+    pub(super) nonce: [u8; NONCE_BYTES],
+    /// When a large frame was sent or received last.
+    pub(super) used: Mono,
     pub(super) place: Place,
     pub(super) state: State,
     pub(super) assembler: PassingAssembler,
@@ -132,6 +161,10 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(place: Place, deadline: Mono) -> Link {
         Link {
+            purpose: Purpose::Main,
+            bulk: Bulk::default(),
+            nonce: [0; NONCE_BYTES],
+            used: Mono::ZERO,
             place,
             state: State::Connecting(deadline),
             assembler: PassingAssembler::default(),
@@ -156,9 +189,29 @@ impl Link {
         }
     }
 
-    /// Whether it may take calls at all.
+    /// Whether it may take calls at all. A bulk link takes those that its main link may take.
     pub(super) fn is_ready(&self) -> bool {
-        self.state == State::Ready && self.is_up && !self.is_leaving
+        self.state == State::Ready && self.is_up && !self.is_leaving && self.purpose == Purpose::Main
+    }
+
+    pub(super) fn is_bulk(&self) -> bool {
+        self.purpose != Purpose::Main
+    }
+
+    /// Whether it is a bulk link that takes one more large call now.
+    pub(super) fn is_bulk_with_room(&self, output_bytes_max: usize) -> bool {
+        self.is_bulk()
+            && self.state == State::Ready
+            && !self.is_leaving
+            && !self.output.is_above(output_bytes_max)
+    }
+
+    /// The other link of its pair.
+    pub(super) fn partner(&self) -> Option<Key> {
+        match self.purpose {
+            Purpose::Main => self.bulk.link,
+            Purpose::Bulk(main) => Some(main),
+        }
     }
 
     /// Whether it ends once nothing is asked on it any more.
@@ -168,7 +221,7 @@ impl Link {
 
     /// Whether it ends and has no outstanding call or check.
     pub(super) fn is_finished(&self) -> bool {
-        self.is_ending() && self.outstanding == 0 && self.checks == 0
+        self.is_ending() && self.outstanding == 0 && self.bulk.outstanding == 0 && self.checks == 0
     }
 
     /// Whether it was ready, for as long as the longest delay between attempts.
@@ -183,6 +236,7 @@ impl Link {
     /// The link in its place while its stream ends, with the bytes that its service is still owed.
     pub(super) fn closing(&self, until: Mono) -> Link {
         let mut link = Link::new(self.place, until);
+        link.purpose = self.purpose;
         link.state = State::Closing(until);
         link.output.bytes = self.owed();
         link.output.listed = self.output.listed;
@@ -252,7 +306,8 @@ impl Link {
     /// Whether it can take one more now.
     pub(super) fn has_room(&self, output_bytes_max: usize) -> bool {
         self.is_ready()
-            && (self.outstanding_max == 0 || self.outstanding < self.outstanding_max)
+            && (self.outstanding_max == 0
+                || self.outstanding.saturating_add(self.bulk.outstanding) < self.outstanding_max)
             && !self.output.is_above(output_bytes_max)
     }
 
@@ -285,8 +340,9 @@ impl Link {
         now: Mono,
         deadline: Mono,
         identity: LinkIdentity<'_>,
-        nonce: [u8; NONCE_BYTES],
+        (nonce, main_nonce): ([u8; NONCE_BYTES], Option<[u8; NONCE_BYTES]>),
     ) {
+        (self.nonce, self.used) = (nonce, now);
         self.received_bytes(now);
         self.state = State::Opening { deadline, nonce };
         let hello = v1::LinkHello {
@@ -296,13 +352,20 @@ impl Link {
             boot_id: identity.boot_id,
             service: identity.service.to_owned(),
             nonce: nonce.to_vec().into(),
-            purpose: v1::LinkPurpose::Main.into(),
+            purpose: self.wire_purpose().into(),
             frame_bytes_max: u32::try_from(identity.frame_bytes_max).unwrap_or(u32::MAX),
             pushes_max: identity.pushes_max,
             worker: identity.worker.0.into(),
-            main_nonce: bytes::Bytes::new(),
+            main_nonce: main_nonce.map(|nonce| nonce.to_vec().into()).unwrap_or_default(),
         };
         self.put(to_service::HELLO, &hello);
+    }
+
+    fn wire_purpose(&self) -> v1::LinkPurpose {
+        match self.purpose {
+            Purpose::Main => v1::LinkPurpose::Main,
+            Purpose::Bulk(_) => v1::LinkPurpose::Bulk,
+        }
     }
 
     /// Judges the service's answer, and proves the gateway to it.
@@ -331,7 +394,7 @@ impl Link {
                 instance_id: &ack.instance_id,
                 gateway_nonce: nonce,
                 service_nonce: &ack.nonce,
-                purpose: v1::LinkPurpose::Main.into(),
+                purpose: self.wire_purpose().into(),
             };
             if !facts.verify(key, Prover::Service, &ack.proof) {
                 return Err(Refusal::Proof);

@@ -25,6 +25,7 @@
 //! may have run is sent again only on an idempotent route.
 
 mod asking;
+mod bulk;
 mod call;
 mod calls;
 mod checks;
@@ -154,6 +155,8 @@ enum Timer {
     /// The call that lies at this index.
     Call(u32),
     Link(LinkKey),
+    /// A bulk link of this main link is to be dialled.
+    Bulk(LinkKey),
     Redial(Place),
     /// Nobody waits for its answer any more.
     Check(CheckKey),

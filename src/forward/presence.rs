@@ -64,7 +64,8 @@ pub(super) struct Presence {
 impl Forwarder {
     /// A service wants to know who is here.
     pub(super) fn subscribed(&mut self, now: Mono, key: LinkKey) {
-        let Some(link) = self.links.get_mut(key) else { return };
+        // Of a pair it is the main link that carries presence.
+        let Some(link) = self.links.get_mut(key).filter(|link| !link.is_bulk()) else { return };
         let place = link.place;
         let grants = self.services.get(place.service.index()).map(|service| service.settings.grants);
         if !grants.is_some_and(|grants| grants.has(Right::Presence)) {

@@ -3,7 +3,7 @@
 use super::Forwarder;
 use super::call::{Call, CallState};
 use super::ending::LinkEnd;
-use super::link::{ANSWERS_BYTES_MAX, State};
+use super::link::{ANSWERS_BYTES_MAX, Link, Purpose, State};
 use super::notices::About;
 use super::verdict::{fault, verdict};
 use crate::base::clock::Now;
@@ -27,12 +27,15 @@ use prost::Message;
 impl Forwarder {
     /// Bytes from a link's socket. How many frames they completed: a turn takes a bounded number.
     pub fn received(&mut self, now: Now, key: LinkKey, bytes: &[u8]) -> usize {
-        let Some(link) = self.links.get_mut(key).filter(|link| !link.is_closing()) else { return 0 };
+        // What a bulk link brings while it ends may be a Reply.
+        let Some(link) = self.links.get_mut(key).filter(|link| !link.is_closing() || link.is_bulk()) else {
+            return 0;
+        };
         link.received_bytes(now.mono);
         let mut assembler = std::mem::take(&mut link.assembler);
         let mut frames = 0;
         let result = self.frames(now, key, (&mut assembler, &mut frames), bytes);
-        if let Some(link) = self.links.get_mut(key).filter(|link| !link.is_closing()) {
+        if let Some(link) = self.links.get_mut(key).filter(|link| !link.is_closing() || link.is_bulk()) {
             link.assembler = assembler;
         }
         if let Err(why) = result {
@@ -54,13 +57,15 @@ impl Forwarder {
             let (max, ceiling) = match link.state {
                 State::Connecting(_) | State::Opening { .. } => (FRAME_BYTES_OPENING, FRAME_BYTES_OPENING),
                 State::Ready | State::Draining => (self.settings.frame_bytes_max, FRAME_BYTES_CEILING),
+                State::Closing(_) if link.is_bulk() => (self.settings.frame_bytes_max, FRAME_BYTES_CEILING),
                 State::Closing(_) => return Ok(()),
             };
-            let is_open = link.is_open();
+            let (is_open, is_closing) = (link.is_open(), link.is_closing());
             let Some(piece) = assembler.next(&mut bytes, max, ceiling)? else { return Ok(()) };
             *frames = frames.saturating_add(1);
             let frame = match piece {
                 Piece::Frame(frame) => frame,
+                Piece::Head(_) if is_closing => continue,
                 Piece::Head(head) => {
                     self.passed_over(now.mono, key, head)?;
                     continue;
@@ -68,7 +73,8 @@ impl Forwarder {
             };
             let Some((member, body)) = Envelope::decode(frame)?.member else { continue };
             match member {
-                to_gateway::REPLY if is_open => self.reply(now, key, body)?,
+                to_gateway::REPLY if is_open || is_closing => self.reply(now, key, body)?,
+                _ if is_closing => {}
                 to_gateway::ERROR => {
                     let error = v1::LinkError::decode(body).map_err(|_| LinkEnd::Malformed(member))?;
                     return Err(LinkEnd::Told(error.message.chars().take(256).collect()));
@@ -96,8 +102,8 @@ impl Forwarder {
     /// The Reply to a call is above the largest frame: the call ends with that, and nothing else does.
     fn reply_too_large(&mut self, now: Mono, link: LinkKey, head: ReplyView<'_>) {
         let call = CallKey::from_u64(head.call_id);
-        let is_there = |call: &&mut Call| call.state.flight().is_some_and(|flight| flight.link == link);
-        let Some(known) = self.calls.get_mut(call).filter(is_there) else {
+        let pair = self.pair(link);
+        let Some(known) = self.calls.get_mut(call).filter(|call| is_on(call, pair)) else {
             return self.cells.count(Count::RepliesUnknown);
         };
         let is_late = matches!(known.state, CallState::Abandoned { .. });
@@ -133,6 +139,14 @@ impl Forwarder {
         let identity = service.identity(&self.settings, (self.boot_id, self.worker));
         link.acknowledged(&ack, identity, &nonce).map_err(LinkEnd::Refused)?;
         link.opened = now;
+        if let Purpose::Bulk(main) = link.purpose {
+            self.cells.count(Count::LinksOpened);
+            self.bulk_ready(main);
+            self.list(key);
+            self.arm_ping(now, key);
+            self.send_waiting(now, place.service);
+            return Ok(());
+        }
         let view = ack.view.unwrap_or_default();
         let slot = service.at(place.seat).and_then(|endpoint| endpoint.slots.get(usize::from(place.slot)));
         // One whose links do not last is not logged each time.
@@ -156,9 +170,10 @@ impl Forwarder {
 
     fn reply(&mut self, now: Now, link: LinkKey, body: &[u8]) -> Result<(), LinkEnd> {
         let reply = ReplyView::decode(body).map_err(|_| LinkEnd::Malformed(to_gateway::REPLY))?;
+        self.note_use(now.mono, link);
         let call = CallKey::from_u64(reply.call_id);
-        let is_there = |call: &&mut Call| call.state.flight().is_some_and(|flight| flight.link == link);
-        let Some(known) = self.calls.get_mut(call).filter(is_there) else {
+        let pair = self.pair(link);
+        let Some(known) = self.calls.get_mut(call).filter(|call| is_on(call, pair)) else {
             self.cells.count(Count::RepliesUnknown);
             return Ok(());
         };
@@ -226,6 +241,19 @@ impl Forwarder {
         }
     }
 
+    /// A frame that is no ping came: a bulk link is not idle.
+    fn note_use(&mut self, now: Mono, key: LinkKey) {
+        if let Some(link) = self.links.get_mut(key) {
+            link.used = now;
+        }
+    }
+
+    /// A link and the other one of its pair, on either of which a Reply may come.
+    fn pair(&self, link: LinkKey) -> (LinkKey, Option<LinkKey>) {
+        let partner = self.links.get(link).and_then(Link::partner);
+        (link, partner)
+    }
+
     /// An attempt that was not the first has ended its call.
     fn count_won(&self, decision: Decision) {
         if decision.marks.has(Marks::HEDGE) {
@@ -270,6 +298,7 @@ impl Forwarder {
                 link.state = State::Draining;
             }
             to_gateway::PUSH => {
+                self.note_use(now.mono, key);
                 self.pushed(now, key, body).map_err(|Malformed| LinkEnd::Malformed(member))?;
                 return Ok(());
             }
@@ -281,6 +310,13 @@ impl Forwarder {
             to_gateway::PRESENCE_SUBSCRIBE => {
                 v1::PresenceSubscribe::decode(body).map_err(malformed)?;
                 self.subscribed(now.mono, key);
+                return Ok(());
+            }
+            to_gateway::NOTICE => {
+                let notice = v1::LinkNotice::decode(body).map_err(malformed)?;
+                if notice.kind() == Kind::BulkWanted {
+                    self.want_bulk(now.mono, key);
+                }
                 return Ok(());
             }
             // Newer members are unknown.
@@ -296,6 +332,11 @@ impl Forwarder {
         self.end_finished(now.mono, key);
         Ok(())
     }
+}
+
+/// Whether a call was sent on a link of this pair.
+fn is_on(call: &Call, (link, partner): (LinkKey, Option<LinkKey>)) -> bool {
+    call.state.flight().is_some_and(|flight| flight.link == link || Some(flight.link) == partner)
 }
 
 fn outcome(reply: &ReplyView<'_>) -> Outcome {

@@ -181,16 +181,30 @@ impl Endpoint {
         self.slots.iter().filter_map(|slot| Some((slot.link?, links.get(slot.link?)?)))
     }
 
-    /// The one of its links that can take one more call and has the least to do.
+    /// The one of its links that can take one more call, or one more large call, and has the least to do.
     #[inline]
-    pub(super) fn best(&self, links: &GenSlab<LinkTag, Link>, output_bytes_max: usize) -> Option<LinkKey> {
+    pub(super) fn best(
+        &self,
+        links: &GenSlab<LinkTag, Link>,
+        output_bytes_max: usize,
+        is_large: bool,
+    ) -> Option<LinkKey> {
+        let has_room = |link: &Link| {
+            link.has_room(output_bytes_max) && (!is_large || has_bulk(links, link, output_bytes_max))
+        };
         if let [slot] = self.slots.as_slice() {
             let key = slot.link?;
-            return links.get(key)?.has_room(output_bytes_max).then_some(key);
+            return has_room(links.get(key)?).then_some(key);
         }
-        let able = self.links(links).filter(|(_, link)| link.has_room(output_bytes_max));
+        let able = self.links(links).filter(|(_, link)| has_room(link));
         able.min_by_key(|(_, link)| link.outstanding).map(|(key, _)| key)
     }
+}
+
+/// Whether a main link has a bulk link with room.
+pub(super) fn has_bulk(links: &GenSlab<LinkTag, Link>, main: &Link, output_bytes_max: usize) -> bool {
+    let bulk = main.bulk.link.and_then(|bulk| links.get(bulk));
+    bulk.is_some_and(|bulk| bulk.is_bulk_with_room(output_bytes_max))
 }
 
 /// One of an endpoint's links, there or not.

@@ -23,6 +23,10 @@ pub struct Settings {
     pub late_reply_grace: Duration,
     /// The largest frame from a service, in bytes.
     pub frame_bytes_max: usize,
+    /// The largest frame of a call on a main link, in bytes: larger ones go on its bulk link.
+    pub main_link_frame_bytes: usize,
+    /// A bulk link without large frames for so long is closed.
+    pub bulk_idle: Duration,
     /// Unsent bytes on one link above which calls are refused.
     pub output_bytes_max: usize,
     /// Calls that wait for a link to have room, or for their turn in a session's order, for all services at one worker.
@@ -52,6 +56,8 @@ impl Default for Settings {
             heartbeat: Duration::from_secs(5),
             late_reply_grace: Duration::from_secs(5),
             frame_bytes_max: 1024 * 1024,
+            main_link_frame_bytes: FRAME_BYTES_MAIN_LINK,
+            bulk_idle: Duration::from_secs(60),
             output_bytes_max: 8 * 1024 * 1024,
             waiting_max: 16 * 1024,
             waiting_bytes_max: 64 * 1024 * 1024,

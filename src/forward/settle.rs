@@ -166,8 +166,17 @@ impl Forwarder {
     pub(super) fn off_link(&mut self, now: Mono, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.outstanding = link.outstanding.saturating_sub(1);
+        let main = link.partner().filter(|_| link.is_bulk() && !link.is_closing());
         if link.is_ending() {
             self.end_finished(now, key);
+        }
+        if let Some(main_key) = main
+            && let Some(main) = self.links.get_mut(main_key)
+        {
+            main.bulk.outstanding = main.bulk.outstanding.saturating_sub(1);
+            if main.is_ending() {
+                self.end_finished(now, main_key);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! A worker as its reactor drives it, with services made of messages of the contract.
 
 mod blame;
+mod bulk;
 mod calls;
 mod ending;
 mod explain;

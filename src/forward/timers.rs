@@ -39,6 +39,11 @@ impl Forwarder {
                         self.link_deadline(now, key);
                     }
                 }
+                Timer::Bulk(main) => {
+                    if self.links.get_mut(main).is_some_and(|link| link.bulk.alarm.rings(due)) {
+                        self.dial_bulk(now, main);
+                    }
+                }
                 Timer::Check(key) => self.check_is_late(now, key),
                 Timer::Redial(place) => {
                     if self.slot_mut(place).is_some_and(|slot| slot.alarm.rings(due)) {
@@ -141,6 +146,7 @@ impl Forwarder {
                 self.list(key);
                 self.arm_ping(now, key);
                 self.note_lasting(now, key);
+                self.end_idle_bulk(now, key);
             }
         }
     }

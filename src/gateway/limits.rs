@@ -16,6 +16,8 @@ const DESCRIPTORS_ASIDE: usize = 8;
 /// For the operator's connections, and for those of the discovery of each service: watches, questions and probes.
 const DESCRIPTORS_OF_ADMIN: usize = 8;
 const DESCRIPTORS_OF_DISCOVERY: usize = 4;
+/// For a link, its bulk link, and the end of one of each that is under way.
+const DESCRIPTORS_OF_LINK: usize = 4;
 /// Endpoints that a service which is discovered may turn out to have; with more, clients have a little less room.
 const FOUND_ENDPOINTS: usize = 32;
 
@@ -40,8 +42,8 @@ fn room(settings: &Settings, shards: usize, workers: usize) -> usize {
     let named: usize = settings.services.iter().map(|service| service.endpoints.len()).sum();
     let found = settings.discovery.services.iter().filter(|service| service.is_found()).count();
     let endpoints = named.saturating_add(found.saturating_mul(FOUND_ENDPOINTS));
-    let links =
-        endpoints.saturating_mul(usize::from(settings.forward.links_per_endpoint)).saturating_mul(workers);
+    let links = [usize::from(settings.forward.links_per_endpoint), workers, DESCRIPTORS_OF_LINK];
+    let links = links.into_iter().fold(endpoints, usize::saturating_mul);
     let discovery = found.saturating_mul(DESCRIPTORS_OF_DISCOVERY);
     let admin = if settings.admin.is_some() { DESCRIPTORS_OF_ADMIN } else { 0 };
     let reserved = [links, discovery, admin, DESCRIPTORS_ASIDE].into_iter().fold(0, usize::saturating_add);

@@ -4,6 +4,8 @@
 //! hand, as a service ([`link`]); those about signals and descriptors run the binary ([`child`]).
 
 #[cfg(test)]
+mod bulk;
+#[cfg(test)]
 mod child;
 #[cfg(test)]
 mod link;

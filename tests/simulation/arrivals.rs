@@ -91,7 +91,8 @@ impl World {
                 }
                 self.wake_worker();
             }
-            Owner::Service(endpoint, link) => self.service_lost(endpoint, link),
+            Owner::Service(endpoint, link) if is_dead => self.service_lost(endpoint, link),
+            Owner::Service(endpoint, link) => self.service_over(endpoint, link),
             Owner::Raw(raw) => self.raw_lost(raw),
             Owner::Nobody | Owner::Backlog => {}
         }

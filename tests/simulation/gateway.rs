@@ -334,13 +334,15 @@ impl World {
             match command {
                 LinkCommand::Dial(key, address) => self.dial(key, address),
                 LinkCommand::EndStream(key) => {
-                    if let Some((_, conn)) = self.worker.sockets.get(&key.index()) {
-                        self.net.shutdown(*conn, Side::Dialler);
+                    if let Some((_, conn)) = self.worker.sockets.get(&key.index()).copied() {
+                        self.give_up(conn);
+                        self.net.shutdown(conn, Side::Dialler);
                     }
                 }
                 LinkCommand::Close(key) => {
                     self.worker.dialling.retain(|dialling| *dialling != key);
                     if let Some((_, conn)) = self.worker.sockets.remove(&key.index()) {
+                        self.give_up(conn);
                         self.net.close(conn, Side::Dialler);
                     }
                 }
@@ -365,6 +367,11 @@ impl World {
                 self.wake_shard(at);
             }
         }
+    }
+
+    fn give_up(&mut self, conn: ConnId) {
+        self.given_up.insert(conn);
+        self.oracle.given_up(conn);
     }
 
     fn dial(&mut self, key: LinkKey, address: std::net::SocketAddr) {

@@ -258,6 +258,11 @@ fn an_order_that_is_not_kept_is_found() {
 }
 
 #[test]
+fn order_that_is_not_kept_over_a_pair_is_found() {
+    found(Plant::NoOrderOnBulk, "had no reply");
+}
+
+#[test]
 fn a_call_that_runs_twice_is_found() {
     found(Plant::CallTwice, "was run 2 times");
 }

@@ -52,6 +52,8 @@ struct Entry {
 struct Running {
     asked: Asked,
     connection: usize,
+    /// Its own one of a pair; `connection` is the main link's, for both.
+    own: usize,
     /// Before then the gateway waits for its reply.
     until: Duration,
 }
@@ -93,14 +95,29 @@ impl Oracle {
     }
 
     /// A service runs a call of an ordered route, which came over this connection; the gateway waits until then.
-    pub fn ran_in_order(&mut self, asked: Asked, connection: usize, now: Duration, until: Duration) {
-        let before = self.ordered.insert(asked.incarnation, Running { asked, connection, until });
+    pub fn ran_in_order(
+        &mut self,
+        asked: Asked,
+        (connection, own): (usize, usize),
+        now: Duration,
+        until: Duration,
+    ) {
+        let before = self.ordered.insert(asked.incarnation, Running { asked, connection, own, until });
         let Some(before) = before.filter(|before| before.connection == connection) else { return };
         if before.asked.up_seq >= asked.up_seq {
+            // One whose grace had ended may come late on the other link of its pair.
+            if before.own != own {
+                return;
+            }
             self.violated(format!("{asked:?} ran after {:?}", before.asked));
         } else if now < before.until {
             self.violated(format!("{asked:?} ran while {:?} had no reply", before.asked));
         }
+    }
+
+    /// The gateway has given up a connection: if it was one of a pair, those that run on it are lost, and the other goes on.
+    pub fn given_up(&mut self, own: usize) {
+        self.ordered.retain(|_, running| running.own != own || running.connection == own);
     }
 
     /// A service has replied to a call of an ordered route.

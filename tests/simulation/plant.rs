@@ -2,6 +2,7 @@
 
 use crate::raw::Trick;
 use crate::world::World;
+use moorgate::base::ids::RouteId;
 use moorgate::relay::{Audience, Body, Delivery, DeliveryBatch, Forward, ForwardBatch, PushOrder};
 use moorgate_proto::v1::Execution;
 
@@ -18,6 +19,8 @@ pub enum Plant {
     CountedTwice,
     /// An ordered route is served like any other.
     NoOrder,
+    /// Large calls of an ordered route, which go on bulk links, are served like any others.
+    NoOrderOnBulk,
     /// Connections have no rate.
     NoRate,
     /// A request keeps its place among the outstanding ones for ever.
@@ -72,6 +75,13 @@ impl World {
 
     /// The planted bug of calls.
     pub fn spoil_calls(&mut self, batch: &mut ForwardBatch) {
+        if self.plant == Some(Plant::NoOrderOnBulk) {
+            let large = self.scenario.forward.main_link_frame_bytes;
+            for forward in batch.forwards.iter_mut().filter(|forward| forward.route == RouteId(1)) {
+                let len = batch.arena.read(&forward.call).len();
+                forward.route = RouteId(if len > large { 0 } else { 1 });
+            }
+        }
         if self.plant != Some(Plant::CallTwice) {
             return;
         }

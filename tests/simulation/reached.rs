@@ -63,6 +63,8 @@ paths! {
     Crashed "services that came back as new instances";
     Jumped "jumps of the gateway's clock";
     Revoked "clients with a revoked token";
+    Bulk "bulk links that became ready";
+    BulkReply "large replies on bulk links";
     AllLeft "runs at whose end everyone had left";
 }
 

@@ -297,6 +297,8 @@ fn forward_settings(dice: &mut Dice) -> forward::Settings {
         heartbeat: dice.millis(1_000, 3_000),
         late_reply_grace: dice.millis(200, 3_000),
         frame_bytes_max: 64 * 1024,
+        main_link_frame_bytes: [300, 700, 64 * 1024][dice.index(3)],
+        bulk_idle: dice.millis(1_000, 8_000),
         output_bytes_max: dice.between(300, 20_000) as usize,
         waiting_max: dice.between(1, 10) as usize,
         waiting_bytes_max: dice.between(2_000, 20_000) as usize,

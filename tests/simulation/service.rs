@@ -52,6 +52,8 @@ pub struct ServiceLink {
     pub core: LinkCore,
     conn: ConnId,
     blocked: bool,
+    /// The gateway has ended its stream: what is still to be written is, and then it ends.
+    is_ending: bool,
 }
 
 /// A call, to be acted on once the core is free.
@@ -74,6 +76,7 @@ impl EndpointHost {
             opening_timeout: Duration::from_secs(2),
             heartbeat: Duration::from_secs(4),
             wants_presence: scenario.presence,
+            main_link_frame_bytes: scenario.forward.main_link_frame_bytes,
             ..LinkSettings::new("echo")
         };
         EndpointHost {
@@ -104,7 +107,7 @@ impl EndpointHost {
 impl World {
     pub fn service_accepts(&mut self, at: usize, conn: ConnId, nonce: [u8; NONCE_BYTES]) {
         let core = LinkCore::new(self.now, self.endpoints[at].settings.clone(), nonce);
-        self.endpoints[at].links.push(Some(ServiceLink { core, conn, blocked: false }));
+        self.endpoints[at].links.push(Some(ServiceLink { core, conn, blocked: false, is_ending: false }));
     }
 
     fn link(&mut self, at: usize, link: usize) -> Option<&mut ServiceLink> {
@@ -140,6 +143,7 @@ impl World {
             Input::PresenceSnapshot(bracket) => told.push(Told::Bracket(*bracket)),
             Input::Ready | Input::Drain | Input::SessionCheck(_) | Input::Notice(_) => {}
         });
+        self.pair(at, link);
         self.note_presence(at, link, told);
         results.iter().for_each(|result| self.note_push_result(result));
         receipts.iter().for_each(|receipt| self.note_receipt(receipt));
@@ -192,13 +196,14 @@ impl World {
             self.oracle.violated(problem);
         }
         if let Some(asked) = ordered {
-            let conn = self.link(at, link).map_or(usize::MAX, |link| link.conn);
+            let own = self.link(at, link).map_or(usize::MAX, |link| link.conn);
+            let conn = if self.given_up.contains(&own) { own } else { self.main_conn(at, link) };
             // The gateway's clock began earlier, by what the call was under way.
-            let under_way = if self.was_deaf[conn] { Duration::MAX } else { UNDER_WAY_MAX };
+            let under_way = if self.was_deaf[own] { Duration::MAX } else { UNDER_WAY_MAX };
             let waits = (run.remaining + self.scenario.forward.late_reply_grace).saturating_sub(under_way);
             let now = self.now.since(Mono::ZERO);
             self.running.insert((at, link, run.call_id), asked);
-            self.oracle.ran_in_order(asked, conn, now, now + waits);
+            self.oracle.ran_in_order(asked, (conn, own), now, now + waits);
         }
         if self.phase == Phase::Faults && self.dice.chance(12) {
             let action =
@@ -266,7 +271,62 @@ impl World {
         self.service_flush(at, link);
     }
 
+    /// The main link of a bulk link, which has to be there.
+    fn main_of(&self, at: usize, bulk: usize) -> Option<usize> {
+        let links = &self.endpoints[at].links;
+        let peer = links[bulk].as_ref()?.core.peer().filter(|peer| peer.bulk_of.is_some())?;
+        links.iter().position(|link| {
+            link.as_ref().and_then(|link| link.core.peer()).is_some_and(|main| main.is_main_of(peer))
+        })
+    }
+
+    fn pair(&mut self, at: usize, bulk: usize) {
+        if let Some(main) = self.main_of(at, bulk)
+            && let Some(main) = self.link(at, main)
+        {
+            main.core.calls().set_bulk(true);
+            self.reach(Path::Bulk);
+        }
+    }
+
+    /// The connection of a link, or of the main link of its pair: a session's calls are in order over both.
+    fn main_conn(&self, at: usize, link: usize) -> ConnId {
+        let main = self.main_of(at, link).unwrap_or(link);
+        self.endpoints[at].links[main].as_ref().map_or(usize::MAX, |link| link.conn)
+    }
+
+    /// Large replies of a main link go on its bulk link.
+    fn move_large(&mut self, at: usize, link: usize) {
+        let Some(service) = self.link(at, link) else { return };
+        let large = service.core.calls().take_large();
+        if large.is_empty() {
+            return;
+        }
+        let links = 0..self.endpoints[at].links.len();
+        let bulk = links.rev().find(|bulk| self.main_of(at, *bulk) == Some(link)).unwrap_or(link);
+        if let Some(bulk) = self.link(at, bulk) {
+            bulk.core.output().extend_from_slice(&large);
+        }
+        if bulk != link {
+            self.reach(Path::BulkReply);
+            self.service_flush(at, bulk);
+        }
+    }
+
+    /// The gateway has ended its stream.
+    pub fn service_over(&mut self, at: usize, link: usize) {
+        if let Some(service) = self.link(at, link)
+            && service.core.is_bulk()
+            && !service.core.output().is_empty()
+        {
+            service.is_ending = true;
+        } else {
+            self.service_lost(at, link);
+        }
+    }
+
     pub fn service_flush(&mut self, at: usize, link: usize) {
+        self.move_large(at, link);
         let most = self.appetite();
         let Some(service) = self.endpoints[at].links[link].as_mut() else { return };
         let conn = service.conn;
@@ -277,6 +337,9 @@ impl World {
             Some(count) => {
                 service.core.output().drain(..count);
                 service.blocked = !service.core.output().is_empty();
+                if service.is_ending && !service.blocked {
+                    self.service_lost(at, link);
+                }
             }
             None => self.service_lost(at, link),
         }
@@ -290,6 +353,11 @@ impl World {
     }
 
     pub fn service_lost(&mut self, at: usize, link: usize) {
+        if let Some(main) = self.main_of(at, link)
+            && let Some(main) = self.link(at, main)
+        {
+            main.core.calls().set_bulk(false);
+        }
         if let Some(service) = self.endpoints[at].links[link].take() {
             self.net.close(service.conn, Side::Accepter);
         }

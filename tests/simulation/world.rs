@@ -21,7 +21,7 @@ use moorgate::base::counters::{Cells, Count, Totals};
 use moorgate::base::ids::{ConnectionKey, LinkKey};
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::time::Mono;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +94,8 @@ pub struct World {
     pub deaf: Vec<[Mono; 2]>,
     /// Connections with a side that was deaf once: what was under way on them may be old.
     pub was_deaf: Vec<bool>,
+    /// Connections to services that the gateway has ended.
+    pub given_up: BTreeSet<ConnId>,
     pub shards: Vec<ShardHost>,
     pub worker: WorkerHost,
     pub clients: Vec<ClientHost>,
@@ -172,6 +174,7 @@ impl World {
             owners: Vec::new(),
             deaf: Vec::new(),
             was_deaf: Vec::new(),
+            given_up: BTreeSet::new(),
             shards,
             worker,
             clients,

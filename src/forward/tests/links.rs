@@ -258,10 +258,11 @@ fn a_worker_that_stops_closes_its_links_and_dials_no_more() {
 // spec: L-12, S-13
 #[test]
 fn no_call_is_above_the_largest_frame_of_the_contract() {
-    let (mut world, link) = World::ready(0);
+    let (mut world, _) = World::ready(0);
     let payload: &'static [u8] = vec![0; FRAME_BYTES_CEILING].leak();
     let largest = world.ask(&payload[..FRAME_BYTES_CEILING - 1024]);
-    assert_eq!(world.calls(link).len(), 1);
+    let bulk = world.dialled();
+    assert_eq!(world.open_bulk(bulk).len(), 1);
     let refused = world.ask(&payload[..FRAME_BYTES_CEILING - 8]);
     let outcome = Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge);
     assert_eq!(world.settled(), [(refused, outcome)], "and not {largest:?}");

@@ -38,7 +38,7 @@ fn sizes_of_a_worker_s_structures() {
                 "at most one for every slot: deadlines are lazy",
             ),
             bound("Settled", size_of::<Settled>(), 88, "moved once from worker to shard"),
-            bound("Link", size_of::<Link>(), 320, "a few for every endpoint"),
+            bound("Link", size_of::<Link>(), 352, "a few for every endpoint"),
         ],
     );
 }

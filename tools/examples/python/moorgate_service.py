@@ -37,6 +37,8 @@ OPENING_TIMEOUT_S = 2.0
 # The gateway sends a LinkPing when it hears nothing, so silence for this long means that it is gone (L-44).
 SILENCE_S = 30.0
 LINKS_MAX = 1024
+# A larger Reply goes on the bulk link, if there is one (L-23).
+FRAME_BYTES_MAIN_LINK = 64 * 1024
 # Calls outstanding on one link, when the service's view names no bound.
 OUTSTANDING_MAX = 1024
 PUSH_TIMEOUT_S = 10.0
@@ -226,9 +228,18 @@ class Service:
             link.ping()
 
     def links(self):
-        """The links that are ready or draining."""
+        """The links that are ready or draining, bulk links aside."""
         with self._changed:
-            return [link for link in self._links if link.is_ready()]
+            return [link for link in self._links if link.is_ready() and link.main_nonce is None]
+
+    def _pair(self, bulk):
+        """The main link of a bulk link (L-84); None: it is of another instance, or lost."""
+        with self._changed:
+            for link in self._links:
+                same_boot = (link.gateway_id, link.boot_id) == (bulk.gateway_id, bulk.boot_id)
+                if same_boot and link.main_nonce is None and link.nonce == bulk.main_nonce and link.is_ready():
+                    return link
+        return None
 
     def drain(self, deadline_s=20.0):
         """Takes no new links and no new calls, runs those that it has, and comes back when the gateways have closed
@@ -320,6 +331,12 @@ class Link:
         self.gateway_id = ""
         self.boot_id = 0
         self.pushes_max = 0
+        # Of its LinkHello; a bulk link has that of its main link too.
+        self.nonce = b""
+        self.main_nonce = None
+        # The bulk link of a main link, once it is ready.
+        self.bulk = None
+        self._asked_for_bulk = False
         self._service = service
         self._socket = connection
         self._peer = peer
@@ -357,6 +374,14 @@ class Link:
                     execution=reply.execution or common.EXECUTION_EXECUTED,
                 )
             )
+        if self.main_nonce is None and frame.ByteSize() > FRAME_BYTES_MAIN_LINK:
+            bulk = self.bulk
+            if bulk is not None and bulk.is_ready() and bulk._send(frame):
+                return
+            if not self._asked_for_bulk:
+                # From the next one on there is a bulk link, so that large Replies delay nothing (L-85).
+                self._asked_for_bulk = True
+                self._send(pb.ToGateway(notice=pb.LinkNotice(kind=pb.LinkNotice.KIND_BULK_WANTED)))
         self._send(frame)
 
     def push(self, push, timeout):
@@ -382,6 +407,8 @@ class Link:
         self._send(pb.ToGateway(ping=pb.LinkPing(nonce=next(self._nonces), view=self._service.view)))
 
     def drain(self, deadline_s):
+        if self.main_nonce is not None:
+            return  # it ends with its main link
         with self._lock:
             ready, self._state = self._state == "ready", "draining" if self._state == "ready" else "gone"
         if ready:
@@ -396,11 +423,14 @@ class Link:
             pass  # the gateway was faster
 
     def _send(self, frame):
+        """False: the link is lost."""
         try:
             with self._writing:
                 self._socket.sendall(pack(frame))
+            return True
         except OSError:
             self.close()  # the thread that reads sees the end
+            return False
 
     # ---- the thread that reads ----
 
@@ -410,8 +440,8 @@ class Link:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.settimeout(OPENING_TIMEOUT_S)
             frames = self._frames()
-            if self._open(frames):
-                if self._service.presence is not None:
+            if self._open(frames) and self._join():
+                if self._service.presence is not None and self.main_nonce is None:
                     # On each link; the gateway chooses one (L-68).
                     self._send(pb.ToGateway(presence_subscribe=pb.PresenceSubscribe()))
                 self._service.on_link(self)
@@ -433,6 +463,19 @@ class Link:
         while data := self._socket.recv(65536):
             yield from self._reader.feed(data)
 
+    def _join(self):
+        """A bulk link joins its main link; false when there is none."""
+        if self.main_nonce is None:
+            return True
+        main = self._service._pair(self)
+        if main is None:
+            return self._refuse(
+                Status.FAILED_PRECONDITION, common.REASON_IDENTITY_MISMATCH, "a bulk link of no link of this instance"
+            )
+        main.bulk = self
+        main._asked_for_bulk = False
+        return True
+
     def _open(self, frames):
         """LinkHello, LinkHelloAck, LinkAuth; false when the link has ended (L-1 to L-13)."""
         frame = next(frames, None)
@@ -441,7 +484,9 @@ class Link:
         if frame.WhichOneof("member") != "hello":
             raise BrokenContract("the first frame is no LinkHello")
         hello = frame.hello
-        self.gateway_id, self.boot_id = hello.gateway_id, hello.boot_id
+        self.gateway_id, self.boot_id, self.nonce = hello.gateway_id, hello.boot_id, hello.nonce
+        if hello.purpose == pb.LINK_PURPOSE_BULK:
+            self.main_nonce = hello.main_nonce
         if not hello.version_min <= VERSION <= hello.version_max:
             return self._refuse(
                 Status.FAILED_PRECONDITION,
@@ -554,7 +599,9 @@ class Link:
             call.cancelled.set()
         for answer in pushes:
             answer.set_exception(LinkLost())
-        self._socket.close()
+        with self._writing:
+            # A Reply that was begun when the gateway ended the stream is written first (L-87).
+            self._socket.close()
         self._service._gone(self)
         if was_ready:
             self._service.on_link(self)

@@ -19,16 +19,19 @@ pub use calls::{Calls, CancelFlag, ReplyError};
 pub use fault::LinkFault;
 pub use view::LOAD_MAX;
 
+use bytes::Bytes;
 use moorgate_proto::VERSION;
 use moorgate_proto::bounded;
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::envelope::Envelope;
 use moorgate_proto::envelope::member::{to_gateway, to_service};
-use moorgate_proto::limits::{FRAME_BYTES_CEILING, FRAME_BYTES_OPENING, FRAME_OVERHEAD, NAME_BYTES};
+use moorgate_proto::limits::{
+    FRAME_BYTES_CEILING, FRAME_BYTES_MAIN_LINK, FRAME_BYTES_OPENING, FRAME_OVERHEAD, NAME_BYTES,
+};
 use moorgate_proto::proof::{LinkFacts, LinkKey, NONCE_BYTES, Prover};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
-use moorgate_proto::v1::{self, Reason, service_view};
+use moorgate_proto::v1::{self, LinkPurpose, Reason, service_view};
 use moorgate_proto::view::{Body, CallView};
 use prost::Message;
 use std::sync::Arc;
@@ -54,6 +57,8 @@ pub struct LinkSettings {
     pub heartbeat: Duration,
     /// Each link asks to be told who is online, once it is ready.
     pub wants_presence: bool,
+    /// The largest Reply, as a frame in bytes, that goes on a main link: larger ones go on its bulk link, if there is one.
+    pub main_link_frame_bytes: usize,
 }
 
 impl LinkSettings {
@@ -68,6 +73,7 @@ impl LinkSettings {
             opening_timeout: Duration::from_secs(5),
             heartbeat: Duration::from_secs(15),
             wants_presence: false,
+            main_link_frame_bytes: FRAME_BYTES_MAIN_LINK,
         }
     }
 }
@@ -115,6 +121,17 @@ pub struct Peer {
     pub pushes_max: u32,
     /// The largest frame that it takes, in bytes.
     pub frame_bytes_max: usize,
+    /// The nonce of its LinkHello, by which a bulk link names its main link.
+    pub nonce: Bytes,
+    /// Of a bulk link: the nonce of its main link.
+    pub bulk_of: Option<Bytes>,
+}
+
+impl Peer {
+    /// Whether `bulk` is the peer of a bulk link of this main link.
+    pub fn is_main_of(&self, bulk: &Peer) -> bool {
+        self.gateway == bulk.gateway && self.bulk_of.is_none() && bulk.bulk_of.as_ref() == Some(&self.nonce)
+    }
 }
 
 #[derive(Debug)]
@@ -154,7 +171,6 @@ impl LinkCore {
             load: 0,
         };
         LinkCore {
-            settings,
             state: State::AwaitingHello,
             nonce,
             opened: now,
@@ -166,7 +182,8 @@ impl LinkCore {
             ping: 0,
             draining: false,
             peer: None,
-            calls: Calls::new(),
+            calls: Calls::new(settings.main_link_frame_bytes),
+            settings,
         }
     }
 
@@ -261,7 +278,14 @@ impl LinkCore {
                 gateway: GatewayKey { gateway_id: hello.gateway_id.into(), boot_id: hello.boot_id },
                 pushes_max: hello.pushes_max,
                 frame_bytes_max: self.calls.gateway_frame_max,
+                bulk_of: (hello.purpose == i32::from(LinkPurpose::Bulk)).then_some(hello.main_nonce),
+                nonce: hello.nonce,
             });
+        }
+        if self.is_bulk() {
+            // Its main link speaks for the pair.
+            self.calls.main_frame_max = usize::MAX;
+            return Ok(());
         }
         self.tell_view();
         if self.settings.wants_presence {
@@ -356,11 +380,16 @@ impl LinkCore {
         }
     }
 
-    /// Tells the gateway to send no new calls here.
+    /// Whether it is a bulk link, for the large frames of another one.
+    pub fn is_bulk(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| peer.bulk_of.is_some())
+    }
+
+    /// Tells the gateway to send no new calls here. A bulk link ends with its main link.
     pub fn drain(&mut self, deadline: Duration) {
         self.draining = true;
         self.view = view::bounded(self.view, true);
-        if self.is_ready() {
+        if self.is_ready() && !self.is_bulk() {
             // It says the same.
             self.told.state = self.view.state;
             let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
@@ -375,7 +404,7 @@ impl LinkCore {
     }
 
     fn tell_view(&mut self) {
-        if self.is_ready() && self.view != self.told {
+        if self.is_ready() && self.view != self.told && !self.is_bulk() {
             self.told = self.view;
             self.ping = self.ping.wrapping_add(1);
             self.bound.told(self.view.outstanding_max, self.ping);
@@ -402,7 +431,7 @@ impl LinkCore {
 
     /// Asks anew to be told who is online; the gateway begins anew, if this is the link that it has chosen.
     pub fn subscribe_presence(&mut self) {
-        if self.is_ready() {
+        if self.is_ready() && !self.is_bulk() {
             self.calls.put(to_gateway::PRESENCE_SUBSCRIBE, &v1::PresenceSubscribe {});
         }
     }

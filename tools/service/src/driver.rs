@@ -39,6 +39,8 @@ const DRAIN_TIME: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(2);
 /// Until links are accepted again, after the system had no room for one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Above this much unsent output of a bulk link large replies go on the main link, which is not read then.
+const BULK_OUTPUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Links at once; more are refused.
 const LINKS_MAX: usize = 4096;
 
@@ -272,7 +274,9 @@ impl Listening {
     fn leave(&mut self, now: Mono, index: usize) {
         if let Some(link) = self.links.get_mut(index) {
             link.leaving.get_or_insert(now + LINGER);
-            self.pushes.link_lost(link.id);
+            let (id, partner) = (link.id, link.partner);
+            self.pushes.link_lost(id);
+            self.unpair(partner, id);
             self.write(index);
         }
     }
@@ -280,6 +284,7 @@ impl Listening {
     fn close(&mut self, index: usize) {
         if let Some(link) = self.links.try_remove(index) {
             self.pushes.link_lost(link.id);
+            self.unpair(link.partner, link.id);
         }
     }
 
@@ -353,11 +358,13 @@ impl Listening {
         let Some(link) = self.links.get_mut(index) else { return true };
         link.again = false;
         for _ in 0..READS_PER_TURN {
+            let Some(link) = self.links.get_mut(index) else { return true };
             if link.is_full() && link.leaving.is_none() {
                 return true;
             }
             let count = match link.stream.read(&mut self.buffer) {
-                Ok(0) => return false,
+                // A bulk link ends when it was idle: a Reply may have crossed that.
+                Ok(0) => return link.ends_after_output(now + LINGER),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -368,7 +375,9 @@ impl Listening {
             }
             let bytes = self.buffer.get(..count).unwrap_or_default();
             let gathered = (&mut self.pushes, &mut self.presence);
+            let was_bulk = link.core.is_bulk();
             let result = received(now, link, bytes, &mut self.dispatch, gathered);
+            let is_new_bulk = !was_bulk && link.core.is_bulk();
             while let Some(change) = self.presence.poll_change() {
                 self.dispatch.presence(&change);
             }
@@ -377,16 +386,75 @@ impl Listening {
                 link.leaving = Some(now + LINGER);
                 self.pushes.link_lost(link.id);
             }
-            if count < self.buffer.len() && !link.closing {
+            if is_new_bulk {
+                self.pair(now, index);
+            }
+            let is_closing = self.links.get(index).is_some_and(|link| link.closing);
+            if count < self.buffer.len() && !is_closing {
                 return true;
             }
         }
-        link.again = true;
-        self.again.push(index);
+        if let Some(link) = self.links.get_mut(index) {
+            link.again = true;
+            self.again.push(index);
+        }
         true
     }
 
+    /// Moves the large replies of a main link to its bulk link.
+    fn write_large(&mut self, index: usize) {
+        let Some(link) = self.links.get_mut(index) else { return };
+        let large = link.core.calls().take_large();
+        if large.is_empty() {
+            return;
+        }
+        if let Some(bulk) = link.partner.and_then(|id| living(&mut self.links, id))
+            && bulk.leaving.is_none()
+            && bulk.core.output().len() < BULK_OUTPUT_BYTES_MAX
+        {
+            bulk.core.output().extend_from_slice(&large);
+            let index = bulk.id.index;
+            return self.write(index);
+        }
+        if let Some(link) = self.links.get_mut(index) {
+            link.core.output().extend_from_slice(&large);
+        }
+    }
+
+    /// A bulk link is ready: finds the main link that it belongs to.
+    fn pair(&mut self, now: Mono, index: usize) {
+        let Some(bulk) = self.links.get(index) else { return };
+        let Some(peer) = bulk.core.peer().filter(|peer| peer.bulk_of.is_some()) else { return };
+        let is_main = |link: &Link| link.core.peer().is_some_and(|main| main.is_main_of(peer));
+        let main =
+            self.links.iter().find(|(_, link)| link.leaving.is_none() && is_main(link)).map(|(at, _)| at);
+        let id = bulk.id;
+        let Some(main) = main else {
+            log::warn!("a bulk link belongs to no link of this instance");
+            return self.leave(now, index);
+        };
+        if let Some(main) = self.links.get_mut(main) {
+            main.partner = Some(id);
+            main.core.calls().set_bulk(true);
+            let main = main.id;
+            if let Some(bulk) = self.links.get_mut(index) {
+                bulk.partner = Some(main);
+            }
+        }
+    }
+
+    /// A link is lost: the other one of its pair has none any longer.
+    fn unpair(&mut self, partner: Option<LinkId>, id: LinkId) {
+        if let Some(partner) = partner.and_then(|partner| living(&mut self.links, partner))
+            && partner.partner == Some(id)
+        {
+            partner.partner = None;
+            partner.core.calls().set_bulk(false);
+        }
+    }
+
     fn write(&mut self, index: usize) {
+        self.write_large(index);
         let Some(link) = self.links.get_mut(index) else { return };
         let was_full = link.is_full();
         if link.flush().is_err() {
@@ -468,7 +536,7 @@ fn received(
         }
     };
     let result = link.core.received(now, bytes, &mut handle);
-    if let Some(peer) = link.core.peer().filter(|_| opened) {
+    if let Some(peer) = link.core.peer().filter(|peer| opened && peer.bulk_of.is_none()) {
         pushes.link_ready(id, peer);
     }
     if drains {

@@ -5,7 +5,8 @@ use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::to_gateway;
 use moorgate_proto::limits::FRAME_BYTES_CEILING;
 use moorgate_proto::status::Code;
-use moorgate_proto::v1::{Execution, Reason};
+use moorgate_proto::v1::link_notice::Kind;
+use moorgate_proto::v1::{self, Execution, Reason};
 use moorgate_proto::view::{Body, ReplyView};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -40,13 +41,47 @@ pub struct Calls {
     /// Those that are watched have a flag.
     open: HashMap<u64, Option<CancelFlag>, foldhash::fast::FixedState>,
     pub(super) output: Vec<u8>,
+    /// Whole frames for the bulk link.
+    large: Vec<u8>,
+    /// There is a bulk link.
+    has_bulk: bool,
+    /// One was asked for.
+    has_asked: bool,
+    /// The largest Reply that goes on this link where there is a bulk link, as a frame in bytes.
+    pub(super) main_frame_max: usize,
     /// The largest frame that the gateway takes, in bytes.
     pub(super) gateway_frame_max: usize,
 }
 
 impl Calls {
-    pub(super) fn new() -> Calls {
-        Calls { open: HashMap::default(), output: Vec::new(), gateway_frame_max: FRAME_BYTES_CEILING }
+    pub(super) fn new(main_frame_max: usize) -> Calls {
+        Calls {
+            open: HashMap::default(),
+            output: Vec::new(),
+            large: Vec::new(),
+            has_bulk: false,
+            has_asked: false,
+            main_frame_max,
+            gateway_frame_max: FRAME_BYTES_CEILING,
+        }
+    }
+
+    /// A bulk link is ready, or is lost.
+    pub fn set_bulk(&mut self, is_ready: bool) {
+        (self.has_bulk, self.has_asked) = (is_ready, false);
+    }
+
+    /// Takes the frames that are to be sent on the bulk link.
+    pub fn take_large(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.large)
+    }
+
+    /// Asks for a bulk link, once. Until it is there large replies go on this link.
+    fn ask_for_bulk(&mut self) {
+        if !std::mem::replace(&mut self.has_asked, true) {
+            let kind = Kind::BulkWanted.into();
+            self.put(to_gateway::NOTICE, &v1::LinkNotice { kind, ..v1::LinkNotice::default() });
+        }
     }
 
     /// Answers a call. A reply that fits into no frame of the gateway's would cost the link: it is replaced by one that
@@ -66,8 +101,16 @@ impl Calls {
         if self.open.remove(&call_id).is_none() {
             return Err(ReplyError::NotOpen);
         }
-        if self.fits(to_gateway::REPLY, reply) {
+        let frame_bytes = frame_len(Numbers::NONE, to_gateway::REPLY, reply.body_len()) - LENGTH_BYTES;
+        if frame_bytes <= self.main_frame_max {
             self.put(to_gateway::REPLY, reply);
+        } else if frame_bytes <= self.gateway_frame_max {
+            if self.has_bulk {
+                put_frame(&mut self.large, Numbers::NONE, to_gateway::REPLY, reply);
+            } else {
+                self.ask_for_bulk();
+                self.put(to_gateway::REPLY, reply);
+            }
         } else {
             let too_large = ReplyView {
                 call_id,

@@ -263,7 +263,9 @@ fn pushes_go_out_on_a_link_that_is_ready_and_takes_them() {
     core.received(NOW, &opening.concat(), &mut |_, _| {}).unwrap();
     core.output().clear();
     let gateway = GatewayKey { gateway_id: "gw".into(), boot_id: 9 };
-    assert_eq!(core.peer(), Some(&Peer { gateway, pushes_max: 3, frame_bytes_max: 4096 }));
+    let peer = core.peer().unwrap();
+    assert_eq!((&peer.gateway, peer.pushes_max, peer.frame_bytes_max), (&gateway, 3, 4096));
+    assert_eq!((&peer.bulk_of, peer.nonce.len()), (&None, NONCE_BYTES));
     assert!(core.push(&push));
     assert_eq!(said(&mut core), [(to_gateway::PUSH, push)]);
     let large = v1::ServicePush { payload: vec![0; 4096].into(), ..Default::default() };

@@ -14,6 +14,8 @@ pub(super) struct Link {
     pub(super) stream: TcpStream,
     pub(super) core: LinkCore,
     pub(super) id: LinkId,
+    /// The other link of its pair.
+    pub(super) partner: Option<LinkId>,
     /// The peer has closed: read to the end.
     pub(super) closing: bool,
     /// Nothing is run any more: the output is sent, then the gateway has until then to close.
@@ -27,7 +29,17 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(stream: TcpStream, core: LinkCore, id: LinkId) -> Link {
-        Link { stream, core, id, closing: false, leaving: None, shut: false, again: false, blocked: false }
+        Link {
+            stream,
+            core,
+            id,
+            partner: None,
+            closing: false,
+            leaving: None,
+            shut: false,
+            again: false,
+            blocked: false,
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Mono {
@@ -37,6 +49,15 @@ impl Link {
     /// Whether it has so much output that it is not read.
     pub(super) fn is_full(&mut self) -> bool {
         self.core.output().len() > OUTPUT_BYTES_MAX
+    }
+
+    /// The gateway has ended its stream; what is still to be written is, and then the link ends.
+    pub(super) fn ends_after_output(&mut self, until: Mono) -> bool {
+        let has_output = self.core.is_bulk() && !self.core.output().is_empty();
+        if has_output {
+            self.leaving.get_or_insert(until);
+        }
+        has_output
     }
 
     /// Writes what the socket takes.

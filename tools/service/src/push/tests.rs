@@ -3,6 +3,7 @@
 use super::core::{Action, LinkId, Pushes};
 use super::{EncodedPush, GatewayAnswer, PushId, PushReport, TargetState};
 use crate::core::{GatewayKey, Peer};
+use bytes::Bytes;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{PushResult, Reason, push_result::Target};
@@ -18,7 +19,7 @@ fn gateway(name: &str, boot_id: u64) -> GatewayKey {
 }
 
 fn peer(name: &str, pushes_max: u32) -> Peer {
-    Peer { gateway: gateway(name, 1), pushes_max, frame_bytes_max: 1000 }
+    Peer { gateway: gateway(name, 1), pushes_max, frame_bytes_max: 1000, nonce: Bytes::new(), bulk_of: None }
 }
 
 fn link(serial: u64) -> LinkId {
