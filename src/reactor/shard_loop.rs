@@ -526,6 +526,7 @@ impl ShardLoop {
         {
             self.parts.cells.count(Count::RefusedAddress);
             self.end();
+            self.parts.shard.shed_openings_of(now, peer.ip());
             let taken = self.parts.shard.turned_away(now, peer, Fault::ConnectionLimit);
             return self.watch(now, taken, stream, (peer, false));
         }

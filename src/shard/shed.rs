@@ -21,8 +21,10 @@ use std::time::Duration;
 const AGE_MIN: Duration = Duration::from_millis(10);
 /// Clients send Hello at once: connections that are silent for longer make room for others.
 const OPENING_GRACE: Duration = Duration::from_secs(1);
-/// When a pass has not freed enough there is no other one before this time.
-const PASS_PAUSE: Duration = Duration::from_secs(1);
+/// Between two passes over silent connections, for each connection of the shard: several times what a pass takes.
+const OPENINGS_PAUSE: Duration = Duration::from_nanos(100);
+/// When a pass over Responses has not freed enough there is no other one before this time.
+const OWED_PAUSE: Duration = Duration::from_secs(1);
 
 /// How far a pass brings a bound down.
 pub(super) fn relieved(max: usize) -> usize {
@@ -127,17 +129,30 @@ impl Shard {
             self.cells.count(Count::OwedShed);
         }
         if self.owed_bytes > relieved(self.settings.owed_bytes_max) {
-            self.owed_shed_from = now.mono + PASS_PAUSE;
+            self.owed_shed_from = now.mono + OWED_PAUSE;
         }
     }
 
-    /// There is no room for another connection without a session: those that have said nothing for a while make room,
-    /// first of the addresses that have most of them. `at_once`: their sockets are closed without a word, because it is
+    /// An address has as many connections as it may have: its silent ones are closed. The next connection from there
+    /// finds room.
+    pub fn shed_openings_of(&mut self, now: Now, address: IpAddr) {
+        let address = network(address);
+        self.oust_silent(now, true, |peer| network(peer) == address);
+    }
+
+    /// There is no room for another connection without a session: those that are silent for a while make room, first of
+    /// the addresses that have most of them. `at_once`: their sockets are closed without an Error, because it is
     /// descriptors that are short.
     pub(super) fn shed_openings(&mut self, now: Now, at_once: bool) {
+        self.oust_silent(now, at_once, |_| true);
+    }
+
+    fn oust_silent(&mut self, now: Now, at_once: bool, is_meant: impl Fn(IpAddr) -> bool) {
         if now.mono < self.openings_shed_from {
             return;
         }
+        let connections = u32::try_from(self.connections.len()).unwrap_or(u32::MAX);
+        self.openings_shed_from = now.mono + OPENINGS_PAUSE.saturating_mul(connections);
         let timeout = self.settings.handshake_timeout;
         let age = |connection: &Connection| match connection.state {
             State::Opening(deadline, _) => (now.mono + timeout).since(deadline),
@@ -146,13 +161,11 @@ impl Shard {
         let holding = |key: ConnectionKey| {
             let connection = self.connections.get(key)?;
             let age = age(connection);
-            let owner = Owner::Address(network(connection.peer().ip()));
-            (age >= OPENING_GRACE).then_some((owner, age.as_nanos(), key))
+            let address = connection.peer().ip();
+            let owner = Owner::Address(network(address));
+            (age >= OPENING_GRACE && is_meant(address)).then_some((owner, age.as_nanos(), key))
         };
         let silent: Vec<_> = self.connections.keys().filter_map(holding).collect();
-        if silent.is_empty() {
-            self.openings_shed_from = now.mono + OPENING_GRACE / 4;
-        }
         let count = silent.len().div_ceil(8);
         for key in Holdings::new(silent.into_iter()).take(count) {
             self.cells.count(Count::OpeningsOusted);

@@ -499,31 +499,39 @@ fn near_the_limit_of_descriptors_clients_with_a_token_come_first() {
 
 // spec: O-22
 #[test]
-fn connections_that_say_nothing_have_their_bound() {
-    let site = Site::start("[limits]\nhandshakes = 3\n");
-    let silent: Vec<RawClient> = (0..3).map(|_| site.connect()).collect();
-    site.metric_becomes("moorgate_connections", 3);
-    // They may still be about to say Hello; a second later they make room.
-    let mut refused = 0;
-    let mut client = loop {
-        let mut client = site.connect();
-        client.try_send(&hello_frame(&hello()));
-        match client.member() {
-            Member::Welcome(_) => break client,
-            Member::Error(error) => assert_eq!(error.reason(), Reason::ConnectionLimit),
-            other => panic!("{other:?}"),
-        }
-        refused += 1;
-        wait_out(50);
-    };
-    assert_eq!(site.metric("moorgate_connections_refused_total{why=\"handshakes\"}"), refused);
-    assert_eq!(site.metric("moorgate_openings_ousted_total"), 1);
-    assert!(is_ok(&client.ask(1, command::OPEN, b"x")));
-    drop((silent, client));
-    site.metric_becomes("moorgate_connections", 0);
-    let clients: Vec<RawClient> = (0..10).map(|_| site.open()).collect();
-    drop(clients);
-    site.end();
+fn silent_connections_have_their_bound_and_make_room() {
+    let bounds = [
+        ("handshakes", "handshakes = 3"),
+        ("address", "connections_per_address = 3"),
+        ("limit", "connections = 3"),
+    ];
+    for (why, bound) in bounds {
+        let site = Site::start(&format!("[limits]\n{bound}\nreserve = 0\n"));
+        let silent: Vec<RawClient> = (0..3).map(|_| site.connect()).collect();
+        site.metric_becomes("moorgate_connections", 3);
+        // They may still be about to send Hello; a second later they make room.
+        let mut refused = 0;
+        let mut client = loop {
+            let mut client = site.connect();
+            client.try_send(&hello_frame(&hello()));
+            match client.member() {
+                Member::Welcome(_) => break client,
+                Member::Error(error) => assert_eq!(error.reason(), Reason::ConnectionLimit),
+                other => panic!("{other:?}"),
+            }
+            refused += 1;
+            wait_out(50);
+        };
+        let of_why = format!("moorgate_connections_refused_total{{why=\"{why}\"}}");
+        assert_eq!(site.metric(&of_why), refused, "{why}");
+        assert_eq!(site.metric("moorgate_openings_ousted_total"), 1, "{why}");
+        assert!(is_ok(&client.ask(1, command::OPEN, b"x")));
+        drop((silent, client));
+        site.metric_becomes("moorgate_connections", 0);
+        let clients: Vec<RawClient> = (0..3).map(|_| site.open()).collect();
+        drop(clients);
+        site.end();
+    }
 }
 
 // spec: O-29
