@@ -137,6 +137,77 @@ def check_client_pings(of):
         expect("how it ended", "nothing was heard" in client.end.message, True)
 
 
+def check_client_gives_up_a_broken_session(of):
+    """A gateway that breaks the contract twice in a session gets a Hello without resume, and the application a
+    FreshSession, also with another loss between the two (F-16)."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(WAIT_S)
+    welcome = client_pb2.GatewayFrame(welcome=parsed(of["welcome-anonymous"]).welcome)
+    welcome.welcome.resume_token, welcome.welcome.detached_ttl_ms = b"token", 60_000
+    breach = of["push"]["hex"]
+    hellos = []
+
+    def play():
+        for last in (breach, b"", breach, None):
+            connection, _ = listener.accept()
+            peer = Peer(connection, client_pb2.ClientFrame)
+            hellos.append(peer.next("hello").hello)
+            is_resume = hellos[-1].HasField("resume")
+            welcome.welcome.resume_result = is_resume and client_pb2.RESUME_RESULT_RESUMED
+            peer.send(pack(welcome) + (last or b""))
+            if last is not None:
+                peer.rest() if last else connection.close()
+        kept.append(peer)
+
+    kept = []
+    thread = threading.Thread(target=play, daemon=True)
+    thread.start()
+    client = moorgate_client.connect(f"127.0.0.1:{listener.getsockname()[1]}")
+    expect("the event", type(client.next_event(WAIT_S)).__name__, "FreshSession")
+    thread.join(WAIT_S)
+    asked = [hello.HasField("resume") and hello.resume.attempt for hello in hellos]
+    expect("the attempts to resume", asked, [False, 1, 2, False])
+    expect("the resumes", client.resumes, 2)
+
+
+def check_client_tries_the_next_address(of):
+    """A name with two addresses, of which the first accepts and never answers."""
+    silent = socket.create_server(("127.0.0.2", 0))
+    port = silent.getsockname()[1]
+    answering = socket.create_server(("127.0.0.3", port))
+    served = []
+
+    def play():
+        while True:
+            connection, _ = answering.accept()
+            peer = Peer(connection, client_pb2.ClientFrame)
+            peer.next("hello")
+            peer.send(of["welcome-anonymous"]["hex"])
+            served.append(peer)
+
+    threading.Thread(target=play, daemon=True).start()
+    real, real_timeout = socket.getaddrinfo, moorgate_client.OPENING_TIMEOUT_S
+
+    def named(host, *arguments, **more):
+        if host != "gateway.example":
+            return real(host, *arguments, **more)
+        return [found for address in ("127.0.0.2", "127.0.0.3") for found in real(address, *arguments, **more)]
+
+    socket.getaddrinfo, moorgate_client.OPENING_TIMEOUT_S = named, 3.0
+    try:
+        moorgate_client._endpoints._last[f"gateway.example:{port}"] = ("127.0.0.3", port), False
+        for is_silent in (True, False, False):
+            try:
+                moorgate_client.connect(f"gateway.example:{port}", patience=0)
+            except moorgate_client.SessionEnded:
+                expect("a silent address", is_silent, True)
+            else:
+                expect("an address that answers", is_silent, False)
+    finally:
+        socket.getaddrinfo, moorgate_client.OPENING_TIMEOUT_S = real, real_timeout
+        silent.close()
+
+
 def link_to(service, of, key=b""):
     """A link to a service, up to its answer."""
     host, port = service.split(":")
@@ -203,6 +274,8 @@ def main(proto):
     check_client_settles(good)
     check_client_counts(good)
     check_client_pings(good)
+    check_client_gives_up_a_broken_session(good)
+    check_client_tries_the_next_address(good)
     to_service = [entry for entry in malformed if entry["direction"] == "gateway to service"]
     check_service(good, to_service)
     check_service_proof(good)

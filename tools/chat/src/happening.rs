@@ -43,7 +43,7 @@ impl Bringer {
         self.happenings.send(happening).is_ok()
     }
 
-    /// Does not wait, as the kit's thread must not: there are no more answers than requests, and those are bounded.
+    /// Does not wait: there are no more answers than requests, and those are bounded.
     pub(crate) fn answer(&self, generation: Generation, asked: Asked, result: Result<Answer, ClientError>) {
         // At the end nobody waits for answers.
         let _ = self.answers.send(Happening::Answered(generation, asked, result));

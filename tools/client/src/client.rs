@@ -2,10 +2,11 @@
 //! threads to use.
 //!
 //! ```text
-//!  any thread                          the kit's thread                         errands, one thread each
+//!  any thread                          the client's thread                      errands, one thread each
 //!  Client::request ──┐              ┌─► session: what to do next ─┐
 //!  Client::start   ──┼─► session ◄──┤   socket: read, write       ├─► list of addresses, access token,
-//!  Events::next    ──┘    (lock)    └─► callbacks, answers        ┘   name resolution, connecting
+//!  Events::next    ──┘    (lock)    └─► answers, calls ─┐         ┘   name resolution, connecting
+//!                                                       └─► callbacks, on a thread of their own
 //! ```
 //!
 //! What decides is the [`session`](crate::session), behind a lock that is never held while application code runs or
@@ -13,10 +14,14 @@
 //! own, so that the session goes on meanwhile.
 
 mod builder;
+mod calls;
 mod driver;
+mod endpoints;
 mod errand;
 mod events;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use builder::Builder;
 pub use events::{EVENTS_MAX, Events};
@@ -25,7 +30,7 @@ use crate::answer::Answer;
 use crate::core::{Refused, RequestOptions};
 use crate::session::{Ending, Outcome, State, Ticket, TokenError};
 use moorgate_proto::v1::{Execution, Reason};
-use shared::Shared;
+use shared::{Shared, Sink};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -46,8 +51,6 @@ pub enum ClientError {
     NoSession(State),
     /// The client has ended.
     Ended(Ending),
-    /// A callback waits for what only its own thread could bring. See [`Client::start_with`].
-    OnItsThread,
 }
 
 impl fmt::Display for ClientError {
@@ -66,7 +69,6 @@ impl fmt::Display for ClientError {
             ClientError::NoSession(State::Away { why, .. }) => write!(f, "no session: {why}"),
             ClientError::NoSession(_) => f.write_str("no session in time"),
             ClientError::Ended(ending) => write!(f, "the client has ended: {ending}"),
-            ClientError::OnItsThread => f.write_str("a callback must not wait for the client that calls it"),
         }
     }
 }
@@ -118,7 +120,6 @@ impl Pending {
     /// # Errors
     /// [`ClientError`] when no answer came.
     pub fn wait(self) -> Result<Answer, ClientError> {
-        self.shared.check_thread()?;
         self.answer.recv().unwrap_or_else(|_| Err(ClientError::Ended(self.shared.ending())))
     }
 
@@ -150,7 +151,6 @@ impl Client {
     /// # Errors
     /// [`ClientError`] when no answer came.
     pub fn request(&self, command: u32, payload: &[u8], timeout: Duration) -> Result<Answer, ClientError> {
-        self.handle.shared.check_thread()?;
         self.start(&RequestOptions { timeout, ..RequestOptions::command(command) }, payload)?.wait()
     }
 
@@ -160,12 +160,12 @@ impl Client {
     /// [`ClientError`] when the request is not taken.
     pub fn start(&self, options: &RequestOptions<'_>, payload: &[u8]) -> Result<Pending, ClientError> {
         let (tell, answer) = sync_channel(1);
-        let ticket = self.start_with(options, payload, move |result| drop(tell.try_send(result)))?;
+        let ticket = self.make(options, payload, Sink::Waiter(tell))?;
         Ok(Pending { shared: Arc::clone(&self.handle.shared), ticket, answer })
     }
 
-    /// Asks; `then` is called once, on the kit's thread, with the answer. It must not wait for anything. It is dropped
-    /// without a call only if that thread has died.
+    /// Asks; `then` is called once with the answer, on the thread of callbacks. Events and other answers wait meanwhile. It
+    /// is dropped without a call only if a callback has panicked.
     ///
     /// # Errors
     /// [`ClientError`] when the request is not taken.
@@ -175,14 +175,21 @@ impl Client {
         payload: &[u8],
         then: impl FnOnce(Result<Answer, ClientError>) + Send + 'static,
     ) -> Result<Ticket, ClientError> {
+        self.make(options, payload, Sink::Callback(Box::new(|outcome| then(answer(outcome)))))
+    }
+
+    fn make(&self, options: &RequestOptions<'_>, payload: &[u8], sink: Sink) -> Result<Ticket, ClientError> {
         self.handle.shared.act(|inner, now| {
+            if matches!(sink, Sink::Callback(_)) && inner.calls.is_full() {
+                return Err(ClientError::NotTaken(Refused::Full));
+            }
             let ticket = inner.session.request(now, options, payload).map_err(|refused| {
                 match (refused, inner.session.state()) {
                     (Refused::NotOpen, State::Ended(ending)) => ClientError::Ended(ending.clone()),
                     (refused, _) => ClientError::NotTaken(refused),
                 }
             })?;
-            inner.sinks.insert(ticket, Box::new(|outcome| then(answer(outcome))));
+            inner.sinks.insert(ticket, sink);
             Ok(ticket)
         })
     }
@@ -202,7 +209,6 @@ impl Client {
     /// # Errors
     /// [`ClientError::NoSession`], or [`ClientError::Ended`].
     pub fn opened(&self, timeout: Duration) -> Result<String, ClientError> {
-        self.handle.shared.check_thread()?;
         self.handle.shared.wait(timeout, |inner| match inner.session.state() {
             State::Open { user_id, .. } => Some(Ok(user_id.clone())),
             State::Ended(ending) => Some(Err(ClientError::Ended(ending.clone()))),
@@ -248,8 +254,8 @@ impl Client {
         matches!(self.state(), State::Ended(ending) if ending.reason() == Reason::LoggedOut)
     }
 
-    /// Leaves: answers that are open are awaited for `patience`, then the client says Bye, and its session ends. Returns when it is over; on
-    /// the kit's own thread, in a callback, at once.
+    /// Leaves: answers that are open are awaited for `patience`, then the client says Bye, and its session ends. Returns when it is over;
+    /// in a callback at once.
     ///
     /// # Errors
     /// [`ClientError::Ended`] when the gateway has ended it before, for a reason of its own.
@@ -265,7 +271,7 @@ impl Client {
     pub fn leave_keeping(&self, patience: Duration, keep_for: Duration) -> Result<(), ClientError> {
         let shared = &self.handle.shared;
         shared.act(|inner, now| inner.session.leave_keeping(now, patience, keep_for));
-        if shared.check_thread().is_err() {
+        if shared.is_callback() {
             return Ok(());
         }
         // The session bounds its own farewell.

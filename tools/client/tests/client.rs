@@ -370,7 +370,7 @@ fn a_token_that_the_application_brings_is_shown() {
 }
 
 #[test]
-fn callbacks_take_events_and_answers_and_may_not_wait() {
+fn callbacks_take_events_and_answers_and_may_wait_for_others() {
     let listener = Listener::new();
     let (tell, told) = channel();
     let client = builder(&listener.address()).on_event(move |event| drop(tell.send(event))).start().unwrap();
@@ -388,25 +388,61 @@ fn callbacks_take_events_and_answers_and_may_not_wait() {
     let (tell, told) = channel();
     let inside = client.clone();
     let then = move |result| {
-        let would_wait = [
-            inside.request(7, b"", PATIENCE).map(|_| ()),
-            inside.opened(PATIENCE).map(|_| ()),
-            inside.start(&RequestOptions::command(7), b"").and_then(|pending| pending.wait()).map(|_| ()),
-        ];
-        tell.send((result, would_wait)).unwrap();
+        let another = inside.request(8, b"", PATIENCE);
+        tell.send([result, another]).unwrap();
         inside.leave(Duration::ZERO).unwrap();
     };
     client.start_with(&RequestOptions::command(7), b"", then).unwrap();
-    let up_seq = peer.request();
-    peer.answer(up_seq);
-    let (result, would_wait) = told.recv_timeout(PATIENCE).unwrap();
-    assert!(result.unwrap().is_ok());
-    assert_eq!(
-        would_wait,
-        [Err(ClientError::OnItsThread), Err(ClientError::OnItsThread), Err(ClientError::OnItsThread)]
-    );
-    peer.request();
+    for _ in 0..2 {
+        let up_seq = peer.request();
+        peer.answer(up_seq);
+    }
+    for result in told.recv_timeout(PATIENCE).unwrap() {
+        assert!(result.unwrap().is_ok());
+    }
     peer.bye();
+}
+
+// spec: P-5, W-4
+#[test]
+fn slow_callback_loses_no_heartbeat_and_no_push() {
+    let listener = Listener::new();
+    let (begun, has_begun) = channel();
+    let (release, released) = channel::<()>();
+    let taken = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let log = std::sync::Arc::clone(&taken);
+    let on_event = move |event| {
+        if let Event::Push(push) = event {
+            begun.send(()).unwrap();
+            released.recv_timeout(PATIENCE).unwrap();
+            log.lock().unwrap().push(push.command);
+        }
+    };
+    let client = builder(&listener.address()).on_event(on_event).start().unwrap();
+    let mut peer = listener.accept();
+    peer.welcome(200);
+    let push = |command| v1::Push { command, ..v1::Push::default() };
+    peer.say_numbered(gateway::PUSH, &push(1));
+    has_begun.recv_timeout(PATIENCE).unwrap();
+    // The callback blocks, and the client gives signs of life, answers and takes more.
+    peer.say_numbered(gateway::PUSH, &push(2));
+    for _ in 0..3 {
+        let Member::Ping(ping) = peer.member() else { panic!("no Ping") };
+        peer.say(gateway::PONG, &v1::Pong { nonce: ping.nonce });
+    }
+    let waiting = {
+        let client = client.clone();
+        std::thread::spawn(move || client.request(7, b"", PATIENCE))
+    };
+    let frame = std::iter::from_fn(|| peer.hear()).find(|frame| frame.up_seq > 0).unwrap();
+    assert_eq!(frame.ack, 0, "nothing is taken yet");
+    peer.answer(frame.up_seq);
+    assert!(waiting.join().unwrap().unwrap().is_ok());
+    release.send(()).unwrap();
+    release.send(()).unwrap();
+    peer.acknowledged(3);
+    assert_eq!(*taken.lock().unwrap(), [1, 2]);
+    assert!(matches!(client.state(), State::Open { .. }));
 }
 
 #[test]

@@ -168,6 +168,8 @@ class _Endpoints:
 
     def connect(self, address):
         host, port = address.rsplit(":", 1)
+        if len(self._last) > 128:
+            self._last.clear()
         found = {info[4][:2] for info in socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)}
         order, (last, was_good) = sorted(found), self._last.get(address, (None, False))
         if last is None:
@@ -185,6 +187,10 @@ class _Endpoints:
 
     def was_good(self, address):
         self._last[address] = self._last[address][0], True
+
+
+# Of all clients: an application that connects anew begins with the next address, too.
+_endpoints = _Endpoints()
 
 
 class _Connection:
@@ -247,7 +253,6 @@ class Client:
         if 0 < hello.frame_bytes_max < FRAME_BYTES_OPENING:
             raise ValueError(f"frame_bytes_max is 0 or at least {FRAME_BYTES_OPENING}")
         self._address = address
-        self._endpoints = _Endpoints()
         self._application_key = application_key
         self._patience_s = patience
         self._hello = hello
@@ -436,10 +441,10 @@ class Client:
                 hello.resume.down_seq = self._taken()
         if self._application_key is not None:
             _prove(hello, self._application_key)
-        connection = _Connection(self._endpoints.connect(address))
+        connection = _Connection(_endpoints.connect(address))
         try:
             welcome = connection.open(hello)
-            self._endpoints.was_good(address)
+            _endpoints.was_good(address)
             return connection, welcome, hello.resume.down_seq
         except BaseException:
             connection.close()

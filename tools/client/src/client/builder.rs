@@ -1,7 +1,8 @@
 //! How a client is made.
 
+use super::calls;
 use super::driver::Driver;
-use super::errand::{Resolver, TokenSource};
+use super::errand::{Lookup, Resolver, TokenSource, lookup};
 use super::events::{Events, Inbox};
 use super::shared::Shared;
 use super::{Client, Handle};
@@ -27,7 +28,7 @@ enum Tokens {
     Asked(TokenSource),
 }
 
-/// Takes events, on the kit's thread.
+/// Takes events, on the thread of callbacks.
 pub(super) type OnEvent = Box<dyn FnMut(Event) + Send>;
 
 /// Makes a [`Client`].
@@ -46,6 +47,7 @@ pub struct Builder {
     tokens: Tokens,
     on_event: Option<OnEvent>,
     store: Option<Box<dyn Store>>,
+    pub(super) lookup: Lookup,
 }
 
 impl fmt::Debug for Builder {
@@ -62,6 +64,7 @@ impl Builder {
             tokens: Tokens::None,
             on_event: None,
             store: None,
+            lookup: Arc::new(lookup),
         }
     }
 
@@ -153,8 +156,8 @@ impl Builder {
         self
     }
 
-    /// Takes the events, one after the other, on the kit's thread. A push is acknowledged when this returns. It must
-    /// not wait for the client: requests are made with [`Client::start_with`].
+    /// Takes the events, one after the other, on a thread for callbacks. A push is acknowledged when this returns. It may
+    /// take its time: connection and session live on, and of pushes the gateway sends a window at the most.
     #[must_use]
     pub fn on_event(mut self, on_event: impl FnMut(Event) + Send + 'static) -> Builder {
         self.on_event = Some(Box::new(on_event));
@@ -193,7 +196,9 @@ impl Builder {
         }
         let inbox = Inbox::new(with_events);
         let (driver, shared) = Driver::new(session, inbox, options, self.store)?;
-        driver.spawn(self.addresses, source, self.on_event)?;
+        let driver = driver.looking_up_by(self.lookup).calling(self.on_event.is_some());
+        calls::spawn(Arc::clone(&shared), self.on_event)?;
+        driver.spawn(self.addresses, source)?;
         let handle = Arc::new(Handle { shared: Arc::clone(&shared) });
         Ok((Client { handle }, shared))
     }

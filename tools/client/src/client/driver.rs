@@ -1,12 +1,14 @@
-//! The kit's thread: does what the session says, and moves bytes.
+//! The client's thread: does what the session says, and moves bytes.
 
-use super::builder::{Addresses, OnEvent};
-use super::errand::{Brought, Errands, TokenSource};
+use super::answer;
+use super::builder::Addresses;
+use super::endpoints::Endpoints;
+use super::errand::{Brought, Errands, Lookup, TokenSource};
 use super::events::Inbox;
-use super::shared::Shared;
+use super::shared::{Inner, Shared, Sink};
 use crate::ambient::application_proof;
 use crate::core::{Options, Resumption};
-use crate::session::{Attempt, ClientSession, Delivery, Event, Output, State, TokenError};
+use crate::session::{Attempt, ClientSession, Delivery, Event, Outcome, Output, State, Ticket, TokenError};
 use crate::store::{Store, encode};
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Token, Waker};
@@ -44,6 +46,11 @@ pub(super) struct Driver {
     options: Options,
     store: Option<Box<dyn Store>>,
     stream: Option<Stream>,
+    endpoints: Endpoints,
+    /// The name that is connected to.
+    connecting: String,
+    /// Events are for a callback.
+    calls_events: bool,
     buffer: Box<[u8]>,
 }
 
@@ -51,7 +58,6 @@ pub(super) struct Driver {
 struct Given {
     addresses: Addresses,
     source: Option<TokenSource>,
-    on_event: Option<OnEvent>,
 }
 
 /// Settles everything when the thread ends, however it does.
@@ -62,13 +68,13 @@ impl Drop for Last {
         let now = self.0.now();
         let mut inner = self.0.lock();
         inner.session.abandon();
-        inner.is_over = true;
         while let Some(output) = inner.session.poll() {
             if let Output::Event(event, delivery) = output {
-                let super::shared::Inner { inbox, session, .. } = &mut *inner;
+                let Inner { inbox, session, .. } = &mut *inner;
                 inbox.put(now, session, event, delivery);
             }
         }
+        inner.calls.close();
         let sinks = std::mem::take(&mut inner.sinks);
         drop(inner);
         self.0.notify();
@@ -97,24 +103,34 @@ impl Driver {
             options,
             store,
             stream: None,
+            endpoints: Endpoints::default(),
+            connecting: String::new(),
+            calls_events: false,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
         };
         Ok((driver, shared))
     }
 
+    /// By which names are resolved.
+    pub(super) fn looking_up_by(mut self, lookup: Lookup) -> Driver {
+        self.errands.lookup = lookup;
+        self
+    }
+
+    /// Whether events are for a callback.
+    pub(super) fn calling(mut self, calls_events: bool) -> Driver {
+        self.calls_events = calls_events;
+        self
+    }
+
     /// Starts the thread.
-    pub(super) fn spawn(
-        mut self,
-        addresses: Addresses,
-        source: Option<TokenSource>,
-        on_event: Option<OnEvent>,
-    ) -> io::Result<()> {
-        let mut given = Given { addresses, source, on_event };
+    pub(super) fn spawn(mut self, addresses: Addresses, source: Option<TokenSource>) -> io::Result<()> {
+        let given = Given { addresses, source };
+        let last = Last(Arc::clone(&self.shared));
         thread::Builder::new().name("moorgate-client".to_owned()).spawn(move || {
-            self.shared.adopt();
-            let _last = Last(Arc::clone(&self.shared));
+            let _last = last;
             self.act(ClientSession::start);
-            while self.turn(&mut given) {}
+            while self.turn(&given) {}
         })?;
         Ok(())
     }
@@ -125,7 +141,7 @@ impl Driver {
     }
 
     /// Works off what is there, then sleeps until there is more. Whether the client goes on.
-    fn turn(&mut self, given: &mut Given) -> bool {
+    fn turn(&mut self, given: &Given) -> bool {
         while let Ok(brought) = self.brought.try_recv() {
             self.take(brought);
         }
@@ -156,6 +172,9 @@ impl Driver {
     }
 
     fn connected(&mut self, attempt: Attempt, socket: std::net::TcpStream) {
+        if let Ok(endpoint) = socket.peer_addr() {
+            self.endpoints.connected(std::mem::take(&mut self.connecting), endpoint);
+        }
         let mut socket = TcpStream::from_std(socket);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut socket, STREAM, interest) {
@@ -168,7 +187,7 @@ impl Driver {
     }
 
     /// Does what the session says.
-    fn work(&mut self, given: &mut Given) {
+    fn work(&mut self, given: &Given) {
         loop {
             let output = self.shared.lock().session.poll();
             match output {
@@ -185,19 +204,28 @@ impl Driver {
                     }
                 },
                 Some(Output::Connect(attempt, address)) => {
-                    self.errands.connect(attempt, address, self.options.opening_timeout);
+                    let last = self.endpoints.last(&address);
+                    self.connecting.clone_from(&address);
+                    self.errands.connect(attempt, (address, last), self.options.opening_timeout);
                 }
                 Some(Output::Disconnect) => self.stream = None,
                 Some(Output::Save(resumption)) => self.save(resumption.as_deref()),
-                Some(Output::Settled(ticket, outcome)) => {
-                    let sink = self.shared.lock().sinks.remove(&ticket);
-                    if let Some(sink) = sink {
-                        sink(outcome);
-                    }
-                }
-                Some(Output::Event(event, delivery)) => self.tell(given, event, delivery),
+                Some(Output::Settled(ticket, outcome)) => self.settle(ticket, outcome),
+                Some(Output::Event(event, delivery)) => self.tell(event, delivery),
             }
         }
+    }
+
+    fn settle(&self, ticket: Ticket, outcome: Outcome) {
+        let mut inner = self.shared.lock();
+        match inner.sinks.remove(&ticket) {
+            // Who does not wait any more has no need of it.
+            Some(Sink::Waiter(tell)) => drop(tell.try_send(answer(outcome))),
+            Some(Sink::Callback(then)) => inner.calls.answer(then, outcome),
+            None => {}
+        }
+        drop(inner);
+        self.shared.notify();
     }
 
     /// Writes the session down; it takes as long as it takes, and nothing is sent meanwhile.
@@ -208,26 +236,15 @@ impl Driver {
         self.act(|session, now| session.saved(now, result));
     }
 
-    fn tell(&self, given: &mut Given, event: Event, delivery: Option<Delivery>) {
-        let is_state = matches!(event, Event::State(_));
-        match &mut given.on_event {
-            Some(on_event) => {
-                on_event(event);
-                if let Some(delivery) = delivery {
-                    self.act(|session, now| session.taken(now, delivery));
-                }
-                if is_state {
-                    self.shared.notify();
-                }
-            }
-            None => {
-                let mut inner = self.shared.lock();
-                let super::shared::Inner { inbox, session, .. } = &mut *inner;
-                inbox.put(self.shared.now(), session, event, delivery);
-                drop(inner);
-                self.shared.notify();
-            }
+    fn tell(&self, event: Event, delivery: Option<Delivery>) {
+        let mut inner = self.shared.lock();
+        let Inner { inbox, calls, session, .. } = &mut *inner;
+        match self.calls_events {
+            true => calls.event(event, delivery),
+            false => inbox.put(self.shared.now(), session, event, delivery),
         }
+        drop(inner);
+        self.shared.notify();
     }
 
     /// Reads once. Whether there may be more.
@@ -237,7 +254,13 @@ impl Driver {
             Ok(0) => self.lost(),
             Ok(count) => {
                 let bytes = self.buffer.get(..count).unwrap_or_default();
-                self.act(|session, now| session.received(now, bytes));
+                let is_open = self.act(|session, now| {
+                    session.received(now, bytes);
+                    matches!(session.state(), State::Open { .. } | State::GoingAway)
+                });
+                if is_open {
+                    self.endpoints.opened();
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 stream.is_readable = false;

@@ -1,6 +1,7 @@
 //! What may block: the application's own answers, resolving names, connecting. Each runs on a thread of its own, so that
-//! the session goes on meanwhile; the result comes back to the kit's thread.
+//! the session goes on meanwhile; the result goes to the client's thread.
 
+use super::endpoints::{Last, order};
 use super::shared::Shared;
 use crate::session::{Attempt, TokenError, TokenNeed};
 use std::io;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 /// Gives the addresses to try, as `host:port`.
 pub(super) type Resolver = Arc<dyn Fn() -> io::Result<Vec<String>> + Send + Sync>;
+/// Gives the addresses of a name with a port.
+pub(super) type Lookup = Arc<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 /// Gives an access token.
 pub(super) type TokenSource = Arc<dyn Fn(TokenNeed) -> Result<String, TokenError> + Send + Sync>;
 
@@ -29,11 +32,12 @@ pub(super) enum Brought {
 pub(super) struct Errands {
     shared: Arc<Shared>,
     results: Sender<Brought>,
+    pub(super) lookup: Lookup,
 }
 
 impl Errands {
     pub(super) fn new(shared: Arc<Shared>, results: Sender<Brought>) -> Errands {
-        Errands { shared, results }
+        Errands { shared, results, lookup: Arc::new(lookup) }
     }
 
     /// Runs this on a thread of its own. A panic in it, or no thread to be had, is what `failed` makes of it.
@@ -75,21 +79,28 @@ impl Errands {
         );
     }
 
-    pub(super) fn connect(&self, attempt: Attempt, address: String, timeout: Duration) {
+    /// Connects to an address of the name, beginning by what is known of the last one.
+    pub(super) fn connect(&self, attempt: Attempt, (name, last): (String, Option<Last>), timeout: Duration) {
+        let lookup = Arc::clone(&self.lookup);
+        let endpoints = move || Ok(order(lookup(&name)?, last));
         self.run(
-            move || Brought::Connection(attempt, connect(&address, timeout)),
+            move || Brought::Connection(attempt, endpoints().and_then(|found| connect(&found, timeout))),
             move |why| Brought::Connection(attempt, Err(io::Error::other(why.to_owned()))),
         );
     }
 }
 
-/// Connects with the first of the address's endpoints that answers.
-fn connect(address: &str, timeout: Duration) -> io::Result<TcpStream> {
+/// The system's answer.
+pub(super) fn lookup(name: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok(name.to_socket_addrs()?.collect())
+}
+
+/// Connects to the first of these that accepts.
+fn connect(endpoints: &[SocketAddr], timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no such address");
-    let endpoints: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
     let each = timeout / u32::try_from(endpoints.len().max(1)).unwrap_or(u32::MAX);
     for endpoint in endpoints {
-        match TcpStream::connect_timeout(&endpoint, each) {
+        match TcpStream::connect_timeout(endpoint, each) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 stream.set_nonblocking(true)?;

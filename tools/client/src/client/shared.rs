@@ -1,12 +1,15 @@
 //! What the threads of a client share.
 
 use super::ClientError;
+use super::calls::{Callback, Calls};
 use super::events::Inbox;
 use crate::ambient::origin;
-use crate::session::{ClientSession, Ending, Outcome, State, Ticket};
+use crate::answer::Answer;
+use crate::session::{ClientSession, Ending, State, Ticket};
 use moorgate_proto::time::Mono;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -14,8 +17,13 @@ use std::time::{Duration, Instant};
 /// Whoever waits looks again after this time: not every system can wait for ever.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
-/// Gets the outcome of a request, on the kit's thread.
-pub(super) type Sink = Box<dyn FnOnce(Outcome) + Send>;
+/// Where the outcome of a request goes.
+pub(super) enum Sink {
+    /// A thread of the application that waits for it, or will.
+    Waiter(SyncSender<Result<Answer, ClientError>>),
+    /// On the thread of callbacks.
+    Callback(Callback),
+}
 
 /// What the lock guards.
 pub(super) struct Inner {
@@ -23,9 +31,10 @@ pub(super) struct Inner {
     /// Who waits for which request.
     pub(super) sinks: HashMap<Ticket, Sink>,
     pub(super) inbox: Inbox,
+    pub(super) calls: Calls,
     /// The kit's thread looks again at this time; zero: it is awake.
     pub(super) asleep_until: Mono,
-    /// The kit's thread has done all it had to do: nothing is written to the store any more.
+    /// Both threads have done all they had to do: nothing is written to the store, and no callback called, any more.
     pub(super) is_over: bool,
 }
 
@@ -34,10 +43,12 @@ pub(super) struct Shared {
     inner: Mutex<Inner>,
     /// The state has changed, or something is in the inbox.
     changed: Condvar,
+    /// A callback is to be called.
+    called: Condvar,
     waker: mio::Waker,
     origin: Instant,
-    /// The kit's thread.
-    thread: OnceLock<ThreadId>,
+    /// The thread of callbacks.
+    callbacks: OnceLock<ThreadId>,
 }
 
 impl fmt::Debug for Shared {
@@ -48,13 +59,21 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     pub(super) fn new(session: ClientSession, inbox: Inbox, waker: mio::Waker) -> Shared {
-        let inner = Inner { session, sinks: HashMap::new(), inbox, asleep_until: Mono::ZERO, is_over: false };
+        let inner = Inner {
+            session,
+            sinks: HashMap::new(),
+            inbox,
+            calls: Calls::default(),
+            asleep_until: Mono::ZERO,
+            is_over: false,
+        };
         Shared {
             inner: Mutex::new(inner),
             changed: Condvar::new(),
+            called: Condvar::new(),
             waker,
             origin: origin(),
-            thread: OnceLock::new(),
+            callbacks: OnceLock::new(),
         }
     }
 
@@ -86,6 +105,7 @@ impl Shared {
 
     pub(super) fn notify(&self) {
         self.changed.notify_all();
+        self.called.notify_all();
     }
 
     /// Waits until `found` finds something, or the time is over.
@@ -117,17 +137,19 @@ impl Shared {
         self.changed.wait_timeout(inner, time.min(WAIT_MAX)).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The calling thread is the kit's.
-    pub(super) fn adopt(&self) {
-        self.thread.get_or_init(|| thread::current().id());
+    /// Waits for a callback to be called.
+    pub(super) fn wait_call<'a>(&self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        self.called.wait_timeout(inner, WAIT_MAX).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Whether the calling thread may wait for the kit's.
-    pub(super) fn check_thread(&self) -> Result<(), ClientError> {
-        match self.thread.get() {
-            Some(thread) if *thread == thread::current().id() => Err(ClientError::OnItsThread),
-            _ => Ok(()),
-        }
+    /// The calling thread is that of callbacks.
+    pub(super) fn adopt(&self) {
+        self.callbacks.get_or_init(|| thread::current().id());
+    }
+
+    /// Whether the calling thread is that of callbacks.
+    pub(super) fn is_callback(&self) -> bool {
+        self.callbacks.get().is_some_and(|thread| *thread == thread::current().id())
     }
 
     /// How it ended.

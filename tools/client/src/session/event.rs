@@ -196,7 +196,7 @@ pub enum Ending {
     Refused(Box<v1::Error>, Action),
     /// There is no access token.
     NoToken(String),
-    /// The kit's thread has died, of a panic in a callback.
+    /// A callback has panicked.
     Broken,
 }
 
@@ -225,7 +225,7 @@ impl fmt::Display for Ending {
             Ending::Left => f.write_str("left"),
             Ending::Refused(error, _) => write!(f, "{}", End::Error((**error).clone())),
             Ending::NoToken(why) => write!(f, "no access token: {why}"),
-            Ending::Broken => f.write_str("the client kit's thread has died"),
+            Ending::Broken => f.write_str("a callback of the application has panicked"),
         }
     }
 }
