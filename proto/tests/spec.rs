@@ -132,6 +132,19 @@ fn every_repeated_field_is_counted_before_it_is_decoded() {
     assert_eq!(counted, repeated);
 }
 
+#[test]
+fn minimal_profile_names_few_rules_that_exist() {
+    let document = Document::read();
+    let numbers: HashSet<String> = document.sentences().into_iter().map(|rule| rule.number).collect();
+    let rows = document.table("## 17. The minimal profile", &["what", "rules"]);
+    let named: Vec<&str> = rows.iter().flat_map(|row| row[1].split(", ")).collect();
+    let wrong: Vec<_> = named.iter().filter(|number| !numbers.contains(**number)).collect();
+    assert!(wrong.is_empty(), "not in protocol-spec.md: {wrong:?}");
+    let distinct: HashSet<&&str> = named.iter().collect();
+    assert_eq!(distinct.len(), named.len(), "a rule is named twice");
+    assert!((28..=36).contains(&named.len()), "{} rules are not a small profile", named.len());
+}
+
 /// What they ask of other people's clients and services, and of later versions, no test here can show.
 const OF_OTHERS: [&str; 7] = ["F-13", "S-6", "S-14", "V-1", "V-2", "V-3", "V-4"];
 

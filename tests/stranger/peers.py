@@ -85,6 +85,11 @@ class Cable:
         self._plugged.set()
         self._lock = threading.Lock()
         self._ends = None
+        # What `_left` is at the beginning of a connection, and how often one was cut for it.
+        self.plan = dict
+        self.cuts = 0
+        # How many bytes came first in each direction, the last time: Hello, and Welcome.
+        self.opening = {}
         # How many bytes still pass towards the gateway, and towards the client; None: all.
         self._left = {}
         # Where the bytes of a gateway go whose client has been taken off.
@@ -97,16 +102,20 @@ class Cable:
             self._plugged.wait()
             gateway = dial(self._gateway)
             with self._lock:
-                self._ends, self._left = (client, gateway), {}
+                self._ends, self._left = (client, gateway), self.plan()
             for direction, source, sink in (("up", client, gateway), ("down", gateway, client)):
                 threading.Thread(target=self._carry, args=(direction, source, sink), daemon=True).start()
 
     def _carry(self, direction, source, sink):
         source.settimeout(None)
-        left = None
+        left, is_first = None, True
         while True:
             try:
                 data = source.recv(65536)
+                if is_first and data:
+                    # The first frame, with its length.
+                    self.opening[direction] = 4 + int.from_bytes(data[:4], "big")
+                is_first = False
                 with self._lock:
                     sink = self._diverted.get(source, sink)
                     mine = self._ends is not None and source in self._ends
@@ -119,6 +128,8 @@ class Cable:
             except OSError:
                 data = b""
             if not data or (left is not None and left <= len(data)):
+                with self._lock:
+                    self.cuts += bool(data)
                 self._part((source, sink))
                 return
 

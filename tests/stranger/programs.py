@@ -66,6 +66,17 @@ class Program:
             if text in line:
                 return line
 
+    def rest(self):
+        """All lines to the end of the program, each within a time."""
+        while True:
+            try:
+                line = self._lines.get(timeout=WAIT_S)
+            except queue.Empty:
+                raise Failed(f"{self.name} goes on and says nothing") from None
+            if line is None:
+                return
+            yield line
+
     def end(self, code=0):
         """SIGTERM, and the exit code that is wanted."""
         self.signal()

@@ -496,4 +496,5 @@ def main():
     print(f"resume: {resumes} in the midst of {ROUNDS} rounds, tokens, take-over, kicks, pauses, logins, presence")
 
 
-report(main)
+if __name__ == "__main__":
+    report(main)
