@@ -49,7 +49,7 @@ class Cuts:
         up, down = (self.cable.opening.get(direction, 300) for direction in ("up", "down"))
         if self.random.random() < 0.2:
             return self.random.choice(({"up": self.random.randint(1, up)}, {"down": self.random.randint(1, down)}))
-        return {"up": up + self.random.randint(1, 250), "down": down + self.random.randint(1, 700)}
+        return {"up": up + self.random.randint(1, 130), "down": down + self.random.randint(1, 350)}
 
 
 def check(site, asked, name, command, count, cuts):

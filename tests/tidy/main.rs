@@ -126,6 +126,13 @@ fn tools_do_not_depend_on_the_gateway() {
 }
 
 #[test]
+fn rules_of_the_specification_name_whom_they_bind() {
+    let text = read(&top().join("protocol-spec.md")).unwrap();
+    assert!(text.contains("\n- [F-1] ("), "the rules are found");
+    fail_on(&rules::specification_findings(&text));
+}
+
+#[test]
 fn the_readme_tests_as_the_checks_do() {
     let script = read(&top().join(".ci/run")).unwrap();
     if let Some(readme) = read(&top().join("README.md")) {

@@ -165,6 +165,15 @@ fn a_tool_that_knows_the_gateway() {
 }
 
 #[test]
+fn rule_that_binds_nobody() {
+    let lines = |text| rules::specification_findings(text).iter().map(|f| f.line).collect::<Vec<_>>();
+    assert!(lines("- [F-1] (C, G, S) Each frame MUST be one.\n  And (so) on.\n- a list\n").is_empty());
+    assert_eq!(lines("text\n- [F-1] Each frame MUST be one.\n"), [2]);
+    assert_eq!(lines("- [F-1] (X) Each frame MUST be one.\n- [F-2] (G, C) N MAY be 0.\n"), [1, 2]);
+    assert_eq!(lines("- [F-1] (later) N MAY be 0.\n"), [1]);
+}
+
+#[test]
 fn a_readme_with_a_command_of_its_own() {
     let script = "stage \"tests\" cargo test --workspace --locked\n";
     let lines = |text| rules::readme_findings(text, script).iter().map(|f| f.line).collect::<Vec<_>>();

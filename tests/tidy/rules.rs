@@ -190,6 +190,29 @@ pub(crate) fn manifest_findings(path: &str, text: &str) -> Vec<Finding> {
         .collect()
 }
 
+/// Whom a rule of the specification binds: client, gateway, service.
+const BOUND: [&str; 7] = ["C", "G", "S", "C, G", "C, S", "G, S", "C, G, S"];
+
+/// Rules of the specification that do not name whom they bind.
+pub(crate) fn specification_findings(text: &str) -> Vec<Finding> {
+    let unmarked = |line: &str| {
+        let (number, rule) = line.strip_prefix("- [")?.split_once("] ")?;
+        let marks = rule.strip_prefix('(').and_then(|rule| rule.split_once(") "));
+        (!marks.is_some_and(|(marks, _)| BOUND.contains(&marks))).then(|| number.to_owned())
+    };
+    let found = (1..).zip(text.lines()).filter_map(|(line, text)| Some((line, unmarked(text)?)));
+    found
+        .map(|(line, number)| Finding {
+            path: "protocol-spec.md".to_owned(),
+            line,
+            what: format!(
+                "[{number}] does not name whom it binds; expected behind the number one of: ({})",
+                BOUND.join("), (")
+            ),
+        })
+        .collect()
+}
+
 /// Findings about the command in the README that tests the project: it is one that the checks run, or the checks.
 pub(crate) fn readme_findings(readme: &str, script: &str) -> Vec<Finding> {
     let at = |line, what: &str| Finding { path: "README.md".to_owned(), line, what: what.to_owned() };

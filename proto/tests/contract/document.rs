@@ -13,6 +13,8 @@ pub(crate) struct Sentence {
     pub(crate) text: String,
     /// Not served by this version.
     pub(crate) later: bool,
+    /// Whom it binds: letters of client, gateway and service, as `C, G`.
+    pub(crate) binds: String,
 }
 
 /// The document.
@@ -32,7 +34,10 @@ impl Document {
         for line in self.text.lines() {
             if let Some((number, text)) = line.strip_prefix("- [").and_then(|rest| rest.split_once("] ")) {
                 let (letter, count) = number.split_once('-').unwrap_or_else(|| panic!("no number: {line}"));
+                let (binds, text) =
+                    text.strip_prefix('(').and_then(|text| text.split_once(") ")).unwrap_or(("", text));
                 found.push(Sentence {
+                    binds: binds.to_owned(),
                     number: number.to_owned(),
                     letter: letter.parse().unwrap(),
                     count: count.parse().unwrap(),
