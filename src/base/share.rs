@@ -1,5 +1,10 @@
 //! A share of everybody, as people write it.
 
+use super::text::shown;
+
+/// Bytes of a text that an error repeats.
+const TEXT_BYTES_MAX: usize = 64;
+
 /// A share of everybody, as `"5%"` or `"0.25%"`, in hundredths of a percent.
 ///
 /// # Errors
@@ -8,7 +13,8 @@ pub fn parse_share(text: &str) -> Result<u32, String> {
     const ALL: u32 = 10_000;
     let wrong = || {
         format!(
-            "`{text}` is no share; write \"0%\" to \"100%\", with two decimals at the most, as \"5%\" or \"0.25%\""
+            "`{}` is no share; write \"0%\" to \"100%\", with two decimals at the most, as \"5%\" or \"0.25%\"",
+            shown(text, TEXT_BYTES_MAX)
         )
     };
     let number = text.strip_suffix('%').ok_or_else(wrong)?;

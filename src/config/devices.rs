@@ -42,7 +42,7 @@ fn classes(value: &DeValue<'_>) -> Result<DeviceClasses, String> {
     };
     let mut classes = DeviceClasses::default();
     for (number, (name, platforms)) in (0..).zip(table) {
-        let name = name.get_ref();
+        let name = text::echo(name.get_ref());
         let platform = |platform: &str| match platform.len() {
             1..=NAME_BYTES => Ok(platform.to_owned()),
             bytes => Err(format!("a platform of class `{name}` has {bytes} bytes; write 1 to {NAME_BYTES}")),

@@ -6,12 +6,13 @@ use super::report::Report;
 use super::secrets::Secrets;
 use super::section::{Section, list, string};
 use super::text;
-use crate::control::discovery::{self, DnsQuery, DnsSettings, ProbeSettings};
+use crate::control::discovery::{self, DnsQuery, DnsSettings, ProbeSettings, own_listener};
 use crate::control::read_regular;
-use crate::routing::Instance;
+use crate::routing::{Catalog, Instance};
 use moorgate_registry::{
     ConsulQuery, ConsulSettings, DEFAULT_GROUP, NacosQuery, NacosSettings, RegistryError,
 };
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -56,12 +57,20 @@ impl Sources {
     }
 }
 
+/// What the rest of the file says that a service is held against.
+pub(super) struct Around<'a> {
+    pub(super) secrets: &'a Secrets<'a>,
+    /// Services may be looked up in Nacos.
+    pub(super) has_nacos: bool,
+    /// Where the gateway listens.
+    pub(super) own: &'a [SocketAddr],
+}
+
 /// Reads the sources in a service's table.
 pub(super) fn sources(
     service: &mut Section<'_>,
     name: &str,
-    directory: &Path,
-    has_nacos: bool,
+    around: &Around<'_>,
     report: &mut Report<'_>,
 ) -> Sources {
     let others = ["endpoints_file", "dns", "consul", "nacos"];
@@ -69,13 +78,15 @@ pub(super) fn sources(
         service.wrong("endpoints", format!("nothing says where its instances are; write {SOURCES}"));
     }
     let sources = Sources {
-        fixed: fixed(service),
-        file: service.read("endpoints_file", |value| path(directory, string(value, "a path in quotes")?)),
+        fixed: fixed(service, around.own),
+        file: service.read("endpoints_file", |value| {
+            path(around.secrets.directory, string(value, "a path in quotes")?)
+        }),
         dns: dns_query(service, report),
         consul: consul_query(service, name, report),
         nacos: nacos_query(service, name, report),
     };
-    if service.has("nacos") && !has_nacos {
+    if service.has("nacos") && !around.has_nacos {
         let right = "there is no [nacos] that says where Nacos is; write\n  [nacos]\n  servers = \
                      [\"http://10.0.0.5:8848\"]";
         service.wrong_once("nacos", right);
@@ -83,7 +94,7 @@ pub(super) fn sources(
     sources
 }
 
-fn fixed(service: &mut Section<'_>) -> Vec<Instance> {
+fn fixed(service: &mut Section<'_>, own: &[SocketAddr]) -> Vec<Instance> {
     const KEY: &str = "endpoints";
     let right = format!("a list such as {ENDPOINTS}");
     let read = |value: &_| list(value, &right, text::parse_instance);
@@ -91,9 +102,18 @@ fn fixed(service: &mut Section<'_>) -> Vec<Instance> {
     if instances.is_empty() {
         service.wrong_once(KEY, format!("there are none; write for example {KEY} = {ENDPOINTS}"));
     }
-    for (at, Instance { address, .. }) in instances.iter().enumerate() {
-        if instances.iter().take(at).any(|other| other.address == *address) {
+    let (count, max) = (instances.len(), Catalog::ENDPOINTS_MAX);
+    if count > max {
+        service.wrong(KEY, format!("{count} of them; write {max} or fewer"));
+    }
+    let mut known = BTreeSet::new();
+    for Instance { address, .. } in &instances {
+        if !known.insert(address) {
             service.wrong(KEY, format!("{address} stands here twice; leave one out"));
+        }
+        if let Some(listener) = own_listener(own, *address) {
+            let message = format!("{address} is {listener}, where this gateway itself listens");
+            service.wrong(KEY, format!("{message}; write the address of the service"));
         }
     }
     instances
@@ -140,7 +160,7 @@ fn host_name(text: &str) -> Result<String, String> {
     if name.len() <= HOST_BYTES && name.split('.').all(label) && name.parse::<IpAddr>().is_err() {
         return Ok(text.to_owned());
     }
-    Err(format!("`{}` is no name of DNS; write one such as \"chat.internal\"", text.escape_debug()))
+    Err(format!("`{}` is no name of DNS; write one such as \"chat.internal\"", text::echo(text)))
 }
 
 fn consul_query(service: &mut Section<'_>, name: &str, report: &mut Report<'_>) -> Option<ConsulQuery> {
@@ -194,10 +214,11 @@ pub(super) fn word_list(table: &mut Section<'_>, key: &'static str) -> Vec<Strin
     words.unwrap_or_default()
 }
 
-/// `[discovery]`, `[dns]`, `[consul]` and `[nacos]`; the services come later.
+/// `[discovery]`, `[dns]`, `[consul]` and `[nacos]`; the services come later. `own` is where the gateway listens.
 pub(super) fn discovery(
     root: &mut Section<'_>,
     secrets: &Secrets<'_>,
+    own: &[SocketAddr],
     report: &mut Report<'_>,
 ) -> discovery::Settings {
     let mut table = root.table("discovery");
@@ -214,8 +235,8 @@ pub(super) fn discovery(
         },
         confirm: table.time("confirm", CONFIRMS, default.confirm),
         dns: dns(root.table("dns"), report),
-        consul: consul(root, secrets, report),
-        nacos: nacos(root, secrets, report),
+        consul: consul(root, secrets, own, report),
+        nacos: nacos(root, secrets, own, report),
     };
     table.close(report);
     settings
@@ -240,7 +261,7 @@ fn dns(mut table: Section<'_>, report: &mut Report<'_>) -> DnsSettings {
     let server = |text: &str| match (text.parse::<SocketAddr>(), text.parse::<IpAddr>()) {
         (Ok(address), _) if address.port() != 0 => Ok(address),
         (_, Ok(ip)) => Ok(SocketAddr::new(ip, DNS_PORT)),
-        _ => Err(format!("`{text}` is no address of a name server; write {RIGHT}")),
+        _ => Err(format!("`{}` is no address of a name server; write {RIGHT}", text::echo(text))),
     };
     let servers = table.read("servers", |value| {
         let servers = list(value, RIGHT, server)?;
@@ -265,11 +286,16 @@ fn dns(mut table: Section<'_>, report: &mut Report<'_>) -> DnsSettings {
     settings
 }
 
-fn consul(root: &mut Section<'_>, secrets: &Secrets<'_>, report: &mut Report<'_>) -> Option<ConsulSettings> {
+fn consul(
+    root: &mut Section<'_>,
+    secrets: &Secrets<'_>,
+    own: &[SocketAddr],
+    report: &mut Report<'_>,
+) -> Option<ConsulSettings> {
     let is_there = root.has("consul");
     let mut table = root.table("consul");
     let default = ConsulSettings::default();
-    let address = table.read("address", |value| server_url(string(value, "a text in quotes")?));
+    let address = table.read("address", |value| server_url(string(value, "a text in quotes")?, own));
     let settings = ConsulSettings {
         address: address.unwrap_or(default.address),
         token: secrets.consul_token(&mut table),
@@ -294,12 +320,18 @@ fn works(table: &mut Section<'_>, server: &'static str, checked: Result<(), Regi
     }
 }
 
-fn nacos(root: &mut Section<'_>, secrets: &Secrets<'_>, report: &mut Report<'_>) -> Option<NacosSettings> {
+fn nacos(
+    root: &mut Section<'_>,
+    secrets: &Secrets<'_>,
+    own: &[SocketAddr],
+    report: &mut Report<'_>,
+) -> Option<NacosSettings> {
     let is_there = root.has("nacos");
     let mut table = root.table("nacos");
     let default = NacosSettings::default();
     let servers = table.read("servers", |value| {
-        let servers = list(value, "a list such as [\"http://10.0.0.5:8848\"]", server_url)?;
+        let right = "a list such as [\"http://10.0.0.5:8848\"]";
+        let servers = list(value, right, |server| server_url(server, own))?;
         match servers.len() {
             1..=SERVERS_MAX => Ok(servers),
             count => Err(format!("{count} servers; write 1 to {SERVERS_MAX}")),
@@ -344,11 +376,11 @@ fn ca_file(table: &mut Section<'_>, directory: &Path) -> Option<PathBuf> {
 const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// `http://host:port` or `https://host:port`.
-fn server_url(text: &str) -> Result<String, String> {
+fn server_url(text: &str, own: &[SocketAddr]) -> Result<String, String> {
     let wrong = || {
         format!(
             "`{}` is no address of a registry; write one such as \"http://10.0.0.5:8500\"",
-            text.escape_debug()
+            text::echo(text)
         )
     };
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).ok_or_else(wrong)?;
@@ -359,5 +391,13 @@ fn server_url(text: &str) -> Result<String, String> {
         |ip| ip.parse::<std::net::Ipv6Addr>().is_ok(),
     );
     let is_port = port.parse::<u16>().is_ok_and(|port| port != 0);
-    if is_host && is_port { Ok(text.to_owned()) } else { Err(wrong()) }
+    if !is_host || !is_port {
+        return Err(wrong());
+    }
+    match rest.parse().ok().and_then(|address| own_listener(own, address)) {
+        None => Ok(text.to_owned()),
+        Some(listener) => Err(format!(
+            "{rest} is {listener}, where this gateway itself listens; write the address of the registry"
+        )),
+    }
 }

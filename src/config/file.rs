@@ -3,13 +3,17 @@
 use super::report::{ConfigError, Report};
 use super::secrets::Secrets;
 use super::section::Section;
+use super::text::echo;
 use super::{Settings, validate};
+use crate::base::text::shown;
 use crate::control::read_regular;
 use std::path::Path;
 use toml::de::DeTable;
 
 /// No configuration is longer.
 const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Bytes of what the parser says of an error.
+const MESSAGE_BYTES_MAX: usize = 256;
 /// Whoever has more of them has another kind of file.
 const SYNTAX_ERRORS_MAX: usize = 10;
 
@@ -62,8 +66,8 @@ pub fn parse(
 /// What the parser says, and what would be right.
 fn no_toml(message: &str, word: &str) -> String {
     if message.starts_with("duplicate key") {
-        return format!("`{word}` stands above already; leave one of them out");
+        return format!("`{}` stands above already; leave one of them out", echo(word));
     }
-    let message = message.replace('\n', " ");
+    let message = shown(&message.replace('\n', " "), MESSAGE_BYTES_MAX);
     format!("this is no TOML ({message}); write [table] or key = value, with texts in quotes")
 }

@@ -12,8 +12,8 @@ use crate::base::ids::ServiceId;
 use crate::routing::{Right, ServiceSettings};
 use crate::shard::CheckSettings;
 use moorgate_proto::limits::NAME_BYTES;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -27,9 +27,9 @@ const LIVES: RangeInclusive<Duration> = Duration::from_secs(1)..=text::TIME_MAX;
 /// Reads `[auth]` and `[[application]]`.
 pub(super) fn authority(root: &mut Section<'_>, secrets: &Secrets<'_>, report: &mut Report<'_>) -> Authority {
     let mut auth = root.table("auth");
-    let (issuer, audience) = (auth.text("issuer"), auth.text("audience"));
-    let leeway = auth.time("leeway", Duration::ZERO..=LEEWAY_MAX, LEEWAY_DEFAULT);
-    let keep = auth.time("revocations", KEEPS, KEEP_DEFAULT);
+    let (issuer, audience) = (auth.text_to_match("issuer"), auth.text_to_match("audience"));
+    let leeway = auth.seconds("leeway", Duration::ZERO..=LEEWAY_MAX, LEEWAY_DEFAULT);
+    let keep = auth.seconds("revocations", KEEPS, KEEP_DEFAULT);
     let (keys, all_read) = keys(&mut auth, secrets, report);
     let own = own_issuer(&mut auth, &keys, all_read);
     auth.close(report);
@@ -42,11 +42,12 @@ pub(super) fn authority(root: &mut Section<'_>, secrets: &Secrets<'_>, report: &
 /// The keys, and whether all could be read.
 fn keys(auth: &mut Section<'_>, secrets: &Secrets<'_>, report: &mut Report<'_>) -> (Vec<SigningKey>, bool) {
     let mut keys: Vec<SigningKey> = Vec::new();
-    let mut all_read = true;
+    let (mut ids, mut all_read) = (BTreeSet::new(), true);
     for mut table in auth.tables("key") {
         match secrets.signing_key(&mut table) {
-            Some(key) if keys.iter().any(|other| other.id() == key.id()) => {
-                table.wrong("id", format!("another key is called `{}` too; choose another id", key.id()));
+            Some(key) if !ids.insert(key.id().to_owned()) => {
+                let id = text::echo(key.id());
+                table.wrong("id", format!("another key is called `{id}` too; choose another id"));
             }
             Some(key) => keys.push(key),
             None => all_read = false,
@@ -59,8 +60,8 @@ fn keys(auth: &mut Section<'_>, secrets: &Secrets<'_>, report: &mut Report<'_>) 
 /// The key and the lives of the gateway's own tokens.
 fn own_issuer(auth: &mut Section<'_>, keys: &[SigningKey], all_read: bool) -> Option<Issuer> {
     let id = auth.text("issue_with");
-    let ttl = auth.time("access_ttl", LIVES, ACCESS_TTL_DEFAULT);
-    let ttl_max = auth.time("access_ttl_max", LIVES, ACCESS_TTL_MAX_DEFAULT.max(ttl));
+    let ttl = auth.seconds("access_ttl", LIVES, ACCESS_TTL_DEFAULT);
+    let ttl_max = auth.seconds("access_ttl_max", LIVES, ACCESS_TTL_MAX_DEFAULT.max(ttl));
     if ttl_max < ttl {
         let message = "auth.access_ttl_max must not be below auth.access_ttl; change one of them".to_owned();
         auth.wrong_first(&["access_ttl_max", "access_ttl"], message);
@@ -70,9 +71,8 @@ fn own_issuer(auth: &mut Section<'_>, keys: &[SigningKey], all_read: bool) -> Op
         Some(id) => keys.iter().find(|key| key.id() == id),
     };
     if let (Some(id), None, true) = (&id, key, all_read) {
-        let ids: Vec<&str> = keys.iter().map(SigningKey::id).collect();
-        let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
-        auth.wrong("issue_with", format!("there is no key `{id}`; there are: {ids}"));
+        let ids = text::names(keys.iter().map(SigningKey::id));
+        auth.wrong("issue_with", format!("there is no key `{}`; there are: {ids}", text::echo(id)));
     }
     Some(Issuer { key: key?.clone(), issuer: None, audience: None, ttl, ttl_max })
 }
@@ -133,11 +133,9 @@ pub(super) fn session_check(
             let at = services.iter().position(|service| service.name == name);
             found = at.and_then(|at| u16::try_from(at).ok()).map(ServiceId);
             if found.is_none() {
-                let names: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
-                table.wrong(
-                    "service",
-                    format!("there is no service `{name}`; there are: {}", names.join(", ")),
-                );
+                let names = text::names(services.iter().map(|service| service.name.as_str()));
+                let name = text::echo(&name);
+                table.wrong("service", format!("there is no service `{name}`; there are: {names}"));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! `[rates]` and `[bans]`: how much each may do, and who is shut out for doing too much.
 
 use super::section::{Section, string};
-use super::text::TIME_MAX;
+use super::text::{TIME_MAX, echo};
 use crate::base::ids::ServiceId;
 use crate::limit::{self, BanSettings, OwnerSettings, Rate};
 use crate::routing::{Right, ServiceSettings};
@@ -67,7 +67,7 @@ fn parse_rate(text: &str) -> Result<Option<Rate>, String> {
     if text.trim() == "off" {
         return Ok(None);
     }
-    let wrong = || format!("`{text}` is not a rate; write for example {RIGHT}");
+    let wrong = || format!("`{}` is not a rate; write for example {RIGHT}", echo(text));
     let (often, burst) = match text.split_once(',') {
         None => (text, None),
         Some((often, burst)) => (often, Some(burst.trim().strip_prefix("burst").ok_or_else(wrong)?)),
@@ -88,7 +88,8 @@ fn parse_rate(text: &str) -> Result<Option<Rate>, String> {
     let rate = Rate::new(count, period, burst).filter(|_| bounds.contains(&count) && bounds.contains(&burst));
     rate.map(Some).ok_or_else(|| {
         format!(
-            "`{text}` is out of bounds; write 1 to {COUNT_MAX} for rate and burst, or \"off\" for no limit"
+            "`{}` is out of bounds; write 1 to {COUNT_MAX} for rate and burst, or \"off\" for no limit",
+            echo(text)
         )
     })
 }

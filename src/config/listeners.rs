@@ -14,6 +14,8 @@ const ADDRESS: &str = "an address such as \"0.0.0.0:7000\"";
 /// Zero: the deployment's own.
 const HEARTBEATS: RangeInclusive<Duration> = Duration::ZERO..=text::TIME_MAX;
 const SOCKET: &str = "socket_name";
+/// Each is a socket of every shard.
+const LISTENERS_MAX: usize = 256;
 
 /// Names in `admin.hosts`, and bytes of each: a name of DNS.
 const HOSTS_MAX: usize = 16;
@@ -39,6 +41,9 @@ pub(super) fn listeners(
             "no [[listener]]: clients cannot connect; write\n  [[listener]]\n  address = \"0.0.0.0:7000\"",
         );
     }
+    if sections.len() > LISTENERS_MAX {
+        report.whole(format!("{} of [[listener]]; write {LISTENERS_MAX} or fewer", sections.len()));
+    }
     for mut section in sections {
         let at = place(&mut section, "\"0.0.0.0:7000\"");
         let modes = [("reuse_port", AcceptMode::ReusePort), ("shared", AcceptMode::Shared)];
@@ -61,7 +66,10 @@ pub(super) fn listeners(
             section.wrong("heartbeat", format!("it is {heartbeat} and must lie between {bounds}"));
         }
         if let Some(at) = at {
-            collision(&mut section, &at, &listeners, "another listener");
+            // Beyond the bound nothing is compared: it is a mistake already.
+            if listeners.len() < LISTENERS_MAX {
+                collision(&mut section, &at, &listeners, "another listener");
+            }
             listeners.push(ListenerSettings { at, accept, heartbeat });
         }
         section.close(report);
@@ -134,6 +142,7 @@ fn collision(section: &mut Section<'_>, at: &ListenAt, others: &[ListenerSetting
         }
         ListenAt::Inherited(name) => {
             if others.iter().any(|other| other.at == *at) {
+                let name = text::echo(name);
                 section.wrong(SOCKET, format!("{whose} takes `{name}` already; choose another socket"));
             }
         }

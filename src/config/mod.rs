@@ -104,7 +104,7 @@ impl Settings {
     pub fn threads(&self) -> (u16, u16) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = match self.reactor.shards {
-            0 => u16::try_from(cores).unwrap_or(u16::MAX),
+            0 => u16::try_from(cores).map_or(validate::THREADS_MAX, |cores| cores.min(validate::THREADS_MAX)),
             shards => shards,
         };
         let workers = match self.reactor.workers {

@@ -75,6 +75,14 @@ fn prefer(service: &mut Section<'_>) -> Option<Prefer> {
     zone.map(Prefer::Zone).or(tag.map(Prefer::Tag))
 }
 
+/// A role, as an access token can have it.
+pub(super) fn role(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=NAME_BYTES => Ok(text.to_owned()),
+        bytes => Err(format!("a role has {bytes} bytes; write 1 to {NAME_BYTES}")),
+    }
+}
+
 /// A zone or a tag, as an endpoint can have it.
 pub(super) fn word(section: &mut Section<'_>, key: &'static str) -> Option<String> {
     section.read(key, |value| parse_word(string(value, "a text in quotes")?))
@@ -172,10 +180,6 @@ fn canary(service: &mut Section<'_>, report: &mut Report<'_>) -> Option<CanarySe
     }
     let tag = word(&mut table, "tag");
     let share = table.read("share", |value| parse_share(string(value, "a share such as \"5%\"")?));
-    let role = |role: &str| match role.len() {
-        1..=NAME_BYTES => Ok(role.to_owned()),
-        bytes => Err(format!("a role has {bytes} bytes; write 1 to {NAME_BYTES}")),
-    };
     let roles = table.read("roles", |value| {
         let roles = list(value, "a list such as [\"tester\"]", role)?;
         let count = roles.len();
@@ -191,6 +195,9 @@ fn canary(service: &mut Section<'_>, report: &mut Report<'_>) -> Option<CanarySe
     let hello = fields.into_iter().filter_map(|(key, field)| {
         let value = table.read(key, |value| match string(value, "a text in quotes")? {
             "" => Err("this is empty; write what clients say, or leave it out".to_owned()),
+            text if text.len() > NAME_BYTES => {
+                Err(format!("it has {} bytes, and clients say at most {NAME_BYTES}", text.len()))
+            }
             text => Ok(text.to_owned()),
         });
         Some((field, value?))
@@ -217,7 +224,8 @@ fn percent_of(table: &mut Section<'_>, key: &'static str, bounds: RangeInclusive
         let text = string(value, &right)?;
         let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
         let number = number.filter(|number| bounds.contains(number));
-        number.ok_or_else(|| format!("`{text}` is no whole percentage within bounds; write {right}"))
+        let wrong = || format!("`{}` is no whole percentage within bounds; write {right}", text::echo(text));
+        number.ok_or_else(wrong)
     };
     table.read(key, read).unwrap_or(default)
 }

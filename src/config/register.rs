@@ -130,7 +130,7 @@ fn metadata(value: &DeValue<'_>) -> Result<BTreeMap<String, String>, String> {
         let key = key.get_ref().to_string();
         let is_plain = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if !is_plain || !(1..=METADATA_BYTES).contains(&key.len()) {
-            let key = key.escape_debug();
+            let key = text::echo(&key);
             return Err(format!(
                 "`{key}` cannot be a key of it; write 1 to {METADATA_BYTES} letters, digits and -_"
             ));

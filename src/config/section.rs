@@ -1,8 +1,8 @@
 //! One table of the file, read key by key. What is read is known; what is left over when the table is closed is
 //! refused with the list of what is known, so that the list is never wrong.
 
-use super::report::Report;
-use super::text;
+use super::report::{COLLECTED_MAX, Report};
+use super::text::{self, Grain, echo};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub(super) struct Section<'a> {
     known: Vec<&'static str>,
     mistakes: Vec<(usize, String)>,
     warnings: Vec<(usize, String)>,
+    /// Mistakes that are only counted.
+    more: usize,
 }
 
 impl<'a> Section<'a> {
@@ -29,7 +31,14 @@ impl<'a> Section<'a> {
     }
 
     fn new(path: String, table: Option<&'a DeTable<'a>>, place: usize) -> Section<'a> {
-        Section { path, table, place, known: Vec::new(), mistakes: Vec::new(), warnings: Vec::new() }
+        Section { path, table, place, known: Vec::new(), mistakes: Vec::new(), warnings: Vec::new(), more: 0 }
+    }
+
+    fn note(&mut self, place: usize, mistake: String) {
+        match self.mistakes.len() < COLLECTED_MAX {
+            true => self.mistakes.push((place, mistake)),
+            false => self.more = self.more.saturating_add(1),
+        }
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -50,7 +59,7 @@ impl<'a> Section<'a> {
             None => Section::new(path, None, 0),
             Some((place, DeValue::Table(table))) => Section::new(path, Some(table), place),
             Some((place, other)) => {
-                self.mistakes.push((place, format!("{path}: this is {}; write [{path}]", kind(other))));
+                self.note(place, format!("{path}: this is {}; write [{path}]", kind(other)));
                 Section::new(path, None, place)
             }
         }
@@ -63,7 +72,7 @@ impl<'a> Section<'a> {
         let right = format!("write [[{path}]], with two brackets: there can be several");
         let DeValue::Array(array) = value.get_ref() else {
             let mistake = format!("{path}: this is {}; {right}", kind(value.get_ref()));
-            self.mistakes.push((value.span().start, mistake));
+            self.note(value.span().start, mistake);
             return Vec::new();
         };
         let mut sections = Vec::new();
@@ -71,7 +80,7 @@ impl<'a> Section<'a> {
             let place = value.span().start;
             match value.get_ref() {
                 DeValue::Table(table) => sections.push(Section::new(path.clone(), Some(table), place)),
-                other => self.mistakes.push((place, format!("{path}: this is {}; {right}", kind(other)))),
+                other => self.note(place, format!("{path}: this is {}; {right}", kind(other))),
             }
         }
         sections
@@ -89,8 +98,7 @@ impl<'a> Section<'a> {
 
     /// Notes what is wrong with a key.
     pub(super) fn wrong(&mut self, key: &str, message: impl Display) {
-        let mistake = (self.place(key), format!("{}: {message}", self.path_of(key)));
-        self.mistakes.push(mistake);
+        self.note(self.place(key), format!("{}: {message}", self.path_of(key)));
     }
 
     /// Notes what may be a mistake.
@@ -110,7 +118,7 @@ impl<'a> Section<'a> {
     /// Notes a mistake between keys, at the first of them that is written.
     pub(super) fn wrong_first(&mut self, keys: &[&str], message: String) {
         let written = keys.iter().find(|key| self.has(key)).map_or(self.place, |key| self.place(key));
-        self.mistakes.push((written, message));
+        self.note(written, message);
     }
 
     /// A key, read by `read`; `None` when it is not there, or wrong.
@@ -142,15 +150,35 @@ impl<'a> Section<'a> {
         self.read(key, read)
     }
 
-    /// A time within bounds.
+    /// A time within bounds, in whole milliseconds.
     pub(super) fn time(
         &mut self,
         key: &'static str,
         bounds: RangeInclusive<Duration>,
         default: Duration,
     ) -> Duration {
+        self.time_of(key, Grain::Milliseconds, bounds, default)
+    }
+
+    /// A time within bounds that counts in whole seconds where it is used.
+    pub(super) fn seconds(
+        &mut self,
+        key: &'static str,
+        bounds: RangeInclusive<Duration>,
+        default: Duration,
+    ) -> Duration {
+        self.time_of(key, Grain::Seconds, bounds, default)
+    }
+
+    fn time_of(
+        &mut self,
+        key: &'static str,
+        grain: Grain,
+        bounds: RangeInclusive<Duration>,
+        default: Duration,
+    ) -> Duration {
         let read = |value: &DeValue<'_>| {
-            let time = text::parse_time(&plain(value, "a time such as \"30s\"")?)?;
+            let time = text::parse_time(&plain(value, "a time such as \"30s\"")?, grain)?;
             let write = |time: &Duration| humantime::format_duration(*time).to_string();
             within(time, &bounds, write)
         };
@@ -181,7 +209,7 @@ impl<'a> Section<'a> {
             let number = number.and_then(|number| T::try_from(number).ok());
             number
                 .filter(|number| bounds.contains(number))
-                .ok_or_else(|| format!("{integer} is out of bounds; write {right}"))
+                .ok_or_else(|| format!("{} is out of bounds; write {right}", echo(&integer.to_string())))
         };
         self.read(key, read).unwrap_or(default)
     }
@@ -193,7 +221,9 @@ impl<'a> Section<'a> {
             let words = format!("one of {}", words.join(", "));
             let text = string(value, &words)?;
             let found = choices.iter().find(|(word, _)| *word == text);
-            found.map(|(_, value)| *value).ok_or_else(|| format!("`{text}` is not known; write {words}"))
+            found
+                .map(|(_, value)| *value)
+                .ok_or_else(|| format!("`{}` is not known; write {words}", echo(text)))
         };
         self.read(key, read).unwrap_or(default)
     }
@@ -201,6 +231,14 @@ impl<'a> Section<'a> {
     /// A text.
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
         self.read(key, |value| string(value, "a text in quotes").map(str::to_owned))
+    }
+
+    /// A text that others send: an empty one matches nothing.
+    pub(super) fn text_to_match(&mut self, key: &'static str) -> Option<String> {
+        self.read(key, |value| match string(value, "a text in quotes")? {
+            "" => Err("this is empty, and matches nothing; write a text, or leave it out".to_owned()),
+            text => Ok(text.to_owned()),
+        })
     }
 
     /// Yes or no; no when it is not written.
@@ -221,18 +259,20 @@ impl<'a> Section<'a> {
     pub(super) fn close(mut self, report: &mut Report<'_>) {
         let mut known = std::mem::take(&mut self.known);
         known.sort_unstable();
-        for key in self.table.iter().flat_map(|table| table.keys()) {
+        let list = known.join(", ");
+        let table = self.table;
+        for key in table.iter().flat_map(|table| table.keys()) {
             let name = key.get_ref().as_ref();
             if !known.contains(&name) {
                 let what = if self.path.is_empty() { "table" } else { "key here" };
-                let (path, list) = (self.path_of(name), known.join(", "));
-                let message = format!("{path}: there is no such {what}; there are: {list}");
-                self.mistakes.push((key.span().start, message));
+                let path = self.path_of(&echo(name));
+                self.note(key.span().start, format!("{path}: there is no such {what}; there are: {list}"));
             }
         }
         for (place, message) in self.mistakes {
             report.at(place, message);
         }
+        report.add_more(self.more);
         for (place, message) in self.warnings {
             report.warn(place, message);
         }

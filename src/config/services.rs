@@ -1,9 +1,8 @@
 //! Services and routes: who owns which commands, and whether every command has exactly one owner.
 
-use super::discovery::{Sources, sources};
-use super::pool::pool;
+use super::discovery::{Around, Sources, sources};
+use super::pool::{pool, role};
 use super::report::Report;
-use super::secrets::Secrets;
 use super::section::{Section, list, plain, string};
 use super::{limits, text};
 use crate::base::ids::ServiceId;
@@ -13,6 +12,7 @@ use crate::routing::{
     Grants, Order, Priority, Right, RouteSettings, RouteTable, RoutingError, ServiceSettings, Span,
 };
 use moorgate_proto::limits::{FRAME_BYTES_CEILING, NAME_BYTES};
+use std::collections::HashMap;
 use std::time::Duration;
 
 const ENDPOINTS: &str = "[\"10.0.0.1:7100\"]";
@@ -48,17 +48,29 @@ pub(super) struct Ways {
     pub(super) rates: Vec<Option<Rate>>,
 }
 
-/// Reads `[[service]]` and `[[route]]`; `has_nacos`: services may be looked up there.
+/// Services of one gateway.
+const SERVICES_MAX: usize = 4096;
+
+/// Reads `[[service]]` and `[[route]]`.
 pub(super) fn services_and_routes(
     root: &mut Section<'_>,
-    secrets: &Secrets<'_>,
-    has_nacos: bool,
+    around: &Around<'_>,
     report: &mut Report<'_>,
 ) -> Ways {
-    let mut services: Vec<Declared<'_>> = Vec::new();
+    let (mut services, mut known): (Vec<Declared<'_>>, HashMap<String, usize>) = Default::default();
     for section in root.tables("service") {
-        let service = service(section, &services, secrets, has_nacos, report);
+        let mut service = service(section, around, report);
+        if let Some(name) = &service.name
+            && known.insert(name.clone(), services.len()).is_some()
+        {
+            let name = text::echo(name);
+            let message = format!("another service is called `{name}` too; choose another name");
+            service.section.wrong_once("name", message);
+        }
         services.push(service);
+    }
+    if services.len() > SERVICES_MAX {
+        report.whole(format!("{} of [[service]]; write {SERVICES_MAX} or fewer", services.len()));
     }
     if services.is_empty() && !root.has("service") {
         report.whole(format!(
@@ -66,10 +78,10 @@ pub(super) fn services_and_routes(
              endpoints = {ENDPOINTS}\n  key_file = \"chat.key\""
         ));
     }
-    let names: Vec<&str> = services.iter().filter_map(|service| service.name.as_deref()).collect();
-    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = services.iter().filter_map(|service| service.name.clone()).collect();
+    let ids: HashMap<&str, usize> = names.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
     let mut ways: Vec<Way<'_>> =
-        root.tables("route").into_iter().map(|section| route(section, &names)).collect();
+        root.tables("route").into_iter().map(|section| route(section, &names, &ids)).collect();
     if ways.is_empty() && !root.has("route") {
         report.whole(format!(
             "no [[route]]: no request reaches a service; write\n  [[route]]\n  commands = {COMMANDS}\n  \
@@ -78,15 +90,12 @@ pub(super) fn services_and_routes(
     }
     let routes = table(&mut ways, report);
     let rates = ways.iter().filter(|way| way.settings.is_some()).map(|way| way.rate).collect();
-    for service in &mut services {
-        covered(service, &ways);
-    }
+    covered(&mut services, &ways);
     ways.into_iter().for_each(|way| way.section.close(report));
     let (mut settings, mut sources) = (Vec::new(), Vec::new());
-    for service in services {
+    for (id, service) in (0..u16::MAX).map(ServiceId).zip(services) {
         service.section.close(report);
         if let Some(own) = service.settings {
-            let id = ServiceId(u16::try_from(settings.len()).unwrap_or(u16::MAX));
             sources.push(service.sources.of(id, &own.name));
             settings.push(own);
         }
@@ -94,13 +103,7 @@ pub(super) fn services_and_routes(
     Ways { services: settings, sources, routes, rates }
 }
 
-fn service<'a>(
-    mut section: Section<'a>,
-    others: &[Declared<'a>],
-    secrets: &Secrets<'_>,
-    has_nacos: bool,
-    report: &mut Report<'_>,
-) -> Declared<'a> {
+fn service<'a>(mut section: Section<'a>, around: &Around<'_>, report: &mut Report<'_>) -> Declared<'a> {
     let read = |value: &_| string(value, "a name in quotes").map(str::to_owned);
     let name = section.required("name", "\"chat\"", read);
     if let Some(name) = &name {
@@ -108,14 +111,12 @@ fn service<'a>(
         if !plain || !(1..=NAME_BYTES).contains(&name.len()) {
             // It stands in metrics and logs.
             section.wrong("name", format!("write 1 to {NAME_BYTES} letters, digits and -_."));
-        } else if others.iter().any(|other| other.name.as_ref() == Some(name)) {
-            section.wrong("name", format!("another service is called `{name}` too; choose another name"));
         }
     }
     let own_name = name.as_deref().unwrap_or_default();
-    let sources = sources(&mut section, own_name, secrets.directory, has_nacos, report);
+    let sources = sources(&mut section, own_name, around, report);
     let pool = pool(&mut section, report);
-    let key = secrets.link_key(&mut section);
+    let key = around.secrets.link_key(&mut section);
     let grants = section.read("grants", grants).unwrap_or_default();
     let commands = section.read("commands", numbers);
     let endpoints = sources.fixed.clone();
@@ -128,34 +129,45 @@ fn grants(value: &toml::de::DeValue<'_>) -> Result<Grants, String> {
     let right = format!("a list of {}", names.join(", "));
     let read = |name: &str| {
         let found = Right::ALL.iter().find(|(known, _)| *known == name);
-        found.map(|(_, right)| *right).ok_or_else(|| format!("`{name}` is not known; write {right}"))
+        found
+            .map(|(_, right)| *right)
+            .ok_or_else(|| format!("`{}` is not known; write {right}", text::echo(name)))
     };
     let rights = list(value, &right, read)?;
     Ok(rights.into_iter().fold(Grants::NONE, Grants::with))
+}
+
+/// Requests have no version 0: it is taken as 1.
+fn versions(value: &toml::de::DeValue<'_>) -> Result<Span, String> {
+    match numbers(value)? {
+        Span { first: 0, last } => Err(format!("versions begin at 1; write \"1-{}\"", last.max(1))),
+        versions => Ok(versions),
+    }
 }
 
 fn numbers(value: &toml::de::DeValue<'_>) -> Result<Span, String> {
     text::parse_numbers(&plain(value, "a range such as \"0x0100-0x01ff\"")?)
 }
 
-fn route<'a>(mut section: Section<'a>, services: &[String]) -> Way<'a> {
+/// `ids` has the places of the services' names.
+fn route<'a>(mut section: Section<'a>, services: &[String], ids: &HashMap<&str, usize>) -> Way<'a> {
     let commands = section.required("commands", COMMANDS, numbers);
     let read = |value: &_| string(value, "the name of a service").map(str::to_owned);
     let service = section.required("service", "\"chat\"", read);
-    let at = service.as_ref().and_then(|name| services.iter().position(|other| other == name));
+    let at = service.as_ref().and_then(|name| ids.get(name.as_str()).copied());
     if let Some(name) = &service
         && at.is_none()
     {
-        let names = if services.is_empty() { "none".to_owned() } else { services.join(", ") };
+        let (name, names) = (text::echo(name), text::names(services.iter().map(String::as_str)));
         section.wrong("service", format!("there is no service `{name}`; there are: {names}"));
     }
     let id = ServiceId(at.and_then(|at| u16::try_from(at).ok()).unwrap_or_default());
     let span = commands.unwrap_or(Span { first: 0, last: 0 });
     let default = RouteSettings::new(span, id);
-    let roles = |value: &_| list(value, "a list such as [\"admin\"]", |role| Ok(role.to_owned()));
+    let roles = |value: &_| list(value, "a list such as [\"admin\"]", role);
     let (shortest, longest) = (Duration::from_millis(1), text::TIME_MAX);
     let settings = RouteSettings {
-        versions: section.read("versions", numbers).unwrap_or(default.versions),
+        versions: section.read("versions", versions).unwrap_or(default.versions),
         anonymous: section.flag("anonymous"),
         roles: section.read("roles", roles).unwrap_or_default(),
         protocol_min: section.number("protocol_min", 1..=moorgate_proto::VERSION, default.protocol_min),
@@ -211,22 +223,24 @@ fn table(ways: &mut [Way<'_>], report: &mut Report<'_>) -> RouteTable {
 }
 
 /// Commands that a service says are its own, and no route leads to.
-fn covered(service: &mut Declared<'_>, ways: &[Way<'_>]) {
-    let Some(name) = &service.name else { return };
-    // A route that could not be read may be the one that is missing.
-    if ways.iter().any(|way| way.settings.is_none()) {
-        return;
+fn covered(services: &mut [Declared<'_>], ways: &[Way<'_>]) {
+    let mut led: HashMap<&str, Vec<Span>> = HashMap::new();
+    for way in ways {
+        // A route that could not be read may be the one that is missing.
+        let (Some(settings), Some(service)) = (&way.settings, &way.service) else { return };
+        led.entry(service).or_default().push(settings.commands);
     }
-    let own = ways.iter().filter(|way| way.service.as_ref() == Some(name));
-    let own: Vec<Span> =
-        own.filter_map(|way| way.settings.as_ref()).map(|settings| settings.commands).collect();
-    if own.is_empty() {
-        service.section.wrong("name", format!("no route leads to `{name}`; write a [[route]] to it"));
-        return;
-    }
-    let Some(declared) = service.commands else { return };
-    for hole in holes(declared, own) {
-        service.section.wrong("commands", format!("no route leads to {hole}; write a [[route]] for it"));
+    for service in services {
+        let Some(name) = &service.name else { continue };
+        let Some(own) = led.get(name.as_str()) else {
+            let name = text::echo(name);
+            service.section.wrong("name", format!("no route leads to `{name}`; write a [[route]] to it"));
+            continue;
+        };
+        let Some(declared) = service.commands else { continue };
+        for hole in holes(declared, own.clone()) {
+            service.section.wrong("commands", format!("no route leads to {hole}; write a [[route]] for it"));
+        }
     }
 }
 

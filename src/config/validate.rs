@@ -1,6 +1,6 @@
 //! What the file says, within bounds and held against itself.
 
-use super::discovery::discovery;
+use super::discovery::{Around, discovery};
 use super::limits::NewComers;
 use super::listeners::{Listeners, listeners};
 use super::register::register;
@@ -15,6 +15,7 @@ use crate::reactor::ListenerSettings;
 use crate::telemetry::AccessTarget;
 use crate::{forward, reactor, session, shard};
 use moorgate_proto::limits::{FRAME_BYTES_CEILING, FRAME_BYTES_OPENING, NAME_BYTES};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ const DRAIN_DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_s
 /// What the kernel takes for the idle time before a keepalive probe.
 const KEEPALIVES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(9 * 3600);
 /// Threads of one kind.
-const THREADS_MAX: u16 = 1024;
+pub(super) const THREADS_MAX: u16 = 1024;
 /// Links from one worker to one endpoint.
 const LINKS_MAX: u16 = 256;
 /// Requests in flight and unacknowledged frames of one session.
@@ -72,10 +73,11 @@ pub(super) fn validate(
     let (access_log, log_level) = log(root.table("log"), secrets.directory, &mut report);
     let mistakes = report.count();
     let authority = identity::authority(&mut root, secrets, &mut report);
-    let discovery = discovery(&mut root, secrets, &mut report);
-    let has_nacos = discovery.nacos.is_some();
-    let Ways { services, sources, routes, rates } =
-        services_and_routes(&mut root, secrets, has_nacos, &mut report);
+    let own = clients.iter().map(|listener| &listener.at).chain(&admin);
+    let own: Vec<SocketAddr> = own.filter_map(|at| at.address()).collect();
+    let discovery = discovery(&mut root, secrets, &own, &mut report);
+    let around = Around { secrets, has_nacos: discovery.nacos.is_some(), own: &own };
+    let Ways { services, sources, routes, rates } = services_and_routes(&mut root, &around, &mut report);
     let register = register(&mut root, &discovery, admin.as_ref(), &mut report);
     let (limits, NewComers { accepts, openings }) = limits::rates(&mut tables.rates, rates);
     if report.count() == mistakes {
@@ -164,7 +166,7 @@ fn reactor_settings(tables: &mut Tables<'_>, listeners: Vec<ListenerSettings>) -
         backlog: limits.number("backlog", 1..=u16::MAX, default.backlog),
         accepts_per_turn: limits.number("accepts_per_turn", 1..=u16::MAX, default.accepts_per_turn),
         connections_per_address: (per_address != 0).then_some(per_address),
-        keepalive: session.time("keepalive", KEEPALIVES, default.keepalive),
+        keepalive: session.seconds("keepalive", KEEPALIVES, default.keepalive),
         user_timeout: session.time("user_timeout", TIMES, default.user_timeout),
         drain_timeout: gateway.time("drain_timeout", TIMES, default.drain_timeout),
         drain_delay: gateway.time("drain_delay", DRAIN_DELAYS, default.drain_delay),

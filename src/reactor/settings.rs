@@ -25,6 +25,16 @@ pub enum ListenAt {
     Inherited(String),
 }
 
+impl ListenAt {
+    /// The address, where it is known before a socket is there.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            ListenAt::Address(address) => Some(*address),
+            ListenAt::Inherited(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for ListenAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

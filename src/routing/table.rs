@@ -154,8 +154,8 @@ fn in_force(id: RouteId, route: &RouteSettings, roles: RoleMask) -> Route {
     }
 }
 
-/// Pairs of routes that take the same command in the same version. A sweep over the commands: quick for
-/// thousands of routes that do not overlap.
+/// Routes that take the same command in the same version as another one, each with the first such one. A sweep over the
+/// commands: quick for thousands of routes, whether they overlap or not.
 fn overlaps(settings: &[RouteSettings]) -> Vec<RoutingError> {
     let mut order: Vec<usize> = (0..settings.len()).collect();
     order.sort_by_key(|at| settings.get(*at).map(|route| route.commands.first));
@@ -164,9 +164,12 @@ fn overlaps(settings: &[RouteSettings]) -> Vec<RoutingError> {
     for at in order {
         let Some(route) = settings.get(at) else { continue };
         open.retain(|(_, other)| other.commands.last >= route.commands.first);
-        for (other_at, other) in &open {
-            if other.versions.meets(route.versions) {
-                found.push(RoutingError::Overlap(at.min(*other_at), at.max(*other_at)));
+        let first = open.iter().find(|(_, other)| other.versions.meets(route.versions));
+        if let Some((other_at, other)) = first {
+            found.push(RoutingError::Overlap(at.min(*other_at), at.max(*other_at)));
+            // Later routes are compared with the other one, as far as it reaches.
+            if other.commands.last >= route.commands.last {
+                continue;
             }
         }
         open.push((at, route));

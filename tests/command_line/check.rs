@@ -1,5 +1,8 @@
 //! `moorgate check`.
 
+use crate::loopback::nobody;
+use crate::mutations::mutated;
+use crate::running::Running;
 use crate::{Directory, done, ended, moorgate, refused, run};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -208,13 +211,19 @@ fn the_sample_is_good_with_the_secrets_that_it_tells_to_make() {
     assert!(done(&["check", &path]).starts_with(&format!("{path}: good\n")));
 }
 
+/// What standard error has beside lines of the log.
+fn without_log(text: &str) -> String {
+    text.lines().filter(|line| !line.starts_with("[20")).map(|line| format!("{line}\n")).collect()
+}
+
 #[test]
 fn what_serve_refuses_before_it_listens_check_refuses_too() {
     let directory = Directory::new("check-refuses");
     let both = |more: &str, message: &str| {
         let path = directory.file("gate.toml", &format!("{BARE}{more}"));
         refused(&["check", &path], 1, message);
-        refused(&["serve", "-c", &path], 1, message);
+        let served = run(&["serve", "-c", &path]);
+        assert_eq!((served.code, without_log(&served.err)), (Some(1), message.to_owned()));
     };
     let at = directory.0.display();
     both(
@@ -370,4 +379,53 @@ fn files_without_an_end_are_no_configuration_and_no_secret() {
         (issue.code, issue.err.as_str()),
         (Some(1), "moorgate: /dev/zero cannot be read: it is too long for a secret\n")
     );
+}
+
+#[test]
+fn check_and_serve_have_one_verdict_on_mutated_files() {
+    let directory = Directory::new("check-verdict");
+    directory.file("access.secret", SECRET);
+    let base = format!("{GOOD}[log]\naccess = \"access.log\"\n[links]\nheartbeat = \"5s\"\n")
+        .replace("key_env = \"MOORGATE_SECRET\"", "key_file = \"access.secret\"")
+        .replace("10.0.0.", "127.0.0.");
+    let (mut good, mut bad) = (0, 0);
+    for seed in 0..60 {
+        let path = directory.file("gate.toml", &mutated(&base, seed));
+        let check = run(&["check", &path]);
+        // Where it listens is no part of the verdict.
+        let serve = ["serve", "-c", &path, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        match check.code {
+            Some(0) => {
+                good += 1;
+                Running::start(&serve).err_until("clients connect to ");
+            }
+            _ => {
+                bad += 1;
+                let served = run(&serve);
+                assert_eq!((served.code, without_log(&served.err)), (check.code, check.err), "seed {seed}");
+            }
+        }
+    }
+    assert!(good > 2 && bad > 20, "{good} {bad}");
+}
+
+#[test]
+fn a_listener_of_the_command_line_is_no_endpoint_either() {
+    let directory = Directory::new("check-own");
+    let at = nobody();
+    let path = directory.file("gate.toml", &BARE.replace("127.0.0.1:7200", &at.to_string()));
+    done(&["check", &path]);
+    let served = run(&["serve", "-c", &path, "--listen", &at.to_string()]);
+    let message = format!(
+        "moorgate: service echo: its endpoint {at} is {at}, where this gateway itself listens; write the address of the \
+         service\n"
+    );
+    assert_eq!((served.code, without_log(&served.err)), (Some(1), message));
+    let text = BARE.replace("127.0.0.1:7200", &at.to_string()).replace("127.0.0.1:0", &at.to_string());
+    let path = directory.file("gate.toml", &text);
+    let message = format!(
+        "{path}:5: service.endpoints: {at} is {at}, where this gateway itself listens; write the address of the service\n"
+    );
+    refused(&["check", &path], 1, &message);
+    refused(&["serve", "-c", &path], 1, &message);
 }

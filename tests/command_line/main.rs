@@ -13,6 +13,8 @@ mod explain;
 mod governed;
 #[path = "../loopback/mod.rs"]
 mod loopback;
+#[path = "../config/mutations.rs"]
+mod mutations;
 mod operator;
 mod pages;
 mod running;

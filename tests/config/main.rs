@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod bounds;
 mod mistakes;
+mod mutations;
 mod sample;
 mod secrets;
 mod services;
 mod sources;
+mod verdict;
 mod whole;
 
 use moorgate::config::{ConfigError, Settings, parse};

@@ -130,6 +130,19 @@ const KEYS: Cases = &[
         &[r#"16: log.access: this is empty; write "off", "stdout" or the path of a file"#],
     ),
     (End("[log]\naccess = 7"), &["16: log.access: this is a number; write a text in quotes"]),
+    (
+        End("[auth]\nissuer = \"\"\naudience = \"\"\nleeway = \"500ms\""),
+        &[
+            "16: auth.issuer: this is empty, and matches nothing; write a text, or leave it out",
+            "17: auth.audience: this is empty, and matches nothing; write a text, or leave it out",
+            "18: auth.leeway: `500ms` is too fine; write whole seconds, as \"30s\"",
+        ],
+    ),
+    (
+        Line(14, "service = \"chat\"\nversions = \"0\""),
+        &[r#"15: route.versions: versions begin at 1; write "1-1""#],
+    ),
+    (Line(14, "service = \"chat\"\nroles = [\"\"]"), &["15: route.roles: a role has 0 bytes; write 1 to 64"]),
     (Line(14, ""), &[r#"12: route.service: it is missing; write for example service = "chat""#]),
     (
         Line(13, "commands = \"0x01ff-0x0100\""),

@@ -40,6 +40,33 @@ fn without_mark(mark: &str) -> String {
     parts().0.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// The sample with every key and every table, at addresses of loopback.
+pub(crate) fn whole() -> String {
+    // Of several ways only one can be written.
+    let other_way =
+        ["_env = ", "_credential = ", "srv = ", "socket_name", "hash_by", "prefer_tag", "without_proofs"];
+    let has_no_other = |line: &&str| other_way.iter().all(|other| !line.contains(other));
+    let always = without_mark("# ");
+    let always = always.lines().map(|line| match key_of(line, "#? ") {
+        Some("issuer" | "audience" | "prefer_zone" | "commands" | "issue_with") => {
+            line.replacen("#? ", "", 1)
+        }
+        _ => line.to_owned(),
+    });
+    let always = always.collect::<Vec<_>>().join("\n");
+    let tables = parts().1.concat();
+    let tables = tables.lines().filter_map(|line| line.strip_prefix("#? "));
+    let lines = always.lines().filter(|line| !line.starts_with('#')).chain(tables);
+    let secrets = ["im-android.key", "consul.token", "nacos.password"];
+    let text =
+        lines.filter(has_no_other).filter(|line| !line.starts_with("ca_file")).collect::<Vec<_>>().join("\n");
+    secrets
+        .iter()
+        .fold(text, |text, name| text.replace(name, "echo.key"))
+        .replace("service = \"accounts\"", "service = \"echo\"")
+        .replace("10.0.0.", "127.0.0.")
+}
+
 fn shown(settings: &Settings) -> String {
     format!("{settings:#?}")
 }

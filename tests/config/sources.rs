@@ -69,6 +69,47 @@ const SOURCES: Cases = &[
     ),
 ];
 
+const OWN: Cases = &[
+    (
+        Line(10, "endpoints = [\"10.0.0.1:7100\", \"127.0.0.1:7000\"]"),
+        &[
+            "10: service.endpoints: 127.0.0.1:7000 is 127.0.0.1:7000, where this gateway itself listens; write the address of the service",
+        ],
+    ),
+    (
+        Line(10, "endpoints = [\"127.0.0.1:7001\"]"),
+        &[
+            "10: service.endpoints: 127.0.0.1:7001 is 127.0.0.1:7001, where this gateway itself listens; write the address of the service",
+        ],
+    ),
+    (
+        End(
+            "[[listener]]\naddress = \"0.0.0.0:7100\"\n[[service]]\nname = \"x\"\nendpoints = [\"127.0.0.9:7100\"]\nwithout_proofs = true\n[[route]]\ncommands = 7\nservice = \"x\"",
+        ),
+        &[
+            "19: service.endpoints: 127.0.0.9:7100 is 0.0.0.0:7100, where this gateway itself listens; write the address of the service",
+        ],
+    ),
+    (
+        End("[consul]\naddress = \"http://127.0.0.1:7000\"\n[nacos]\nservers = [\"http://127.0.0.1:7001\"]"),
+        &[
+            "16: consul.address: 127.0.0.1:7000 is 127.0.0.1:7000, where this gateway itself listens; write the address of the registry",
+            "18: nacos.servers: 127.0.0.1:7001 is 127.0.0.1:7001, where this gateway itself listens; write the address of the registry",
+        ],
+    ),
+    (
+        Line(10, "endpoints = [\"0.0.0.0:7100\"]"),
+        &[
+            "10: service.endpoints: 0.0.0.0:7100 is no address to connect to; write the address that the service listens on",
+        ],
+    ),
+];
+
+#[test]
+fn endpoints_that_are_the_gateway_itself_are_refused() {
+    check("own-listeners", OWN);
+}
+
 #[test]
 fn what_is_wrong_with_a_source_is_told() {
     check("service-sources", SOURCES);

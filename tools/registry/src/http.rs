@@ -191,7 +191,7 @@ fn received(response: http::Response<Body>) -> Result<Answer, ureq::Error> {
 
 /// Whether a server can be asked at all.
 pub(crate) fn check_server(server: &str, ca_file: Option<&Path>) -> Result<(), RegistryError> {
-    let wrong = |why: &str| Err(RegistryError::Settings { what: format!("{server:?} {why}") });
+    let wrong = |why: &str| Err(RegistryError::Settings { what: format!("{:?} {why}", fit(server)) });
     let Some((scheme @ ("http" | "https"), host)) = server.trim_end_matches('/').split_once("://") else {
         return wrong("is no address of a registry: it is http://HOST:PORT or https://HOST:PORT");
     };
