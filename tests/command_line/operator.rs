@@ -129,7 +129,7 @@ fn what_was_not_done_is_exit_code_1_with_the_gateways_words() {
         (&["kick", "--user", ""], "user has 0 bytes; write 1 to 128"),
         (
             &["ban", "--address", "192.0.2.7", "--for", "10m"],
-            "there is no room for another one; lift one, or wait until one is over",
+            "there are as many bans by operators as there may be; lift one, or wait for an end",
         ),
     ];
     for (words, message) in cases {
