@@ -78,6 +78,8 @@ const PATHS: &[Count] = &[
     Count::PayloadsDropped,
     Count::ForwardsRefused,
     Count::PartialBudgetExceeded,
+    Count::OpeningsOusted,
+    Count::OwedShed,
     Count::CallsExpired,
     Count::CallsExpiredUnsent,
     Count::CallsCancelled,
