@@ -54,8 +54,11 @@ impl World {
         }
     }
 
-    fn received(&mut self, conn: ConnId, owner: Owner, bytes: &[u8]) {
+    pub fn received(&mut self, conn: ConnId, owner: Owner, bytes: &[u8]) {
         let now = self.clock();
+        if matches!(owner, Owner::Shard(..) | Owner::Link(_)) {
+            self.note_read(conn, bytes);
+        }
         match owner {
             Owner::Client(client) => self.client_received(client, bytes),
             Owner::Shard(shard, key) => {
@@ -76,7 +79,7 @@ impl World {
     }
 
     /// The other side's end has come, or the connection is dead.
-    fn ended(&mut self, owner: Owner, is_dead: bool) {
+    pub fn ended(&mut self, owner: Owner, is_dead: bool) {
         let now = self.clock();
         match owner {
             Owner::Client(client) => self.client_lost(client),

@@ -338,6 +338,9 @@ impl World {
         host.asked = asked.up_seq;
         host.open.insert(asked.up_seq);
         self.oracle.asked(asked, &payload, &key);
+        if let Some(conn) = self.clients[at].conn {
+            self.note_asked(asked, conn, command, timeout);
+        }
         if !key.is_empty() {
             self.clients[at].keys.insert(asked.up_seq, key);
         }

@@ -2,6 +2,7 @@
 
 use crate::gateway::{ShardHost, WorkerHost};
 use crate::network::{ConnId, NetEvent, Side};
+use crate::pauses::Process;
 use crate::plant::Plant;
 use crate::reached::Path;
 use crate::world::{Event, Owner, Phase, World};
@@ -138,6 +139,9 @@ impl World {
         if self.phase != Phase::Faults {
             return;
         }
+        if self.pauses.is_stopped(Process::Gateway) {
+            self.continues(Process::Gateway);
+        }
         self.reach(Path::Restarted);
         self.boot += 1;
         let boot = self.boot;
@@ -158,7 +162,7 @@ impl World {
         self.shards =
             (0..self.scenario.shards).map(|id| ShardHost::new(id, &self.scenario, &mut self.dice)).collect();
         self.worker = WorkerHost::new(&self.scenario, &mut self.dice);
-        self.worker.forwarder.start(self.now);
+        self.worker.forwarder.start(self.clock().mono);
         self.schedule(Duration::ZERO, Event::WorkerTurn);
     }
 }

@@ -165,6 +165,7 @@ impl World {
         let taken = self.shards[shard].shard.accepted(now, peer);
         if taken.is_ok() {
             self.accepted += 1;
+            self.note_accepted(conn);
             if self.plant == Some(Plant::CountedTwice) && self.dice.chance(5) {
                 self.shards[shard].cells.count(Count::ConnectionsAccepted);
             }
@@ -303,7 +304,7 @@ impl World {
     }
 
     pub fn worker_turn(&mut self) {
-        let now = self.now;
+        let now = self.clock().mono;
         if self.worker.forwarder.has_news() {
             self.worker.forwarder.refresh(now);
         }
@@ -326,7 +327,10 @@ impl World {
             }
             let most = self.appetite();
             match self.net.write(conn, Side::Dialler, &bytes, most) {
-                Some(count) => self.worker.forwarder.sent(now, key, count),
+                Some(count) => {
+                    self.tap_link(conn, &bytes[..count]);
+                    self.worker.forwarder.sent(now, key, count);
+                }
                 None => self.worker.forwarder.link_lost(now, key, &"the service closed it"),
             }
         }
@@ -342,6 +346,7 @@ impl World {
                 LinkCommand::Close(key) => {
                     self.worker.dialling.retain(|dialling| *dialling != key);
                     if let Some((_, conn)) = self.worker.sockets.remove(&key.index()) {
+                        self.judge_link_close(conn);
                         self.give_up(conn);
                         self.net.close(conn, Side::Dialler);
                     }
@@ -391,7 +396,7 @@ impl World {
             return;
         }
         if self.endpoints.get(at).is_none_or(|endpoint| !endpoint.up) {
-            self.worker.forwarder.link_lost(self.now, key, &"connection refused");
+            self.worker.forwarder.link_lost(self.clock().mono, key, &"connection refused");
             return self.wake_worker();
         }
         let link = self.endpoints[at].links.len();
@@ -400,7 +405,7 @@ impl World {
         self.service_accepts(at, conn, nonce);
         self.worker.sockets.insert(key.index(), (key, conn));
         let nonce = std::array::from_fn(|_| self.dice.below(256) as u8);
-        self.worker.forwarder.connected(self.now, key, nonce);
+        self.worker.forwarder.connected(self.clock().mono, key, nonce);
         self.wake_worker();
     }
 }

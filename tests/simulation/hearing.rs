@@ -91,6 +91,9 @@ impl World {
             host.again.push(key);
         }
         host.probed |= host.probe == Some(up_seq) && ok;
+        if (heard.code, heard.source) == (Some(Code::DeadlineExceeded), Source::Gateway) {
+            self.judge_timeout(at, asked);
+        }
         self.note_answer(at, up_seq, heard.code);
         self.oracle.heard(asked, heard, payload.as_deref().filter(|_| ok));
     }

@@ -119,7 +119,7 @@ impl World {
         }
         let mut limits = ShardLimits::new(self.scenario.limits.requests.clone());
         let asker = || Asker { application: "im".into(), user: None, address: [10, 1, 0, 1].into() };
-        let _ = limits.admit(self.now, &mut Standing::default(), RouteId(0), asker);
+        let _ = limits.admit(self.clock().mono, &mut Standing::default(), RouteId(0), asker);
     }
 
     /// What is left of the limits, once all has ended.

@@ -18,6 +18,7 @@ mod limits;
 mod lives;
 mod network;
 mod oracle;
+mod pauses;
 mod phases;
 mod plant;
 mod presence;
@@ -272,6 +273,21 @@ fn a_call_that_runs_twice_is_found() {
 #[test]
 fn timers_that_nobody_looks_at_are_found() {
     found(Plant::NoTimers, "is left with");
+}
+
+#[test]
+fn deadlines_judged_before_arrived_input_is_read_are_found() {
+    found(Plant::DeadlinesFirst, "had arrived");
+}
+
+#[test]
+fn pauses_that_the_clock_counts_are_found() {
+    found(Plant::PauseCounted, "was given up after");
+}
+
+#[test]
+fn links_closed_without_a_ping_after_a_pause_are_found() {
+    found(Plant::LinkUnasked, "of silence and");
 }
 
 #[test]

@@ -129,6 +129,12 @@ impl Network {
         Arrived::Bytes(bytes)
     }
 
+    /// Whether bytes have arrived for this side.
+    pub fn is_readable(&self, id: ConnId, side: Side) -> bool {
+        let conn = &self.conns[id];
+        !conn.dead && !conn.silent && !conn.closed[at(side)] && !conn.pipes[at(side)].bytes.is_empty()
+    }
+
     /// This side sends its end; it still reads.
     pub fn shutdown(&mut self, id: ConnId, side: Side) {
         let conn = &mut self.conns[id];
@@ -173,6 +179,10 @@ impl Network {
     /// Nothing arrives any more, and nobody learns of it.
     pub fn silence(&mut self, id: ConnId) {
         self.conns[id].silent = true;
+    }
+
+    pub fn is_silent(&self, id: ConnId) -> bool {
+        self.conns[id].silent
     }
 
     pub fn is_over(&self, id: ConnId) -> bool {

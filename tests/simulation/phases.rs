@@ -8,6 +8,7 @@ use std::time::Duration;
 
 impl World {
     pub fn calm(&mut self) {
+        self.continue_all();
         self.phase = Phase::Calm;
         self.trace.note(self.now, "calm", (0, 0), || "calm".to_owned());
         // The clock never goes back any more, or tokens would be older than what revoked them.
@@ -104,7 +105,7 @@ impl World {
         if let Some(left) = self.left_of_limits() {
             self.oracle.violated(left);
         }
-        self.worker.forwarder.stop(self.now);
+        self.worker.forwarder.stop(self.clock().mono);
         self.worker_turn();
         if self.worker.forwarder.links() > 0 || !self.worker.sockets.is_empty() {
             self.oracle.violated("the worker is left with links".to_owned());

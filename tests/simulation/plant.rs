@@ -59,6 +59,19 @@ pub enum Plant {
     PushTwice,
     /// A push goes to everyone on a shard.
     PushAstray,
+    /// After a pause the gateway judges deadlines, by a clock that counts it, before it reads what has arrived.
+    DeadlinesFirst,
+    /// The gateway's clock counts pauses.
+    PauseCounted,
+    /// After a pause the gateway closes links that were silent, without a ping.
+    LinkUnasked,
+}
+
+impl Plant {
+    /// Whether it shows in runs with pauses only.
+    pub fn needs_pauses(self) -> bool {
+        matches!(self, Plant::DeadlinesFirst | Plant::PauseCounted | Plant::LinkUnasked)
+    }
 }
 
 impl World {

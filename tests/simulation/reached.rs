@@ -65,6 +65,20 @@ paths! {
     Revoked "clients with a revoked token";
     Bulk "bulk links that became ready";
     BulkReply "large replies on bulk links";
+    PausedBriefly "pauses of the gateway that its clock counts";
+    PausedLong "pauses of the gateway that its clock does not count";
+    PausedClient "pauses of clients";
+    PausedService "pauses of services";
+    PausedBacklog "pauses with connections that were not accepted";
+    PausedOpening "pauses with connections without a session";
+    PausedSession "pauses with attached sessions";
+    PausedDetached "pauses with detached sessions";
+    PausedPartial "pauses with unfinished frames";
+    PausedOwed "pauses with unacknowledged Responses";
+    PausedCalls "pauses with calls";
+    PausedDialling "pauses with links that were being dialled";
+    PausedLinked "pauses with links";
+    PausedReply "calls whose Reply arrived during a pause";
     AllLeft "runs at whose end everyone had left";
 }
 

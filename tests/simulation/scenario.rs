@@ -102,6 +102,8 @@ pub struct Scenario {
     pub jumps: bool,
     /// The gateway dies now and then.
     pub restarts: bool,
+    /// Processes are stopped and continued.
+    pub pauses: bool,
     /// Services want to know who is online.
     pub presence: bool,
     /// Which devices and how many sessions a user may have, and what may wait of presence.
@@ -174,6 +176,7 @@ impl Scenario {
             thieves: !is_gentle && dice.chance(50),
             jumps: dice.chance(40),
             restarts: dice.chance(30),
+            pauses: plant.is_some_and(Plant::needs_pauses) || dice.chance(50),
             presence: dice.chance(60),
             leave: dice.chance(50),
             users,
@@ -288,13 +291,14 @@ fn users(dice: &mut Dice, is_gentle: bool) -> directory::Settings {
 }
 
 fn forward_settings(dice: &mut Dice) -> forward::Settings {
+    let heartbeat = dice.millis(1_000, 3_000);
     forward::Settings {
         gateway_id: "simulated".to_owned(),
         links_per_endpoint: dice.between(1, 2) as u16,
         connect_timeout: dice.millis(500, 2_000),
         reconnect_min: dice.millis(10, 100),
         reconnect_max: dice.millis(200, 2_000),
-        heartbeat: dice.millis(1_000, 3_000),
+        heartbeat,
         late_reply_grace: dice.millis(200, 3_000),
         frame_bytes_max: 64 * 1024,
         main_link_frame_bytes: [300, 700, 64 * 1024][dice.index(3)],
@@ -306,6 +310,6 @@ fn forward_settings(dice: &mut Dice) -> forward::Settings {
         deliveries_max: dice.between(5, 50) as usize,
         push_bytes_max: dice.between(5_000, 50_000) as usize,
         client_frame_bytes_max: 20_000,
-        presence_lease: dice.millis(9_000, 12_000),
+        presence_lease: heartbeat * 3 + dice.millis(0, 6_000),
     }
 }

@@ -93,6 +93,11 @@ impl EndpointHost {
         self.settings.instance_id.clone()
     }
 
+    /// Whether this link has been opened, and stands.
+    pub fn is_ready(&self, link: usize) -> bool {
+        self.links[link].as_ref().is_some_and(|link| link.core.is_ready())
+    }
+
     /// Whether a gateway has a link to it.
     pub fn is_linked(&self) -> bool {
         self.links.iter().flatten().any(|link| link.core.is_ready())
@@ -246,7 +251,10 @@ impl World {
     }
 
     pub fn reply(&mut self, at: usize, link: usize, call_id: u64, script: Script) {
+        let is_plain = script.code == Code::Ok && script.action.is_none() && !script.payload.is_empty();
+        let asked = is_plain.then(|| Asked::from_bytes(&script.payload));
         let Some(service) = self.link(at, link) else { return };
+        let conn = service.conn;
         let reply = v1::Reply {
             call_id,
             status: script.code.to_wire(),
@@ -269,6 +277,10 @@ impl World {
             self.oracle.replied_in_order(asked);
         }
         self.service_flush(at, link);
+        let is_written = self.link(at, link).is_some_and(|link| link.core.output().is_empty());
+        if let Some(asked) = asked.filter(|_| is_written) {
+            self.note_replied(asked, conn);
+        }
     }
 
     /// The main link of a bulk link, which has to be there.
@@ -413,6 +425,7 @@ impl World {
         if let Some(service) = self.link(at, link) {
             let conn = service.conn;
             service.core.drain(Duration::from_secs(1));
+            self.excuse_link(conn);
             self.service_flush(at, link);
             let delay = self.dice.millis(500, 3_000);
             self.schedule(delay, Event::Cut(conn));
@@ -488,6 +501,8 @@ impl World {
         let Some(link) = self.some_link(at) else { return };
         if let Some(service) = self.link(at, link) {
             service.core.output().extend_from_slice(garbage);
+            let conn = service.conn;
+            self.excuse_link(conn);
             self.service_flush(at, link);
         }
     }

@@ -146,6 +146,11 @@ impl World {
                 let now = self.now;
                 self.trace
                     .note(now, "down", (conn as u64, frame.len() as u64), || format!("on {conn}: {said:?}"));
+                match &said {
+                    Down::Welcome(welcome) => self.note_heartbeat(conn, welcome),
+                    Down::Error(error) => self.judge_error(conn, error),
+                    _ => {}
+                }
                 let problem = self.sessions.heard(now, conn, said);
                 for path in std::mem::take(&mut self.sessions.noted) {
                     self.reach(path);

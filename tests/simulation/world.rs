@@ -6,6 +6,7 @@ use crate::gateway::{ShardHost, WorkerHost};
 use crate::limits::RateOracle;
 use crate::network::{ConnId, NetEvent, Network};
 use crate::oracle::{Asked, Oracle};
+use crate::pauses::{PauseJudge, Process};
 use crate::plant::Plant;
 use crate::presence::PresenceOracle;
 use crate::pushes::{Joining, PushOracle};
@@ -65,6 +66,7 @@ pub enum Event {
     RawSpeaks(usize),
     Jump,
     Restart,
+    Pause,
     Leave,
     Fault,
     Calm,
@@ -125,6 +127,9 @@ pub struct World {
     pub sessions: SessionOracle,
     pub raws: Vec<RawHost>,
     pub presence: PresenceOracle,
+    pub pauses: PauseJudge,
+    /// When the faults end.
+    pub calm_at: Mono,
     /// What a planted bug has read of what the gateway writes.
     pub rewriters: BTreeMap<ConnId, Assembler>,
     /// What the next thief says that it has, where a planted bug lets it in.
@@ -150,6 +155,7 @@ pub struct Report {
 }
 
 const FAULTS: Duration = Duration::from_secs(25);
+const LONG_FAULTS: Duration = Duration::from_secs(90);
 const CALM: Duration = Duration::from_secs(45);
 const PROBE_AFTER: Duration = Duration::from_secs(30);
 /// From the first probe.
@@ -164,11 +170,14 @@ impl World {
         let worker = WorkerHost::new(&scenario, &mut dice);
         let clients = (0..scenario.clients).map(|_| ClientHost::new(&mut dice)).collect();
         let endpoints = (0..scenario.addresses.len()).map(|at| EndpointHost::new(at, &scenario)).collect();
+        let now = Mono::ZERO + Duration::from_secs(1);
+        // In a few there is room for the longest pauses.
+        let faults = if dice.chance(4) { LONG_FAULTS } else { FAULTS };
         World {
             rates: RateOracle::new(scenario.limit_settings.connection),
             sessions: SessionOracle::new(&scenario),
             scenario,
-            now: Mono::ZERO + Duration::from_secs(1),
+            now,
             dice,
             net: Network::default(),
             owners: Vec::new(),
@@ -196,6 +205,8 @@ impl World {
             taps: Vec::new(),
             raws: Vec::new(),
             presence: PresenceOracle::default(),
+            pauses: PauseJudge::new(now),
+            calm_at: now + faults,
             rewriters: BTreeMap::new(),
             claimed: None,
             forgotten: Vec::new(),
@@ -209,18 +220,24 @@ impl World {
     pub fn run(mut self) -> Result<Report, String> {
         let begun = self.now;
         self.start();
-        let end = self.now + FAULTS + CALM + DRAIN;
+        let end = self.calm_at + CALM + DRAIN;
         while self.oracle.violation.is_none() {
             let event = self.queue.first_key_value().map_or(Mono::NEVER, |((at, _), _)| *at);
             let timer = self.next_timer();
-            if event.min(timer) >= end {
+            let next = self.pauses.next_continue();
+            let go_on = next.map_or(Mono::NEVER, |(at, _)| at);
+            if event.min(timer).min(go_on) >= end {
                 break;
             }
-            if timer < event {
+            if let Some((at, process)) = next.filter(|_| go_on <= event.min(timer)) {
+                self.now = self.now.max(at);
+                self.continues(process);
+            } else if timer < event {
                 self.timers(timer);
             } else if let Some(((at, _), event)) = self.queue.pop_first() {
                 self.now = self.now.max(at);
-                self.handle(event);
+                self.beat();
+                self.handle_unless_stopped(event);
             }
             self.wishes();
         }
@@ -244,14 +261,15 @@ impl World {
     }
 
     fn start(&mut self) {
-        self.worker.forwarder.start(self.now);
+        self.worker.forwarder.start(self.clock().mono);
         self.schedule(Duration::ZERO, Event::WorkerTurn);
+        let faults = self.calm_at.since(self.now);
         for client in 0..self.clients.len() {
             let delay = self.dice.millis(0, 500);
             self.schedule(delay, Event::ClientConnects(client));
             self.schedule(delay, Event::ClientActs(client));
             let turn = Duration::from_secs(client as u64);
-            self.schedule(FAULTS + PROBE_AFTER + turn, Event::Probe(client));
+            self.schedule(faults + PROBE_AFTER + turn, Event::Probe(client));
         }
         self.schedule(Duration::from_millis(300), Event::Fault);
         self.schedule(Duration::from_millis(700), Event::Stranger);
@@ -265,19 +283,23 @@ impl World {
             let delay = self.dice.millis(3_000, 24_000);
             self.schedule(delay, Event::Restart);
         }
-        self.schedule(FAULTS, Event::Calm);
+        if self.scenario.pauses {
+            let delay = self.dice.millis(500, 6_000);
+            self.schedule(delay, Event::Pause);
+        }
+        self.schedule(faults, Event::Calm);
         // After all probes: a large push holds up the answers behind it, on a pipe with little room.
-        self.schedule(FAULTS + PROBE_AFTER + LAST_PUSH_AFTER, Event::LastPush);
+        self.schedule(faults + PROBE_AFTER + LAST_PUSH_AFTER, Event::LastPush);
         if self.scenario.leave {
-            self.schedule(FAULTS + CALM, Event::Leave);
+            self.schedule(faults + CALM, Event::Leave);
         } else {
-            self.schedule(FAULTS + CALM, Event::Drain);
+            self.schedule(faults + CALM, Event::Drain);
         }
     }
 
     pub fn clock(&self) -> Now {
         let since = u64::try_from(self.now.since(Mono::ZERO).as_millis()).unwrap();
-        Now { mono: self.now, unix_ms: 1_800_000_000_000 + since + self.ahead_ms }
+        Now { mono: self.pauses.reading(self.now), unix_ms: 1_800_000_000_000 + since + self.ahead_ms }
     }
 
     pub fn schedule(&mut self, delay: Duration, event: Event) {
@@ -320,16 +342,40 @@ impl World {
     fn next_timer(&mut self) -> Mono {
         let is_late = self.plant == Some(Plant::NoTimers) && self.phase == Phase::Draining;
         let shards = self.shards.iter().filter(|_| !is_late).filter_map(|host| host.shard.next_deadline());
-        let clients = self.clients.iter().map(ClientHost::next_deadline);
-        let links = self.endpoints.iter().flat_map(EndpointHost::next_deadlines);
         let worker = self.worker.forwarder.next_deadline();
-        shards.chain(worker).chain(clients).chain(links).min().unwrap_or(Mono::NEVER)
+        // Of the gateway's clock.
+        let gateway = shards.chain(worker).min().filter(|_| !self.pauses.is_stopped(Process::Gateway));
+        let gateway = gateway.map(|due| self.now + due.since(self.clock().mono));
+        let runs = |process| !self.pauses.is_stopped(process);
+        let clients = self.clients.iter().enumerate().filter(|(at, _)| runs(Process::Client(*at)));
+        let clients = clients.map(|(_, client)| client.next_deadline());
+        let services = self.endpoints.iter().enumerate().filter(|(at, _)| runs(Process::Service(*at)));
+        let links = services.flat_map(|(_, service)| service.next_deadlines());
+        gateway.into_iter().chain(clients).chain(links).min().unwrap_or(Mono::NEVER)
     }
 
     fn timers(&mut self, due: Mono) {
         // The wheel may ask early; time goes on all the same.
         self.now = if due > self.now { due } else { self.now + Duration::from_micros(500) };
-        let now = self.now;
+        self.beat();
+        if !self.pauses.is_stopped(Process::Gateway) {
+            self.gateway_timers();
+        }
+        for client in 0..self.clients.len() {
+            let is_due = self.clients[client].next_deadline() <= self.now;
+            if is_due && !self.pauses.is_stopped(Process::Client(client)) {
+                self.client_timers(client);
+            }
+        }
+        for endpoint in 0..self.endpoints.len() {
+            if !self.pauses.is_stopped(Process::Service(endpoint)) {
+                self.endpoint_timers(endpoint);
+            }
+        }
+    }
+
+    fn gateway_timers(&mut self) {
+        let now = self.clock().mono;
         for shard in 0..self.shards.len() {
             let due = self.shards[shard].shard.next_deadline();
             if due.is_some_and(|due| due <= now) {
@@ -339,17 +385,9 @@ impl World {
         if self.worker.forwarder.next_deadline().is_some_and(|due| due <= now) {
             self.worker_turn();
         }
-        for client in 0..self.clients.len() {
-            if self.clients[client].next_deadline() <= now {
-                self.client_timers(client);
-            }
-        }
-        for endpoint in 0..self.endpoints.len() {
-            self.endpoint_timers(endpoint);
-        }
     }
 
-    fn handle(&mut self, event: Event) {
+    pub fn handle(&mut self, event: Event) {
         match event {
             Event::Net(event) => self.network(event),
             Event::ShardTurn(shard) => self.shard_turn(shard),
@@ -369,6 +407,7 @@ impl World {
             Event::RawSpeaks(raw) => self.raw_speaks(raw),
             Event::Jump => self.jump(),
             Event::Restart => self.restart(),
+            Event::Pause => self.some_pause(),
             Event::Leave => self.leave(),
             Event::Fault => self.fault(),
             Event::Calm => self.calm(),
