@@ -215,6 +215,7 @@ fn session_settings(session: &mut Section<'_>) -> session::Settings {
         frame_bytes_max: session.size("frame", FRAMES, default.frame_bytes_max),
         pushes_max: session.number("pushes", 1..=WINDOW_MAX as usize, default.pushes_max),
         push_bytes_max: session.size("push_bytes", MEMORY, default.push_bytes_max),
+        response_bytes_max: session.size("response_bytes", MEMORY, default.response_bytes_max),
         groups_max: session.number("groups", 0..=GROUPS_MAX, default.groups_max),
         heartbeat: session.time("heartbeat", TIMES, default.heartbeat),
         heartbeat_min: session.time("heartbeat_min", TIMES, default.heartbeat_min),

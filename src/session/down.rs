@@ -12,7 +12,7 @@
 //! keep their order among themselves, and what is given up of them is a Gap in its place.
 
 use super::Fault;
-use super::push_queue::{Lost, Next, PushLimits, PushQueue};
+use super::push_queue::{Lost, Next, PushBudget, PushQueue};
 use super::window::{Kind, Window};
 use crate::relay::{Push, ReceiptTo};
 use moorgate_proto::codec::{LENGTH_BYTES, put_frame};
@@ -24,11 +24,6 @@ use moorgate_proto::view::{Body, Encoded, ResponseView};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Bytes of sent frames kept for one session; of those beyond it the payloads are not kept.
-const KEPT_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of Responses that wait for room in the output: the default limits' requests in flight, each with the largest
-/// payload. Beyond it payloads go.
-const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What a frame needs beside its body: length, numbers, and the member's tag and length.
 const FRAME_HEAD_BYTES: usize = 64;
 
@@ -39,6 +34,24 @@ pub enum Room {
     Whole,
     /// All sessions hold too much already.
     Bare,
+}
+
+/// What one session keeps for its client: what waits for its number, and what has one and is not acknowledged, together.
+/// The same whether its client reads, does not read, or is not connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Pushes.
+    pub pushes_max: usize,
+    /// Bytes of them, as if each were its own.
+    pub push_bytes_max: usize,
+    /// Bytes of Responses; beyond it they are kept without their payloads.
+    pub response_bytes_max: usize,
+}
+
+impl Bounds {
+    fn pushes(&self) -> PushBudget {
+        PushBudget { count: self.pushes_max, bytes: self.push_bytes_max }
+    }
 }
 
 /// What became of a Response.
@@ -74,6 +87,8 @@ pub struct Sending<'a> {
     pub out: Option<&'a mut Vec<u8>>,
     /// Whether what is sent may be kept whole.
     pub room: Room,
+    /// What may be kept.
+    pub bounds: Bounds,
 }
 
 #[derive(Debug, Default)]
@@ -99,10 +114,17 @@ impl Queues {
         !self.window.is_replaying() && self.window.len() < window_max
     }
 
+    /// What pushes with a number may take: what those that wait leave.
+    fn push_budget(&self, bounds: Bounds, room: Room) -> PushBudget {
+        match room {
+            Room::Whole => bounds.pushes().without(self.pushes.used()),
+            Room::Bare => PushBudget::default(),
+        }
+    }
+
     /// Keeps a Response that was written, within the bound.
-    fn keep(&mut self, numbers: Numbers, frame: &[u8], response: &ResponseView<'_>, room: Room) {
-        let over = self.window.bytes().saturating_add(frame.len()) > KEPT_BYTES_MAX;
-        if over || room == Room::Bare {
+    fn keep(&mut self, numbers: Numbers, frame: &[u8], response: &ResponseView<'_>, whole: bool) {
+        if !whole {
             let mut bare = Vec::new();
             put_frame(&mut bare, numbers, RESPONSE, &without_payload(response));
             self.window.keep(Kind::Response, &bare);
@@ -191,8 +213,11 @@ impl Down {
 
     /// Takes a Response. It is numbered, written and kept, or it waits.
     pub fn respond(&mut self, response: &ResponseView<'_>, sending: Sending<'_>) -> Responded {
-        let Sending { admitted, window_max, out, room } = sending;
+        let Sending { admitted, window_max, out, room, bounds } = sending;
         let queues = self.queues.get_or_insert_default();
+        let added = FRAME_HEAD_BYTES.saturating_add(response.payload.len());
+        let over = queues.bytes().saturating_add(added) > bounds.response_bytes_max;
+        let full = over || room == Room::Bare;
         if let Some(out) = out
             && queues.is_flowing(window_max)
             && queues.waiting.is_empty()
@@ -201,11 +226,9 @@ impl Down {
             let numbers = Numbers { seq: self.sent, ack: admitted };
             let start = out.len();
             put_frame(out, numbers, RESPONSE, response);
-            queues.keep(numbers, out.get(start..).unwrap_or_default(), response, room);
+            queues.keep(numbers, out.get(start..).unwrap_or_default(), response, !full);
             return Responded::Written;
         }
-        let over = queues.waiting_bytes.saturating_add(response.payload.len()) > WAITING_BYTES_MAX;
-        let full = over || room == Room::Bare;
         let waits = if full { without_payload(response) } else { *response };
         let mut body = Vec::with_capacity(waits.body_len());
         waits.put(&mut body);
@@ -221,10 +244,10 @@ impl Down {
         &mut self,
         push: &Arc<Push>,
         sending: Sending<'_>,
-        (limits, frame_bytes_max): (PushLimits, usize),
+        frame_bytes_max: usize,
         lost: &mut Lost,
     ) -> Pushed {
-        let Sending { admitted, window_max, out, room } = sending;
+        let Sending { admitted, window_max, out, room, bounds } = sending;
         let queues = self.queues.get_or_insert_default();
         if push.body.len().saturating_add(FRAME_HEAD_BYTES) > frame_bytes_max {
             queues.pushes.skip(push, lost);
@@ -237,7 +260,7 @@ impl Down {
         {
             self.sent = self.sent.saturating_add(1);
             put_frame(out, Numbers { seq: self.sent, ack: admitted }, PUSH, &Encoded(&push.body));
-            queues.window.keep_push(push, room == Room::Whole);
+            queues.window.keep_push(push, queues.push_budget(bounds, room));
             return Pushed::Written;
         }
         if room == Room::Bare {
@@ -245,14 +268,14 @@ impl Down {
             return Pushed::GivenUp;
         }
         let overflowed = lost.overflowed;
-        queues.pushes.offer(push, limits, lost);
+        queues.pushes.offer(push, bounds.pushes().without(queues.window.used()), lost);
         if lost.overflowed > overflowed { Pushed::GivenUp } else { Pushed::Waiting }
     }
 
     /// Sends again what a new connection has not had; then numbers and writes what waits, until the output holds `high`
     /// bytes or the window is full; how many frames were written. Responses go first.
     pub fn pump(&mut self, now: Mono, sending: Sending<'_>, high: usize, lost: &mut Lost) -> usize {
-        let Sending { admitted, window_max, out: Some(out), room } = sending else { return 0 };
+        let Sending { admitted, window_max, out: Some(out), room, bounds } = sending else { return 0 };
         let Some(queues) = &mut self.queues else { return 0 };
         let mut written = 0usize;
         while out.len() < high && queues.window.is_replaying() {
@@ -268,12 +291,12 @@ impl Down {
                 // It was encoded here: it can be read.
                 let response = ResponseView::decode(&body).unwrap_or_default();
                 // Its bytes are held already: kept or waiting, they are the same.
-                queues.keep(numbers, out.get(start..).unwrap_or_default(), &response, Room::Whole);
+                queues.keep(numbers, out.get(start..).unwrap_or_default(), &response, true);
             } else {
                 match queues.pushes.next(now, lost) {
                     Some(Next::Push(push)) => {
                         put_frame(out, numbers, PUSH, &Encoded(&push.body));
-                        queues.window.keep_push(&push, room == Room::Whole);
+                        queues.window.keep_push(&push, queues.push_budget(bounds, room));
                     }
                     Some(Next::Gap { count, reason }) => {
                         let gap = v1::Gap { count, reason: reason.into(), ..v1::Gap::default() };
@@ -359,14 +382,14 @@ mod tests {
     use prost::Message;
     use std::time::Duration;
 
-    const LIMITS: PushLimits = PushLimits { count_max: 4, bytes_max: 1 << 20 };
+    const BOUNDS: Bounds = Bounds { pushes_max: 4, push_bytes_max: 1 << 20, response_bytes_max: 1 << 20 };
 
     fn response(up_seq: u64, payload: &[u8]) -> ResponseView<'_> {
         ResponseView { up_seq, payload, ..Default::default() }
     }
 
     fn sending(out: Option<&mut Vec<u8>>) -> Sending<'_> {
-        Sending { admitted: 9, window_max: 256, out, room: Room::Whole }
+        Sending { admitted: 9, window_max: 256, out, room: Room::Whole, bounds: BOUNDS }
     }
 
     fn frames(mut bytes: &[u8]) -> Vec<(u64, u64)> {
@@ -440,7 +463,7 @@ mod tests {
     }
 
     fn give(down: &mut Down, push: &Arc<Push>, out: Option<&mut Vec<u8>>) -> Pushed {
-        down.push(push, sending(out), (LIMITS, 65_536), &mut Lost::default())
+        down.push(push, sending(out), 65_536, &mut Lost::default())
     }
 
     /// To a client that may have two frames unacknowledged.
@@ -486,29 +509,74 @@ mod tests {
         assert!(down.is_waiting());
     }
 
-    // spec: D-4, D-6
+    // spec: D-4, D-6, D-18
     #[test]
     fn over_the_byte_bound_only_payloads_go() {
         let mut down = Down::default();
-        let payload = vec![1; KEPT_BYTES_MAX / 2];
+        let payload = vec![1; BOUNDS.response_bytes_max / 5 - FRAME_HEAD_BYTES];
         let mut out = Vec::new();
-        for up_seq in 1..=4 {
+        for up_seq in 1..=3 {
             let became = down.respond(&response(up_seq, &payload), sending(Some(&mut out)));
             assert_eq!(became, Responded::Written);
         }
-        assert_eq!(frames(&out).len(), 4, "this connection gets them whole");
-        assert!(down.kept_bytes() <= KEPT_BYTES_MAX);
-        assert_eq!(down.responses(), 4);
-        for up_seq in 5..=12 {
+        for up_seq in 4..=7 {
             let became = down.respond(&response(up_seq, &payload), sending(None));
-            let fits = up_seq <= 11;
+            let fits = up_seq <= 5;
             assert_eq!(became, if fits { Responded::Waiting } else { Responded::WaitingBare }, "{up_seq}");
         }
         let last = down.queues.as_ref().unwrap().waiting.back().unwrap();
         assert!(ResponseView::decode(last).unwrap().payload_dropped);
-        out.clear();
-        assert_eq!(down.pump(Mono::ZERO, sending(Some(&mut out)), usize::MAX, &mut Lost::default()), 8);
-        assert!(down.kept_bytes() <= KEPT_BYTES_MAX, "what is pumped is kept within the bound too");
+        assert_eq!(down.pump(Mono::ZERO, sending(Some(&mut out)), usize::MAX, &mut Lost::default()), 4);
+        assert!(down.kept_bytes() <= BOUNDS.response_bytes_max);
+        let before = out.len();
+        assert_eq!(down.respond(&response(8, &payload), sending(Some(&mut out))), Responded::Written);
+        assert!(out.len() - before > payload.len(), "this connection gets it whole");
+        assert!(down.kept_bytes() <= BOUNDS.response_bytes_max, "and a replay without its payload");
+        assert_eq!(down.responses(), 8);
+    }
+
+    /// How many of these pushes a session gives up whose client has none of them before it resumes, if the output takes
+    /// so many of them first.
+    fn given_up(pushes: usize, taken: usize, bounds: Bounds) -> u64 {
+        let (mut down, mut lost) = (Down::default(), Lost::default());
+        for at in 0..pushes {
+            let mut lost_with_connection = Vec::new();
+            let out = (at < taken).then_some(&mut lost_with_connection);
+            let one = push(&v1::Push { payload: vec![7; 90].into(), ..v1::Push::default() }.encode_to_vec());
+            down.push(&one, Sending { bounds, ..sending(out) }, 65_536, &mut lost);
+        }
+        down.rewind();
+        let mut out = Vec::new();
+        down.pump(Mono::ZERO, Sending { bounds, ..sending(Some(&mut out)) }, usize::MAX, &mut lost);
+        let mut assembler = Assembler::default();
+        let (mut bytes, mut came, mut missed) = (out.as_slice(), 0, 0);
+        while let Some(frame) = assembler.next(&mut bytes, 1 << 24).unwrap() {
+            match v1::GatewayFrame::decode(frame).unwrap().member.unwrap() {
+                Member::Push(_) => came += 1,
+                Member::Gap(gap) if gap.first > 0 => missed += gap.last + 1 - gap.first,
+                Member::Gap(gap) => missed += gap.count,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((came + missed, lost.overflowed), (pushes as u64, missed));
+        missed
+    }
+
+    // spec: D-11, D-17, R-14
+    #[test]
+    fn session_keeps_the_same_pushes_attached_half_open_and_detached() {
+        let one = push(&v1::Push { payload: vec![7; 90].into(), ..v1::Push::default() }.encode_to_vec());
+        for bounds in [
+            Bounds { pushes_max: 40, ..BOUNDS },
+            Bounds { pushes_max: 400, push_bytes_max: 40 * one.body.len(), ..BOUNDS },
+        ] {
+            for pushes in [10, 40, 41, 100] {
+                for taken in [0, 1, 7, 39, 40, 50, 100] {
+                    let missed = pushes as u64 - 40.min(pushes as u64);
+                    assert_eq!(given_up(pushes, taken, bounds), missed, "{taken} of {pushes} were written");
+                }
+            }
+        }
     }
 
     // spec: D-10, D-11, D-16
@@ -516,15 +584,9 @@ mod tests {
     fn a_response_may_overtake_pushes_and_nothing_exceeds_the_window() {
         let mut down = Down::default();
         let mut out = Vec::new();
-        assert_eq!(
-            down.push(&numbered(1), narrow(&mut out), (LIMITS, 4096), &mut Lost::default()),
-            Pushed::Written
-        );
+        assert_eq!(down.push(&numbered(1), narrow(&mut out), 4096, &mut Lost::default()), Pushed::Written);
         assert_eq!(give(&mut down, &numbered(2), None), Pushed::Waiting);
-        assert_eq!(
-            down.push(&numbered(3), narrow(&mut out), (LIMITS, 4096), &mut Lost::default()),
-            Pushed::Waiting
-        );
+        assert_eq!(down.push(&numbered(3), narrow(&mut out), 4096, &mut Lost::default()), Pushed::Waiting);
         assert_eq!(down.respond(&response(7, b""), narrow(&mut out)), Responded::Written);
         assert_eq!(
             down.respond(&response(8, b""), narrow(&mut out)),
@@ -552,12 +614,14 @@ mod tests {
         }
         let expired = PushDraft { expires: Mono::ZERO + Duration::from_secs(1), ..PushDraft::of(b"") }.push();
         let mut lost = Lost::default();
-        let roomy = PushLimits { count_max: 99, ..LIMITS };
-        down.push(&expired, sending(None), (roomy, 4096), &mut lost);
-        assert_eq!(down.push(&push(&[0; 5000]), sending(None), (roomy, 4096), &mut lost), Pushed::GivenUp);
-        let bare = Sending { room: Room::Bare, ..sending(None) };
-        assert_eq!(down.push(&numbered(9), bare, (roomy, 4096), &mut lost), Pushed::GivenUp);
-        down.pump(Mono::ZERO + Duration::from_secs(2), sending(Some(&mut out)), usize::MAX, &mut lost);
+        let bounds = Bounds { pushes_max: 99, ..BOUNDS };
+        let roomy = || Sending { bounds, ..sending(None) };
+        down.push(&expired, roomy(), 4096, &mut lost);
+        assert_eq!(down.push(&push(&[0; 5000]), roomy(), 4096, &mut lost), Pushed::GivenUp);
+        let bare = Sending { room: Room::Bare, ..roomy() };
+        assert_eq!(down.push(&numbered(9), bare, 4096, &mut lost), Pushed::GivenUp);
+        let sending = Sending { bounds, ..sending(Some(&mut out)) };
+        down.pump(Mono::ZERO + Duration::from_secs(2), sending, usize::MAX, &mut lost);
         let gap = |count, why| format!("gap of {count} for REASON_PUSH_{why}");
         let expected = [
             format!("1: {}", gap(1, "OVERFLOW")),

@@ -32,10 +32,10 @@ mod tests;
 mod up;
 mod window;
 
-pub use down::{Down, Pushed, Responded, Room, Sending};
+pub use down::{Bounds, Down, Pushed, Responded, Room, Sending};
 pub use fault::{Fault, NotResumed, whole_ms};
 pub use opening::{Opened, OpeningContext, Welcoming, expiry_of, welcome};
-pub use push_queue::{Lost, PushLimits};
+pub use push_queue::Lost;
 pub use refresh::{NoRefresh, Refreshed, refresh};
 pub use settings::Settings;
 pub use up::{Arrival, CancelTarget, Up};

@@ -14,13 +14,19 @@ use moorgate_proto::v1::{Priority, Reason};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// How much may wait for one client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PushLimits {
-    /// Pushes.
-    pub count_max: usize,
-    /// Bytes of them, as if each were its own.
-    pub bytes_max: usize,
+/// How many pushes, and bytes of them, as if each were its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct PushBudget {
+    pub(super) count: usize,
+    pub(super) bytes: usize,
+}
+
+impl PushBudget {
+    /// What is left of it.
+    pub(super) fn without(self, used: PushBudget) -> PushBudget {
+        let count = self.count.saturating_sub(used.count);
+        PushBudget { count, bytes: self.bytes.saturating_sub(used.bytes) }
+    }
 }
 
 /// Pushes that were given up, and who wanted to know of them.
@@ -90,15 +96,20 @@ impl PushQueue {
         self.waiting.is_empty()
     }
 
+    /// What waits.
+    pub(super) fn used(&self) -> PushBudget {
+        PushBudget { count: self.pushes.iter().sum(), bytes: self.bytes }
+    }
+
     /// Puts a push at the end, and gives up what is too much.
-    pub(super) fn offer(&mut self, push: &Arc<Push>, limits: PushLimits, lost: &mut Lost) {
+    pub(super) fn offer(&mut self, push: &Arc<Push>, budget: PushBudget, lost: &mut Lost) {
         if !push.collapse_key.is_empty() {
             self.collapse(&push.collapse_key, lost);
         }
         self.count(push, 1);
         self.bytes = self.bytes.saturating_add(push.body.len());
         self.waiting.push_back(Waiting::Push(push.clone()));
-        while self.pushes.iter().sum::<usize>() > limits.count_max || self.bytes > limits.bytes_max {
+        while self.pushes.iter().sum::<usize>() > budget.count || self.bytes > budget.bytes {
             let least = self.pushes.iter().position(|count| *count > 0);
             let is_least = |it: &Waiting| matches!(it, Waiting::Push(it) if Some(rank(it.priority)) == least);
             let Some(oldest) = self.waiting.iter().position(is_least) else { return };
@@ -202,7 +213,7 @@ mod tests {
     use crate::session::test_push::{PushDraft, push};
     use std::time::Duration;
 
-    const LIMITS: PushLimits = PushLimits { count_max: 3, bytes_max: 100 };
+    const LIMITS: PushBudget = PushBudget { count: 3, bytes: 100 };
 
     /// What comes out, in words: the body of a push, or the size and reason of a gap.
     fn all(queue: &mut PushQueue, now: Mono, lost: &mut Lost) -> Vec<String> {

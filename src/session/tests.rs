@@ -122,7 +122,7 @@ fn a_welcome_tells_the_limits_and_why_the_session_is_fresh() {
 }
 
 fn sending(out: Option<&mut Vec<u8>>) -> Sending<'_> {
-    Sending { admitted: 3, window_max: 256, out, room: Room::Whole }
+    Sending { admitted: 3, window_max: 256, out, room: Room::Whole, bounds: Settings::default().bounds() }
 }
 
 #[test]

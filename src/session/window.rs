@@ -8,7 +8,7 @@
 //!             └ sent on this connection ┘ └ still to be sent on it
 //! ```
 
-use super::push_queue::Lost;
+use super::push_queue::{Lost, PushBudget};
 use crate::relay::{Push, ReceiptTo};
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
@@ -17,9 +17,6 @@ use moorgate_proto::v1::{self, Reason};
 use moorgate_proto::view::Encoded;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Bytes of pushes that one session may keep alive; of those beyond it the oldest are let go.
-const PUSH_BYTES_MAX: usize = 256 * 1024;
 
 /// What a numbered frame is. Beside its length in one number: frames are bounded far below 2^30 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +40,11 @@ enum Kept {
 }
 
 impl Kept {
-    fn bytes(&self) -> usize {
+    /// What it takes of the pushes' budget.
+    fn used(&self) -> PushBudget {
         match self {
-            Kept::Whole(push) => push.body.len(),
-            Kept::Gone(_) | Kept::Missed => 0,
+            Kept::Whole(push) => PushBudget { count: 1, bytes: push.body.len() },
+            Kept::Gone(_) | Kept::Missed => PushBudget::default(),
         }
     }
 
@@ -73,7 +71,8 @@ pub(super) struct Window {
     entries: VecDeque<u32>,
     frames: VecDeque<u8>,
     pushes: VecDeque<Kept>,
-    push_bytes: usize,
+    /// Pushes that are kept whole.
+    whole: PushBudget,
     /// Of `entries`, those that are Responses.
     responses: usize,
     /// What was sent on the connection that the session has.
@@ -92,6 +91,11 @@ impl Window {
     /// Responses among them.
     pub(super) fn responses(&self) -> usize {
         self.responses
+    }
+
+    /// Pushes that are kept whole.
+    pub(super) fn used(&self) -> PushBudget {
+        self.whole
     }
 
     /// Bytes of its own; what pushes share is not counted.
@@ -160,17 +164,21 @@ impl Window {
         self.responses = self.responses.saturating_add(usize::from(kind == Kind::Response));
     }
 
-    /// Keeps a push, `whole` or only who wants to know of it.
-    pub(super) fn keep_push(&mut self, push: &Arc<Push>, whole: bool) {
+    /// Keeps a push, whole if the budget is not empty, and of those beyond the budget the newest; of the others only who
+    /// wants to know of it.
+    pub(super) fn keep_push(&mut self, push: &Arc<Push>, budget: PushBudget) {
         self.note(Kind::Push, 0);
-        let sent = if whole { Kept::Whole(push.clone()) } else { Kept::Gone(push.receipt.clone()) };
-        self.push_bytes = self.push_bytes.saturating_add(sent.bytes());
+        let is_whole = budget.count > 0;
+        let sent = if is_whole { Kept::Whole(push.clone()) } else { Kept::Gone(push.receipt.clone()) };
+        let used = sent.used();
+        self.whole.count = self.whole.count.saturating_add(used.count);
+        self.whole.bytes = self.whole.bytes.saturating_add(used.bytes);
         self.pushes.push_back(sent);
         self.sent.pushes = self.pushes.len();
         let mut oldest = self.pushes.iter_mut();
-        while self.push_bytes > PUSH_BYTES_MAX {
+        while is_whole && (self.whole.count > budget.count || self.whole.bytes > budget.bytes) {
             let Some(sent) = oldest.next() else { break };
-            self.push_bytes = self.push_bytes.saturating_sub(sent.bytes());
+            self.whole = self.whole.without(sent.used());
             if let Kept::Whole(push) = sent {
                 *sent = Kept::Gone(push.receipt.clone());
             }
@@ -214,7 +222,7 @@ impl Window {
         if entry >> KIND_SHIFT == Kind::Push as u32 {
             let sent = self.pushes.pop_front()?;
             self.sent.pushes = self.sent.pushes.saturating_sub(1);
-            self.push_bytes = self.push_bytes.saturating_sub(sent.bytes());
+            self.whole = self.whole.without(sent.used());
             return sent.receipt();
         }
         let len = (entry & LENGTH_MASK) as usize;
@@ -235,11 +243,14 @@ mod tests {
     use moorgate_proto::envelope::member::gateway::RESPONSE;
     use prost::Message;
 
+    const ALL: PushBudget = PushBudget { count: usize::MAX, bytes: usize::MAX };
+    const NONE: PushBudget = PushBudget { count: 0, bytes: 0 };
+
     #[test]
     fn frames_go_in_their_order_and_responses_are_counted() {
         let mut window = Window::default();
         window.keep(Kind::Response, b"response");
-        window.keep_push(&push(b"push"), true);
+        window.keep_push(&push(b"push"), ALL);
         window.keep(Kind::Gap, b"gap");
         assert_eq!((window.len(), window.responses(), window.bytes()), (3, 1, 11));
         window.pop();
@@ -247,7 +258,7 @@ mod tests {
         window.pop();
         window.pop();
         assert!(window.is_empty() && window.frames.is_empty() && window.pushes.is_empty());
-        assert_eq!((window.push_bytes, window.pop()), (0, None));
+        assert_eq!((window.whole, window.pop()), (PushBudget::default(), None));
     }
 
     /// Kind and number of each frame, and of a gap its first.
@@ -276,11 +287,11 @@ mod tests {
             frame
         };
         window.keep(Kind::Response, &response(1));
-        window.keep_push(&push(b"\x08\x01"), true);
-        window.keep_push(&push(b"\x08\x02"), false);
-        window.keep_push(&push(b"\x08\x03"), false);
+        window.keep_push(&push(b"\x08\x01"), ALL);
+        window.keep_push(&push(b"\x08\x02"), NONE);
+        window.keep_push(&push(b"\x08\x03"), NONE);
         window.keep(Kind::Response, &response(5));
-        window.keep_push(&push(b"\x08\x04"), false);
+        window.keep_push(&push(b"\x08\x04"), NONE);
         let all = [(RESPONSE, 1, 0), (PUSH, 2, 0), (GAP, 4, 3), (RESPONSE, 5, 0), (GAP, 6, 6)];
         assert!(!window.is_replaying());
         window.rewind();
@@ -305,8 +316,8 @@ mod tests {
     #[test]
     fn what_a_replay_had_a_gap_for_is_lost_once_and_never_acknowledged() {
         let mut window = Window::default();
-        window.keep_push(&push(b"\x08\x01"), false);
-        window.keep_push(&push(b"\x08\x02"), false);
+        window.keep_push(&push(b"\x08\x01"), NONE);
+        window.keep_push(&push(b"\x08\x02"), NONE);
         assert!(window.pop().is_some(), "it was sent, and the client has it");
         for (overflowed, receipts) in [(1, 1), (0, 0)] {
             let mut lost = Lost::default();
@@ -319,16 +330,17 @@ mod tests {
 
     #[test]
     fn a_session_keeps_only_so_much_alive_and_forgets_no_receipt() {
-        let mut window = Window::default();
-        let pushes: Vec<_> = (0..8).map(|_| push(&vec![0; PUSH_BYTES_MAX / 4])).collect();
-        pushes.iter().for_each(|push| window.keep_push(push, true));
-        let alive = pushes.iter().filter(|push| Arc::strong_count(push) > 1).count();
-        assert!((2..=4).contains(&alive), "{alive}");
-        assert!(window.push_bytes <= PUSH_BYTES_MAX);
-        assert!(Arc::strong_count(&pushes[7]) > 1, "the newest stays");
-        for _ in &pushes {
-            assert!(window.pop().is_some());
+        for budget in [PushBudget { bytes: 1000, ..ALL }, PushBudget { count: 4, ..ALL }] {
+            let mut window = Window::default();
+            let pushes: Vec<_> = (0..8).map(|_| push(&[0; 250])).collect();
+            pushes.iter().for_each(|push| window.keep_push(push, budget));
+            let alive: Vec<bool> = pushes.iter().map(|push| Arc::strong_count(push) > 1).collect();
+            assert_eq!(alive, [false, false, false, false, true, true, true, true], "the newest stay");
+            assert_eq!(window.used(), PushBudget { count: 4, bytes: 1000 });
+            for _ in &pushes {
+                assert!(window.pop().is_some());
+            }
+            assert_eq!(window.used(), PushBudget::default());
         }
-        assert_eq!(window.push_bytes, 0);
     }
 }

@@ -154,6 +154,7 @@ impl Shard {
             window_max: self.session_settings.window_max as usize,
             out: Some(&mut connection.output.bytes),
             room,
+            bounds: self.session_settings.bounds(),
         };
         let held = session.down.kept_bytes();
         let mut lost = Lost::default();

@@ -6,7 +6,7 @@ use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::SessionKey;
 use crate::relay::{Audience, Caller, Push, PushOrder, Receipt, ReceiptTo};
-use crate::session::{Lost, PushLimits, Pushed, Room, Sending, Session};
+use crate::session::{Lost, Pushed, Room, Sending, Session};
 use moorgate_proto::v1::Reason;
 use std::sync::Arc;
 
@@ -97,15 +97,12 @@ impl Shard {
             window_max: self.session_settings.window_max as usize,
             out: out.map(|output| &mut output.bytes),
             room,
-        };
-        let limits = PushLimits {
-            count_max: self.session_settings.pushes_max,
-            bytes_max: self.session_settings.push_bytes_max,
+            bounds: self.session_settings.bounds(),
         };
         let held = session.down.kept_bytes();
         let mut lost = Lost::default();
         let frame_bytes_max = session.frame_bytes_max();
-        let became = session.down.push(push, sending, (limits, frame_bytes_max), &mut lost);
+        let became = session.down.push(push, sending, frame_bytes_max, &mut lost);
         self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());
         match became {
             Pushed::Written => {

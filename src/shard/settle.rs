@@ -139,6 +139,7 @@ impl Shard {
                 true => Room::Whole,
                 false => Room::Bare,
             },
+            bounds: self.session_settings.bounds(),
         };
         let became = session.down.respond(response, sending);
         self.owed_bytes = self.owed_bytes.saturating_sub(held).saturating_add(session.down.kept_bytes());

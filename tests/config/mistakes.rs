@@ -63,7 +63,7 @@ const KEYS: Cases = &[
     (
         Session("heartbeet = \"30s\""),
         &[
-            "16: session.heartbeet: there is no such key here; there are: detached_ttl, expiry_grace, frame, frame_timeout, groups, handshake_timeout, heartbeat, heartbeat_max, heartbeat_min, in_flight, keepalive, linger, push_bytes, pushes, user_timeout, window, write_timeout",
+            "16: session.heartbeet: there is no such key here; there are: detached_ttl, expiry_grace, frame, frame_timeout, groups, handshake_timeout, heartbeat, heartbeat_max, heartbeat_min, in_flight, keepalive, linger, push_bytes, pushes, response_bytes, user_timeout, window, write_timeout",
         ],
     ),
     (

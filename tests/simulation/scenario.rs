@@ -264,6 +264,7 @@ fn session_settings(dice: &mut Dice) -> session::Settings {
         frame_bytes_max: dice.between(4_096, 20_000) as usize,
         pushes_max: dice.between(1, 10) as usize,
         push_bytes_max: dice.between(200, 5_000) as usize,
+        response_bytes_max: dice.between(4_000, 50_000) as usize,
         // All that there are.
         groups_max: 2,
         heartbeat: dice.millis(1_000, 4_000),
