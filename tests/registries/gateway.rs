@@ -1,18 +1,23 @@
 //! A whole gateway beside a real Consul: it finds its service there, lists itself, and leaves first.
 
 use crate::bench::{PATIENCE, eventually};
-use crate::programs::Consul;
+use crate::programs::{Consul, Folder};
 use moorgate::config::{self, Settings};
 use moorgate::gateway::Gateway;
 use moorgate_client::{Connection, Options, RequestOptions};
 use moorgate_service::{Reply, Service};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const ID: &str = "moorgate-gate-1-192.0.2.9-7000";
 
 fn settings(consul: &Consul, more: &str) -> Settings {
-    let text = format!(
+    config::parse("gate.toml", &text(consul, more), Path::new(""), &|_| None).unwrap()
+}
+
+fn text(consul: &Consul, more: &str) -> String {
+    format!(
         r#"[gateway]
 id = "gate-1"
 shards = 1
@@ -40,8 +45,24 @@ consul = true
 {more}
 "#,
         consul.address
-    );
-    config::parse("gate.toml", &text, Path::new(""), &|_| None).unwrap()
+    )
+}
+
+/// A gateway in a process of its own.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("sh").args(["-c", "kill -$0 $1", name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// What the agent says of the gateway; `None`: it is not listed.
@@ -112,6 +133,26 @@ fn consul_may_ask_the_gateway_itself() {
     gateway.stop();
     gateway.join();
     assert_eq!(listed(&consul), None, "an end without a drain leaves too");
+    service.stop();
+    service.join();
+}
+
+#[test]
+fn registration_is_renewed_after_a_pause() {
+    let Some(consul) = Consul::start() else { return };
+    let service = Service::named("echo").listen("127.0.0.1:0".parse().unwrap()).unwrap().spawn().unwrap();
+    consul.register("echo", service.address(), "");
+    let folder = Folder::new();
+    let file = folder.file("gate.toml", &text(&consul, "ttl = \"3s\""));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moorgate"));
+    command.args(["serve", "-c"]).arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let process = Process(command.spawn().unwrap());
+    eventually("it is listed", || listed(&consul).is_some() && is_passing(&consul));
+    process.signal("STOP");
+    eventually("its check has failed", || !is_passing(&consul));
+    process.signal("CONT");
+    eventually("it passes again", || listed(&consul).is_some() && is_passing(&consul));
+    drop(process);
     service.stop();
     service.join();
 }
