@@ -63,6 +63,11 @@ impl Confirmations {
         self.waiting.remove(&key).map_or(0, |waiting| waiting.early.len())
     }
 
+    /// Bytes held of an opening.
+    pub(super) fn early_of(&self, key: ConnectionKey) -> usize {
+        self.waiting.get(&key).map_or(0, |waiting| waiting.early.len())
+    }
+
     /// Bytes held of all openings.
     pub(super) fn early_bytes(&self) -> usize {
         self.waiting.values().map(|waiting| waiting.early.len()).sum()
@@ -117,16 +122,12 @@ impl Shard {
         Ok(())
     }
 
-    /// Holds what comes before the verdict. More than a client may send, or than unfinished frames may hold in all, ends
-    /// the connection.
+    /// Holds what comes before the verdict, within the budget of unfinished frames. More than a client may send ends the
+    /// connection.
     pub(super) fn hold_early(&mut self, key: ConnectionKey, bytes: &[u8]) -> Result<(), Fault> {
         let Some(waiting) = self.confirmations.waiting.get_mut(&key) else { return Ok(()) };
         if waiting.early.len().saturating_add(bytes.len()) > FRAME_BYTES_OPENING {
             return Err(Fault::EarlyExceeded);
-        }
-        if self.partial_bytes.saturating_add(bytes.len()) > self.settings.partial_bytes_max {
-            self.cells.count(Count::PartialBudgetExceeded);
-            return Err(Fault::Overloaded);
         }
         waiting.early.extend_from_slice(bytes);
         self.partial_bytes = self.partial_bytes.saturating_add(bytes.len());

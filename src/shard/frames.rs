@@ -88,10 +88,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        if connection.assembler.held_bytes() == 0 {
-            return;
-        }
-        if connection.frame_began == Mono::NEVER {
+        if connection.assembler.held_bytes() > 0 && connection.frame_began == Mono::NEVER {
             connection.frame_began = now.mono;
             let due = connection.frame_deadline(self.settings.frame_timeout);
             self.wheel.arm(&mut connection.alarm, key, due);

@@ -92,7 +92,7 @@ impl Shard {
     pub(super) fn shed_partials(&mut self, now: Now) {
         let holding = |key: ConnectionKey| {
             let connection = self.connections.get(key)?;
-            let bytes = connection.assembler.held_bytes();
+            let bytes = connection.assembler.held_bytes().saturating_add(self.confirmations.early_of(key));
             let session = self.session_of(key).and_then(|session| self.sessions.get(session));
             let owner = Owner::of(session, connection.peer().ip());
             let weight = byte_milliseconds(bytes, now.mono.since(connection.frame_began));

@@ -3,6 +3,8 @@
 use super::limits::{hello_of, nobody};
 use super::*;
 use crate::limit::SharedRoom;
+use crate::relay::{Checked, Verdict};
+use crate::shard::CheckSettings;
 
 const KIB: usize = 1024;
 
@@ -46,6 +48,35 @@ fn unfinished_frames_of_an_attacker_end_its_own_connections() {
     assert!(users.iter().all(|user| is_open(&world, *user)), "a user was ended");
     let left = attackers.iter().filter(|attacker| is_open(&world, **attacker)).count();
     assert!(left <= 5 && world.shard.partial_bytes() <= 256 * KIB, "{left} of 16 attackers");
+}
+
+// spec: F-11, O-32
+#[test]
+fn early_requests_of_an_attacker_end_its_own_connections() {
+    let mut world = World::with(|parts| {
+        parts.settings.partial_bytes_max = 64 * KIB;
+        parts.settings.check = Some(CheckSettings { timeout: 60 * SECOND, ..CheckSettings::default() });
+    });
+    let mut early = |address, user: &str, payload: &'static [u8]| {
+        let client = world.accept_from(address);
+        world.say(client, 0, client_frame::Member::Hello(hello_of(user)));
+        world.say(client, 1, request(CHAT, payload));
+        client
+    };
+    let user = early(1, "alice", b"early");
+    let attackers: Vec<_> = (0..40).map(|_| early(8, "mallory", &[7; 4000])).collect();
+    assert!(world.shard.partial_bytes() <= 64 * KIB);
+    let is_waiting = |world: &World, client| world.shard.is_opening(client);
+    assert!(attackers.iter().filter(|attacker| is_waiting(&world, **attacker)).count() <= 16);
+    for client in attackers.into_iter().filter(|attacker| is_waiting(&world, *attacker)).collect::<Vec<_>>() {
+        world.shard.peer_closed(world.now, client);
+    }
+    let mut batch = DeliveryBatch::default();
+    let verdict = Verdict::Admitted(Duration::ZERO);
+    batch.deliveries.push(Delivery::Checked(Checked { connection: user, verdict }));
+    world.shard.delivered(world.now, batch);
+    assert!(matches!(world.member(user), gateway_frame::Member::Welcome(_)));
+    assert_eq!((world.tickets().len(), world.shard.partial_bytes()), (1, 0));
 }
 
 /// Connections that say nothing fill their bound; clients that say Hello get in all the same.
