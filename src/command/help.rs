@@ -30,6 +30,7 @@ pub(super) const SERVE: &str = "\
 moorgate serve - run the gateway until SIGTERM or SIGINT (Ctrl-C)
 
 Usage: moorgate serve (-c FILE | --dev) [--listen ADDR] [--admin-listen ADDR]
+                      [--bench-listen ADDR]
 
   -c, --config FILE     the configuration; `moorgate check FILE` finds mistakes
       --dev             no file: clients on 127.0.0.1:7000, the operator on
@@ -39,6 +40,10 @@ Usage: moorgate serve (-c FILE | --dev) [--listen ADDR] [--admin-listen ADDR]
                         else; port 0 lets the system choose
       --admin-listen ADDR
                         answer the operator here: /livez, /readyz, /metrics
+      --bench-listen ADDR
+                        with --dev: where moorgate-bench listens as a service
+                        in its modes push, resume and storm (127.0.0.1:7003);
+                        with port 0 a port is reserved and printed
 
 Under systemd it tells the service manager when it is ready and how it is, feeds
 its watchdog, and takes the sockets and credentials that it is handed: see

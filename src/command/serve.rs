@@ -23,6 +23,7 @@ struct Options {
     dev: bool,
     listen: Option<SocketAddr>,
     admin: Option<SocketAddr>,
+    bench: Option<SocketAddr>,
 }
 
 pub(super) fn run(words: lexopt::Parser) -> Result<(), Failure> {
@@ -43,6 +44,7 @@ fn run_in_time(mut words: lexopt::Parser) -> Result<(), Failure> {
             Arg::Long("dev") => options.dev = true,
             Arg::Long("listen") => options.listen = Some(address(&mut words, "--listen")?),
             Arg::Long("admin-listen") => options.admin = Some(address(&mut words, "--admin-listen")?),
+            Arg::Long("bench-listen") => options.bench = Some(address(&mut words, "--bench-listen")?),
             other => return Err(other.unexpected().into()),
         }
     }
@@ -53,6 +55,9 @@ fn run_in_time(mut words: lexopt::Parser) -> Result<(), Failure> {
     let process = Process { inherited, signals };
     match (&options.config, options.dev) {
         (Some(_), true) => usage("--dev needs no file: leave -c or --dev out"),
+        (_, false) if options.bench.is_some() => {
+            usage("--bench-listen is for --dev; a configuration file lists the load tester as a service")
+        }
         (None, false) => usage("say what to serve: -c FILE, or --dev to try it out without one"),
         (Some(path), false) => {
             let mut settings = config::load(path).map_err(|error| Failure::Failed(error.to_string()))?;
@@ -93,6 +98,8 @@ fn serve_dev(options: &Options, process: Process) -> Result<(), Failure> {
     let echo = echo::listen(any_port).map_err(failed)?;
     let accounts = accounts::listen(any_port, None).map_err(failed)?;
     let chat = chat::listen(any_port, None).map_err(failed)?;
+    let bench = options.bench.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7003)));
+    let bench = Reserved::new(bench).map_err(|error| Failure::Failed(format!("{bench}: {error}")))?;
     let settings = config::dev(&config::DevOptions {
         listen: options.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7000))),
         admin: options.admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7001))),
@@ -101,6 +108,7 @@ fn serve_dev(options: &Options, process: Process) -> Result<(), Failure> {
             accounts: accounts.address(),
             chat: chat.address(),
         },
+        bench: bench.address,
         key_id: token::DEV_KEY_ID,
         secret: token::DEV_SECRET,
     })
@@ -109,7 +117,7 @@ fn serve_dev(options: &Options, process: Process) -> Result<(), Failure> {
     for listening in [echo, accounts, chat] {
         services.push(listening.spawn().map_err(failed)?);
     }
-    let result = serve(settings, process, print_what_next);
+    let result = serve(settings, process, |gateway| print_what_next(gateway, bench.address));
     services.iter().for_each(|service| service.stop());
     result
 }
@@ -119,10 +127,36 @@ fn serve_dev(_options: &Options, _process: Process) -> Result<(), Failure> {
     Err(Failure::Failed("moorgate: this binary was built without the feature `dev`".to_owned()))
 }
 
+/// The address on which the load tester is to listen as a service. A port that the system has chosen is bound for as long
+/// as this lives, and not listened on: the tester can bind it too, and the system gives it to no other program.
 #[cfg(feature = "dev")]
-fn print_what_next(gateway: &Gateway) {
+struct Reserved {
+    address: SocketAddr,
+    _socket: Option<socket2::Socket>,
+}
+
+#[cfg(feature = "dev")]
+impl Reserved {
+    fn new(address: SocketAddr) -> std::io::Result<Reserved> {
+        use socket2::{Domain, Protocol, Socket, Type};
+        // Beyond loopback it is refused soon.
+        if address.port() != 0 || !address.ip().is_loopback() {
+            return Ok(Reserved { address, _socket: None });
+        }
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        let chosen = socket.local_addr()?.as_socket();
+        Ok(Reserved { address: chosen.unwrap_or(address), _socket: Some(socket) })
+    }
+}
+
+#[cfg(feature = "dev")]
+fn print_what_next(gateway: &Gateway, bench: SocketAddr) {
     let Some(client) = gateway.client_addresses().first() else { return };
     let admin = gateway.admin_address().map(|address| address.to_string()).unwrap_or_default();
+    // The tester listens on port 7003 by itself.
+    let service = if bench.port() == 7003 { String::new() } else { format!(" --service-listen {bench}") };
     say(format!(
         "moorgate --dev: for trying out, on this machine only\n\
          \n\
@@ -130,6 +164,7 @@ fn print_what_next(gateway: &Gateway) {
          services   echo       0x0001-0x00ff   answers what it is sent\n\
          \x20          accounts   0x0200-0x0202   register, log in, log out; in memory\n\
          \x20          chat       0x0210-0x0214   send to users and groups, join, leave, who is there\n\
+         \x20          bench      0x0100-0x01ff   the load tester, while it listens on {bench}\n\
          operator   http://{admin}/readyz  /livez  /metrics\n\
          access     anonymous sessions, users who register, and tokens of the development secret\n\
          limits     no rates, no bans, no bound of connections per client address\n\
@@ -137,6 +172,7 @@ fn print_what_next(gateway: &Gateway) {
          From another terminal:\n\
          \x20 cargo run --release -p moorgate-client --example echo -- {client}\n\
          \x20 cargo run --release -p moorgate-bench -- requests --target {client} --connections 64 --duration 5s\n\
+         \x20 cargo run --release -p moorgate-bench -- push --target {client}{service} --connections 100\n\
          \x20 cargo run --release -- token issue --dev --user alice\n\
          \x20 curl http://{admin}/metrics\n\
          \n\

@@ -26,6 +26,8 @@ pub struct DevOptions {
     pub admin: SocketAddr,
     /// Where the embedded services listen.
     pub services: DevServices,
+    /// Reserved for the load tester's own service.
+    pub bench: SocketAddr,
     /// Id of the development key.
     pub key_id: &'static str,
     /// The development secret.
@@ -48,7 +50,7 @@ pub struct DevServices {
 /// # Errors
 /// When it would listen beyond loopback: everybody knows its secret.
 pub fn dev(options: &DevOptions) -> Result<Settings, String> {
-    for address in [options.listen, options.admin] {
+    for address in [options.listen, options.admin, options.bench] {
         if !address.ip().is_loopback() {
             return Err(format!(
                 "--dev listens on loopback only, not on {address}: everybody knows its signing secret; \
@@ -66,7 +68,7 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
     };
     let keys =
         KeyRing::new(vec![key], None, None, LEEWAY_DEFAULT.as_secs()).map_err(|error| error.to_string())?;
-    let (services, routes) = services(&options.services);
+    let (services, routes) = services(&options.services, options.bench);
     let routes = RouteTable::build(&routes).map_err(|_| "the routes of --dev overlap".to_owned())?;
     let at = ListenAt::Address(options.listen);
     let listener = ListenerSettings { at, accept: reactor::AcceptMode::default(), heartbeat: None };
@@ -107,12 +109,17 @@ pub fn dev(options: &DevOptions) -> Result<Settings, String> {
     })
 }
 
-/// The services inside, with what they may ask for, and the ways to them.
-fn services(at: &DevServices) -> (Vec<ServiceSettings>, Vec<RouteSettings>) {
+/// The services inside and the load tester's, with their grants, and the routes to them.
+fn services(at: &DevServices, bench: SocketAddr) -> (Vec<ServiceSettings>, Vec<RouteSettings>) {
     let login = Grants::NONE.with(Right::Login);
     let chat = Grants::NONE.with(Right::Groups).with(Right::Push).with(Right::Presence);
-    let services =
-        [("echo", at.echo, Grants::NONE), ("accounts", at.accounts, login), ("chat", at.chat, chat)];
+    let pushing = Grants::NONE.with(Right::Groups).with(Right::Push).with(Right::PushAll);
+    let services = [
+        ("echo", at.echo, Grants::NONE),
+        ("accounts", at.accounts, login),
+        ("chat", at.chat, chat),
+        ("bench", bench, pushing),
+    ];
     // As much as waits in all: whoever tries it out is to see figures, not limits.
     let bounds = Bounds {
         outstanding_max: 256 * 1024,
@@ -122,7 +129,9 @@ fn services(at: &DevServices) -> (Vec<ServiceSettings>, Vec<RouteSettings>) {
     };
     let services = services.map(|(name, address, grants)| {
         let pool = PoolSettings { bounds: bounds.clone(), ..PoolSettings::default() };
-        ServiceSettings { grants, pool, ..ServiceSettings::new(name, [address]) }
+        // The load tester is there while it runs.
+        let is_required = name != "bench";
+        ServiceSettings { grants, pool, is_required, ..ServiceSettings::new(name, [address]) }
     });
     let route = |first, last, service| RouteSettings::new(Span { first, last }, ServiceId(service));
     let routes = vec![
@@ -132,6 +141,8 @@ fn services(at: &DevServices) -> (Vec<ServiceSettings>, Vec<RouteSettings>) {
         // To log out.
         route(0x0202, 0x0202, 1),
         RouteSettings { order: Order::Session, ..route(0x0210, 0x0214, 2) },
+        // Its clients lose their connections and wait for their answers all the same.
+        RouteSettings { anonymous: true, timeout: Duration::from_secs(60), ..route(0x0100, 0x01ff, 3) },
     ];
     (services.into(), routes)
 }
@@ -160,6 +171,7 @@ mod tests {
         let options = |listen: &str| DevOptions {
             listen: listen.parse().unwrap(),
             admin: "127.0.0.1:0".parse().unwrap(),
+            bench: nobody,
             services: DevServices { echo: nobody, accounts: nobody, chat: nobody },
             key_id: "dev",
             secret: &[7; 32],

@@ -120,7 +120,8 @@ fn service<'a>(mut section: Section<'a>, around: &Around<'_>, report: &mut Repor
     let grants = section.read("grants", grants).unwrap_or_default();
     let commands = section.read("commands", numbers);
     let endpoints = sources.fixed.clone();
-    let settings = name.clone().map(|name| ServiceSettings { name, endpoints, pool, grants, key });
+    let settings =
+        name.clone().map(|name| ServiceSettings { name, endpoints, pool, grants, key, is_required: true });
     Declared { section, name, commands, settings, sources }
 }
 

@@ -276,7 +276,7 @@ mod tests {
         for worker in &state.readiness {
             worker.change(ServiceId(0), true);
         }
-        assert!(state.readiness().is_err(), "two of three services are missing");
+        assert!(state.readiness().is_err(), "others are missing");
         stop.store(false, Ordering::Release);
         assert!(wait(&state, &stop));
     }

@@ -237,14 +237,14 @@ mod tests {
         let page = render(&Totals::default(), &state.endpoint_samples());
         let links: Vec<&str> =
             page.lines().filter(|line| line.starts_with("moorgate_endpoint_links{")).collect();
-        assert_eq!(links.len(), SAMPLED_MAX + 1, "echo has what the two others leave, and a sum");
-        assert!(links.contains(&"moorgate_endpoint_links{service=\"echo\",endpoint=\"others\"} 1004"));
+        assert_eq!(links.len(), SAMPLED_MAX + 1, "echo has what the three others leave, and a sum");
+        assert!(links.contains(&"moorgate_endpoint_links{service=\"echo\",endpoint=\"others\"} 1006"));
         assert!(links.contains(&"moorgate_endpoint_links{service=\"chat\",endpoint=\"127.0.0.1:1\"} 0"));
         assert!(page.contains("moorgate_service_endpoints{service=\"echo\",standing=\"in\"} 1500\n"));
         let Outcome::Endpoints { endpoints, total, .. } = state.list_endpoints() else {
             panic!("another outcome")
         };
-        assert_eq!((endpoints.len(), total), (1502, 1502));
+        assert_eq!((endpoints.len(), total), (1503, 1503));
         assert_eq!(endpoints.first().unwrap().sources, ["config"]);
     }
 
@@ -284,7 +284,11 @@ mod tests {
         let mut fails = |seat: usize| {
             pool.started(seat);
             let (latency, fault) = (Duration::from_millis(1), Some(Fault::Timeout));
-            pool.finished(Mono::ZERO, Ended { seat, latency, verdict: Verdict::Nothing, fault }, &mut rng);
+            pool.finished(
+                Mono::ZERO,
+                Ended { seat, latency, verdict: Verdict::Nothing, fault, origin: None },
+                &mut rng,
+            );
         };
         [0, 1499, 1499, 1498].into_iter().for_each(&mut fails);
         let page = || render(&Totals::default(), &state.endpoint_samples());

@@ -344,6 +344,7 @@ impl State {
             cells: of_shards.chain((0..=workers).map(|_| Arc::default())).collect(),
             readiness: (0..workers).map(|_| Arc::new(Readiness::new(settings.services.len()))).collect(),
             services: settings.services.iter().map(|service| service.name.clone()).collect(),
+            is_required: settings.services.iter().map(|service| service.is_required).collect(),
             pools: Arc::new(Pools::of(&settings.services)),
             others_calls: Mutex::default(),
             has_canary: settings.services.iter().map(|service| service.pool.canary.is_some()).collect(),

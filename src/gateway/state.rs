@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) cells: Vec<Arc<Cells>>,
     pub(super) readiness: Vec<Arc<Readiness>>,
     pub(super) services: Vec<String>,
+    /// Whether the gateway is unready without a link to it, by its id.
+    pub(super) is_required: Vec<bool>,
     /// The services' endpoints as they stand.
     pub(super) pools: Arc<Pools>,
     /// The calls of the endpoints that have no lines of their own among the metrics, by service.
@@ -64,6 +66,7 @@ impl State {
             listen: nobody,
             admin: nobody,
             services: DevServices { echo: nobody, accounts: nobody, chat: nobody },
+            bench: nobody,
             key_id: "dev",
             secret: &[7; 32],
         };
@@ -165,7 +168,8 @@ impl Pages for State {
         if self.draining.load(Ordering::Relaxed) {
             return Err("draining".to_owned());
         }
-        (0..self.services.len()).try_for_each(|at| self.service_readiness(at))
+        let required = self.is_required.iter().enumerate().filter(|(_, is_required)| **is_required);
+        required.map(|(at, _)| at).try_for_each(|at| self.service_readiness(at))
     }
 
     fn metrics(&self) -> String {

@@ -159,6 +159,8 @@ pub struct ServiceSettings {
     pub grants: Grants,
     /// Proves both ends of a link to each other; `None` only where the deployment says so.
     pub key: Option<LinkKey>,
+    /// Whether the gateway is unready while it has no link to it.
+    pub is_required: bool,
 }
 
 impl ServiceSettings {
@@ -170,6 +172,7 @@ impl ServiceSettings {
             pool: PoolSettings::default(),
             grants: Grants::NONE,
             key: None,
+            is_required: true,
         }
     }
 }

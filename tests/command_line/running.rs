@@ -29,7 +29,8 @@ impl Running {
 
     /// `serve --dev` on ports of the system's choice.
     pub(crate) fn dev() -> Running {
-        Running::start(&["serve", "--dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        let any = "127.0.0.1:0";
+        Running::start(&["serve", "--dev", "--listen", any, "--admin-listen", any, "--bench-listen", any])
     }
 
     /// Reads standard output up to a line that has this in it.

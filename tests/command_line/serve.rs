@@ -128,7 +128,7 @@ fn a_second_signal_ends_it_at_once() {
 
 #[test]
 fn dev_does_not_listen_beyond_loopback() {
-    for flag in ["--listen", "--admin-listen"] {
+    for flag in ["--listen", "--admin-listen", "--bench-listen"] {
         for address in ["0.0.0.0:0", "[::]:0", "10.0.0.1:7000"] {
             let message = format!(
                 "moorgate: --dev listens on loopback only, not on {address}: everybody knows its signing secret; \
@@ -144,7 +144,17 @@ fn a_port_in_use_is_told_and_the_first_gateway_goes_on() {
     let mut gateway = Running::dev();
     let (clients, operator) = gateway.addresses();
     let second = |listen: SocketAddr, admin: &str| {
-        run(&["serve", "--dev", "--listen", &listen.to_string(), "--admin-listen", admin])
+        let listen = listen.to_string();
+        run(&[
+            "serve",
+            "--dev",
+            "--listen",
+            &listen,
+            "--admin-listen",
+            admin,
+            "--bench-listen",
+            "127.0.0.1:0",
+        ])
     };
     let message = format!("moorgate: {clients} is in use by another process; stop it, or listen elsewhere\n");
     let ended = second(clients, "127.0.0.1:0");

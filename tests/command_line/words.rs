@@ -30,7 +30,7 @@ const FLAGS: [(&str, &[&str]); 5] = [
             "xit code 1",
         ],
     ),
-    ("serve", &["--config", "--dev", "--listen", "--admin-listen", "RUST_LOG", "SIGTERM"]),
+    ("serve", &["--config", "--dev", "--listen", "--admin-listen", "--bench-listen", "RUST_LOG", "SIGTERM"]),
     ("check", &["FILE", "exit code 1"]),
     (
         "operator",
@@ -121,6 +121,10 @@ fn what_a_command_does_not_understand_points_to_its_own_help() {
         (
             &["serve", "--listen", "127.0.0.1:0"],
             "say what to serve: -c FILE, or --dev to try it out without one",
+        ),
+        (
+            &["serve", "-c", "a.toml", "--bench-listen", "127.0.0.1:0"],
+            "--bench-listen is for --dev; a configuration file lists the load tester as a service",
         ),
         (&["serve", "-c", "a.toml", "--dev"], "--dev needs no file: leave -c or --dev out"),
         (&["serve", "-c"], "missing argument for option '-c'"),

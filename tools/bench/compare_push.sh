@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 
 rounds=${1:-3}
 seconds=${2:-5}
-service=${SERVICE:-127.0.0.1:7102}
+service=${SERVICE:-127.0.0.1:7003}
 cp tools/bench/access.secret tools/bench/link.secret "$work"
 
 start bare "$bench" bare-push --listen 127.0.0.1:0 --control 127.0.0.1:0
@@ -20,7 +20,7 @@ bare=$pid
 address 'control on'
 control=$address
 bare_target=$(sed -n 's/^bare push listens on \([^,]*\),.*/\1/p' "$log")
-sed "s/127\.0\.0\.1:7102/$service/" tools/bench/push.toml >"$work/gateway.toml"
+sed "s/127\.0\.0\.1:7003/$service/" tools/bench/push.toml >"$work/gateway.toml"
 start gateway "$bin/moorgate" serve -c "$work/gateway.toml" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0
 gateway=$pid
 address 'clients connect to'

@@ -14,10 +14,10 @@ set -eu
 cd "$(dirname "$0")/../.."
 . tools/bench/lib.sh
 
-service=${SERVICE:-127.0.0.1:7103}
+service=${SERVICE:-127.0.0.1:7003}
 cp tools/bench/access.secret tools/bench/link.secret "$work"
 
-sed "s/^shards = 1/shards = ${SHARDS:-1}/; s/:700[01]\"/:0\"/; s/127\.0\.0\.1:7103/$service/" tools/bench/resume.toml \
+sed "s/^shards = 1/shards = ${SHARDS:-1}/; s/:700[01]\"/:0\"/; s/127\.0\.0\.1:7003/$service/" tools/bench/resume.toml \
     >"$work/gateway.toml"
 start gateway "$bin/moorgate" serve -c "$work/gateway.toml"
 gateway=$pid

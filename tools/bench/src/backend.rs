@@ -2,7 +2,7 @@
 //! puts connections into groups, and pushes.
 
 use crate::audience::group_name;
-use crate::books::ECHO;
+use crate::books::REQUEST;
 use crate::ledger::{Ledger, Tally};
 use crate::options::Backing;
 use crate::pattern::named;
@@ -43,7 +43,7 @@ impl Runs {
 pub(crate) fn serve(backing: &Backing, runs: &Arc<Runs>) -> Result<Handle, String> {
     let runs = runs.clone();
     let mut service = Service::named(&backing.service_name)
-        .handle(ECHO..=ECHO, move |call, responder| {
+        .handle(REQUEST..=REQUEST, move |call, responder| {
             responder.reply(match runs.ran(call.payload()) {
                 true => Reply::ok(call.payload()),
                 false => Reply::error(Code::InvalidArgument, "no numbered request"),

@@ -20,8 +20,8 @@ use prost::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// The echo service's command.
-pub(crate) const ECHO: u32 = 0x0001;
+/// The command of the requests.
+pub(crate) const REQUEST: u32 = 0x0102;
 
 /// What was read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -208,9 +208,14 @@ impl Crew {
         Ok(Measured { counted, seconds, before, after })
     }
 
+    /// Ends the load; what is open finishes.
+    pub(crate) fn end_load(&self) {
+        self.shared.end_load(self.clock.now());
+    }
+
     /// Lets what is open finish, and collects.
     pub(crate) fn finish(self) -> Result<Vec<Found>, String> {
-        self.shared.set(Phase::Finish);
+        self.end_load();
         let until = self.clock.now() + FINISH_TIMEOUT;
         loop {
             self.shared.outstanding.store(0, Ordering::Release);

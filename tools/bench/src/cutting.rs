@@ -1,6 +1,7 @@
 //! How connections are cut, and when.
 
 use crate::dice::Dice;
+use clap::ValueEnum;
 use mio::Registry;
 use mio::net::TcpStream;
 use moorgate_proto::time::Mono;
@@ -8,8 +9,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-/// How long the client keeps the socket of a connection that it has given up without telling.
-const HALF_OPEN: Duration = Duration::from_millis(1500);
+/// How long the socket of a half-open connection is held, unless the command line has another time.
+pub(crate) const HALF_OPEN: Duration = Duration::from_millis(1500);
 
 /// When connections are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,14 +25,14 @@ pub(crate) enum Cutting {
     AtOnce,
 }
 
-/// How one is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a connection is ended by a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Cut {
     /// The socket is closed, whatever is in it.
     Close,
     /// It is closed with a reset.
     Reset,
-    /// It stays open, and nobody reads it.
+    /// It stays open for a time, and nothing is read or written any more.
     HalfOpen,
 }
 
@@ -57,13 +58,24 @@ pub(crate) fn cut_moments(
     moments.into_iter()
 }
 
-/// Sockets that nobody reads any more, until they are closed.
-#[derive(Debug, Default)]
+/// Sockets of half-open connections, until they are closed.
+#[derive(Debug)]
 pub(crate) struct Abandoned {
+    held_for: Duration,
     sockets: VecDeque<(Mono, TcpStream)>,
 }
 
 impl Abandoned {
+    /// None yet; each is held for this time.
+    pub(crate) fn new(held_for: Duration) -> Abandoned {
+        Abandoned { held_for, sockets: VecDeque::new() }
+    }
+
+    /// Number of sockets that are held.
+    pub(crate) fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
     /// Cuts a connection.
     pub(crate) fn cut(
         &mut self,
@@ -77,7 +89,7 @@ impl Abandoned {
             Cut::Reset => rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?,
             Cut::HalfOpen => {
                 registry.deregister(&mut socket)?;
-                self.sockets.push_back((now + HALF_OPEN, socket));
+                self.sockets.push_back((now + self.held_for, socket));
             }
         }
         Ok(())

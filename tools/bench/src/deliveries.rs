@@ -56,6 +56,8 @@ pub(crate) struct Deliveries {
     missing: u64,
     errors: BTreeMap<String, u64>,
     pub(crate) receipts: Option<Receipts>,
+    /// Pushes of the schedule that were due and not made.
+    pub(crate) not_sent: u64,
     processes: Vec<Process>,
 }
 
@@ -72,6 +74,7 @@ impl Deliveries {
             missing: 0,
             errors: BTreeMap::new(),
             receipts: None,
+            not_sent: 0,
             processes: Vec::new(),
         };
         for one in found {
@@ -113,7 +116,7 @@ impl Deliveries {
     pub(crate) fn is_good(&self) -> bool {
         let Tally { lost, duplicated, reordered, .. } = self.tally;
         let without_receipt = self.receipts.map_or(0, |receipts| receipts.missing);
-        [self.errors(), self.wrong, self.missing, lost, duplicated, reordered, without_receipt]
+        [self.errors(), self.wrong, self.missing, lost, duplicated, reordered, without_receipt, self.not_sent]
             .into_iter()
             .all(|count| count == 0)
     }
@@ -136,6 +139,7 @@ impl Deliveries {
             "gaps": self.tally.given_up,
             "wrong": self.wrong,
             "missing": self.missing,
+            "not_sent": self.not_sent,
             "errors": self.errors(),
             "latency_us": self.latency.as_ref().map(percentiles),
             "error_texts": self.errors,
@@ -186,6 +190,7 @@ impl Deliveries {
             ("gaps", self.tally.given_up),
             ("wrong", self.wrong),
             ("missing", self.missing),
+            ("not sent", self.not_sent),
         ] {
             line(name, count.to_string());
         }
@@ -220,6 +225,9 @@ mod tests {
         let mut without_receipt = deliveries(good);
         without_receipt.receipts = Some(Receipts { acknowledged: 9, lost: 0, missing: 1 });
         assert!(!without_receipt.is_good());
+        let mut late = deliveries(good);
+        late.not_sent = 1;
+        assert!(!late.is_good());
         let mut refused = deliveries(good);
         refused.add_errors([("refused".to_owned(), 1)].into());
         assert!(!refused.is_good());

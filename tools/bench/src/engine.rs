@@ -7,6 +7,7 @@ use crate::audience::user_name;
 use crate::connection::{Outcome, Speech, Talk, Task};
 use crate::pattern::Pattern;
 use crate::plan::{Found, Load, Phase, Plan};
+use crate::schedule::Schedule;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -48,7 +49,7 @@ pub(crate) struct Engine {
     /// Pushes of this turn that have come, or will not.
     arrived: u64,
     timer: Option<OwnedFd>,
-    next_due: Mono,
+    schedule: Option<Schedule>,
     next_peer: usize,
     next_number: u32,
     last_timers: Mono,
@@ -72,7 +73,7 @@ impl Engine {
             found: Found::new()?,
             arrived: 0,
             timer,
-            next_due: Mono::NEVER,
+            schedule: None,
             next_peer: 0,
             next_number: plan.first,
             last_timers: Mono::ZERO,
@@ -108,11 +109,15 @@ impl Engine {
                 self.event(now, phase, event);
             }
             self.tell_arrivals();
-            if matches!(self.plan.load, Load::Open(..)) && matches!(phase, Phase::Warm | Phase::Window) {
+            if matches!(phase, Phase::Warm | Phase::Window | Phase::Finish) {
                 self.schedule(now);
             }
             self.timers(now, phase);
             self.publish();
+        }
+        let end = self.plan.shared.load_end();
+        if let Some(schedule) = self.schedule.filter(|_| end != Mono::NEVER) {
+            self.found.not_sent = self.found.not_sent.saturating_add(schedule.left(end));
         }
         let peers = std::mem::take(&mut self.peers);
         peers.into_iter().flatten().for_each(|peer| self.close_books(peer));
@@ -148,12 +153,12 @@ impl Engine {
             Load::Closed(_, in_flight) => {
                 for index in 0..self.peers.len() {
                     for _ in 0..in_flight {
-                        self.ask(now, now, index);
+                        let _ = self.ask(now, now, index);
                     }
                     self.write(index);
                 }
             }
-            Load::Open(..) => self.next_due = now,
+            Load::Open(_, rate) => self.schedule = Some(Schedule::new(now, rate)),
             // Until now they had the session in which they have registered.
             Load::LogIn(_) => (0..self.peers.len()).for_each(|index| self.again(now, index)),
             Load::Idle | Load::Churn | Load::Receive(_) => {}
@@ -243,7 +248,7 @@ impl Engine {
             Load::Idle => self.ready(index),
             Load::Churn if !self.plan.raw => self.churned(now, index),
             Load::Closed(..) | Load::Open(..) | Load::Churn | Load::Receive(_) | Load::LogIn(_) => {
-                self.ask(now, now, index);
+                let _ = self.ask(now, now, index);
             }
         }
     }
@@ -283,13 +288,17 @@ impl Engine {
         self.plan.shared.completed.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn ask(&mut self, now: Mono, at: Mono, index: usize) {
-        if let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut)
-            && peer.talk.is_open()
-            && !peer.talk.ask(now, at, &mut self.pattern)
-        {
+    /// Makes a request; whether its connection has taken it.
+    fn ask(&mut self, now: Mono, at: Mono, index: usize) -> bool {
+        let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut) else { return false };
+        if !peer.talk.is_open() {
+            return false;
+        }
+        let is_taken = peer.talk.ask(now, at, &mut self.pattern);
+        if !is_taken {
             self.fail("a request was not taken".to_owned());
         }
+        is_taken
     }
 
     fn read(&mut self, now: Mono, phase: Phase, index: usize) {
@@ -321,7 +330,9 @@ impl Engine {
                 Outcome::Opened => self.opened_one(now, index),
                 // At the end what is open finishes, and nothing is begun.
                 Outcome::Ask if phase == Phase::Finish => {}
-                Outcome::Ask => self.ask(now, now, index),
+                Outcome::Ask => {
+                    let _ = self.ask(now, now, index);
+                }
                 Outcome::Ready => self.ready(index),
                 Outcome::Reply(_) if matches!(self.plan.load, Load::Churn) => self.churned(now, index),
                 Outcome::Reply(at) => self.replied(now, phase, index, at),
@@ -353,7 +364,9 @@ impl Engine {
         self.ready(index);
         match self.plan.load {
             Load::LogIn(_) => self.again(now, index),
-            Load::Closed(..) if matches!(phase, Phase::Warm | Phase::Window) => self.ask(now, now, index),
+            Load::Closed(..) if matches!(phase, Phase::Warm | Phase::Window) => {
+                let _ = self.ask(now, now, index);
+            }
             _ => {}
         }
     }
@@ -393,22 +406,24 @@ impl Engine {
         self.fail(why.to_owned());
     }
 
-    /// Makes the requests that are due, on the connections in turn.
+    /// Makes the requests that are due, on the connections in turn; one whose connection is lost is not sent.
     fn schedule(&mut self, now: Mono) {
-        let Load::Open(_, rate) = self.plan.load else { return };
-        let step = Duration::from_secs_f64(1.0 / rate.max(0.001));
+        let Some(mut schedule) = self.schedule else { return };
         if let Some(timer) = &self.timer {
             let mut ticks = [0; 8];
             // Read to re-arm the edge; that it has nothing to read is as good.
             let _ = rustix::io::read(timer, &mut ticks);
         }
-        while self.next_due <= now {
-            let (at, index) = (self.next_due, self.next_peer);
-            self.next_due = self.next_due + step;
+        let until = now.min(self.plan.shared.load_end());
+        while let Some(at) = schedule.take(until) {
+            let index = self.next_peer;
             self.next_peer = self.next_peer.saturating_add(1) % self.peers.len().max(1);
-            self.ask(now, at, index);
+            if !self.ask(now, at, index) {
+                self.found.not_sent = self.found.not_sent.saturating_add(1);
+            }
             self.write(index);
         }
+        self.schedule = Some(schedule);
     }
 
     fn timers(&mut self, now: Mono, phase: Phase) {

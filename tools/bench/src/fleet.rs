@@ -4,12 +4,13 @@
 
 use crate::audience::user_name;
 use crate::books::{Books, Read as Came};
-use crate::cutting::{Abandoned, Cut, Cutting, cut_moments};
+use crate::cutting::{Abandoned, Cut, Cutting, HALF_OPEN, cut_moments};
 use crate::dice::Dice;
 use crate::pattern::Pattern;
 use crate::plan::{Found, Phase, Plan};
 use crate::roamer::{Heard, Link, Roamer, Voice};
 use crate::roaming::{Account, Roaming};
+use crate::schedule::Schedule;
 use crate::streams::Streams;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
@@ -43,7 +44,7 @@ pub(crate) struct Orders {
     pub(crate) joins: bool,
     /// Requests a second of each client; 0: none.
     pub(crate) rate: f64,
-    /// Requests of one client without an answer; above it the schedule leaves some out.
+    /// Requests of one client without an answer; with so many those of the schedule wait.
     pub(crate) in_flight: usize,
     pub(crate) cutting: Cutting,
     /// From a cut to the next connect, at the most.
@@ -100,7 +101,7 @@ impl Fleet {
             opened: 0,
             opening: 0,
             dues: BinaryHeap::new(),
-            abandoned: Abandoned::default(),
+            abandoned: Abandoned::new(HALF_OPEN),
             patterns: (Pattern::new(plan.payload), orders.streams.pattern()),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             heard: Vec::new(),
@@ -149,6 +150,7 @@ impl Fleet {
             let step = Duration::from_secs_f64(1.0 / self.orders.rate);
             for (index, client) in self.clients.iter_mut().enumerate() {
                 let at = now + client.dice.within(step);
+                client.schedule = Some(Schedule::new(at, self.orders.rate));
                 self.dues.push(Reverse((at, Due::Ask, index)));
             }
         }
@@ -296,6 +298,7 @@ impl Fleet {
         self.roaming.back_us.saturating_record(us.max(1));
         self.roaming.back_at = self.roaming.back_at.max(now);
         self.plan.shared.reached.fetch_add(1, Ordering::AcqRel);
+        self.ask_due(now, index);
     }
 
     fn join(&mut self, now: Mono, index: usize) {
@@ -403,7 +406,7 @@ impl Fleet {
             match due {
                 Due::Connect => self.open(self.plan.clock.now(), index),
                 Due::Join => self.join(now, index),
-                Due::Ask => self.ask(now, at, index),
+                Due::Ask => self.ask(now, index),
                 Due::Cut if self.phase != Phase::Window => {}
                 Due::Cut => match self.clients.get_mut(index) {
                     Some(client) if !matches!(client.link, Link::Down) => {
@@ -417,20 +420,23 @@ impl Fleet {
         }
     }
 
-    /// A request of the schedule, and when the next one is due.
-    fn ask(&mut self, now: Mono, at: Mono, index: usize) {
-        if !matches!(self.phase, Phase::Warm | Phase::Window) {
-            return;
+    /// Requests of the schedule, and when it is looked at next.
+    fn ask(&mut self, now: Mono, index: usize) {
+        // Until its connection or an answer is there.
+        let again = now + AGAIN;
+        let is_done = self.ask_due(now, index);
+        let Some(schedule) = self.clients.get(index).and_then(|client| client.schedule) else { return };
+        if schedule.due() < self.plan.shared.load_end() {
+            let next = if is_done { schedule.due() } else { again };
+            self.dues.push(Reverse((next, Due::Ask, index)));
         }
-        let step = Duration::from_secs_f64(1.0 / self.orders.rate.max(0.001));
-        let next = if at + step > now { at + step } else { now + step };
-        self.dues.push(Reverse((next, Due::Ask, index)));
-        if let Some(client) = self.clients.get_mut(index)
-            && client.is_open()
-            && client.books.open() < self.orders.in_flight
-        {
-            client.ask(now, at, &mut self.patterns.0);
-        }
+    }
+
+    /// Makes the requests of a client that are due; whether all of them could be made.
+    fn ask_due(&mut self, now: Mono, index: usize) -> bool {
+        let until = now.min(self.plan.shared.load_end());
+        let Some(client) = self.clients.get_mut(index) else { return true };
+        client.ask_due(now, (until, self.orders.in_flight), &mut self.patterns.0)
     }
 
     fn timers(&mut self) {
@@ -449,19 +455,27 @@ impl Fleet {
         }
     }
 
+    /// Requests of a client's schedule that were due before the end of the load and are not sent.
+    fn left(&self, client: &Roamer) -> u64 {
+        let end = self.plan.shared.load_end();
+        client.schedule.filter(|_| end != Mono::NEVER).map_or(0, |schedule| schedule.left(end))
+    }
+
     /// At the end: what is still open, connections that are not back included.
     fn publish(&self) {
         if self.plan.shared.phase() != Phase::Finish {
             return;
         }
         let open = |client: &Roamer| client.books.open().saturating_add(usize::from(!client.is_open()));
-        let outstanding: usize = self.clients.iter().map(open).sum();
-        self.plan.shared.outstanding.fetch_add(outstanding as u64, Ordering::AcqRel);
+        let outstanding: u64 =
+            self.clients.iter().map(|client| (open(client) as u64).saturating_add(self.left(client))).sum();
+        self.plan.shared.outstanding.fetch_add(outstanding, Ordering::AcqRel);
         self.plan.shared.ended.fetch_add(1, Ordering::AcqRel);
     }
 
     fn close_books(mut self) -> Found {
         for client in std::mem::take(&mut self.clients) {
+            self.found.not_sent = self.found.not_sent.saturating_add(self.left(&client));
             let Roamer { mut books, .. } = client;
             self.roaming.accounts.push(Account {
                 number: books.number(),

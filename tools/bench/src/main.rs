@@ -28,6 +28,9 @@
 //! | `login` | `login`, and the task of a connection that logs in |
 //! | `watch` | CPU time and memory of a process |
 //! | `report` | the figures of requests, for people and as JSON |
+//! | `schedule` | open loops: what is due, and what was not sent |
+//! | `cut` | `cut`: a fault-injection proxy |
+//! | `faults`, `pipe` | its faults, drawn from a seed; one direction of a connection through it |
 //! | `servers` | `echo-service` and `bare-echo` |
 
 mod audience;
@@ -38,16 +41,19 @@ mod books;
 mod clock;
 mod connection;
 mod crew;
+mod cut;
 mod cutting;
 mod deliveries;
 mod dice;
 mod echo;
 mod engine;
+mod faults;
 mod fleet;
 mod ledger;
 mod login;
 mod options;
 mod pattern;
+mod pipe;
 mod plan;
 mod push;
 mod pusher;
@@ -57,6 +63,7 @@ mod resume;
 mod roamer;
 mod roaming;
 mod run;
+mod schedule;
 mod servers;
 mod storm;
 mod streams;
@@ -77,6 +84,7 @@ fn main() -> ExitCode {
         Command::Login(options) => login::login(options),
         Command::Resume(options) => resume::resume(options),
         Command::Storm(options) => storm::storm(options),
+        Command::Cut(options) => cut::cut(options).map(|()| true),
         Command::EchoService(options) => servers::echo_service(options).map(|()| true),
         Command::BareEcho { listen } => servers::bare_echo(*listen).map(|()| true),
         Command::BarePush { listen, control } => bare_push::bare_push(*listen, *control).map(|()| true),

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::audience::To;
+use crate::cutting::Cut;
 use crate::pattern::STAMP_BYTES;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -26,7 +27,8 @@ pub(crate) enum Command {
     /// Pushes to many connections: each checks that what comes is for it, once and in order.
     ///
     /// This process is the service that pushes, and all clients that receive: one clock. Of a gateway it needs the grants
-    /// push, groups and push_all, and for groups a route of command 0x0100; tools/bench/push.toml has them.
+    /// push, groups and push_all, and for groups a route of command 0x0100; `moorgate serve --dev` and
+    /// tools/bench/push.toml have them.
     Push(Push),
     /// Password logins a second, at the demo accounts service, which `serve --dev` has inside.
     ///
@@ -38,8 +40,8 @@ pub(crate) enum Command {
     /// that nothing is lost, done twice or out of order.
     ///
     /// This process is all clients and the service behind the gateway, which needs the grants push, groups and push_all,
-    /// and routes of the commands 0x0001 and 0x0100; tools/bench/resume.toml has them, and tools/bench/resume.sh starts
-    /// it all. A quarter of the cuts are resets, a quarter leave the connection half open; half of them happen with
+    /// and routes of the commands 0x0100 and 0x0102; `moorgate serve --dev` and tools/bench/resume.toml have them, and
+    /// tools/bench/resume.sh starts it all. A quarter of the cuts are resets, a quarter leave the connection half open; half of them happen with
     /// requests on their way, whole or torn. Clients come back at once and resume. It fails when anything is lost,
     /// duplicated or reordered, and when a session was not there any more.
     Resume(Resume),
@@ -49,6 +51,12 @@ pub(crate) enum Command {
     /// As `resume`, this process is the service as well. `--duration` is the time before the storm. With `--raw` the same
     /// storm is for `bare-echo`: who has connected sends one frame, and is back when that has come back.
     Storm(Storm),
+    /// A fault-injection proxy between any client and server: it ends connections at random bytes (closed, reset or half
+    /// open), splits what it forwards at random bytes and delays it, all from a seed.
+    ///
+    /// It prints its address, then runs for `--duration` or, with `--until-eof`, until its standard input ends, and prints
+    /// its counts as a line of JSON.
+    Cut(FaultProxy),
     /// An echo service for a gateway to forward to.
     EchoService(EchoService),
     /// A single-threaded epoll echo server: the physical floor.
@@ -165,10 +173,10 @@ pub(crate) struct Push {
     #[arg(long, default_value = "2s", value_parser = time)]
     pub(crate) quiet: Duration,
     /// Where this process listens as the service that pushes.
-    #[arg(long, default_value = "127.0.0.1:7102")]
+    #[arg(long, default_value = "127.0.0.1:7003")]
     pub(crate) service_listen: SocketAddr,
     /// The name that gateways expect.
-    #[arg(long, default_value = "push")]
+    #[arg(long, default_value = "bench")]
     pub(crate) service_name: String,
     /// Gateways must prove that they hold the content of this file.
     #[arg(long)]
@@ -194,10 +202,10 @@ pub(crate) struct LogIns {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Backing {
     /// Where this process listens as the service.
-    #[arg(long, default_value = "127.0.0.1:7103")]
+    #[arg(long, default_value = "127.0.0.1:7003")]
     pub(crate) service_listen: SocketAddr,
     /// The name that gateways expect.
-    #[arg(long, default_value = "resume")]
+    #[arg(long, default_value = "bench")]
     pub(crate) service_name: String,
     /// Gateways must prove that they hold the content of this file.
     #[arg(long)]
@@ -217,7 +225,7 @@ pub(crate) struct Resume {
     /// Requests of each connection, as 2/s; a cut may add up to three.
     #[arg(long, default_value = "2/s", value_parser = rate)]
     pub(crate) rate: f64,
-    /// Requests of a connection without an answer; with so many the schedule makes no more.
+    /// Requests of a connection without an answer; with so many those of the schedule wait.
     #[arg(long, default_value_t = 4)]
     pub(crate) in_flight: usize,
     /// Pushes a second: to everyone, a group and some users in turn.
@@ -248,6 +256,52 @@ pub(crate) struct Storm {
     pub(crate) steady_rate: f64,
     #[command(flatten)]
     pub(crate) backing: Backing,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FaultProxy {
+    /// Where to listen; port 0 lets the system choose one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// Where connections are forwarded to.
+    #[arg(long)]
+    pub(crate) target: SocketAddr,
+    /// Of all randomness.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Connections that end with a fault, in percent.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) fault_percent: u8,
+    /// A fault happens after at most so many bytes, both directions counted; where in them is random.
+    #[arg(long, default_value_t = 65_536)]
+    pub(crate) fault_bytes: u64,
+    /// And at most so long after the connect.
+    #[arg(long, default_value = "10s", value_parser = time)]
+    pub(crate) fault_within: Duration,
+    /// The kinds of faults, which are equally likely.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "close,reset,half-open")]
+    pub(crate) faults: Vec<Cut>,
+    /// After so many faults connections are only forwarded; 0: no bound.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) faults_max: u64,
+    /// How long a half-open connection is held before it is closed.
+    #[arg(long, default_value = "2s", value_parser = time)]
+    pub(crate) half_open: Duration,
+    /// Each piece is forwarded so much later at the most; each time it is a random part of it.
+    #[arg(long, default_value = "0ms", value_parser = time)]
+    pub(crate) delay: Duration,
+    /// Bytes are forwarded in pieces of at most so many; each time it is a random number. 0: they are not split.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) split: usize,
+    /// Connections at once, half-open ones counted; more are closed at once.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) connections_max: usize,
+    /// How long to run; without it, until it is ended.
+    #[arg(long, value_parser = time)]
+    pub(crate) duration: Option<Duration>,
+    /// Run until the standard input ends.
+    #[arg(long)]
+    pub(crate) until_eof: bool,
 }
 
 #[derive(Debug, Clone, Args)]

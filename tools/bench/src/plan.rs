@@ -10,6 +10,7 @@ use crate::roaming::Roaming;
 use hdrhistogram::Histogram;
 use moorgate_client::Options;
 use moorgate_demo::token::Mint;
+use moorgate_proto::time::Mono;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -54,11 +55,28 @@ pub(crate) struct Shared {
     pub(crate) completed: AtomicU64,
     pub(crate) outstanding: AtomicU64,
     pub(crate) ended: AtomicU64,
+    /// When the load ends, in nanoseconds of [`Mono`]; 0: it goes on.
+    load_end: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn set(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Ends the load: what was due before still goes out.
+    pub(crate) fn end_load(&self, now: Mono) {
+        // The first end counts.
+        let _ = self.load_end.compare_exchange(0, now.as_nanos().max(1), Ordering::AcqRel, Ordering::Acquire);
+        self.set(Phase::Finish);
+    }
+
+    /// When the load ends; [`Mono::NEVER`]: it goes on.
+    pub(crate) fn load_end(&self) -> Mono {
+        match self.load_end.load(Ordering::Acquire) {
+            0 => Mono::NEVER,
+            nanos => Mono::from_nanos(nanos),
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -140,6 +158,8 @@ pub(crate) struct Found {
     pub(crate) completed: u64,
     pub(crate) wrong: u64,
     pub(crate) missing: u64,
+    /// Requests of a schedule that were due and not sent, because their connection was not there or did not take them.
+    pub(crate) not_sent: u64,
     /// Access tokens of logins that have opened a session.
     pub(crate) tokens_checked: u64,
     /// Failures by what was said.
@@ -157,6 +177,7 @@ impl Found {
             completed: 0,
             wrong: 0,
             missing: 0,
+            not_sent: 0,
             tokens_checked: 0,
             errors: BTreeMap::new(),
             ledgers: Vec::new(),

@@ -8,7 +8,7 @@ use crate::deliveries::{Deliveries, Receipts, Rss};
 use crate::ledger::Tally;
 use crate::options::Push;
 use crate::pattern::Pattern;
-use crate::plan::{Found, Load, Phase, Shared};
+use crate::plan::{Found, Load, Shared};
 use crate::pusher::{Arrivals, Carrier, Manner, Pushed, Pushing, Reports};
 use crate::receiver::{JOIN, Reception};
 use crate::servers::link_key;
@@ -166,7 +166,7 @@ impl Run<'_> {
         let pushed_before = pushed();
         let measured = crew.measure(common, &mut || watch::raise(&mut peaks, &common.watch_pid))?;
         let pushes = pushed().saturating_sub(pushed_before);
-        crew.shared.set(Phase::Finish);
+        crew.end_load();
         let Run { options, reception, reports, receipts, pusher } = self;
         let all = pusher.join().map_err(|_| "the thread that pushes has failed".to_owned())?;
         crew.wait(FINISH_TIMEOUT, |_| {
@@ -180,6 +180,7 @@ impl Run<'_> {
         let mut deliveries = Deliveries::new(found, (pushes, &measured), tally);
         deliveries.add_errors(reports.errors());
         deliveries.receipts = receipts;
+        deliveries.not_sent = all.not_sent;
         let rss = Rss { empty, before, peak: &peaks, after: &after };
         deliveries.watch(&common.watch_pid, &measured, &rss);
         Ok(deliveries)

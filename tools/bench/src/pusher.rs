@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::pattern::{Pattern, Stamp};
 use crate::plan::{Phase, Shared};
 use crate::receiver::Reception;
+use crate::schedule::Schedule;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use moorgate_proto::time::Mono;
 use moorgate_service::push::GatewayAnswer;
@@ -21,6 +22,8 @@ use std::time::Duration;
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The thread looks at its orders at least this often.
 const LOOK: Duration = Duration::from_millis(20);
+/// After the end of the load, for what was due before it.
+pub(crate) const FINISH_GRACE: Duration = Duration::from_secs(1);
 /// In the first round, where all targets have one push, at least so many are in flight.
 const ROUND_IN_FLIGHT_MIN: usize = 16;
 
@@ -180,6 +183,8 @@ pub(crate) struct Pushed {
     pub(crate) pushes: u64,
     /// Their deliveries, when they have arrived everywhere.
     pub(crate) deliveries: u64,
+    /// Pushes of the schedule that were due and not made.
+    pub(crate) not_sent: u64,
     /// The deliveries when each of the latest pushes has arrived: those in flight.
     in_flight: VecDeque<u64>,
 }
@@ -221,17 +226,29 @@ impl Pushing {
     }
 
     fn on_schedule(&mut self, rate: f64) {
-        let step = Duration::from_secs_f64(1.0 / rate.max(0.001));
-        let mut due = self.clock.now();
-        while self.is_on() {
-            let now = self.clock.now();
-            if due > now {
-                self.reception.arrivals.wait(u64::MAX, due.since(now).min(LOOK));
-            } else {
-                self.push(due);
-                due = due + step;
+        let mut schedule = Schedule::new(self.clock.now(), rate);
+        let shared = self.shared.clone();
+        // What is due before the end of the load still goes out shortly after it.
+        while schedule.due() < shared.load_end()
+            && self.clock.now() < shared.load_end() + FINISH_GRACE
+            && !self.is_stopped()
+        {
+            match schedule.take(self.clock.now()) {
+                Some(at) => self.push(at),
+                None => {
+                    let time = schedule.due().since(self.clock.now()).min(LOOK);
+                    self.reception.arrivals.wait(u64::MAX, time);
+                }
             }
         }
+        if !self.is_stopped() {
+            self.pushed.not_sent = schedule.left(shared.load_end());
+        }
+    }
+
+    /// Whether the run was given up.
+    fn is_stopped(&self) -> bool {
+        self.shared.phase() == Phase::Stop
     }
 
     /// Waits until fewer than so many pushes are in flight; `false`: the run is over, or they do not arrive.

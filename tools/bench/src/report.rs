@@ -13,6 +13,8 @@ use std::fmt::Write;
 pub(crate) struct Newcomers {
     pub(crate) latency: Option<Histogram<u64>>,
     pub(crate) failed: u64,
+    /// Those of the schedule that were due and did not connect.
+    pub(crate) not_sent: u64,
 }
 
 /// A watched process in the window.
@@ -30,6 +32,7 @@ pub(crate) struct Figures {
     seconds: f64,
     wrong: u64,
     missing: u64,
+    not_sent: u64,
     errors: BTreeMap<String, u64>,
     latency: Option<Histogram<u64>>,
     pub(crate) newcomers: Option<Newcomers>,
@@ -61,6 +64,7 @@ impl Figures {
             seconds,
             wrong: 0,
             missing: 0,
+            not_sent: 0,
             errors: BTreeMap::new(),
             latency: None,
             newcomers: None,
@@ -72,6 +76,7 @@ impl Figures {
         for one in found {
             figures.wrong = figures.wrong.saturating_add(one.wrong);
             figures.missing = figures.missing.saturating_add(one.missing);
+            figures.not_sent = figures.not_sent.saturating_add(one.not_sent);
             figures.tokens_checked = figures.tokens_checked.saturating_add(one.tokens_checked);
             for (what, count) in one.errors {
                 *figures.errors.entry(what).or_default() += count;
@@ -105,8 +110,9 @@ impl Figures {
 
     /// Whether every request had its right reply.
     pub(crate) fn is_good(&self) -> bool {
-        let newcomers = self.newcomers.as_ref().map_or(0, |newcomers| newcomers.failed);
-        self.errors().saturating_add(self.wrong).saturating_add(self.missing).saturating_add(newcomers) == 0
+        let newcomers = self.newcomers.as_ref().map_or([0; 2], |one| [one.failed, one.not_sent]);
+        let requests = [self.errors(), self.wrong, self.missing, self.not_sent];
+        requests.into_iter().chain(newcomers).all(|count| count == 0)
     }
 
     fn per_request_us(&self, process: &Process) -> f64 {
@@ -124,6 +130,7 @@ impl Figures {
             "errors": self.errors(),
             "wrong": self.wrong,
             "missing": self.missing,
+            "not_sent": self.not_sent,
             "seconds": self.seconds,
             "rate_per_s": self.completed as f64 / self.seconds,
             "latency_us": self.latency.as_ref().map(percentiles),
@@ -132,6 +139,7 @@ impl Figures {
         if let Some(newcomers) = &self.newcomers {
             value["newcomers"] = json!({
                 "failed": newcomers.failed,
+                "not_sent": newcomers.not_sent,
                 "welcomed": newcomers.latency.as_ref().map(Histogram::len),
                 "latency_us": newcomers.latency.as_ref().map(percentiles),
             });
@@ -172,7 +180,11 @@ impl Figures {
         if let Some(newcomers) = &self.newcomers {
             let p99 = newcomers.latency.as_ref().map_or(0, |latency| latency.value_at_quantile(0.99));
             let welcomed = newcomers.latency.as_ref().map_or(0, Histogram::len);
-            line("newcomers", format!("{welcomed} welcomed, p99 {p99} us, {} failed", newcomers.failed));
+            let Newcomers { failed, not_sent, .. } = newcomers;
+            line(
+                "newcomers",
+                format!("{welcomed} welcomed, p99 {p99} us, {failed} failed, {not_sent} not sent"),
+            );
         }
         for process in &self.processes {
             let (cpu, rss) = (self.per_request_us(process), self.rss_per_connection(process));
@@ -182,6 +194,7 @@ impl Figures {
         }
         line("wrong", self.wrong.to_string());
         line("missing", self.missing.to_string());
+        line("not sent", self.not_sent.to_string());
         for (what, count) in &self.errors {
             line("error", format!("{count} x {what}"));
         }

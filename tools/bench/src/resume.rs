@@ -6,7 +6,7 @@ use crate::crew::{Crew, Part, print};
 use crate::cutting::Cutting;
 use crate::fleet::{Fleet, Orders};
 use crate::options::Resume;
-use crate::plan::{Load, Phase};
+use crate::plan::Load;
 use crate::streams::{Streams, push_on_schedule};
 use crate::verdict::{Sums, Verdict, processes};
 use moorgate_service::Handle;
@@ -72,12 +72,13 @@ fn run(options: &Resume, streams: &Arc<Streams>, runs: &Runs, service: &Handle) 
             .map_err(|error| error.to_string())?
     };
     let measured = crew.measure(common, &mut || ());
-    crew.shared.set(Phase::Finish);
-    pushing.join().map_err(|_| "the thread that pushes has failed".to_owned())?;
+    crew.end_load();
+    let not_pushed = pushing.join().map_err(|_| "the thread that pushes has failed".to_owned())?;
     let measured = measured?;
     drain(&crew, streams);
     crew.pause(CALM);
-    let sums = Sums::of(crew.finish()?, runs, streams)?;
+    let mut sums = Sums::of(crew.finish()?, runs, streams)?;
+    sums.not_sent = sums.not_sent.saturating_add(not_pushed);
     Ok(Verdict {
         sums,
         connections: common.connections,

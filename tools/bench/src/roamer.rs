@@ -7,10 +7,11 @@
 //!    └───────────────────┴── cut, or lost ◄──────────────┘
 //! ```
 
-use crate::books::{Books, ECHO, Read};
+use crate::books::{Books, REQUEST, Read};
 use crate::connection::put_raw_frame;
 use crate::dice::Dice;
 use crate::pattern::Pattern;
+use crate::schedule::Schedule;
 use mio::net::TcpStream;
 use moorgate_client::core::{ClientCore, End, Event, RequestId, RequestOptions};
 use moorgate_proto::time::Mono;
@@ -66,12 +67,15 @@ pub(crate) struct Roamer {
     pub(crate) asks_resume: bool,
     /// It is where the ramp wants it.
     pub(crate) is_ready: bool,
+    /// Its requests, once the load begins.
+    pub(crate) schedule: Option<Schedule>,
 }
 
 impl Roamer {
     pub(crate) fn new(voice: Voice, books: Books, dice: Dice) -> Roamer {
         let link = Link::Down;
-        Roamer { voice, books, link, dice, began: Mono::ZERO, asks_resume: false, is_ready: false }
+        let (began, asks_resume, is_ready, schedule) = (Mono::ZERO, false, false, None);
+        Roamer { voice, books, link, dice, began, asks_resume, is_ready, schedule }
     }
 
     /// The connection stands.
@@ -157,7 +161,7 @@ impl Roamer {
     pub(crate) fn ask(&mut self, now: Mono, at: Mono, pattern: &mut Pattern) -> bool {
         let payload = self.books.request(pattern);
         let id = match &mut self.voice {
-            Voice::Protocol(core) => core.request(now, &RequestOptions::command(ECHO), payload).ok(),
+            Voice::Protocol(core) => core.request(now, &RequestOptions::command(REQUEST), payload).ok(),
             Voice::Raw { output, asked, .. } => {
                 put_raw_frame(output, payload);
                 *asked = asked.saturating_add(1);
@@ -165,6 +169,25 @@ impl Roamer {
             }
         };
         id.map(|id| self.books.made(id, at)).is_some()
+    }
+
+    /// Makes the requests of the schedule that are due, as far as the connection and the bound of requests without an
+    /// answer allow; whether all of them.
+    pub(crate) fn ask_due(
+        &mut self,
+        now: Mono,
+        (until, in_flight): (Mono, usize),
+        pattern: &mut Pattern,
+    ) -> bool {
+        let Some(mut schedule) = self.schedule else { return true };
+        while schedule.due() <= until {
+            if !self.is_open() || self.books.open() >= in_flight || !self.ask(now, schedule.due(), pattern) {
+                return false;
+            }
+            let _ = schedule.take(until);
+            self.schedule = Some(schedule);
+        }
+        true
     }
 
     /// Asks to be put into its group; `false`: that is not taken.

@@ -5,12 +5,16 @@ use crate::crew::{Crew, Measured, TOKEN_LIFE_S, mint, print};
 use crate::options::{Common, Requests};
 use crate::plan::Load;
 use crate::report::{Figures, Newcomers};
+use crate::schedule::Schedule;
 use crate::watch::{self, Usage};
 use crossbeam_channel::bounded;
 use hdrhistogram::Histogram;
 use moorgate_client::{Connection, Options};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// After the end of the load, for what was due before it.
+const SCHEDULE_GRACE: Duration = Duration::from_secs(1);
 
 /// `moorgate-bench requests`.
 pub(crate) fn requests(options: &Requests) -> Result<bool, String> {
@@ -66,14 +70,21 @@ pub(crate) fn connect(common: &Common) -> Result<bool, String> {
 /// A thread that opens new sessions beside the load, one after the other.
 fn start_newcomers(options: &Requests) -> Result<JoinHandle<Newcomers>, String> {
     let common = options.common.clone();
-    let (every, time) = (Duration::from_secs(1) / options.newcomers_per_s, common.duration);
+    let (every_s, time) = (f64::from(options.newcomers_per_s), common.duration);
     let mint = mint(&common)?;
     let expires = unix_s().saturating_add(TOKEN_LIFE_S);
     let thread = move || {
         let (clock, (_keep, pause)) = (Clock::start(), bounded::<()>(0));
-        let mut newcomers = Newcomers { latency: Histogram::new_with_max(60_000_000, 3).ok(), failed: 0 };
-        let (began, mut due) = (clock.now(), clock.now());
-        while clock.now().since(began) < time {
+        let latency = Histogram::new_with_max(60_000_000, 3).ok();
+        let mut newcomers = Newcomers { latency, failed: 0, not_sent: 0 };
+        let end = clock.now() + time;
+        let mut schedule = Schedule::new(clock.now(), every_s);
+        // What is due before the end still connects shortly after it.
+        while schedule.due() < end && clock.now() < end + SCHEDULE_GRACE {
+            if schedule.take(clock.now()).is_none() {
+                let _ = pause.recv_timeout(schedule.due().since(clock.now()));
+                continue;
+            }
             let token = mint.as_ref().map(|mint| mint.token("newcomer", expires)).unwrap_or_default();
             let start = clock.now();
             let target = common.target.first().copied();
@@ -87,9 +98,8 @@ fn start_newcomers(options: &Requests) -> Result<JoinHandle<Newcomers>, String> 
                 }
                 _ => newcomers.failed = newcomers.failed.saturating_add(1),
             }
-            due = due + every;
-            let _ = pause.recv_timeout(due.since(clock.now()));
         }
+        newcomers.not_sent = schedule.left(end);
         newcomers
     };
     std::thread::Builder::new().name("newcomers".to_owned()).spawn(thread).map_err(|error| error.to_string())

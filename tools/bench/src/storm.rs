@@ -158,6 +158,7 @@ impl Figures {
                 "requests": steady.asked,
                 "lost": steady.lost(),
                 "duplicated": steady.duplicated(),
+                "not_sent": steady.not_sent,
                 "seconds_before": self.seconds_before,
                 "before_ms": in_ms(&steady.roaming.calm_us),
                 "during_ms": in_ms(&steady.latency),
@@ -186,6 +187,7 @@ impl Figures {
         line("  p99 ratio", format!("{:.2}", self.ratio()));
         line("  lost", steady.lost().to_string());
         line("  duplicated", steady.duplicated().to_string());
+        line("  not sent", steady.not_sent.to_string());
         for (name, figure) in &self.processes {
             line(name, figure.to_string());
         }

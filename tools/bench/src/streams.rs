@@ -6,7 +6,8 @@ use crate::clock::Clock;
 use crate::ledger::{Ledger, Tally};
 use crate::pattern::{Pattern, Stamp};
 use crate::plan::{Phase, Shared};
-use crate::pusher::Reports;
+use crate::pusher::{FINISH_GRACE, Reports};
+use crate::schedule::Schedule;
 use crossbeam_channel::bounded;
 use moorgate_proto::view::PushView;
 use moorgate_service::Pusher;
@@ -155,32 +156,31 @@ impl Streams {
     }
 }
 
-/// Pushes so often in a second, the streams in turn, until the run finishes.
+/// Pushes so often in a second, the streams in turn, until the run finishes; how many were due and not made.
 pub(crate) fn push_on_schedule(
     streams: &Arc<Streams>,
     pusher: &Pusher,
     rate: f64,
     (clock, shared): (Clock, &Shared),
-) {
+) -> u64 {
     if rate <= 0.0 {
-        return;
+        return 0;
     }
     let (_keep, pause) = bounded::<()>(0);
-    let step = Duration::from_secs_f64(1.0 / rate.max(0.001));
+    let mut schedule = Schedule::new(clock.now(), rate);
     let mut pattern = streams.pattern();
     let mut turns = (0..streams.streams.len()).cycle();
-    let mut due = clock.now();
-    while matches!(shared.phase(), Phase::Ramp | Phase::Warm | Phase::Window) {
-        let now = clock.now();
-        if due > now {
-            let _ = pause.recv_timeout(due.since(now).min(LOOK));
-            continue;
-        }
-        if let Some(at) = turns.next() {
+    while schedule.due() < shared.load_end()
+        && clock.now() < shared.load_end() + FINISH_GRACE
+        && shared.phase() != Phase::Stop
+    {
+        if schedule.take(clock.now()).is_none() {
+            let _ = pause.recv_timeout(schedule.due().since(clock.now()).min(LOOK));
+        } else if let Some(at) = turns.next() {
             streams.push(at, pusher, clock, &mut pattern);
         }
-        due = due + step;
     }
+    if shared.phase() == Phase::Stop { 0 } else { schedule.left(shared.load_end()) }
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub(crate) struct Sums {
     pub(crate) pushes: Tally,
     /// Pushes of which the gateway has said that they will not come.
     pub(crate) gaps: u64,
+    /// Requests and pushes of a schedule that were due and not sent.
+    pub(crate) not_sent: u64,
 }
 
 impl Sums {
@@ -42,8 +44,10 @@ impl Sums {
             runs: Tally::default(),
             pushes: Tally::default(),
             gaps: 0,
+            not_sent: 0,
         };
         for one in found {
+            sums.not_sent = sums.not_sent.saturating_add(one.not_sent);
             sums.wrong = sums.wrong.saturating_add(one.wrong);
             // Both have the same bounds.
             sums.latency.add(&one.latency).unwrap_or_default();
@@ -80,7 +84,7 @@ impl Sums {
 
     /// Whether all came once and in order, and every session was kept.
     pub(crate) fn is_good(&self) -> bool {
-        let beyond = [self.wrong, self.runs.surplus, self.pushes.surplus];
+        let beyond = [self.wrong, self.runs.surplus, self.pushes.surplus, self.not_sent];
         self.lost() == 0
             && self.duplicated() == 0
             && self.pushes.reordered == 0
@@ -130,7 +134,7 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     pub(crate) fn json(&self) -> Value {
-        let Sums { roaming, latency, wrong, errors, asked, runs, pushes, gaps } = &self.sums;
+        let Sums { roaming, latency, wrong, errors, asked, runs, pushes, gaps, not_sent } = &self.sums;
         json!({
             "connections": self.connections,
             "seconds": self.seconds,
@@ -149,6 +153,7 @@ impl Verdict {
             "deliveries": pushes.received,
             "gaps": gaps,
             "wrong": wrong,
+            "not_sent": not_sent,
             "resume_ms": in_ms(&roaming.back_us),
             "request_ms": in_ms(latency),
             "of_requests": {
@@ -171,7 +176,7 @@ impl Verdict {
     }
 
     pub(crate) fn text(&self) -> String {
-        let Sums { roaming, latency, wrong, errors, asked, runs, pushes, gaps } = &self.sums;
+        let Sums { roaming, latency, wrong, errors, asked, runs, pushes, gaps, not_sent } = &self.sums;
         let mut text = String::new();
         let mut line = |name: &str, value: String| {
             let _ = writeln!(text, "{name:<12} {value}");
@@ -199,6 +204,7 @@ impl Verdict {
             ("reordered", pushes.reordered),
             ("gaps", *gaps),
             ("wrong", *wrong),
+            ("not sent", *not_sent),
         ] {
             line(name, count.to_string());
         }
@@ -222,7 +228,7 @@ mod tests {
     #[test]
     fn every_fault_is_no_success() {
         assert!(sums().is_good());
-        let faults: [fn(&mut Sums); 8] = [
+        let faults: [fn(&mut Sums); 9] = [
             |sums| sums.asked += 1,
             |sums| sums.roaming.answered_twice = 1,
             |sums| sums.runs.duplicated = 1,
@@ -230,6 +236,7 @@ mod tests {
             |sums| sums.pushes.duplicated = 1,
             |sums| sums.pushes.reordered = 1,
             |sums| sums.wrong = 1,
+            |sums| sums.not_sent = 1,
             |sums| *sums.roaming.fresh.entry("STALE").or_default() = 1,
         ];
         for (at, fault) in faults.into_iter().enumerate() {

@@ -51,7 +51,8 @@ fn zeros(figures: &Value, names: &[&str]) -> bool {
     names.iter().all(|name| figures[name] == 0)
 }
 
-const FAULTS: [&str; 7] = ["errors", "wrong", "missing", "lost", "duplicated", "reordered", "gaps"];
+const FAULTS: [&str; 8] =
+    ["errors", "wrong", "missing", "not_sent", "lost", "duplicated", "reordered", "gaps"];
 
 #[test]
 fn pushes_to_every_audience_arrive_once_and_in_order() {
@@ -88,7 +89,7 @@ fn requests_and_connections_are_served() {
         "idle",
     ] {
         let (is_good, figures) = run(&format!("{load} --target {target} --connections 5 --duration 500ms"));
-        assert!(is_good && zeros(&figures, &FAULTS[..3]), "{load}: {figures}");
+        assert!(is_good && zeros(&figures, &FAULTS[..4]), "{load}: {figures}");
         assert_eq!(load == "idle", figures["completed"] == 0, "{load}: {figures}");
     }
 }
@@ -143,5 +144,37 @@ fn pushes_that_are_lost_doubled_or_overtaken_are_found() {
     ));
     server.join().unwrap();
     let faults: Vec<u64> = FAULTS.iter().map(|name| figures[name].as_u64().unwrap()).collect();
-    assert_eq!((is_good, faults), (false, vec![0, 0, 0, 1, 1, 1, 0]), "{figures}");
+    assert_eq!((is_good, faults), (false, vec![0, 0, 0, 0, 1, 1, 1, 0]), "{figures}");
+}
+
+/// Echoes frames on two connections, and closes one of them instead of its third echo.
+fn closing_server() -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let echo = |mut stream: TcpStream, count: usize| {
+        for _ in 0..count {
+            let Some(frame) = read_frame(&mut stream) else { return };
+            write_frame(&mut stream, &frame);
+        }
+        let _ = read_frame(&mut stream);
+    };
+    let serve = move || {
+        let [first, second] = [(); 2].map(|()| listener.accept().unwrap().0);
+        let first = std::thread::spawn(move || echo(first, 2));
+        echo(second, usize::MAX);
+        first.join().unwrap();
+    };
+    (address, std::thread::spawn(serve))
+}
+
+#[test]
+fn requests_due_on_a_lost_connection_are_counted_as_not_sent() {
+    let (target, server) = closing_server();
+    let load = "requests --rate 400 --connections 2 --duration 500ms --warmup 1ms";
+    let (is_good, figures) = run(&format!("{load} --target {target}"));
+    server.join().unwrap();
+    let count = |name: &str| figures[name].as_u64().unwrap();
+    assert!(!is_good && count("not_sent") > 0 && count("errors") == 1, "{figures}");
+    // Of what is due each connection has half: all that was not sent was due on the lost one.
+    assert!(count("not_sent").abs_diff(count("completed")) <= 5, "{figures}");
 }

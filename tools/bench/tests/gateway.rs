@@ -50,7 +50,7 @@ impl Gateway {
         let text = std::fs::read_to_string(kept.join("resume.toml")).unwrap();
         assert!(text.contains(change.0), "{}", change.0);
         let text = text.replace(":7000\"", ":0\"").replace(":7001\"", ":0\"");
-        let text = text.replace("127.0.0.1:7103", &service.to_string()).replace(change.0, change.1);
+        let text = text.replace("127.0.0.1:7003", &service.to_string()).replace(change.0, change.1);
         let config = folder.join("resume.toml");
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new(program);
