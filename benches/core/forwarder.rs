@@ -83,6 +83,7 @@ fn batch(calls: usize) -> ForwardBatch {
             session: SessionKey::new(at, 0),
             session_id: SessionId::default(),
             route: RouteId(0),
+            caller: 0,
             deadline: now().mono + Duration::from_secs(5),
             call: batch.arena.encode(&call),
         });

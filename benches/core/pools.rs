@@ -30,7 +30,11 @@ fn pool(balance: Balance, instances: &[Instance]) -> (Arc<Pools>, Pool, Mono, Rn
             pool.started(seat);
         }
         let latency = Duration::from_micros(500 + rng.below(1000));
-        pool.finished(now, Ended { seat, latency, verdict: Verdict::Good, fault: None }, &mut rng);
+        pool.finished(
+            now,
+            Ended { seat, latency, verdict: Verdict::Good, fault: None, origin: None },
+            &mut rng,
+        );
     }
     pool.tick(now);
     (shared, pool, now + Duration::from_millis(3), rng)
@@ -81,7 +85,13 @@ fn choose_start_finish(bencher: Bencher<'_, '_>, balance: Balance) {
     bencher.bench_local(|| {
         let (seat, _) = pool.choose(now, Ask::default(), &mut rng, |_| true).unwrap();
         pool.started(seat);
-        let ended = Ended { seat, latency: Duration::from_millis(1), verdict: Verdict::Good, fault: None };
+        let ended = Ended {
+            seat,
+            latency: Duration::from_millis(1),
+            verdict: Verdict::Good,
+            fault: None,
+            origin: None,
+        };
         pool.finished(now, ended, &mut rng);
     });
 }

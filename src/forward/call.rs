@@ -2,7 +2,7 @@
 
 use crate::base::ids::{CallKey, LinkKey, RouteId, ServiceId, SessionKey, ShardId, Ticket};
 use crate::relay::{Outcome, Settled};
-use crate::routing::{Decision, Ended, EndpointId, Fault, Priority, Verdict};
+use crate::routing::{Decision, Ended, EndpointId, Fault, Origin, Priority, Verdict};
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::Execution;
 
@@ -32,6 +32,8 @@ pub(super) struct Call {
     pub(super) ticket: Ticket,
     pub(super) session: SessionKey,
     pub(super) route: RouteId,
+    /// A hash of whose call it is.
+    pub(super) caller: u8,
     pub(super) service: ServiceId,
     pub(super) deadline: Mono,
     /// One at a time within its session.
@@ -101,7 +103,10 @@ impl Call {
     /// What its pool is told of it, once for each time that it was sent.
     pub(super) fn judged(&mut self, now: Mono, verdict: Verdict, fault: Option<Fault>) -> Option<Ended> {
         let (flight, seat) = (self.state.flight()?, self.tried?);
-        let ended = Ended { seat: usize::from(seat), latency: now.since(flight.at), verdict, fault };
+        // A broken link is not due to the caller.
+        let origin =
+            (fault != Some(Fault::Lost)).then_some(Origin { caller: self.caller, route: self.route });
+        let ended = Ended { seat: usize::from(seat), latency: now.since(flight.at), verdict, fault, origin };
         std::mem::take(&mut self.is_unjudged).then_some(ended)
     }
 }

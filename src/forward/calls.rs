@@ -49,6 +49,7 @@ impl Forwarder {
             ticket: forward.ticket,
             session: forward.session,
             route: forward.route,
+            caller: forward.caller,
             service,
             deadline: forward.deadline,
             is_ordered,

@@ -143,8 +143,13 @@ impl Forwarder {
         if let Some(link) = self.links.get_mut(asked.link) {
             link.checks = link.checks.saturating_sub(1);
         }
-        let ended =
-            Ended { seat: usize::from(asked.place.seat), latency: now.since(asked.at), verdict, fault };
+        let ended = Ended {
+            seat: usize::from(asked.place.seat),
+            latency: now.since(asked.at),
+            verdict,
+            fault,
+            origin: None,
+        };
         self.ended(now, asked.place.service, ended);
         Some(asked)
     }

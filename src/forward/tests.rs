@@ -264,6 +264,7 @@ impl World {
             session: SessionKey::new(session, 0),
             session_id: SessionId([session.to_le_bytes()[0]; 16]),
             route: RouteId(if command == PLAIN { 0 } else { 1 }),
+            caller: 0,
             deadline,
             call: batch.arena.encode(&v1::Call {
                 command,

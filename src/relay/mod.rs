@@ -39,6 +39,8 @@ pub struct Forward {
     pub session_id: SessionId,
     /// Where the shard routed it.
     pub route: RouteId,
+    /// A hash of whose request it is.
+    pub caller: u8,
     /// When it must be settled.
     pub deadline: Mono,
     /// The encoded `v1::Call`, but for what its worker adds: id, time left, attempt and ordering key.

@@ -11,7 +11,8 @@ pub enum Balance {
     Random,
     /// The one with the fewest calls outstanding for its weight.
     LeastOutstanding,
-    /// Of two drawn by weight, the one with the lower latency times outstanding calls.
+    /// Of two drawn by weight, the one with the lower latency times outstanding calls, or with near-equal latencies the one
+    /// with fewer outstanding calls.
     #[default]
     PeakEwma,
     /// The caller's hash decides, with bounded loads.

@@ -1,6 +1,7 @@
 //! What is asked of a pool, what it answers, and why it chose as it did.
 
 use super::EndpointId;
+use crate::base::ids::RouteId;
 
 /// What a pool has to know of a call.
 #[derive(Debug, Clone, Copy, Default)]
@@ -131,6 +132,15 @@ impl How {
             How::ConsistentHash => "consistent_hash",
         }
     }
+}
+
+/// What a call's failure may be due to beside its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// A hash of the user; of an anonymous session that of the client's address. One byte, because every call has it.
+    pub caller: u8,
+    /// The route of its command.
+    pub route: RouteId,
 }
 
 /// What a call told of its endpoint.

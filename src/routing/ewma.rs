@@ -1,13 +1,19 @@
-//! Peak-EWMA: a latency that jumps up with a slow answer and comes down slowly (Finagle, linkerd).
+//! Peak-EWMA: a latency that rises at once with slow answers and falls slowly with the answers that follow (Finagle,
+//! linkerd). One slow answer raises it half of the way, in ratio: at light load a single peak would otherwise put an endpoint
+//! out of use. Without answers it falls to the latency of the pool.
 
 use moorgate_proto::time::Mono;
 use std::time::Duration;
 
-/// In this time an old latency falls to 1/e of what it was.
-const DECAY: Duration = Duration::from_secs(10);
-/// And with so many answers, whatever the time: by time alone, one hiccup of a busy endpoint would make it look as slow as
-/// one that always is, for seconds.
+/// In this time without an answer a high latency falls to that of the pool: a hiccup keeps an endpoint out of use for no
+/// longer. An endpoint that is slow again when it is tried again gets twice as long each time.
+const STALE: Duration = Duration::from_millis(1500);
+/// The longest such time is this power of two of the shortest: 24 s.
+const BACKOFF_MAX: u8 = 4;
+/// So many answers replace a latency, whatever the time.
 const DECAY_ANSWERS: f64 = 32.0;
+/// Latencies within this factor of each other are near-equal: the difference says nothing.
+const NEAR: f64 = 2.0;
 /// What an endpoint is taken to need before anybody knows better.
 const SEED: Duration = Duration::from_millis(30);
 /// What a failure adds at first: failing fast must not attract load. It goes down with the time, to nothing after as
@@ -16,10 +22,6 @@ const SEED: Duration = Duration::from_millis(30);
 const PENALTY: Duration = Duration::from_secs(5);
 /// The longest time that a peer can ask to be spared for: no longer than one that fails.
 pub(super) const PENALTY_MAX: Duration = PENALTY;
-/// What is not asked for long is taken to need this part of what is usual, unless it was known to need even less. Nothing
-/// at all would draw every call of a burst there, and if it hangs, all that follow. At a quarter it is tried soon after
-/// it was slow, and has at most about four times as much outstanding as another one.
-const FLOOR: f64 = 0.25;
 
 /// One endpoint's smoothed latency.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +29,8 @@ pub(super) struct Ewma {
     nanos: f64,
     at: Mono,
     sampled: bool,
+    /// How often it was slow again after it was left alone.
+    backoff: u8,
     /// Until then it is spared.
     spared: Mono,
     /// When it last gave cause for that.
@@ -34,20 +38,28 @@ pub(super) struct Ewma {
 }
 
 impl Ewma {
-    /// Takes a latency in.
-    pub(super) fn record(&mut self, now: Mono, latency: Duration) {
+    /// Takes a latency in; `typical` is that of the pool.
+    pub(super) fn record(&mut self, now: Mono, latency: Duration, typical: f64) {
         if now - latency >= self.penalised && self.spared > now {
             // It was asked since, and answers.
             self.spared = now + self.spared.since(now) / 2;
         }
         let sample = nanos_of(latency);
-        if !self.sampled || sample > self.nanos {
-            (self.nanos, self.at, self.sampled) = (sample, self.at.max(now), true);
-            return;
+        if sample <= typical * NEAR {
+            self.backoff = 0;
+        } else if self.sampled && self.kept(now) < 0.5 && sample * NEAR >= self.nanos {
+            self.backoff = self.backoff.saturating_add(1).min(BACKOFF_MAX);
         }
-        let kept = self.kept(now).min(1.0 - 1.0 / DECAY_ANSWERS);
-        self.nanos = self.nanos * kept + sample * (1.0 - kept);
-        self.at = self.at.max(now);
+        let current = self.smoothed(now, typical);
+        self.nanos = if !self.sampled {
+            sample
+        } else if sample > current {
+            (current * sample).sqrt()
+        } else {
+            let kept = self.kept(now).min(1.0 - 1.0 / DECAY_ANSWERS);
+            self.nanos * kept + sample * (1.0 - kept)
+        };
+        (self.at, self.sampled) = (self.at.max(now), true);
     }
 
     /// Takes a failure in: `spare` is how long the peer asked to be spared for, if it did.
@@ -56,15 +68,19 @@ impl Ewma {
         self.penalised = self.penalised.max(now);
     }
 
-    /// The latency to reckon with, in nanoseconds: what is not asked for long is forgotten. `typical` stands for an
-    /// endpoint of which nothing is known.
+    /// The expected latency, in nanoseconds; `typical` is that of the pool, to which a higher one falls without answers. An
+    /// endpoint without any answer has it too, up to the seed.
     pub(super) fn nanos(&self, now: Mono, typical: f64) -> f64 {
-        let nanos = if self.sampled {
-            (self.nanos * self.kept(now)).max(self.nanos.min(typical * FLOOR))
-        } else {
-            typical
-        };
-        nanos + self.spared.as_nanos().saturating_sub(now.as_nanos()) as f64
+        self.smoothed(now, typical) + self.spared.as_nanos().saturating_sub(now.as_nanos()) as f64
+    }
+
+    /// The same without what failures add.
+    fn smoothed(&self, now: Mono, typical: f64) -> f64 {
+        match self.sampled {
+            false => typical.min(nanos_of(SEED)),
+            true if self.nanos > typical => typical + (self.nanos - typical) * self.kept(now),
+            true => self.nanos,
+        }
     }
 
     /// Whether any answer has shown how fast it is.
@@ -72,14 +88,15 @@ impl Ewma {
         self.sampled
     }
 
-    /// How much of the old is left.
+    /// The part of an old latency that still counts.
     fn kept(&self, now: Mono) -> f64 {
-        let since = now.as_nanos().saturating_sub(self.at.as_nanos());
-        if since == 0 { 1.0 } else { (-(since as f64) / (DECAY.as_secs() as f64 * 1e9)).exp() }
+        let since = now.as_nanos().saturating_sub(self.at.as_nanos()) as f64;
+        let stale = nanos_of(STALE) * f64::from(1u32 << self.backoff.min(BACKOFF_MAX));
+        (1.0 - since / stale).max(0.0)
     }
 }
 
-/// What an endpoint of which nothing is known is taken to need: what the others need, and at most the seed.
+/// The latency of the pool: the mean of its last answers, or the seed before there is any.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Typical(f64);
 
@@ -91,14 +108,18 @@ impl Typical {
     }
 
     pub(super) fn nanos(self) -> f64 {
-        let seed = nanos_of(SEED);
-        if self.0 == 0.0 { seed } else { self.0.min(seed) }
+        if self.0 == 0.0 { nanos_of(SEED) } else { self.0 }
     }
 }
 
 /// A latency in nanoseconds: exact for all that a call can take.
 fn nanos_of(latency: Duration) -> f64 {
     latency.as_secs() as f64 * 1e9 + f64::from(latency.subsec_nanos())
+}
+
+/// Whether the difference of two latencies says nothing.
+pub(super) fn are_near(one: f64, other: f64) -> bool {
+    one.max(other) <= one.min(other) * NEAR
 }
 
 /// Nanoseconds as whole microseconds.
@@ -115,56 +136,75 @@ mod tests {
         Mono::ZERO + Duration::from_millis(ms)
     }
 
+    const MS: Duration = Duration::from_millis(1);
+
     #[test]
-    fn a_peak_is_seen_at_once_and_forgotten_slowly() {
+    fn peak_is_seen_at_once_and_falls_with_answers_or_time() {
         let mut ewma = Ewma::default();
-        assert!((ewma.nanos(at(0), 30e6) - 30e6).abs() < 1.0, "nothing is known");
-        ewma.record(at(0), Duration::from_millis(1));
-        ewma.record(at(1), Duration::from_millis(100));
-        assert_eq!(micros(ewma.nanos(at(1), 0.0)), 100_000);
-        ewma.record(at(10_001), Duration::from_millis(1));
-        let fallen = micros(ewma.nanos(at(10_001), 0.0));
-        assert!((37_000..38_000).contains(&fallen), "1/e of it after the decay: {fallen}");
-        ewma.record(at(10_002), Duration::from_millis(100));
-        (0..64).for_each(|_| ewma.record(at(10_003), Duration::from_millis(1)));
-        let fallen = micros(ewma.nanos(at(10_003), 0.0));
+        assert_eq!(micros(ewma.nanos(at(0), 20e6)), 20_000, "as the pool");
+        assert_eq!(micros(ewma.nanos(at(0), 90e6)), 30_000, "but at most the seed");
+        ewma.record(at(0), MS, 1e6);
+        ewma.record(at(1), 100 * MS, 1e6);
+        assert_eq!(micros(ewma.nanos(at(1), 1e6)), 10_000, "half of the way, in ratio");
+        (0..8).for_each(|_| ewma.record(at(1), 100 * MS, 1e6));
+        let risen = micros(ewma.nanos(at(1), 1e6));
+        assert!((97_000..=100_000).contains(&risen), "after a few answers all of it: {risen}");
+        assert_eq!(micros(ewma.nanos(at(751), 1e6)), 500 + risen / 2, "falls halfway to the pool's");
+        assert_eq!(micros(ewma.nanos(at(1501), 1e6)), 1_000, "and all of the way");
+        assert_eq!(micros(ewma.nanos(at(1501), 4e6)), 4_000);
+        (0..64).for_each(|_| ewma.record(at(2), MS, 1e6));
+        let fallen = micros(ewma.nanos(at(2), 1e6));
         assert!((13_000..15_000).contains(&fallen), "or after some answers: {fallen}");
-        let left = micros(ewma.nanos(at(70_001), 0.0));
-        assert!(left < 200, "and next to nothing when it was not asked: {left}");
-        assert_eq!(micros(ewma.nanos(at(600_000), 4e6)), 1_000, "a quarter of the usual");
         let mut fast = Ewma::default();
-        fast.record(at(0), Duration::from_micros(10));
-        assert_eq!(micros(fast.nanos(at(600_000), 4e6)), 10, "or what it was known to need");
+        fast.record(at(0), Duration::from_micros(10), 4e6);
+        assert_eq!(micros(fast.nanos(at(600_000), 4e6)), 10, "a low one stays");
+    }
+
+    #[test]
+    fn slow_endpoint_is_tried_ever_more_seldom_until_it_is_fast() {
+        let mut ewma = Ewma::default();
+        let mut now = 0;
+        ewma.record(at(now), 20 * MS, 2e6);
+        for doubling in [0, 1, 2, 3, 4, 4, 4] {
+            let stale = 1500 << doubling;
+            assert!(micros(ewma.nanos(at(now + stale / 2), 2e6)) > 4_000, "{doubling}");
+            now += stale;
+            assert_eq!(micros(ewma.nanos(at(now), 2e6)), 2_000, "{doubling}");
+            ewma.record(at(now), 20 * MS, 2e6);
+        }
+        ewma.record(at(now), 3 * MS, 2e6);
+        ewma.record(at(now), 20 * MS, 2e6);
+        assert_eq!(micros(ewma.nanos(at(now + 1500), 2e6)), 2_000, "near-equal latencies begin it anew");
     }
 
     #[test]
     fn a_fast_failure_is_dear() {
         let mut ewma = Ewma::default();
-        ewma.record(at(0), Duration::from_millis(1));
+        ewma.record(at(0), MS, 1e6);
         ewma.penalise(at(0), None);
-        assert_eq!(micros(ewma.nanos(at(0), 0.0)), 5_001_000);
-        let later = micros(ewma.nanos(at(4_000), 0.0));
-        assert!((1_000_000..1_001_000).contains(&later), "it goes down with the time: {later}");
-        assert!(micros(ewma.nanos(at(5_000), 0.0)) < 1_000, "and is over");
+        assert_eq!(micros(ewma.nanos(at(0), 1e6)), 5_001_000);
+        let later = micros(ewma.nanos(at(4_000), 1e6));
+        assert!((1_000_000..=1_001_000).contains(&later), "it goes down with the time: {later}");
+        assert!(micros(ewma.nanos(at(5_000), 1e6)) <= 1_000, "and is over");
         let mut spared = Ewma::default();
         spared.penalise(at(0), Some(Duration::from_millis(200)));
         assert_eq!(micros(spared.nanos(at(0), 0.0)), 200_000);
         spared.penalise(at(0), Some(Duration::from_secs(86_400)));
         assert_eq!(micros(spared.nanos(at(0), 0.0)), 5_000_000, "no peer is spared for a day");
         spared.penalise(at(500), Some(Duration::from_secs(86_400)));
-        spared.record(at(1000), Duration::from_millis(501));
+        spared.record(at(1000), 501 * MS, 1e6);
         assert!(micros(spared.nanos(at(1000), 0.0)) > 4_000_000, "it was asked before");
-        spared.record(at(1000), Duration::from_millis(1));
+        spared.record(at(1000), MS, 1e6);
         assert!(micros(spared.nanos(at(1000), 0.0)) < 3_000_000, "an answer halves it");
     }
 
     #[test]
-    fn the_typical_latency_is_at_most_the_seed() {
+    fn typical_latency_is_the_mean_of_the_last_answers() {
         let mut typical = Typical::default();
         assert_eq!(micros(typical.nanos()), 30_000);
         typical.record(Duration::from_millis(2));
         assert_eq!(micros(typical.nanos()), 2_000);
         (0..1000).for_each(|_| typical.record(Duration::from_secs(1)));
-        assert_eq!(micros(typical.nanos()), 30_000);
+        assert!((990_000..=1_000_000).contains(&micros(typical.nanos())));
     }
 }

@@ -28,7 +28,7 @@ pub use catalog::{
     Catalog, CatalogReport, CatalogSettings, EndpointReport, Note, Rejected, Settled, Source, SourceList,
     SourceReport, Sources, Why,
 };
-pub use choice::{Ask, Decision, Explanation, How, Marks, Miss, Standings, Verdict};
+pub use choice::{Ask, Decision, Explanation, How, Marks, Miss, Origin, Standings, Verdict};
 pub use ejection::{Ejection, Number};
 pub use grants::{Grants, Right};
 pub use member::{EndpointId, Instance, Member, Standing, Vitals};

@@ -19,7 +19,7 @@ mod tests;
 use super::ewma::Typical;
 use super::load::Load;
 use super::tally::Tally;
-use super::{Ask, EndpointId, Explanation, Fault, Member, PoolSettings, Pools, Standing, Verdict};
+use super::{Ask, EndpointId, Explanation, Fault, Member, Origin, PoolSettings, Pools, Standing, Verdict};
 use crate::base::ids::ServiceId;
 use crate::base::rng::Rng;
 use moorgate_proto::time::Mono;
@@ -52,6 +52,8 @@ pub struct Ended {
     pub verdict: Verdict,
     /// How it failed there, if it did; for the operator.
     pub fault: Option<Fault>,
+    /// Caller and route of the call; `None`: it has none, or its failure is not due to them.
+    pub origin: Option<Origin>,
 }
 
 /// See the module's page.

@@ -110,6 +110,7 @@ impl Shard {
         let (session_key, up_seq, route) = (outstanding.session, outstanding.up_seq, outstanding.route);
         let session_id = outstanding.caller.session_id;
         let deadline = outstanding.received + timeout;
+        let caller = outstanding.caller.hash;
         let call = self.batch.arena.encode(&CallView {
             command: request.command,
             version: request.version.max(1),
@@ -126,7 +127,8 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.up.forwarded(up_seq, ticket);
         }
-        self.batch.forwards.push(Forward { session_id, ticket, session: session_key, route, deadline, call });
+        let session = session_key;
+        self.batch.forwards.push(Forward { session_id, ticket, session, route, caller, deadline, call });
         self.cells.count(Count::RequestsForwarded);
     }
 

@@ -78,7 +78,10 @@ fn rule_in_words(how: How) -> &'static str {
         How::WeightedRoundRobin => "its turn had come, by weight",
         How::Random => "it was drawn at random, by weight",
         How::LeastOutstanding => "it had the fewest unanswered calls for its weight",
-        How::PeakEwma => "of two drawn by weight it had the lower cost, latency times unanswered calls",
+        How::PeakEwma => {
+            "of two drawn by weight it had the lower cost, latency times unanswered calls, or with near-equal latencies fewer \
+             unanswered calls"
+        }
         How::ConsistentHash => "the caller's hash leads there",
     }
 }

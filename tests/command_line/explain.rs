@@ -100,7 +100,7 @@ command 0x0201, version 2, of user alice
   refused    the user has none of its roles
   canary     5% of users
   worker 0   10.0.0.1:7100
-             by peak_ewma: of two drawn by weight it had the lower cost, latency times unanswered calls
+             by peak_ewma: of two drawn by weight it had the lower cost, latency times unanswered calls, or with near-equal latencies fewer unanswered calls
              2 could have been chosen
              1 were ejected
              it was expected to take 4.8ms
@@ -160,7 +160,7 @@ request 7 of session 01010101010101010101010101010101, of user alice from 127.0.
   endpoint   10.0.0.1:7100
   outcome    ABORTED, ENDPOINT_LOST, said by the gateway; whether it ran is not known
   took       1234 us, 5 bytes in, 0 bytes out
-  why        by peak_ewma: of two drawn by weight it had the lower cost, latency times unanswered calls
+  why        by peak_ewma: of two drawn by weight it had the lower cost, latency times unanswered calls, or with near-equal latencies fewer unanswered calls
              2 could have been chosen
              1 were ejected
              it was expected to take 1.2ms

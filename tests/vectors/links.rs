@@ -110,6 +110,7 @@ fn forwards(call: &v1::Call) -> ForwardBatch {
         session: SessionKey::new(0, 0),
         session_id: SessionId::default(),
         route: RouteId(0),
+        caller: 0,
         deadline: NOW.mono + Duration::from_secs(1),
         call,
     });

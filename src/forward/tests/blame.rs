@@ -184,6 +184,7 @@ impl World {
             session: SessionKey::new(1000 + self.tickets, 0),
             session_id: SessionId([1; 16]),
             route: RouteId(0),
+            caller: 0,
             deadline: self.now + Duration::from_secs(30),
             call: batch.arena.encode(&call),
         });

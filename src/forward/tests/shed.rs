@@ -51,6 +51,7 @@ impl World {
             session: SessionKey::new(self.tickets, 0),
             session_id: SessionId::default(),
             route: RouteId(u16::try_from(command).unwrap() - 1),
+            caller: 0,
             deadline: self.now + Duration::from_secs(5),
             call: batch.arena.encode(&call),
         });
@@ -207,6 +208,7 @@ impl World {
             session: SessionKey::new(77, 0),
             session_id: SessionId([7; 16]),
             route: RouteId(0),
+            caller: 0,
             deadline: self.now + Duration::from_secs(5),
             call: batch.arena.encode(&call),
         });
@@ -223,6 +225,7 @@ impl World {
             session: SessionKey::new(self.tickets, 0),
             session_id: SessionId::default(),
             route: RouteId(route),
+            caller: 0,
             deadline: self.now + Duration::from_secs(5),
             call: batch.arena.encode(&v1::Call::default()),
         });

@@ -7,7 +7,7 @@ mod ring;
 mod turns;
 
 use super::Balance;
-use super::ewma::micros;
+use super::ewma::{are_near, micros};
 use super::load::Load;
 use crate::base::rng::Rng;
 use alias::Alias;
@@ -71,7 +71,7 @@ impl Default for Rule {
 pub(super) struct Moment<'a> {
     pub(super) now: Mono,
     pub(super) loads: &'a [Load],
-    /// What an unknown endpoint is taken to need, in nanoseconds.
+    /// The latency of the pool, in nanoseconds.
     pub(super) typical: f64,
     /// Whose call it is, hashed.
     pub(super) key: u64,
@@ -98,8 +98,17 @@ impl Moment<'_> {
 
     /// What a call there is expected to wait, in nanoseconds.
     pub(super) fn cost(&self, seat: usize) -> f64 {
-        let of = |load: &Load| load.nanos(self.now, self.typical) * (f64::from(load.outstanding) + 1.0);
-        self.load(seat).map_or(f64::INFINITY, of)
+        self.expected(seat).cost()
+    }
+
+    /// What is expected of an endpoint.
+    fn expected(&self, seat: usize) -> Expected {
+        let of = |load: &Load| Expected {
+            nanos: load.nanos(self.now, self.typical),
+            outstanding: load.outstanding,
+            last: load.last,
+        };
+        self.load(seat).map_or(Expected { nanos: f64::INFINITY, outstanding: u32::MAX, last: u64::MAX }, of)
     }
 
     pub(super) fn is_within_bound(&self, seat: usize) -> bool {
@@ -108,6 +117,28 @@ impl Moment<'_> {
 
     fn is_avoided(&self, seat: usize) -> bool {
         self.avoid == Some(seat)
+    }
+}
+
+/// What is expected of an endpoint for one more call.
+#[derive(Debug, Clone, Copy)]
+struct Expected {
+    /// Its latency.
+    nanos: f64,
+    outstanding: u32,
+    /// Which call of the pool was its last one.
+    last: u64,
+}
+
+impl Expected {
+    /// The wait of one more call, in nanoseconds.
+    fn cost(&self) -> f64 {
+        self.nanos * (f64::from(self.outstanding) + 1.0)
+    }
+
+    /// Whether both latencies are near-equal.
+    fn is_near(&self, other: &Expected) -> bool {
+        are_near(self.nanos, other.nanos)
     }
 }
 
@@ -246,7 +277,7 @@ impl Lot {
         }
     }
 
-    /// The cheaper of two that are drawn. Where weights differ, the second may be the first again: otherwise the lighter
+    /// The cheaper of two that are drawn; with near-equal latencies the one with fewer calls. Where weights differ, the second may be the first again: otherwise the lighter
     /// of two endpoints would be asked for every call.
     fn draw_cheaper(
         &self,
@@ -261,9 +292,18 @@ impl Lot {
         let (first, other) = (look(moment, one, has_room), look(moment, two, has_room));
         let (seat, full) = match (first, other) {
             (Look::Fits, Look::Fits) if one != two => {
-                let (cost, rival) = (moment.cost(one), moment.cost(two));
+                let (first, other) = (moment.expected(one), moment.expected(two));
+                let (cost, rival) = (first.cost(), other.cost());
+                let is_second = if first.is_near(&other) {
+                    // Among equal weights the one whose last call is longer ago; with others that would halve the
+                    // difference of the weights.
+                    let last = |expected: &Expected| if alias.is_even() { expected.last } else { 0 };
+                    (other.outstanding, last(&other)) < (first.outstanding, last(&first))
+                } else {
+                    rival < cost
+                };
                 let (seat, cost, two, rival) =
-                    if rival < cost { (two, rival, one, cost) } else { (one, cost, two, rival) };
+                    if is_second { (two, rival, one, cost) } else { (one, cost, two, rival) };
                 let rival = Some((two, micros(rival)));
                 return Some(Drawn { seat, full: false, cost_us: micros(cost), rival });
             }

@@ -16,7 +16,7 @@ impl Pool {
         let Some(load) = self.loads.get_mut(ended.seat) else { return };
         match ended.verdict {
             Verdict::Good => {
-                load.ewma.record(now, ended.latency);
+                load.ewma.record(now, ended.latency, self.typical.nanos());
                 self.typical.record(ended.latency);
                 if self.settings.bounds.adaptive.is_some()
                     && let Some(Some(seat)) = self.seats.get_mut(ended.seat)
@@ -52,9 +52,9 @@ impl Pool {
             return;
         }
         match ended.verdict {
-            Verdict::Good => seat.record.note(now, settings, true),
+            Verdict::Good => seat.record.note(now, settings, ended.origin, true),
             Verdict::Failed => {
-                seat.record.note(now, settings, false);
+                seat.record.note(now, settings, ended.origin, false);
                 if seat.record.is_bad(settings) {
                     self.eject(now, ended.seat, rng);
                 }
@@ -129,14 +129,19 @@ impl Pool {
                 seat.close(now, &self.settings.slow_start);
                 if let Some(load) = self.loads.get_mut(ended.seat) {
                     load.ewma = Ewma::default();
-                    load.ewma.record(now, ended.latency);
+                    load.ewma.record(now, ended.latency, self.typical.nanos());
                 }
                 self.is_stale = true;
             }
             Verdict::Failed => {
                 let strikes = vitals.strikes.load(Ordering::Acquire);
+                // Twice by calls of one caller: that may be the caller's fault.
+                let caller = ended.origin.map(|origin| origin.caller);
+                let is_again =
+                    caller.is_some() && std::mem::replace(&mut seat.probe_failed_for, caller) == caller;
+                let more = if is_again { 0 } else { 1 };
                 if self.shared.prolong(self.service, &vitals, until, now + term(settings, strikes, rng)) {
-                    vitals.strikes.store(strikes.saturating_add(1), Ordering::Release);
+                    vitals.strikes.store(strikes.saturating_add(more), Ordering::Release);
                 }
             }
             Verdict::Busy(spare_ms) => {

@@ -29,6 +29,8 @@ pub(super) struct Seat {
     /// The call that is to show whether it is back, if this worker has it.
     pub(super) probe: Probe,
     pub(super) record: Record,
+    /// The caller whose call failed when it was the probe, until it is back.
+    pub(super) probe_failed_for: Option<u8>,
     pub(super) gradient: Option<Gradient>,
 }
 
@@ -97,6 +99,7 @@ impl Seat {
             open: None,
             probe: Probe::None,
             record: Record::default(),
+            probe_failed_for: None,
             gradient: settings.bounds.adaptive.map(Gradient::new),
         }
     }
@@ -170,6 +173,7 @@ impl Seat {
     pub(super) fn close(&mut self, now: Mono, slow_start: &SlowStart) {
         self.open = None;
         self.record = Record::default();
+        self.probe_failed_for = None;
         self.release();
         if !slow_start.time.is_zero() {
             self.came = Came::At(now);

@@ -3,6 +3,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a bound")]
 
 mod ejecting;
+mod light;
 mod loops;
 mod sharing;
 
@@ -87,7 +88,7 @@ impl Scene {
     }
 
     fn end(&mut self, worker: usize, seat: usize, verdict: Verdict) {
-        let ended = Ended { seat, latency: ms(1), verdict, fault: None };
+        let ended = Ended { seat, latency: ms(1), verdict, fault: None, origin: None };
         self.now = self.now + ms(1);
         self.pools[worker].finished(self.now, ended, &mut self.rng);
     }

@@ -51,6 +51,7 @@ impl World {
             session: SessionKey::new(session, 0),
             session_id,
             route: RouteId(kind as u16),
+            caller: session.to_le_bytes()[0],
             deadline,
             call: worker.inbox.arena.encode(&call),
         };

@@ -32,7 +32,7 @@ pub(crate) enum Cut {
     Close,
     /// It is closed with a reset.
     Reset,
-    /// It stays open for a time, and nothing is read or written any more.
+    /// It stays open for a time without being read or written.
     HalfOpen,
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Shaping {
     pub(crate) split: usize,
 }
 
-/// See the module's page.
+/// Bounded in bytes and in pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Pipe {
     pieces: VecDeque<(Mono, Vec<u8>)>,

@@ -56,7 +56,12 @@ fn one_call_over_all_workers_tries_it() {
     scene.end(0, 0, Verdict::Good);
     assert_eq!((scene.shared.ejected(SERVICE), ejected(&scene)), (0, 0));
     for worker in [0, 1] {
-        assert!((0..100).any(|_| choose(&mut scene, worker).0 == 0), "it gets load again");
+        let is_called = |_| {
+            let seat = choose(&mut scene, worker).0;
+            scene.call_to(worker, seat, Verdict::Good);
+            seat == 0
+        };
+        assert!((0..100).any(is_called), "it gets load again");
     }
 }
 
@@ -66,8 +71,13 @@ fn calls_from_before_do_not_bring_it_back() {
     (0..3).for_each(|_| scene.pools[0].started(0));
     scene.fail(0, 0, 5);
     let long_ago = |scene: &mut Scene| {
-        let ended =
-            Ended { seat: 0, latency: scene.now.since(Mono::ZERO), verdict: Verdict::Good, fault: None };
+        let ended = Ended {
+            seat: 0,
+            latency: scene.now.since(Mono::ZERO),
+            verdict: Verdict::Good,
+            fault: None,
+            origin: None,
+        };
         scene.pools[0].finished(scene.now, ended, &mut scene.rng);
     };
     long_ago(&mut scene);
@@ -78,7 +88,8 @@ fn calls_from_before_do_not_bring_it_back() {
     scene.pools[0].started(0);
     long_ago(&mut scene);
     assert_eq!(scene.shared.ejected(SERVICE), 1, "that was not the one");
-    let unsent = Ended { seat: 0, latency: Duration::ZERO, verdict: Verdict::Nothing, fault: None };
+    let unsent =
+        Ended { seat: 0, latency: Duration::ZERO, verdict: Verdict::Nothing, fault: None, origin: None };
     scene.pools[0].started(0);
     scene.pools[0].finished(scene.now, unsent, &mut scene.rng);
     assert_eq!(scene.ask(Ask::default()).unwrap().1.how, How::Probe, "it was not sent after all");

@@ -44,7 +44,8 @@ fn run(
             let verdict = if good { Verdict::Good } else { Verdict::Failed };
             outcome.failed += usize::from(!good);
             outcome.latencies_us.push(nanos / 1000);
-            let ended = Ended { seat, latency: Duration::from_nanos(nanos), verdict, fault: None };
+            let ended =
+                Ended { seat, latency: Duration::from_nanos(nanos), verdict, fault: None, origin: None };
             scene.pools[0].finished(now, ended, &mut scene.rng);
         }
         let (seat, _) = scene.pools[0].choose(now, Ask::default(), &mut scene.rng, |_| true).unwrap();
@@ -133,7 +134,7 @@ fn an_idle_endpoint_that_hangs_is_no_black_hole() {
     let busy = had.iter().filter(|seat| **seat == 0).count();
     assert!(busy >= 15, "{busy} of 100 to the one that is known");
     for seat in had {
-        let ended = Ended { seat, latency: ms(1), verdict: Verdict::Nothing, fault: None };
+        let ended = Ended { seat, latency: ms(1), verdict: Verdict::Nothing, fault: None, origin: None };
         scene.pools[0].finished(scene.now, ended, &mut scene.rng);
     }
     let mut there = 0;
