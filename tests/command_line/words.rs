@@ -114,6 +114,9 @@ fn what_is_not_understood_is_told_with_exit_code_2() {
     refused(&[""], 2, &of_all("there is no command ``; there are serve, check, token, operator and explain"));
 }
 
+const BENCH_LISTEN: &str =
+    "--bench-listen is for --dev; a configuration file lists the load tester as a service";
+
 #[test]
 fn what_a_command_does_not_understand_points_to_its_own_help() {
     let cases: &[(&[&str], &str)] = &[
@@ -122,10 +125,7 @@ fn what_a_command_does_not_understand_points_to_its_own_help() {
             &["serve", "--listen", "127.0.0.1:0"],
             "say what to serve: -c FILE, or --dev to try it out without one",
         ),
-        (
-            &["serve", "-c", "a.toml", "--bench-listen", "127.0.0.1:0"],
-            "--bench-listen is for --dev; a configuration file lists the load tester as a service",
-        ),
+        (&["serve", "-c", "a.toml", "--bench-listen", "127.0.0.1:0"], BENCH_LISTEN),
         (&["serve", "-c", "a.toml", "--dev"], "--dev needs no file: leave -c or --dev out"),
         (&["serve", "-c"], "missing argument for option '-c'"),
         (&["serve", "--dev", "--listen"], "missing argument for option '--listen'"),
