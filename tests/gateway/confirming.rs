@@ -1,6 +1,6 @@
 //! New sessions that a service has to confirm, and applications that have to prove themselves.
 
-use crate::link::{RawLink, site_and_link};
+use crate::link::{RawLink, listener, site_and_link};
 use crate::site::{Site, command, echo_service, settings};
 use crate::token::token;
 use crate::wire::{RawClient, hello, hello_frame, request};
@@ -65,6 +65,27 @@ fn a_session_opens_when_the_service_admits_it_and_not_before() {
     let count = |result| site.metric(&format!("moorgate_session_checks_total{{result=\"{result}\"}}"));
     assert_eq!(["asked", "admitted", "refused", "cached"].map(count), [3, 1, 2, 2]);
     drop((alice, anonymous));
+    site.end();
+}
+
+// spec: O-27, S-11
+#[test]
+fn check_waits_for_the_first_link_of_its_service() {
+    let listener = listener();
+    let site = Site::beside(&listener, CHECKED);
+    let mut alice = asks(&site, "alice");
+    let mut bob = asks(&site, "bob");
+    let mut link = RawLink::open(&listener);
+    for _ in 0..2 {
+        says(&mut link, admitted(0));
+    }
+    alice.welcome();
+    bob.welcome();
+    // Once there was a link, a check without one fails at once.
+    drop(link);
+    site.metric_becomes("moorgate_service_links{service=\"echo\"}", 0);
+    assert_eq!(asks(&site, "carol").error_reason(), Reason::NoEndpoint);
+    drop((alice, bob));
     site.end();
 }
 
