@@ -165,6 +165,8 @@ fn check_name(path: &Path) -> io::Result<()> {
         // A process that was killed may have left the beginning of one.
         Ok(_) if BEGINNING.starts_with(&beginning) => Ok(()),
         Ok(_) => refused("is no state file"),
+        // Another process has just moved or removed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => refused(&format!("cannot be read ({error})")),
     }
 }
