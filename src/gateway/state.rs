@@ -101,9 +101,9 @@ impl State {
                 count,
             ),
             counter(
-                "moorgate_process_pauses_skipped_milliseconds_total",
-                "Time of these pauses that was counted against no deadline.",
-                u64::try_from(skipped.as_millis()).unwrap_or(u64::MAX),
+                "moorgate_process_pauses_skipped_seconds_total",
+                "Time of these pauses that was counted against no deadline, in whole seconds.",
+                skipped.as_secs(),
             ),
         ]
     }
