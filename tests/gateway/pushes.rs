@@ -434,7 +434,8 @@ fn a_push_that_cannot_be_carried_says_why() {
 // spec: D-11, D-12, D-15, D-16, L-55, L-56
 #[test]
 fn a_client_that_does_not_acknowledge_gets_a_window_full_and_a_gap_for_the_rest() {
-    let tables = "[session]\nwindow = 4\nin_flight = 2\npushes = 3\n";
+    // Four that are sent and not acknowledged, and three that wait.
+    let tables = "[session]\nwindow = 4\nin_flight = 2\npushes = 7\n";
     let (site, mut link) = site_and_granted_link(tables);
     let mut alice = RawClient::log_in(site.address(), token("alice", &[]), "");
     let to_alice = |id| push(id, users(&["alice"]));
