@@ -96,7 +96,13 @@ impl Suspect {
         match (good, key) {
             (true, Some(key)) => self.answered(key, newest),
             (false, _) if !is_own && key.is_some() && self.votes == 0 => {
-                *self = Suspect { key, answered: self.answered, ..Suspect::default() };
+                // Who was suspect before is one of the others from now on.
+                for (others, own) in self.others.iter_mut().zip(&mut self.own) {
+                    let own = std::mem::take(own);
+                    others.good = others.good.saturating_add(own.good);
+                    others.failed = others.failed.saturating_add(own.failed);
+                }
+                (self.key, self.in_a_row) = (key, 0);
             }
             _ => {}
         }
@@ -122,7 +128,8 @@ impl Suspect {
         let others = Sum::of(&self.others);
         let is_other =
             |(key, at): (u16, u64)| Some(key) != self.key && newest.saturating_sub(at) < u64::from(BUCKETS);
-        let is_answered = others.good > 0 || self.answered.into_iter().flatten().any(is_other);
+        // `others` may have earlier calls of the same key.
+        let is_answered = self.answered.into_iter().flatten().any(is_other);
         // A few failures of others say nothing.
         let are_few = others.failed < u64::from(settings.failures_max.max(OTHERS_FAILED_MIN));
         self.key.is_some() && is_answered && (are_few || !others.is_below(settings))
@@ -184,9 +191,10 @@ impl Record {
                 }
             }
         }
-        if passed == u64::from(BUCKETS) {
-            // Nothing is left of what made them suspect.
-            (self.caller.votes, self.route.votes) = (0, 0);
+        for suspect in [&mut self.caller, &mut self.route] {
+            // What made them suspect ends with the window.
+            let failed = Sum::of(&suspect.own).failed;
+            suspect.votes = suspect.votes.min(u32::try_from(failed).unwrap_or(u32::MAX));
         }
         self.newest = self.newest.max(newest);
         self.newest_ends = self.newest.saturating_add(1).saturating_mul(tenth);
@@ -340,6 +348,39 @@ mod tests {
             assert!(is_found_bad(&[(1, 24, 7, 100)], seed), "broken for the only one, seed {seed}");
             let most = [(1, 24, 7, 90), (2, 24, 8, 90), (3, 24, 9, 90), (4, 24, 10, 10)];
             assert!(is_found_bad(&most, seed), "broken for most, seed {seed}");
+        }
+    }
+
+    #[test]
+    fn rate_of_failures_of_many_callers_is_found() {
+        // By the rate alone: in a row there are never enough.
+        for (percent, failures_max) in [(60, 0), (70, 0), (90, 0), (60, 20)] {
+            let settings = EjectionSettings { failures_max, ..EjectionSettings::default() };
+            for seed in 0..20 {
+                let (mut rng, mut record) = (Rng::new(seed), Record::default());
+                let is_found = (0..40_000).step_by(10).any(|now| {
+                    let good = now < 5000 || rng.below(100) >= percent;
+                    let caller = u8::try_from(rng.below(200)).unwrap();
+                    let origin = Origin { caller, route: RouteId(7) };
+                    record.note(at(now), &settings, Some(origin), good);
+                    record.is_bad(&settings)
+                });
+                assert!(is_found, "{percent} % of all calls, {failures_max} in a row, seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn failures_of_an_earlier_caller_are_forgotten_with_the_window() {
+        let (settings, mut rng, mut record) = (EjectionSettings::default(), Rng::new(1), Record::default());
+        for now in (0..180_000).step_by(20) {
+            // One caller fails for two minutes, another one a window later; a third one gets good answers all the time.
+            let failing = if now < 120_000 { 1 } else { 2 };
+            let is_failing = rng.below(2) == 0 && !(120_000..131_000).contains(&now);
+            let caller = if is_failing { failing } else { 3 };
+            let origin = Origin { caller, route: RouteId(u16::from(caller)) };
+            record.note(at(now), &settings, Some(origin), !is_failing);
+            assert!(now < 1000 || !record.is_bad(&settings), "at {now} ms");
         }
     }
 
