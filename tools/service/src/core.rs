@@ -285,6 +285,8 @@ impl LinkCore {
         if self.is_bulk() {
             // Its main link speaks for the pair.
             self.calls.main_frame_max = usize::MAX;
+            // The gateway keeps the bound of the pair.
+            self.bound = Bound::new(0);
             return Ok(());
         }
         self.tell_view();

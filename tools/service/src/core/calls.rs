@@ -102,7 +102,7 @@ impl Calls {
             return Err(ReplyError::NotOpen);
         }
         let frame_bytes = frame_len(Numbers::NONE, to_gateway::REPLY, reply.body_len()) - LENGTH_BYTES;
-        if frame_bytes <= self.main_frame_max {
+        if frame_bytes <= self.main_frame_max.min(self.gateway_frame_max) {
             self.put(to_gateway::REPLY, reply);
         } else if frame_bytes <= self.gateway_frame_max {
             if self.has_bulk {

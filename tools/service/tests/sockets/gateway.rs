@@ -3,6 +3,7 @@
 use moorgate_proto::codec::{Assembler, put_frame};
 use moorgate_proto::envelope::{Numbers, member::to_service};
 use moorgate_proto::proof::{LinkFacts, LinkKey, Prover};
+use moorgate_proto::v1::link_notice::Kind;
 use moorgate_proto::v1::{self, ToGateway, push_result::Target, to_gateway::Member};
 use moorgate_proto::view::{Body, CallView};
 use prost::Message;
@@ -132,6 +133,8 @@ impl Gateway {
             let frame = self.next_frame()?;
             match ToGateway::decode(&frame[..]).unwrap().member.unwrap() {
                 Member::PresenceSubscribe(_) => self.subscriptions += 1,
+                // This gateway opens no bulk links, as it may.
+                Member::Notice(notice) if notice.kind() == Kind::BulkWanted => {}
                 member => return Some(member),
             }
         }
