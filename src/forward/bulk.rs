@@ -96,7 +96,9 @@ impl Forwarder {
     pub(super) fn end_idle_bulk(&mut self, now: Mono, key: LinkKey) {
         let idle = self.settings.bulk_idle;
         let Some(link) = self.links.get_mut(key).filter(|link| link.is_bulk()) else { return };
-        if link.outstanding == 0 && now >= link.used + idle {
+        // A frame that has begun is use.
+        let is_between = link.assembler.held_bytes() == 0;
+        if link.outstanding == 0 && is_between && now >= link.used + idle {
             link.is_leaving = true;
             self.end_finished(now, key);
         }

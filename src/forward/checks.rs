@@ -60,8 +60,11 @@ impl Forwarder {
 
     /// There is a first link: asks what has waited for it.
     pub(super) fn ask_parked_checks(&mut self, now: Mono) {
+        if self.parked.is_empty() {
+            return;
+        }
         let is_awaited = self.check_service.and_then(|id| self.service(id)).is_some_and(|it| it.is_awaited);
-        if is_awaited || self.parked.is_empty() {
+        if is_awaited {
             return;
         }
         for Parked { shard, connection, deadline, caller } in std::mem::take(&mut self.parked) {

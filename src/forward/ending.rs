@@ -263,7 +263,8 @@ impl Forwarder {
             // Nothing has come on it that counts.
             return self.link_lost(now, key, &LinkEnd::Left);
         }
-        let nonce = now.as_nanos();
+        // Not that of another ping of the same turn.
+        let nonce = !now.as_nanos();
         link.last_ping = Some(LastPing { nonce, until });
         link.put(to_service::PING, &v1::LinkPing { nonce, view: None });
         self.list(key);
@@ -281,6 +282,10 @@ impl Forwarder {
                 false => LinkEnd::Drained,
             };
             self.end_link(now, key, &why);
+        } else if is_last && let Some(link) = self.links.get_mut(key) {
+            // A call was sent on it meanwhile: it ends later.
+            link.last_ping = None;
+            self.arm_ping(now, key);
         }
     }
 }

@@ -274,6 +274,10 @@ impl Link {
 
     /// The socket took so many bytes more. Returns the buffer once it is used up.
     pub(super) fn took(&mut self, now: Mono, count: usize) -> Option<Vec<u8>> {
+        if count > 0 && self.output.is_stalled() && self.unanswered_ping != Mono::NEVER {
+            // A socket that was full takes more: its peer reads, and has not come to the ping.
+            self.unanswered_ping = self.unanswered_ping.max(now);
+        }
         self.taken = self.taken.saturating_add(count as u64);
         self.begun = self.begun_after(count);
         self.output.took(now, count)

@@ -324,6 +324,7 @@ impl Forwarder {
         }
         self.list(key);
         self.ready_changed(now.mono, key, was_ready);
+        self.ask_parked_checks(now.mono);
         if was_ready {
             self.settle_stranded(now.mono, service);
         }
