@@ -5,33 +5,35 @@
 //! after full ones the time before the first of as many polls as all sockets need. A socket with more input than one
 //! turn reads stays in the [`Backlog`], and what of it is unread arrived after its entry's time.
 
-use super::{EVENTS_PER_TURN, READ_BYTES};
+use super::EVENTS_PER_TURN;
 use moorgate_proto::time::Mono;
 use std::collections::VecDeque;
 
-/// A socket's receive buffer is not larger (the last number of `net.ipv4.tcp_rmem`, 6 MiB by default): after so many
-/// turns' reads, of at least [`READ_BYTES`] each, the unread input is newer than the first of them.
+/// A socket's receive buffer is not larger (the last number of `net.ipv4.tcp_rmem`, 6 MiB by default): once so many bytes
+/// were read, the unread input is newer than the first of these reads.
 const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
-const READS_OF_A_BUFFER: usize = RECEIVE_BUFFER_BYTES / READ_BYTES;
+/// Listeners and the waker have events too.
+const OTHER_SOURCES: usize = 257;
 
 /// Since when input is unread.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unread {
     since: Mono,
-    turns: usize,
+    /// Read from the socket since then.
+    bytes: usize,
 }
 
 impl Unread {
     /// Input that arrived after `since`.
     pub(super) fn since(since: Mono) -> Unread {
-        Unread { since, turns: 0 }
+        Unread { since, bytes: 0 }
     }
 
-    /// One turn's reads later there is still more.
-    pub(super) fn read_once(self, now: Mono) -> Unread {
-        match self.turns {
-            READS_OF_A_BUFFER.. => Unread::since(now),
-            turns => Unread { turns: turns.saturating_add(1), ..self },
+    /// So many bytes later there is still more.
+    pub(super) fn read(self, now: Mono, bytes: usize) -> Unread {
+        match self.bytes.saturating_add(bytes) {
+            RECEIVE_BUFFER_BYTES.. => Unread::since(now),
+            bytes => Unread { bytes, ..self },
         }
     }
 }
@@ -105,7 +107,7 @@ impl ReadUntil {
         }
         self.full_polls = self.full_polls.saturating_add(1);
         // Events are returned in the order of their arrival: each socket that was ready has had its turn now.
-        if self.full_polls > sockets / EVENTS_PER_TURN {
+        if self.full_polls > sockets.saturating_add(OTHER_SOURCES) / EVENTS_PER_TURN {
             self.full_polls = 0;
             self.until = self.before_full;
         }
@@ -122,18 +124,18 @@ mod tests {
     }
 
     #[test]
-    fn backlog_entry_is_renewed_after_the_reads_of_a_buffer() {
+    fn backlog_entry_is_renewed_after_the_bytes_of_a_buffer() {
         let mut backlog = Backlog::default();
         assert_eq!(backlog.unread_since(), Mono::NEVER);
         backlog.push('a', Unread::since(at(3)));
         backlog.push('b', Unread::since(at(2)));
         assert_eq!((backlog.unread_since(), backlog.len()), (at(2), 2));
         let (_, mut unread) = backlog.pop().unwrap();
-        for turn in 0..=READS_OF_A_BUFFER as u64 {
+        for turn in 0..4 {
             assert_eq!(unread.since, at(3), "turn {turn}");
-            unread = unread.read_once(at(100 + turn));
+            unread = unread.read(at(100 + turn), RECEIVE_BUFFER_BYTES / 4);
         }
-        assert_eq!(unread.since, at(100 + READS_OF_A_BUFFER as u64));
+        assert_eq!(unread.since, at(103));
     }
 
     #[test]
@@ -151,11 +153,11 @@ mod tests {
     fn full_polls_are_safe_once_every_socket_had_its_turn() {
         let mut read = ReadUntil::default();
         read.turn(at(1), 0, 3000);
-        for (turn, until) in [(2, 0), (3, 0), (4, 1), (5, 1), (6, 1), (7, 4), (8, 4)] {
+        for (turn, until) in [(2, 0), (3, 0), (4, 0), (5, 1), (6, 1), (7, 1), (8, 1), (9, 5)] {
             read.turn(at(turn), EVENTS_PER_TURN, 3000);
             assert_eq!(read.until(), at(until), "turn {turn}");
         }
-        read.turn(at(9), EVENTS_PER_TURN - 1, 3000);
-        assert_eq!(read.until(), at(8));
+        read.turn(at(10), EVENTS_PER_TURN - 1, 3000);
+        assert_eq!(read.until(), at(9));
     }
 }

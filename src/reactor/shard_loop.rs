@@ -32,6 +32,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 const OPENINGS_PER_TURN: u32 = 128;
 /// Connections that wait for room in the mailbox of one shard; more are told to come back.
 const HELD_MAX: usize = 1024;
+/// Error numbers of Linux: no descriptor is left in the system, or in the process, or no memory.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const ENOMEM: i32 = 12;
+const ENOBUFS: i32 = 105;
 /// Listeners have the tokens just below the waker's.
 const FIRST_LISTENER: usize = usize::MAX - 1;
 
@@ -265,7 +270,7 @@ impl ShardLoop {
                 Got::End => return self.parts.shard.peer_closed(now, key),
             }
         }
-        self.queue(key, unread.read_once(now.mono));
+        self.queue(key, unread.read(now.mono, budget.bytes_read()));
     }
 
     /// Reads on in the next turn.
@@ -311,6 +316,13 @@ impl ShardLoop {
                         self.watch(now, refused, stream, (peer, false));
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error)
+                        if matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM | ENOBUFS)) =>
+                    {
+                        // There is no descriptor left to refuse them with.
+                        self.parts.cells.count(Count::AcceptErrors);
+                        break;
+                    }
                     Err(_) => self.parts.cells.count(Count::AcceptErrors),
                 }
             }
@@ -488,10 +500,6 @@ impl ShardLoop {
     }
 
     fn accept_failed(&mut self, now: Now, at: usize, error: &io::Error) -> bool {
-        const ENFILE: i32 = 23;
-        const EMFILE: i32 = 24;
-        const ENOMEM: i32 = 12;
-        const ENOBUFS: i32 = 105;
         let Some(listener) = self.parts.listeners.get_mut(at) else { return false };
         let code = error.raw_os_error();
         if !matches!(code, Some(EMFILE | ENFILE | ENOMEM | ENOBUFS)) {

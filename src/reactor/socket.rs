@@ -50,6 +50,11 @@ impl Default for ReadBudget {
 }
 
 impl ReadBudget {
+    /// Bytes that were read.
+    pub(super) fn bytes_read(&self) -> usize {
+        BYTES_PER_TURN.saturating_sub(self.bytes)
+    }
+
     /// Whether the rest is for the next turn.
     pub(super) fn is_spent(&self) -> bool {
         self.bytes == 0 || self.frames == 0

@@ -237,7 +237,7 @@ impl WorkerLoop {
         if let Some(socket) = self.socket(key)
             && !std::mem::replace(&mut socket.queued, true)
         {
-            self.backlog.push(key, unread.read_once(now.mono));
+            self.backlog.push(key, unread.read(now.mono, budget.bytes_read()));
         }
     }
 

@@ -185,6 +185,8 @@ pub struct Shard {
     owed_shed_from: Mono,
     /// The next pass over silent connections is not before that.
     openings_shed_from: Mono,
+    /// The same for the silent connections of one address.
+    own_openings_shed_from: Mono,
     log_lines: LogLines,
     groups: GroupTable,
     fanouts: VecDeque<Fanout>,
@@ -238,6 +240,7 @@ impl Shard {
             owed_bytes: 0,
             owed_shed_from: Mono::ZERO,
             openings_shed_from: Mono::ZERO,
+            own_openings_shed_from: Mono::ZERO,
             log_lines: LogLines::new(parts.seed),
             groups: GroupTable::default(),
             fanouts: VecDeque::new(),

@@ -66,6 +66,7 @@ impl Shard {
                     self.has_proved(ban.as_ref());
                     return Ok(());
                 }
+                Resumption::Moved => return Ok(()),
                 Resumption::Fresh(result) => opened.resume_result = result,
             }
         }

@@ -73,8 +73,10 @@ impl Tombstones {
 /// What became of a Hello that was to resume a session.
 #[derive(Debug)]
 pub(super) enum Resumption {
-    /// It has its session back, or will have it on another shard.
+    /// It has its session back.
     Done,
+    /// It goes to the shard that may have its session, which looks at it: nothing is proved yet.
+    Moved,
     /// It gets a fresh one, and why.
     Fresh(ResumeResult),
 }
@@ -143,7 +145,7 @@ impl Shard {
         };
         if claims.shard != self.batch.shard && self.directory.shards().any(|shard| shard == claims.shard) {
             self.hand_over(key, claims.shard, body);
-            return Ok(Resumption::Done);
+            return Ok(Resumption::Moved);
         }
         let Some(session) = self.sessions.get(claims.session) else {
             let result = self.tombstones.result(claims.session);

@@ -92,11 +92,18 @@ impl Shard {
     pub(super) fn shed_partials(&mut self, now: Now) {
         let holding = |key: ConnectionKey| {
             let connection = self.connections.get(key)?;
-            let bytes = connection.assembler.held_bytes().saturating_add(self.confirmations.early_of(key));
+            let (early, began) = match connection.state {
+                // Its bytes arrived behind its Hello.
+                State::Confirming(_) => (self.confirmations.early_of(key), connection.heard),
+                _ => (0, connection.frame_began),
+            };
+            let bytes = connection.assembler.held_bytes().saturating_add(early);
+            if bytes == 0 {
+                return None;
+            }
             let session = self.session_of(key).and_then(|session| self.sessions.get(session));
             let owner = Owner::of(session, connection.peer().ip());
-            let weight = byte_milliseconds(bytes, now.mono.since(connection.frame_began));
-            (bytes > 0).then_some((owner, weight, key))
+            Some((owner, byte_milliseconds(bytes, now.mono.since(began)), key))
         };
         let mut holdings = Holdings::new(self.connections.keys().filter_map(holding));
         while self.partial_bytes > relieved(self.settings.partial_bytes_max)
@@ -136,6 +143,11 @@ impl Shard {
     /// An address has as many connections as it may have: its silent ones are closed. The next connection from there
     /// finds room.
     pub fn shed_openings_of(&mut self, now: Now, address: IpAddr) {
+        if now.mono < self.own_openings_shed_from {
+            return;
+        }
+        // A pass for one address is no pass for all, and may not be bought often by one that has no silent ones.
+        self.own_openings_shed_from = now.mono + self.openings_pause().saturating_mul(10);
         let address = network(address);
         self.oust_silent(now, true, |peer| network(peer) == address);
     }
@@ -144,15 +156,21 @@ impl Shard {
     /// the addresses that have most of them. `at_once`: their sockets are closed without an Error, because it is
     /// descriptors that are short.
     pub(super) fn shed_openings(&mut self, now: Now, at_once: bool) {
-        self.oust_silent(now, at_once, |_| true);
-    }
-
-    fn oust_silent(&mut self, now: Now, at_once: bool, is_meant: impl Fn(IpAddr) -> bool) {
         if now.mono < self.openings_shed_from {
             return;
         }
-        let connections = u32::try_from(self.connections.len()).unwrap_or(u32::MAX);
-        self.openings_shed_from = now.mono + OPENINGS_PAUSE.saturating_mul(connections);
+        self.openings_shed_from = now.mono + self.openings_pause();
+        self.oust_silent(now, at_once, |_| true);
+    }
+
+    fn openings_pause(&self) -> Duration {
+        OPENINGS_PAUSE.saturating_mul(u32::try_from(self.connections.len()).unwrap_or(u32::MAX))
+    }
+
+    fn oust_silent(&mut self, now: Now, at_once: bool, is_meant: impl Fn(IpAddr) -> bool) {
+        if self.handshakes == 0 {
+            return;
+        }
         let timeout = self.settings.handshake_timeout;
         let age = |connection: &Connection| match connection.state {
             State::Opening(deadline, _) => (now.mono + timeout).since(deadline),
