@@ -147,6 +147,9 @@ fn all_come_back_from_a_storm() {
         assert!(is_good, "{figures}");
         assert_eq!((count(&figures, "back"), count(&figures, "resumed")), (50, resumed), "{figures}");
         assert!(count(&figures["steady"], "requests") > 0, "{figures}");
-        assert!(figures["steady"]["p99_ratio"].as_f64().unwrap() > 0.0, "{figures}");
+        // So few are back before another request of the steady ones is due, at times.
+        let steady = |name: &str| figures["steady"].pointer(name).and_then(Value::as_f64).unwrap();
+        assert!(steady("/before_ms/p99") > 0.0, "{figures}");
+        assert_eq!(steady("/p99_ratio") > 0.0, steady("/during_ms/p99") > 0.0, "{figures}");
     }
 }
