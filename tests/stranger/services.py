@@ -188,7 +188,8 @@ class Site:
                 chat=self.chat.expect("listening on"),
                 lab=self.lab.service.listen("127.0.0.1:0"),
                 window=WINDOW,
-                pushes=PUSHES,
+                # Those that are sent and not acknowledged count, too.
+                pushes=WINDOW + PUSHES,
             ),
         )
         for service in (self.echo, self.chat):
