@@ -95,7 +95,15 @@ impl Signals {
     /// # Errors
     /// When a signal cannot be caught, or there is no thread left.
     pub fn start(end: impl Fn() + Send + 'static) -> io::Result<Signals> {
-        let mut caught = Caught::new(effects().map(|(signal, _)| signal))?;
+        let (real_time, others): (Vec<i32>, Vec<i32>) =
+            effects().map(|(signal, _)| signal).partition(|signal| REAL_TIME.contains(signal));
+        let mut caught = Caught::new(others)?;
+        for signal in real_time {
+            // A debugger or an emulator may keep some of them to itself.
+            if let Err(error) = caught.add_signal(signal) {
+                log::debug!("signal {signal} cannot be handled: {error}");
+            }
+        }
         let (sender, requests) = bounded(REQUESTS_MAX);
         let thread = std::thread::Builder::new().name("signals".to_owned());
         thread.spawn(move || {
