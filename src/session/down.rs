@@ -288,10 +288,8 @@ impl Down {
             if let Some(body) = queues.waiting.pop_front() {
                 put_frame(out, numbers, RESPONSE, &Encoded(&body));
                 queues.waiting_bytes = queues.waiting_bytes.saturating_sub(body.len());
-                // It was encoded here: it can be read.
-                let response = ResponseView::decode(&body).unwrap_or_default();
                 // Its bytes are held already: kept or waiting, they are the same.
-                queues.keep(numbers, out.get(start..).unwrap_or_default(), &response, true);
+                queues.window.keep(Kind::Response, out.get(start..).unwrap_or_default());
             } else {
                 match queues.pushes.next(now, lost) {
                     Some(Next::Push(push)) => {
