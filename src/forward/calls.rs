@@ -110,18 +110,18 @@ impl Forwarder {
         }
     }
 
-    /// Keeps a call until a link has room, or the call before it is answered. One that was sent before (`is_again`) is
-    /// older than those that were not.
+    /// Queues a call until a link has room, or the call before it is answered. One that was sent before (`is_again`) is older
+    /// than those that were not. A full queue refuses others for it, or it: then the next of its session may be sent, which it
+    /// may be itself.
     pub(super) fn wait(&mut self, now: Mono, key: CallKey, content: Content, is_again: bool) {
-        if !self.make_room(now, key, content.len()) {
-            return self.refuse(now, key, Reason::ServiceOverloaded);
-        }
         let Some(call) = self.calls.get_mut(key) else { return };
         let (service, deadline, bytes) = (call.service, call.deadline, content.len());
+        debug_assert!(call.state.is_waiting() && call.state.waiting_bytes() == 0, "it is not queued yet");
         call.state = CallState::Waiting(content);
         self.count_waiting_bytes(service, bytes, true);
         self.stand_in_line(key, is_again);
         self.arm_call(key, deadline);
+        self.make_room(now, key);
     }
 
     /// Takes a waiting call's content out.

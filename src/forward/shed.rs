@@ -13,20 +13,17 @@ use moorgate_proto::time::Mono;
 use moorgate_proto::v1::Reason;
 
 impl Forwarder {
-    /// Makes room for a call that has to wait, with so many bytes; false when it has to be refused itself. It is counted
-    /// among those that wait already, its bytes are not.
-    pub(super) fn make_room(&mut self, now: Mono, key: CallKey, bytes: usize) -> bool {
-        let Some(call) = self.calls.get(key) else { return false };
-        let (service, priority) = (call.service, call.priority);
-        loop {
-            let Some(entry) = self.service(service) else { return false };
+    /// Refuses calls until those that wait are within their bounds, a call that was queued just now last.
+    pub(super) fn make_room(&mut self, now: Mono, key: CallKey) {
+        while let Some(call) = self.calls.get(key).filter(|call| call.state.is_waiting()) {
+            let (service, priority) = (call.service, call.priority);
+            let Some(entry) = self.service(service) else { return };
             let bounds = &entry.settings.pool.bounds;
-            let is_full = entry.waiting > bounds.queue_max
-                || entry.waiting_bytes.saturating_add(bytes) > bounds.queue_bytes_max;
+            let is_full = entry.waiting > bounds.queue_max || entry.waiting_bytes > bounds.queue_bytes_max;
             let too_many = self.waiting > self.settings.waiting_max;
-            let too_large = self.waiting_bytes.saturating_add(bytes) > self.settings.waiting_bytes_max;
+            let too_large = self.waiting_bytes > self.settings.waiting_bytes_max;
             if !is_full && !too_many && !too_large {
-                return true;
+                return;
             }
             let measure = |service: &Service| if too_many { service.waiting } else { service.waiting_bytes };
             let other = if is_full { None } else { self.fullest(service, measure) };
@@ -34,8 +31,7 @@ impl Forwarder {
                 Some(other) => self.youngest(other, None),
                 None => self.youngest(service, Some(priority)),
             };
-            let Some(victim) = victim else { return false };
-            self.refuse(now, victim, Reason::ServiceOverloaded);
+            self.refuse(now, victim.unwrap_or(key), Reason::ServiceOverloaded);
         }
     }
 

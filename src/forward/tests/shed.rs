@@ -103,6 +103,29 @@ fn a_full_queue_gives_up_the_youngest_of_the_lowest_for_a_higher_one() {
     drop(world.calls(link));
 }
 
+// spec: L-29, L-76
+#[test]
+fn one_whose_predecessor_is_given_up_for_it_is_sent_whole() {
+    const LARGE: &[u8] = &[7; 2000];
+    let (mut world, [link]) = World::several(0, |parts| {
+        parts.settings.main_link_frame_bytes = 1000;
+        parts.services[0].pool.bounds = queue_of(1);
+        parts.routes = routes_with(|route| {
+            let is_low = route.commands.first == PLAIN;
+            (route.order, route.priority) =
+                (Order::Session, if is_low { Priority::Low } else { Priority::High });
+        });
+    });
+    let large = world.ask_as(1, PLAIN, LARGE);
+    assert_eq!(world.calls(link), [], "it needs a bulk link");
+    let small = world.ask_as(1, ORDERED, b"small");
+    assert_eq!(world.settled(), [(large, shed())]);
+    let call = world.call(link);
+    assert_eq!(&call.payload[..], b"small");
+    world.reply(link, &call, b"");
+    assert_eq!(world.settled(), [(small, done())]);
+}
+
 #[test]
 fn a_queue_is_bounded_in_bytes_too() {
     let (mut world, _) = world(|parts| {
