@@ -167,6 +167,8 @@ impl SessionOracle {
         let shown = self.tokens.get(&resume.resume_token[..]).copied();
         let Some(talk) = self.talks.get_mut(&conn) else { return };
         (talk.shown, talk.since) = (shown, now);
+        // Two under way at once may reach the session in either order: over different shards, or after a pause.
+        let mut overtaken = Vec::new();
         if let Some((at, generation)) = shown {
             let life = &mut self.lives[at];
             talk.is_due = life.boot == self.boot
@@ -182,7 +184,10 @@ impl SessionOracle {
             life.attempt.high = life.attempt.high.max(resume.attempt.into());
             life.is_tried |=
                 (talk.client.is_none() || talk.client != life.client) && generation >= life.proven.low;
-            life.pending.push((conn, resume.attempt.into()));
+            let attempt = u128::from(resume.attempt);
+            let not_newer = life.pending.iter().filter(|(_, earlier)| *earlier <= attempt);
+            overtaken = not_newer.map(|(conn, _)| *conn).collect();
+            life.pending.push((conn, attempt));
         }
         // Others in the same place have to go for it, unless it is a resume of one of them.
         if !user.is_empty() {
@@ -194,6 +199,11 @@ impl SessionOracle {
             }
         }
         talk.hello = Some(hello);
+        for conn in overtaken {
+            if let Some(talk) = self.talks.get_mut(&conn) {
+                talk.is_due = false;
+            }
+        }
     }
 
     /// The gateway has admitted all up to this.
