@@ -56,11 +56,16 @@ struct Holdings<K> {
 
 impl<K: Copy> Holdings<K> {
     fn new(holdings: impl Iterator<Item = (Owner, u128, K)>) -> Holdings<K> {
-        let mut by_owner: HashMap<Owner, Vec<(u128, K)>, foldhash::fast::RandomState> = HashMap::default();
+        let mut held: Vec<Vec<(u128, K)>> = Vec::new();
+        // By the place of the owner's holdings: among equals the order is that of the tables, not of the hashes.
+        let mut known: HashMap<Owner, usize, foldhash::fast::RandomState> = HashMap::default();
         for (owner, weight, key) in holdings {
-            by_owner.entry(owner).or_default().push((weight, key));
+            let at = *known.entry(owner).or_insert(held.len());
+            match held.get_mut(at) {
+                Some(held) => held.push((weight, key)),
+                None => held.push(vec![(weight, key)]),
+            }
         }
-        let mut held: Vec<Vec<(u128, K)>> = by_owner.into_values().collect();
         held.iter_mut().for_each(|held| held.sort_by_key(|(weight, _)| *weight));
         let weight = |held: &Vec<(u128, K)>| held.iter().map(|(weight, _)| *weight).sum();
         let owners = held.iter().enumerate().map(|(at, held)| (weight(held), at)).collect();
