@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The two are a pair: credit, grants and the order of a session's calls are those of the pair, a Reply may come on either,
-//! and a bulk link ends with its main link. Large calls wait until there is a bulk link that takes them; others pass them.
+//! and a bulk link ends with its main link. Large calls wait in a queue of their own until there is a bulk link that takes
+//! them; others pass them. Each has one bulk link dialled, and goes on the first that has room.
 
 use super::ending::LinkEnd;
 use super::link::{Link, Purpose};
@@ -26,19 +27,35 @@ impl Forwarder {
         content.len().saturating_add(CALL_HEAD_BYTES) > self.settings.main_link_frame_bytes
     }
 
-    /// There is something large to send on the pair of this main link.
+    /// The service asks for a bulk link beside this main link.
     pub(super) fn want_bulk(&mut self, now: Mono, main: LinkKey) {
-        if let Some(link) = self.links.get_mut(main).filter(|link| link.is_open() && !link.is_bulk()) {
+        let Some(link) = self.links.get(main) else { return };
+        // It was opened meanwhile.
+        let is_there = link.bulk.link.and_then(|bulk| self.links.get(bulk)).is_some_and(Link::takes_large);
+        if let Some(link) =
+            self.links.get_mut(main).filter(|link| link.is_open() && !link.is_bulk() && !is_there)
+        {
             link.bulk.is_wanted = true;
             self.dial_bulk(now, main);
         }
     }
 
-    /// Dials a bulk link that is wanted and is not there, now or when it is time.
+    /// Dials a bulk link again, if there is still something large to send.
+    pub(super) fn redial_bulk(&mut self, now: Mono, main: LinkKey) {
+        let Some(link) = self.links.get(main) else { return };
+        let (is_wanted, calls) = (link.bulk.is_wanted, &self.calls);
+        let Some(service) = self.services.get_mut(link.place.service.index()) else { return };
+        service.large.retain(|key| calls.get(*key).is_some_and(|call| call.state.is_waiting()));
+        if is_wanted || !service.large.is_empty() {
+            self.dial_bulk(now, main);
+        }
+    }
+
+    /// Dials the bulk link of a main link, unless it is there: now or when it is time.
     pub(super) fn dial_bulk(&mut self, now: Mono, main: LinkKey) {
         let deadline = now + self.settings.connect_timeout;
         let Some(link) = self.links.get_mut(main).filter(|link| link.is_open()) else { return };
-        if !link.bulk.is_wanted || link.bulk.link.is_some() || self.stopping {
+        if link.bulk.link.is_some() || self.stopping {
             return;
         }
         let (place, due) = (link.place, link.bulk.not_before);
@@ -86,7 +103,7 @@ impl Forwarder {
             link.bulk.not_before = now + delay / 2 + self.rng.up_to(delay / 2);
         }
         self.settle_link(now, key, gone);
-        self.dial_bulk(now, main);
+        self.redial_bulk(now, main);
         self.settle_stranded(now, place.service);
         self.send_waiting(now, place.service);
         self.end_finished(now, main);

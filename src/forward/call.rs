@@ -64,6 +64,8 @@ pub(super) struct Detour {
     pub(super) may_have_run: bool,
     /// The budget has paid for the attempt that comes or is under way.
     pub(super) is_paid: bool,
+    /// The main link whose bulk link was dialled for it.
+    pub(super) asked: Option<LinkKey>,
     /// Times that it was taken back from a link that had not sent it.
     pub(super) moves: u8,
 }
@@ -81,6 +83,11 @@ impl Call {
 
     pub(super) fn twin(&self) -> Option<CallKey> {
         self.detour.as_ref()?.twin
+    }
+
+    /// Whether it is a large one for which a bulk link was dialled.
+    pub(super) fn awaits_bulk(&self) -> bool {
+        self.detour.as_ref().is_some_and(|detour| detour.asked.is_some())
     }
 
     /// It has no twin any more; which one it had.

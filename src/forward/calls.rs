@@ -2,8 +2,10 @@
 
 use super::call::{Call, CallState, Content, Flight};
 use super::choose::{Choice, Unsendable, Wish};
+use super::link::Link;
 use super::order::Line;
-use super::service::has_bulk;
+use super::queue::Rank;
+use super::service::{bulk_with_room, has_bulk};
 use super::{Forwarder, Timer};
 use crate::base::counters::Count;
 use crate::base::ids::{CallKey, LinkKey, ServiceId, ShardId, Ticket};
@@ -20,7 +22,7 @@ use moorgate_proto::view::CallView;
 const QUEUE_SLACK: usize = 64;
 
 /// Calls that wait for their own link, or for a canary that is full, are passed over, up to this many at once: the rest
-/// waits behind them.
+/// waits behind them. Large ones have a queue of their own, where it is the same.
 const PASSED_OVER_MAX: usize = 64;
 
 impl Forwarder {
@@ -87,7 +89,7 @@ impl Forwarder {
                 self.arm_sent(now, key);
             }
             Err(Unsendable::NoLink | Unsendable::NoBudget) => self.refuse(now, key, Reason::NoEndpoint),
-            Err(Unsendable::NoRoom | Unsendable::LinkFull) => {
+            Err(Unsendable::NoRoom | Unsendable::LinkFull | Unsendable::NoBulk { .. }) => {
                 self.wait(now, key, Content::new(content), false);
             }
         }
@@ -133,15 +135,20 @@ impl Forwarder {
         Some(content)
     }
 
-    /// Puts a call into its service's queue, or among those that wait behind another of their session. Those that were
-    /// settled meanwhile, or have come to their turn, are taken out before they are as many as the others.
+    /// Puts a call into its service's queue, or that for large ones, or among those that wait behind another of their
+    /// session. Those that were settled meanwhile, or have come to their turn, are taken out before they are as many as the
+    /// others.
     pub(super) fn stand_in_line(&mut self, key: CallKey, is_again: bool) {
         let is_head = self.is_head(key);
         let Some(call) = self.calls.get(key) else { return };
         let Some(service) = self.services.get_mut(call.service.index()) else { return };
         let len_max = service.waiting.saturating_mul(2).saturating_add(QUEUE_SLACK);
         let (calls, orders) = (&self.calls, &service.orders);
-        let queue = if is_head { &mut service.queue } else { &mut service.behind };
+        let queue = match (is_head, call.awaits_bulk()) {
+            (true, false) => &mut service.queue,
+            (true, true) => &mut service.large,
+            (false, _) => &mut service.behind,
+        };
         queue.push(call.priority, is_again, key);
         if queue.len() > len_max {
             let is_first = |key, call: &Call| call.line().is_none_or(|line| orders.is_head(line, key));
@@ -166,10 +173,9 @@ impl Forwarder {
         let service = call.service;
         let pinned = call.line().and_then(|line| self.service(service)?.orders.link(line));
         let ask = self.ask(service, content, call.tried);
-        let choice = self.choose(now, service, ask, Wish { pinned, not: None, is_large: false })?;
         let choice = match self.is_large(content) {
-            true => self.choose_bulk(now, (service, ask, pinned), choice, content)?,
-            false => choice,
+            true => self.choose_bulk(now, key, (service, ask, pinned), content)?,
+            false => self.choose(now, service, ask, Wish { pinned, not: None, is_large: false })?,
         };
         if !self.pay(now, key) {
             self.take_back(choice);
@@ -184,26 +190,40 @@ impl Forwarder {
         Ok(())
     }
 
-    /// The same choice where it has a bulk link, else another one that has. What is not there is dialled, so that it does not
-    /// depend on which was first where large calls go from then on.
+    /// The choice of a small call where it has a bulk link, else another one that has. What is not there is dialled, so that it
+    /// does not depend on which was first where large calls go from then on; once for each call, as long as its main link
+    /// takes calls.
     fn choose_bulk(
         &mut self,
         now: Mono,
+        key: CallKey,
         (service, ask, pinned): (ServiceId, Ask, Option<LinkKey>),
-        choice: Choice,
         content: &[u8],
     ) -> Result<Choice, Unsendable> {
         let output_max = self.settings.output_bytes_max;
-        let Some(main) = self.links.get(choice.link) else { return Ok(choice) };
-        // One that fits into no frame of the service is settled as such at once.
-        if content.len() > main.frame_bytes_max || has_bulk(&self.links, main, output_max) {
-            return Ok(choice);
-        }
-        self.want_bulk(now, choice.link);
-        self.take_back(choice);
+        let asked = self.calls.get(key).and_then(|call| call.known().asked);
+        let asked = asked.filter(|asked| self.links.get(*asked).is_some_and(Link::is_ready));
+        let main = match asked {
+            Some(asked) => asked,
+            None => {
+                let choice = self.choose(now, service, ask, Wish { pinned, not: None, is_large: false })?;
+                let Some(main) = self.links.get(choice.link) else { return Ok(choice) };
+                // One that fits into no frame of the service is settled as such at once.
+                if content.len() > main.frame_bytes_max || has_bulk(&self.links, main, output_max) {
+                    return Ok(choice);
+                }
+                self.take_back(choice);
+                if let Some(call) = self.calls.get_mut(key) {
+                    call.detour_mut().asked = Some(choice.link);
+                }
+                choice.link
+            }
+        };
+        self.dial_bulk(now, main);
         let wish = Wish { pinned, not: None, is_large: true };
         self.choose(now, service, ask, wish).map_err(|why| match why {
-            Unsendable::NoRoom => Unsendable::LinkFull,
+            Unsendable::NoRoom => Unsendable::NoBulk { others_may: false },
+            Unsendable::LinkFull => Unsendable::NoBulk { others_may: true },
             why => why,
         })
     }
@@ -211,15 +231,23 @@ impl Forwarder {
     /// Puts a call on a link; false when the service takes no frame as large.
     pub(super) fn dispatch(&mut self, now: Mono, key: CallKey, choice: Choice, content: &[u8]) -> bool {
         let is_large = self.is_large(content);
-        let Some(call) = self.calls.get_mut(key) else { return true };
-        let Some(main) = self.links.get(choice.link) else { return true };
-        let via = main.bulk.link.filter(|_| is_large).unwrap_or(choice.link);
-        if is_large && via == choice.link {
+        let via = match is_large {
+            true => self
+                .links
+                .get(choice.link)
+                .and_then(|main| bulk_with_room(&self.links, main, self.settings.output_bytes_max)),
+            false => Some(choice.link),
+        };
+        let Some(via) = via else { return false };
+        let (Some(call), Some(link)) = (self.calls.get_mut(key), self.links.get_mut(via)) else {
+            debug_assert!(false, "a call that is sent is there, and the link that was chosen for it");
             return false;
-        }
-        let Some(link) = self.links.get_mut(via) else { return true };
+        };
         let place = link.place;
-        let Some(service) = self.services.get_mut(place.service.index()) else { return true };
+        let Some(service) = self.services.get_mut(place.service.index()) else {
+            debug_assert!(false, "the service of a link is there");
+            return false;
+        };
         let line = call.line();
         let ordering_key = line.and_then(|line| service.orders.session_id(line));
         let attempt = call.attempts.saturating_add(1);
@@ -242,6 +270,9 @@ impl Forwarder {
         }
         if is_large {
             link.used = now;
+            if let Some(detour) = call.detour.as_mut() {
+                detour.asked = None;
+            }
             if let Some(main) = self.links.get_mut(choice.link) {
                 main.bulk.outstanding = main.bulk.outstanding.saturating_add(1);
             }
@@ -272,7 +303,7 @@ impl Forwarder {
     /// Sends what waits for a service, as far as there is room.
     pub(super) fn send_waiting(&mut self, now: Mono, service: ServiceId) {
         // When it stops, the links that are left are closed next.
-        if self.stopping || self.service(service).is_none_or(|service| service.queue.is_empty()) {
+        if self.stopping || self.service(service).is_none_or(|service| service.waiting == 0) {
             return;
         }
         // What is finished on the way lets others go: once is enough, and the stack is not theirs to fill.
@@ -283,23 +314,37 @@ impl Forwarder {
     }
 
     fn send_all_waiting(&mut self, now: Mono, service: ServiceId) {
-        let mut kept = Vec::new();
-        while let Some((rank, key)) =
-            self.services.get_mut(service.index()).and_then(|service| service.queue.pop())
+        // What goes back to where it was, and large calls that go behind the others.
+        let (mut kept, mut behind) = (Vec::new(), Vec::new());
+        // As long as no large call has found none.
+        let mut has_bulk = true;
+        while let Some((rank, key, is_large)) =
+            self.services.get_mut(service.index()).and_then(|service| service.pop_waiting(has_bulk))
         {
             match self.send_kept(now, key) {
                 Ok(()) => {}
                 Err(Unsendable::NoLink | Unsendable::NoBudget) => self.refuse(now, key, Reason::NoEndpoint),
-                Err(Unsendable::LinkFull) if kept.len() < PASSED_OVER_MAX => kept.push((rank, key)),
+                Err(Unsendable::NoBulk { others_may }) => {
+                    has_bulk &= others_may && behind.len() < PASSED_OVER_MAX;
+                    match is_large && !others_may {
+                        true => kept.push((rank, key, true)),
+                        false => behind.push((rank, key)),
+                    }
+                }
+                Err(Unsendable::LinkFull) if kept.len() < PASSED_OVER_MAX => kept.push((rank, key, is_large)),
                 Err(Unsendable::LinkFull | Unsendable::NoRoom) => {
-                    kept.push((rank, key));
+                    kept.push((rank, key, is_large));
                     break;
                 }
             }
         }
         if let Some(service) = self.services.get_mut(service.index()) {
-            kept.into_iter().rev().for_each(|(rank, key)| service.queue.put_back(rank, key));
+            for (rank, key, is_large) in kept.into_iter().rev() {
+                let queue = if is_large { &mut service.large } else { &mut service.queue };
+                queue.put_back(rank, key);
+            }
         }
+        behind.into_iter().for_each(|(rank, key): (Rank, _)| self.stand_in_line(key, rank.is_again));
     }
 
     /// Sends a call that waits, if it still does.

@@ -19,6 +19,8 @@ pub(super) enum Unsendable {
     /// The link that the call's session is bound to is at its bound, or all endpoints that it may go to are; other calls
     /// may find room.
     LinkFull,
+    /// No bulk link that a large call may go on has room. `others_may`: those of other large calls could have.
+    NoBulk { others_may: bool },
     /// There is room, but no budget for another attempt.
     NoBudget,
 }

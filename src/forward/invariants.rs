@@ -2,8 +2,9 @@
 
 use super::Forwarder;
 use super::call::{Call, CallState};
+use super::queue::Queue;
 use super::service::Service;
-use crate::base::ids::ServiceId;
+use crate::base::ids::{CallKey, ServiceId};
 
 /// Above so many calls a look at all of them takes too long for tests.
 const CALLS_MAX: usize = 64;
@@ -56,6 +57,13 @@ impl Forwarder {
         debug_assert_eq!(waiting().count(), service.waiting, "what waits for a service is counted");
         let bytes: usize = waiting().map(|call| call.state.waiting_bytes()).sum();
         debug_assert_eq!(bytes, service.waiting_bytes, "and its bytes");
+        let queued = |queue: &Queue, is_head| {
+            let waits = |key: &&CallKey| self.calls.get(**key).is_some_and(|call| call.state.is_waiting());
+            queue.keys().filter(waits).filter(|key| self.is_head(**key) == is_head).count()
+        };
+        let heads = queued(&service.queue, true).saturating_add(queued(&service.large, true));
+        let queued = heads.saturating_add(queued(&service.behind, false));
+        debug_assert_eq!(queued, service.waiting, "what waits for a service is in one of its queues");
         let kept: usize = own().map(|call| call.state.kept_bytes()).sum();
         debug_assert_eq!(kept, service.kept_bytes, "what is kept is counted");
         let unjudged = own().filter(|call| call.is_unjudged).count().saturating_add(self.checks_of(id));

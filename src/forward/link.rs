@@ -104,7 +104,7 @@ pub(super) struct Bulk {
     pub(super) link: Option<Key>,
     /// Calls that are outstanding there.
     pub(super) outstanding: u32,
-    /// There are large frames to send, here or at the service.
+    /// The service has asked for it, and has not got one.
     pub(super) is_wanted: bool,
     /// Attempts in a row that brought none that lasted.
     pub(super) failures: u32,
@@ -198,12 +198,14 @@ impl Link {
         self.purpose != Purpose::Main
     }
 
+    /// Whether it is a bulk link that is ready and stays.
+    pub(super) fn takes_large(&self) -> bool {
+        self.is_bulk() && self.state == State::Ready && !self.is_leaving
+    }
+
     /// Whether it is a bulk link that takes one more large call now.
     pub(super) fn is_bulk_with_room(&self, output_bytes_max: usize) -> bool {
-        self.is_bulk()
-            && self.state == State::Ready
-            && !self.is_leaving
-            && !self.output.is_above(output_bytes_max)
+        self.takes_large() && !self.output.is_above(output_bytes_max)
     }
 
     /// The other link of its pair.

@@ -4,9 +4,6 @@ use crate::base::ids::CallKey;
 use crate::routing::Priority;
 use std::collections::VecDeque;
 
-/// From the highest.
-const CLASSES: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
-
 /// Calls of one priority.
 #[derive(Debug, Default)]
 struct Class {
@@ -16,10 +13,10 @@ struct Class {
 }
 
 /// Where one was that was taken out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     priority: Priority,
-    is_again: bool,
+    pub(super) is_again: bool,
 }
 
 /// Keys only: who of them has been settled meanwhile is for the owner to tell.
@@ -56,9 +53,20 @@ impl Queue {
 
     /// The first of the highest class.
     pub(super) fn pop(&mut self) -> Option<(Rank, CallKey)> {
-        let both = |priority| [true, false].map(|is_again| Rank { priority, is_again });
-        let mut ranks = CLASSES.into_iter().flat_map(both);
-        ranks.find_map(|rank| Some((rank, self.of(rank).pop_front()?)))
+        let rank = self.first()?;
+        Some((rank, self.of(rank).pop_front()?))
+    }
+
+    /// The rank of the first.
+    pub(super) fn first(&self) -> Option<Rank> {
+        let of = |class: &Class, priority| match (class.again.is_empty(), class.first.is_empty()) {
+            (false, _) => Some(Rank { priority, is_again: true }),
+            (true, false) => Some(Rank { priority, is_again: false }),
+            (true, true) => None,
+        };
+        of(&self.high, Priority::High)
+            .or_else(|| of(&self.normal, Priority::Normal))
+            .or_else(|| of(&self.low, Priority::Low))
     }
 
     /// The lowest class that has anybody.
@@ -80,6 +88,11 @@ impl Queue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &CallKey> {
+        let classes = [&self.high, &self.normal, &self.low].into_iter();
+        classes.flat_map(|class| class.again.iter().chain(&class.first))
     }
 
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&CallKey) -> bool) {

@@ -243,7 +243,9 @@ impl Forwarder {
                 self.arm_sent(now, key);
             }
             Err(Unsendable::NoLink | Unsendable::NoBudget) => self.refuse(now, key, Reason::NoEndpoint),
-            Err(Unsendable::NoRoom | Unsendable::LinkFull) => self.wait(now, key, content, true),
+            Err(Unsendable::NoRoom | Unsendable::LinkFull | Unsendable::NoBulk { .. }) => {
+                self.wait(now, key, content, true);
+            }
         }
     }
 }

@@ -4,9 +4,9 @@ use super::latency::Latencies;
 use super::link::{Link, LinkIdentity};
 use super::order::Orders;
 use super::place::Place;
-use super::queue::Queue;
+use super::queue::{Queue, Rank};
 use super::{Settings, asking};
-use crate::base::ids::{LinkKey, LinkTag, ServiceId, WorkerId};
+use crate::base::ids::{CallKey, LinkKey, LinkTag, ServiceId, WorkerId};
 use crate::base::rng::Rng;
 use crate::base::slab::GenSlab;
 use crate::base::wheel::Alarm;
@@ -25,6 +25,8 @@ pub(super) struct Service {
     pub(super) endpoints: Vec<Option<Endpoint>>,
     /// Unsent calls that may go, the heads of their lines among them. Settled ones are skipped.
     pub(super) queue: Queue,
+    /// Large ones for which a bulk link was dialled.
+    pub(super) large: Queue,
     pub(super) orders: Orders,
     /// Calls that wait behind another of their session, to be found when room is made. Those that are not behind any more
     /// are skipped.
@@ -65,6 +67,7 @@ impl Service {
             pool,
             endpoints: Vec::new(),
             queue: Queue::default(),
+            large: Queue::default(),
             orders: Orders::default(),
             behind: Queue::default(),
             latencies: Latencies::default(),
@@ -108,6 +111,15 @@ impl Service {
 
     pub(super) fn at(&self, seat: u16) -> Option<&Endpoint> {
         self.endpoints.get(usize::from(seat))?.as_ref()
+    }
+
+    /// The next call to be sent, and whether it is one that waits for a bulk link: those only `with_large`. Among equals they
+    /// have waited for longer.
+    pub(super) fn pop_waiting(&mut self, with_large: bool) -> Option<(Rank, CallKey, bool)> {
+        let is_large =
+            with_large && self.large.first().is_some_and(|large| Some(large) >= self.queue.first());
+        let (rank, key) = if is_large { self.large.pop()? } else { self.queue.pop()? };
+        Some((rank, key, is_large))
     }
 
     /// A call or a question goes out there: it counts in the pool from now on.
@@ -201,10 +213,19 @@ impl Endpoint {
     }
 }
 
+/// The bulk link of a main link, if it has room.
+pub(super) fn bulk_with_room(
+    links: &GenSlab<LinkTag, Link>,
+    main: &Link,
+    output_bytes_max: usize,
+) -> Option<LinkKey> {
+    let bulk = main.bulk.link?;
+    links.get(bulk)?.is_bulk_with_room(output_bytes_max).then_some(bulk)
+}
+
 /// Whether a main link has a bulk link with room.
 pub(super) fn has_bulk(links: &GenSlab<LinkTag, Link>, main: &Link, output_bytes_max: usize) -> bool {
-    let bulk = main.bulk.link.and_then(|bulk| links.get(bulk));
-    bulk.is_some_and(|bulk| bulk.is_bulk_with_room(output_bytes_max))
+    bulk_with_room(links, main, output_bytes_max).is_some()
 }
 
 /// One of an endpoint's links, there or not.

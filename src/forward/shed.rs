@@ -45,14 +45,15 @@ impl Forwarder {
     }
 
     /// The youngest call of the lowest priority that waits for a service, of those below `below`, if that is given. Among
-    /// equals it is one behind another of its session: it would be sent last. It is taken out of its queue.
+    /// equals it is one behind another of its session, or one that waits for a bulk link: they would be sent last. It is
+    /// taken out of its queue.
     fn youngest(&mut self, service: ServiceId, below: Option<Priority>) -> Option<CallKey> {
         loop {
             let entry = self.services.get_mut(service.index())?;
-            let (behind, able) = (entry.behind.lowest(), entry.queue.lowest());
-            let is_behind = behind.is_some_and(|behind| able.is_none_or(|able| behind <= able));
-            let (lowest, queue) =
-                if is_behind { (behind?, &mut entry.behind) } else { (able?, &mut entry.queue) };
+            let queues = [&mut entry.behind, &mut entry.large, &mut entry.queue].into_iter().enumerate();
+            let of_queues = queues.filter_map(|(at, queue)| Some((queue.lowest()?, at, queue)));
+            let (lowest, at, queue) = of_queues.min_by_key(|(lowest, ..)| *lowest)?;
+            let is_behind = at == 0;
             if below.is_some_and(|below| lowest >= below) {
                 return None;
             }

@@ -41,7 +41,7 @@ impl Forwarder {
                 }
                 Timer::Bulk(main) => {
                     if self.links.get_mut(main).is_some_and(|link| link.bulk.alarm.rings(due)) {
-                        self.dial_bulk(now, main);
+                        self.redial_bulk(now, main);
                     }
                 }
                 Timer::Check(key) => self.check_is_late(now, key),

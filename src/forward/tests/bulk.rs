@@ -1,7 +1,7 @@
 //! Bulk links: large frames go on a second link, which is opened when there are some and ends when there are none.
 
 use super::*;
-use crate::routing::Right;
+use crate::routing::{Priority, Right};
 use to_gateway::Member as Said;
 use to_service::Member as Heard;
 
@@ -126,6 +126,158 @@ fn a_large_call_without_a_bulk_link_was_not_executed() {
     assert!((2..6).contains(&attempts), "{attempts}");
     assert_eq!(world.settled(), [(ticket, Outcome::refused(Code::DeadlineExceeded, Reason::Timeout))]);
     assert!(world.calls(main).is_empty());
+}
+
+// spec: L-15
+#[test]
+fn bulk_link_is_not_dialled_again_once_nothing_large_waits() {
+    let (mut world, [main]) = worlds(0);
+    world.ask_until(1, PLAIN, LARGE, world.now + Duration::from_secs(1));
+    while world.forwarder.calls() > 0 {
+        if let Some(LinkCommand::Dial(bulk, _)) = world.forwarder.next_command() {
+            world.forwarder.link_lost(world.now, bulk, &"refused");
+        }
+        world.pass(Duration::from_millis(100));
+    }
+    while world.forwarder.next_command().is_some() {}
+    world.live(&[main], Settings::default().reconnect_max * 2);
+    assert_eq!(world.forwarder.next_command(), None);
+}
+
+// spec: L-15, L-85
+#[test]
+fn bulk_link_that_is_asked_for_when_it_is_there_ends_when_idle() {
+    let (mut world, [main]) = worlds(0);
+    world.ask(LARGE);
+    let bulk = world.dialled();
+    let calls = world.open_bulk(bulk);
+    // The service has asked before it read LinkAuth.
+    let wanted =
+        v1::LinkNotice { kind: v1::link_notice::Kind::BulkWanted.into(), ..v1::LinkNotice::default() };
+    world.say(main, Said::Notice(wanted));
+    world.reply(bulk, &calls[0], b"");
+    world.live(&[main, bulk], IDLE * 2);
+    assert_eq!(world.forwarder.next_command(), Some(LinkCommand::EndStream(bulk)));
+    world.forwarder.link_over(world.now, bulk);
+    assert_eq!(world.forwarder.next_command(), Some(LinkCommand::Close(bulk)));
+    world.live(&[main], IDLE);
+    assert_eq!(world.forwarder.next_command(), None);
+}
+
+// spec: L-15
+#[test]
+fn waiting_large_call_opens_one_bulk_link() {
+    let (mut world, mains) = worlds::<4>(0);
+    world.ask(LARGE);
+    let bulk = world.dialled();
+    let asked = world.forwarder.links.get(bulk).unwrap().partner().unwrap();
+    for _ in 0..20 {
+        world.ask(b"small");
+        let (at, call) = world.call_on_any(&mains);
+        world.reply(mains[at], &call, b"");
+    }
+    assert_eq!(world.forwarder.next_command(), None);
+    // Once its main link takes no calls, another one is asked.
+    world.view(asked, View::Down, 0);
+    let next = world.dialled();
+    assert!(world.forwarder.links.get(next).unwrap().partner() != Some(asked));
+    assert_eq!(world.open_bulk(next).len(), 1);
+}
+
+// spec: L-15
+#[test]
+fn small_calls_pass_any_number_of_large_ones() {
+    const LARGE_CALLS: usize = 200;
+    let (mut world, [main]) = worlds(1);
+    world.ask(b"fills the link");
+    let mut call = world.call(main);
+    for _ in 0..LARGE_CALLS {
+        world.ask(LARGE);
+    }
+    let small = world.ask(b"small");
+    world.reply(main, &call, b"");
+    world.settled();
+    call = world.call(main);
+    assert_eq!(&call.payload[..], b"small");
+    world.reply(main, &call, b"");
+    assert_eq!(world.settled(), [(small, done())]);
+    // They go in their order, one at a time: that is the credit of the pair.
+    let bulk = world.dialled();
+    let mut calls = world.open_bulk(bulk);
+    for _ in 0..LARGE_CALLS {
+        assert_eq!(calls.len(), 1);
+        world.reply(bulk, &calls[0], b"");
+        calls = world.calls(bulk);
+    }
+    let order: Vec<_> = world.settled().into_iter().map(|(ticket, _)| ticket).collect();
+    assert_eq!((order.len(), order.is_sorted_by_key(|ticket| ticket.index())), (LARGE_CALLS, true));
+}
+
+// spec: L-15, L-29
+#[test]
+fn large_calls_pass_those_that_are_bound_to_another_link() {
+    let (mut world, mains) = worlds::<2>(0);
+    // A session on the link without a bulk link.
+    world.ask_as(1, ORDERED, b"small");
+    let (at, call) = world.call_on_any(&mains);
+    world.ask_as(1, ORDERED, LARGE);
+    world.reply(mains[at], &call, b"");
+    let own = world.dialled();
+    // Another one finds the other link, whose bulk link is opened first.
+    let ticket = world.ask(LARGE);
+    let other = world.dialled();
+    assert!(world.forwarder.links.get(other).unwrap().partner() == Some(mains[1 - at]));
+    let calls = world.open_bulk(other);
+    assert_eq!(calls.len(), 1);
+    world.settled();
+    world.reply(other, &calls[0], b"");
+    assert_eq!(world.settled(), [(ticket, done())]);
+    assert_eq!(world.open_bulk(own).len(), 1);
+}
+
+// spec: L-76
+#[test]
+fn waiting_large_call_makes_room_for_a_higher_one() {
+    let (mut world, [main]) = World::several(1, |parts| {
+        small_main_links(parts);
+        parts.services[0].pool.bounds.queue_max = 2;
+        parts.routes = routes_with(|route| {
+            let is_low = route.commands.first == PLAIN;
+            route.order = Order::None;
+            route.priority = if is_low { Priority::Low } else { Priority::High };
+        });
+    });
+    let large = [world.ask(LARGE), world.ask(LARGE)];
+    world.ask_as(1, ORDERED, b"fills the link");
+    let call = world.call(main);
+    world.ask_as(1, ORDERED, b"waits");
+    let shed = Outcome::refused(Code::ResourceExhausted, Reason::ServiceOverloaded);
+    assert_eq!(world.settled(), [(large[1], shed)]);
+    world.reply(main, &call, b"");
+    assert_eq!(&world.call(main).payload[..], b"waits");
+}
+
+#[test]
+fn no_call_is_sent_on_a_bulk_link_that_ends() {
+    const ABOVE_MAIN: &[u8] = &[7; 4000];
+    let mut world = World::with(1, |parts| {
+        small_main_links(parts);
+        parts.settings.bulk_idle = Duration::from_secs(1);
+    });
+    let main = world.dialled();
+    world.forwarder.connected(world.now, main, NONCE);
+    world.say(main, Said::HelloAck(v1::LinkHelloAck { frame_bytes_max: 3000, ..hello_ack() }));
+    world.ask(LARGE);
+    let bulk = world.dialled();
+    let calls = world.open_bulk(bulk);
+    world.reply(bulk, &calls[0], b"");
+    world.settled();
+    world.live(&[main], Settings::default().heartbeat + Duration::from_secs(1));
+    assert!(world.forwarder.links.get(bulk).unwrap().last_ping.is_some(), "which is not answered yet");
+    let ticket = world.ask(ABOVE_MAIN);
+    assert!(world.calls(bulk).is_empty());
+    let outcome = Outcome::refused(Code::InvalidArgument, Reason::PayloadTooLarge);
+    assert_eq!(world.settled(), [(ticket, outcome)]);
 }
 
 // spec: L-38
