@@ -3,7 +3,7 @@
 
 use super::Forwarder;
 use super::LinkCommand;
-use super::link::{LastPing, Link, Purpose, Refusal, State};
+use super::link::{LINGER, LastPing, Link, Purpose, Refusal, State};
 use super::place::Place;
 use crate::base::counters::Count;
 use crate::base::ids::LinkKey;
@@ -14,10 +14,6 @@ use moorgate_proto::envelope::member::to_service;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Reason};
-use std::time::Duration;
-
-/// For a service to take the last bytes of a link and to end its own stream.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// Why a link ends from this side.
 #[derive(Debug)]
@@ -105,6 +101,11 @@ impl LinkEnd {
         Some(v1::LinkError { status: code.to_wire(), reason: reason.into(), message: self.to_string() })
     }
 
+    /// Whether the service has answered everything, or had the time for it: a last ping was sent before.
+    fn is_orderly(&self) -> bool {
+        matches!(self, LinkEnd::Drained | LinkEnd::Left | LinkEnd::Idle)
+    }
+
     fn count(&self) -> Option<Count> {
         match self {
             LinkEnd::Refused(_) => Some(Count::LinkProofsRefused),
@@ -144,7 +145,9 @@ impl Forwarder {
     pub fn link_over(&mut self, now: Mono, key: LinkKey) {
         let Some(link) = self.links.get(key) else { return };
         match link.state {
-            State::Connecting(_) | State::Closing(_) => self.link_lost(now, key, &LinkEnd::Over),
+            State::Connecting(_) | State::Closing(_) | State::Finishing(_) => {
+                self.link_lost(now, key, &LinkEnd::Over);
+            }
             State::Opening { .. } | State::Ready | State::Draining => {
                 self.end_link(now, key, &LinkEnd::Over);
                 if let Some(link) = self.links.get_mut(key) {
@@ -159,22 +162,33 @@ impl Forwarder {
     /// Ends a link from this side: settles what was on it or sends it elsewhere, writes what the service is owed, and why it
     /// ends.
     pub(super) fn end_link(&mut self, now: Mono, key: LinkKey, why: &LinkEnd) {
-        let Some(link) = self.links.get_mut(key).filter(|link| !link.is_closing()) else { return };
+        let Some(link) = self.links.get_mut(key) else { return };
+        match link.state {
+            State::Closing(_) => return,
+            State::Finishing(_) => {
+                // Nothing that follows can be read.
+                link.state = State::Closing(now + LINGER);
+                return self.arm_link(key, now + LINGER);
+            }
+            State::Connecting(_) | State::Opening { .. } | State::Ready | State::Draining => {}
+        }
         if let Some(count) = why.count() {
             self.cells.count(count);
         }
-        let until = now + LINGER;
-        let mut closing = link.closing(until);
+        let is_finishing = link.is_bulk() && why.is_orderly();
+        let mut closing = link.closing(now, is_finishing);
         if let Some(error) = why.error() {
             closing.put(to_service::ERROR, &error);
         }
         let gone = std::mem::replace(link, closing);
-        self.arm_link(key, until);
+        self.arm_link(key, now + LINGER);
         self.list(key);
         self.part(now, key, &gone, why);
         if let Some(link) = self.links.get_mut(key).filter(|link| link.is_bulk() && why.error().is_none()) {
-            // A Reply that its service began before it read the end of the stream counts.
-            link.assembler = gone.assembler;
+            if is_finishing {
+                // A Reply that its service began before it read the end of the stream counts.
+                link.assembler = gone.assembler;
+            }
             return self.end_written(now, key);
         }
         // One of a slot: the descriptors of links that end are bounded by those of the links.
@@ -265,7 +279,7 @@ impl Forwarder {
         }
         // Not that of another ping of the same turn.
         let nonce = !now.as_nanos();
-        link.last_ping = Some(LastPing { nonce, until });
+        link.last_ping = Some(LastPing::new(nonce, until));
         link.put(to_service::PING, &v1::LinkPing { nonce, view: None });
         self.list(key);
         self.arm_link(key, until);

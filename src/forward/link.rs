@@ -7,6 +7,7 @@
 //!                              gone ◄── the peer has ended it too, timeout ── Closing: what is owed, the end of the stream
 //! ```
 //!
+//! A bulk link that ends behind a last ping is Finishing in place of Closing: Replies are read until its peer has ended it.
 //! A connection that fails or is reset is gone from every state.
 
 use super::notices::Pending;
@@ -48,6 +49,12 @@ pub struct LinkIdentity<'a> {
 /// them to read only if it does not read.
 pub(super) const ANSWERS_BYTES_MAX: usize = 1024 * 1024;
 
+/// For a service to take the last bytes of a link and to end its own stream, and between bytes of what is still read from it.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+
+/// For the transfer of frames that have begun when their link ends.
+pub(super) const TRANSFER_MAX: Duration = Duration::from_secs(30);
+
 /// Why a HelloAck is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -80,14 +87,23 @@ pub(super) enum State {
     /// It carries no calls. What is owed and the end of the stream are written, and the connection is closed once
     /// the peer has ended its stream too, by then at the latest: a reset would cost the peer what is under way to it.
     Closing(Mono),
+    /// The same for a bulk link that ends behind a last ping: its Replies are read, as long as bytes arrive, until then at the
+    /// latest.
+    Finishing(Mono),
 }
 
 /// The ping behind which a link ends: all that its service sent before the answer has been read then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LastPing {
     pub(super) nonce: u64,
-    /// It is not awaited any longer.
-    pub(super) until: Mono,
+    /// It is not awaited any longer, unless a frame is arriving.
+    until: Mono,
+}
+
+impl LastPing {
+    pub(super) fn new(nonce: u64, until: Mono) -> LastPing {
+        LastPing { nonce, until }
+    }
 }
 
 /// What a link is for.
@@ -232,14 +248,24 @@ impl Link {
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        matches!(self.state, State::Closing(_))
+        matches!(self.state, State::Closing(_) | State::Finishing(_))
     }
 
-    /// The link in its place while its stream ends, with the bytes that its service is still owed.
-    pub(super) fn closing(&self, until: Mono) -> Link {
-        let mut link = Link::new(self.place, until);
+    /// Whether what arrives on it is read.
+    pub(super) fn is_read(&self) -> bool {
+        !matches!(self.state, State::Closing(_))
+    }
+
+    /// The link in its place while its stream ends, with the bytes that its service is still owed. `is_finishing`: Replies are
+    /// read.
+    pub(super) fn closing(&self, now: Mono, is_finishing: bool) -> Link {
+        let mut link = Link::new(self.place, now);
         link.purpose = self.purpose;
-        link.state = State::Closing(until);
+        link.heard = now;
+        link.state = match is_finishing {
+            true => State::Finishing(now + TRANSFER_MAX),
+            false => State::Closing(now + LINGER),
+        };
         link.output.bytes = self.owed();
         link.output.listed = self.output.listed;
         link.alarm = self.alarm;
@@ -438,15 +464,24 @@ impl Link {
         silent.max(self.unanswered_ping + heartbeat / 2)
     }
 
+    /// When a last ping is not awaited any longer; [`Mono::NEVER`]: there is none, or it is.
+    pub(super) fn last_ping_until(&self) -> Mono {
+        let Some(ping) = self.last_ping else { return Mono::NEVER };
+        match self.assembler.held_bytes() {
+            0 => ping.until,
+            _ => ping.until.max((self.heard + LINGER).min(ping.until + TRANSFER_MAX)),
+        }
+    }
+
     /// When something is to be done if nothing is heard.
     pub(super) fn deadline(&self, heartbeat: Duration) -> Mono {
         match self.state {
             State::Connecting(deadline) | State::Opening { deadline, .. } | State::Closing(deadline) => {
                 deadline
             }
+            State::Finishing(until) => until.min(self.heard + LINGER),
             State::Ready | State::Draining => {
-                let answered_by = self.last_ping.map_or(Mono::NEVER, |ping| ping.until);
-                self.ping_at.min(self.silent_at(heartbeat)).min(answered_by)
+                self.ping_at.min(self.silent_at(heartbeat)).min(self.last_ping_until())
             }
         }
     }

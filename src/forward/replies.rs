@@ -27,15 +27,12 @@ use prost::Message;
 impl Forwarder {
     /// Bytes from a link's socket. How many frames they completed: a turn takes a bounded number.
     pub fn received(&mut self, now: Now, key: LinkKey, bytes: &[u8]) -> usize {
-        // What a bulk link brings while it ends may be a Reply.
-        let Some(link) = self.links.get_mut(key).filter(|link| !link.is_closing() || link.is_bulk()) else {
-            return 0;
-        };
+        let Some(link) = self.links.get_mut(key).filter(|link| link.is_read()) else { return 0 };
         link.received_bytes(now.mono);
         let mut assembler = std::mem::take(&mut link.assembler);
         let mut frames = 0;
         let result = self.frames(now, key, (&mut assembler, &mut frames), bytes);
-        if let Some(link) = self.links.get_mut(key).filter(|link| !link.is_closing() || link.is_bulk()) {
+        if let Some(link) = self.links.get_mut(key).filter(|link| link.is_read()) {
             link.assembler = assembler;
         }
         if let Err(why) = result {
@@ -56,16 +53,17 @@ impl Forwarder {
             let Some(link) = self.links.get(key) else { return Ok(()) };
             let (max, ceiling) = match link.state {
                 State::Connecting(_) | State::Opening { .. } => (FRAME_BYTES_OPENING, FRAME_BYTES_OPENING),
-                State::Ready | State::Draining => (self.settings.frame_bytes_max, FRAME_BYTES_CEILING),
-                State::Closing(_) if link.is_bulk() => (self.settings.frame_bytes_max, FRAME_BYTES_CEILING),
+                State::Ready | State::Draining | State::Finishing(_) => {
+                    (self.settings.frame_bytes_max, FRAME_BYTES_CEILING)
+                }
                 State::Closing(_) => return Ok(()),
             };
-            let (is_open, is_closing) = (link.is_open(), link.is_closing());
+            let (is_open, is_finishing) = (link.is_open(), link.is_closing());
             let Some(piece) = assembler.next(&mut bytes, max, ceiling)? else { return Ok(()) };
             *frames = frames.saturating_add(1);
             let frame = match piece {
                 Piece::Frame(frame) => frame,
-                Piece::Head(_) if is_closing => continue,
+                Piece::Head(_) if is_finishing => continue,
                 Piece::Head(head) => {
                     self.passed_over(now.mono, key, head)?;
                     continue;
@@ -73,12 +71,12 @@ impl Forwarder {
             };
             let Some((member, body)) = Envelope::decode(frame)?.member else { continue };
             match member {
-                to_gateway::REPLY if is_open || is_closing => self.reply(now, key, body)?,
-                _ if is_closing => {}
+                to_gateway::REPLY if is_open || is_finishing => self.reply(now, key, body)?,
                 to_gateway::ERROR => {
                     let error = v1::LinkError::decode(body).map_err(|_| LinkEnd::Malformed(member))?;
                     return Err(LinkEnd::Told(error.message.chars().take(256).collect()));
                 }
+                _ if is_finishing => {}
                 to_gateway::HELLO_ACK => self.hello_ack(now.mono, key, body)?,
                 _ if is_open => self.other(now, key, member, body)?,
                 _ => return Err(LinkEnd::Unexpected(member)),

@@ -132,12 +132,14 @@ impl Forwarder {
         }
         match link.state {
             State::Connecting(_) => self.link_lost(now, key, &"no connection in time"),
-            State::Closing(_) => self.link_lost(now, key, &"the service has not ended it in time"),
+            State::Closing(_) | State::Finishing(_) => {
+                self.link_lost(now, key, &"the service has not ended it in time")
+            }
             State::Opening { .. } => self.end_link(now, key, &LinkEnd::OpeningTimeout),
             State::Ready | State::Draining if link.silent_at(heartbeat) <= now => {
                 self.end_link(now, key, &LinkEnd::Silence);
             }
-            State::Ready | State::Draining if link.last_ping.is_some_and(|ping| ping.until <= now) => {
+            State::Ready | State::Draining if link.last_ping_until() <= now => {
                 self.answered_ping(now, key, None);
             }
             State::Ready | State::Draining => {
