@@ -368,7 +368,8 @@ impl LinkCore {
         Ok(())
     }
 
-    fn end(&mut self, fault: &LinkFault) {
+    /// Ends the link: the output has a final LinkError then, is to be sent, and the connection closed.
+    pub fn end(&mut self, fault: &LinkFault) {
         self.state = State::Ended;
         // Nothing follows a final LinkError, and nobody waits for these any more.
         self.calls.forget_all();

@@ -2,7 +2,7 @@
 //!
 //! Sockets are edge-triggered. A turn reads each ready link within a budget, runs the handlers, sends what pushes are due,
 //! and writes. A link whose gateway does not read is not read either, until its output is taken. A link that ends says its
-//! last frame, closes its writing side, and reads on for [`LINGER`]: a reset would cost the gateway that frame.
+//! last frame, closes its writing side, and reads on for a while: a reset would cost the gateway that frame.
 
 mod link;
 
@@ -35,8 +35,6 @@ const READ_BYTES: usize = 64 * 1024;
 const READS_PER_TURN: usize = 4;
 /// For gateways to close their links once a drain has begun.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
-/// For a gateway to take a link's last frame and close.
-const LINGER: Duration = Duration::from_secs(2);
 /// Until links are accepted again, after the system had no room for one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Above this much unsent output of a bulk link large replies go on the main link, which is not read then.
@@ -263,7 +261,7 @@ impl Listening {
 
     /// The time to drain is over: gateways that have not closed their links are left, once these have no open calls.
     fn leave_idle(&mut self, now: Mono) {
-        let is_idle = |link: &mut Link| link.leaving.is_none() && link.core.calls().open() == 0;
+        let is_idle = |link: &mut Link| !link.is_leaving() && link.core.calls().open() == 0;
         let idle: Vec<usize> =
             self.links.iter_mut().filter_map(|(at, link)| is_idle(link).then_some(at)).collect();
         for index in idle {
@@ -273,7 +271,7 @@ impl Listening {
 
     fn leave(&mut self, now: Mono, index: usize) {
         if let Some(link) = self.links.get_mut(index) {
-            link.leaving.get_or_insert(now + LINGER);
+            link.leave(now);
             let (id, partner) = (link.id, link.partner);
             self.pushes.link_lost(id);
             self.unpair(partner, id);
@@ -282,9 +280,17 @@ impl Listening {
     }
 
     fn close(&mut self, index: usize) {
-        if let Some(link) = self.links.try_remove(index) {
-            self.pushes.link_lost(link.id);
-            self.unpair(link.partner, link.id);
+        let Some(mut link) = self.links.try_remove(index) else { return };
+        self.pushes.link_lost(link.id);
+        self.unpair(link.partner, link.id);
+        // A lost bulk link does not cost the calls of its main link their Replies. The gateway ignores those to its own.
+        if link.core.is_bulk()
+            && let Some(main) = link.partner.and_then(|main| living(&mut self.links, main))
+            && !main.is_leaving()
+        {
+            main.core.output().extend_from_slice(&link.unsent_replies());
+            let main = main.id.index;
+            self.write(main);
         }
     }
 
@@ -359,18 +365,18 @@ impl Listening {
         link.again = false;
         for _ in 0..READS_PER_TURN {
             let Some(link) = self.links.get_mut(index) else { return true };
-            if link.is_full() && link.leaving.is_none() {
+            if link.is_full() && !link.is_leaving() {
                 return true;
             }
             let count = match link.stream.read(&mut self.buffer) {
                 // A bulk link ends when it was idle: a Reply may have crossed that.
-                Ok(0) => return link.ends_after_output(now + LINGER),
+                Ok(0) => return link.ends_after_output(now),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return false,
             };
-            if link.leaving.is_some() {
+            if link.is_leaving() {
                 continue;
             }
             let bytes = self.buffer.get(..count).unwrap_or_default();
@@ -383,7 +389,7 @@ impl Listening {
             }
             if let Err(fault) = result {
                 log::warn!("link ended: {fault}");
-                link.leaving = Some(now + LINGER);
+                link.leave(now);
                 self.pushes.link_lost(link.id);
             }
             if is_new_bulk {
@@ -409,8 +415,8 @@ impl Listening {
             return;
         }
         if let Some(bulk) = link.partner.and_then(|id| living(&mut self.links, id))
-            && bulk.leaving.is_none()
-            && bulk.core.output().len() < BULK_OUTPUT_BYTES_MAX
+            && !bulk.is_leaving()
+            && bulk.unsent_bytes() < BULK_OUTPUT_BYTES_MAX
         {
             bulk.core.output().extend_from_slice(&large);
             let index = bulk.id.index;
@@ -426,11 +432,14 @@ impl Listening {
         let Some(bulk) = self.links.get(index) else { return };
         let Some(peer) = bulk.core.peer().filter(|peer| peer.bulk_of.is_some()) else { return };
         let is_main = |link: &Link| link.core.peer().is_some_and(|main| main.is_main_of(peer));
-        let main =
-            self.links.iter().find(|(_, link)| link.leaving.is_none() && is_main(link)).map(|(at, _)| at);
+        let main = self.links.iter().find(|(_, link)| !link.is_leaving() && is_main(link)).map(|(at, _)| at);
         let id = bulk.id;
         let Some(main) = main else {
-            log::warn!("a bulk link belongs to no link of this instance");
+            let fault = LinkFault::NoMainLink;
+            log::warn!("link ended: {fault}");
+            if let Some(link) = self.links.get_mut(index) {
+                link.core.end(&fault);
+            }
             return self.leave(now, index);
         };
         if let Some(main) = self.links.get_mut(main) {
@@ -457,7 +466,11 @@ impl Listening {
         self.write_large(index);
         let Some(link) = self.links.get_mut(index) else { return };
         let was_full = link.is_full();
-        if link.flush().is_err() {
+        let flushed = link.flush();
+        if link.is_leaving() && matches!(flushed, Ok(true)) {
+            link.progressed(self.clock.now());
+        }
+        if flushed.is_err() {
             self.close(index);
         } else if was_full && !link.is_full() && !link.again {
             // It was not read while it was full, and there is no event for what has come meanwhile.
@@ -490,7 +503,7 @@ impl Listening {
             self.links.iter().filter(|(_, link)| link.next_deadline() <= now).map(|(at, _)| at).collect();
         for index in due {
             let Some(link) = self.links.get_mut(index) else { continue };
-            if link.leaving.is_some() {
+            if link.is_leaving() {
                 self.close(index);
             } else if let Err(fault) = link.core.timers(now) {
                 log::warn!("link ended: {fault}");

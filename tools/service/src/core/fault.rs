@@ -22,6 +22,8 @@ pub enum LinkFault {
     WrongService(String),
     /// The gateway's proof does not hold.
     Proof,
+    /// It is a bulk link, and its main link is not of this instance.
+    NoMainLink,
     /// The opening took too long.
     OpeningTimeout,
     /// Silence for twice the heartbeat.
@@ -36,7 +38,9 @@ impl LinkFault {
         match self {
             LinkFault::Proof => (Code::Unauthenticated, Reason::ProofInvalid),
             LinkFault::Version => (Code::FailedPrecondition, Reason::VersionUnsupported),
-            LinkFault::WrongService(_) => (Code::FailedPrecondition, Reason::IdentityMismatch),
+            LinkFault::WrongService(_) | LinkFault::NoMainLink => {
+                (Code::FailedPrecondition, Reason::IdentityMismatch)
+            }
             LinkFault::OpeningTimeout => (Code::DeadlineExceeded, Reason::HandshakeTimeout),
             LinkFault::Silence => (Code::DeadlineExceeded, Reason::HeartbeatTimeout),
             LinkFault::Frame(FrameError::TooLarge { .. }) => (Code::InvalidArgument, Reason::FrameTooLarge),
@@ -60,6 +64,7 @@ impl std::fmt::Display for LinkFault {
             LinkFault::Version => f.write_str("no version in common"),
             LinkFault::WrongService(service) => write!(f, "service `{}` is not here", service.escape_debug()),
             LinkFault::Proof => f.write_str("the gateway's proof does not hold: are the keys the same?"),
+            LinkFault::NoMainLink => f.write_str("the bulk link belongs to no link of this instance"),
             LinkFault::OpeningTimeout => f.write_str("the opening took too long"),
             LinkFault::Silence => f.write_str("silence for twice the heartbeat interval"),
             LinkFault::Told(message) => write!(f, "the gateway says: {}", message.escape_debug()),

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod blocking;
+mod bulk;
 mod deduplication;
 mod gateway;
 mod health;
