@@ -111,7 +111,7 @@ fn a_lost_link_counts_once_however_much_was_on_it() {
 
 impl World {
     /// A shard asks about a session.
-    fn check(&mut self) {
+    pub(super) fn check(&mut self) {
         let mut batch = ForwardBatch { shard: SHARD, ..ForwardBatch::default() };
         let caller = batch.arena.put(&v1::Caller::default().encode_to_vec());
         batch.checks.push(Check {

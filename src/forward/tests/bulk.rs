@@ -495,6 +495,42 @@ fn reply_that_arrives_slowly_behind_the_end_of_the_stream_counts() {
 
 // spec: L-87
 #[test]
+fn frame_that_has_begun_is_use_of_a_bulk_link() {
+    let (mut world, [main]) = worlds(0);
+    world.ask(LARGE);
+    let bulk = world.dialled();
+    let calls = world.open_bulk(bulk);
+    world.reply(bulk, &calls[0], b"");
+    world.settled();
+    world.ask_until(1, PLAIN, b"", world.now + Duration::from_secs(1000));
+    let reply = World::large_reply(&world.call(main));
+    let (begin, end) = reply.split_at(60);
+    assert!(begin.len() as u64 > IDLE.as_secs() * 2);
+    world.trickle((main, bulk), begin);
+    assert!(world.forwarder.links.get(bulk).unwrap().last_ping.is_none());
+    world.hear(bulk, end);
+    assert_eq!((world.settled().len(), world.forwarder.next_command()), (1, None));
+}
+
+// spec: L-45, L-87
+#[test]
+fn bulk_link_ends_behind_its_last_ping_and_no_other() {
+    let (mut world, _, bulk, _) = World::leaving_bulk();
+    let pings = world.heard(bulk).into_iter().filter_map(|member| match member {
+        Heard::Ping(ping) => Some(ping.nonce),
+        _ => None,
+    });
+    let [regular, last] = pings.collect::<Vec<_>>()[..] else { panic!("two pings of one turn") };
+    world.say(bulk, Said::Pong(v1::LinkPong { nonce: regular, view: None }));
+    world.flush();
+    assert_eq!(world.forwarder.next_command(), None);
+    world.say(bulk, Said::Pong(v1::LinkPong { nonce: last, view: None }));
+    world.flush();
+    assert_eq!(world.forwarder.next_command(), Some(LinkCommand::EndStream(bulk)));
+}
+
+// spec: L-87
+#[test]
 fn bulk_link_that_ends_is_closed_in_time() {
     let (mut world, main, bulk, call) = World::leaving_bulk();
     world.trickle((main, bulk), &World::large_reply(&call)[..70]);

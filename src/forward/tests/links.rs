@@ -300,3 +300,58 @@ fn a_service_that_does_not_read_and_asks_a_little_keeps_its_link() {
     world.unstick(link);
     assert_eq!(world.heard(link).len(), 1000);
 }
+
+// spec: L-43
+#[test]
+fn socket_that_takes_bytes_slowly_is_life() {
+    let (mut world, link) = World::ready(0);
+    world.stuck.push(link);
+    let payload: &'static [u8] = &[7; 3000];
+    let ticket = world.ask_until(1, PLAIN, payload, world.now + Duration::from_secs(1000));
+    world.flush();
+    // For longer than a silent service has, pings wait behind the call.
+    for _ in 0..60 {
+        world.pass(Duration::from_secs(1));
+        world.forwarder.sent(world.now, link, 10);
+        world.flush();
+    }
+    assert_eq!((world.settled(), world.forwarder.links()), (vec![], 1));
+    world.pass(Settings::default().heartbeat);
+    let lost = Outcome::unknown(Code::Aborted, Reason::EndpointLost);
+    assert_eq!(world.settled(), [(ticket, lost)], "it takes nothing any more");
+}
+
+// spec: L-43
+#[test]
+fn socket_that_was_never_full_does_not_delay_silence() {
+    let (mut world, link) = World::ready(0);
+    let end = world.now + Settings::default().heartbeat * 2 + Duration::from_secs(1);
+    while world.now < end {
+        world.ask(b"");
+        world.pass(Duration::from_millis(100));
+        world.flush();
+    }
+    let commands: Vec<_> = std::iter::from_fn(|| world.forwarder.next_command()).collect();
+    assert!(commands.contains(&LinkCommand::EndStream(link)), "{commands:?}");
+}
+
+#[test]
+fn session_checks_wait_until_the_first_service_is_up() {
+    let mut world = World::with(1, |parts| parts.check_service = Some(ServiceId(0)));
+    let link = world.dialled();
+    world.check();
+    world.forwarder.connected(world.now, link, NONCE);
+    let view = |state: View| Some(v1::ServiceView { state: state.into(), ..v1::ServiceView::default() });
+    let ack = v1::LinkHelloAck { view: view(View::Down), ..hello_ack() };
+    world.say(link, to_gateway::Member::HelloAck(ack));
+    let checks = |heard: &[to_service::Member]| {
+        heard.iter().filter(|member| matches!(member, to_service::Member::SessionCheck(_))).count()
+    };
+    assert_eq!(checks(&world.heard(link)), 0);
+    world.check();
+    let ping = v1::LinkPing { nonce: 3, view: view(View::Up) };
+    world.say(link, to_gateway::Member::Ping(ping));
+    assert_eq!((checks(&world.heard(link)), world.forwarder.checks()), (2, 2));
+    world.check();
+    assert_eq!(checks(&world.heard(link)), 1, "it waits for no other link");
+}
