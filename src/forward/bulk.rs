@@ -43,10 +43,10 @@ impl Forwarder {
     /// Dials a bulk link again, if there is still something large to send.
     pub(super) fn redial_bulk(&mut self, now: Mono, main: LinkKey) {
         let Some(link) = self.links.get(main) else { return };
-        let (is_wanted, calls) = (link.bulk.is_wanted, &self.calls);
+        let (is_wanted, is_ready, calls) = (link.bulk.is_wanted, link.is_ready(), &self.calls);
         let Some(service) = self.services.get_mut(link.place.service.index()) else { return };
         service.large.retain(|key| calls.get(*key).is_some_and(|call| call.state.is_waiting()));
-        if is_wanted || !service.large.is_empty() {
+        if is_wanted || is_ready && !service.large.is_empty() {
             self.dial_bulk(now, main);
         }
     }
@@ -55,7 +55,7 @@ impl Forwarder {
     pub(super) fn dial_bulk(&mut self, now: Mono, main: LinkKey) {
         let deadline = now + self.settings.connect_timeout;
         let Some(link) = self.links.get_mut(main).filter(|link| link.is_open()) else { return };
-        if link.bulk.link.is_some() || self.stopping {
+        if link.bulk.link.is_some() || link.is_finished() || self.stopping {
             return;
         }
         let (place, due) = (link.place, link.bulk.not_before);
