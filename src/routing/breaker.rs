@@ -47,6 +47,7 @@ struct Bucket {
 /// and of others from then on.
 #[derive(Debug, Clone, Default)]
 struct Suspect {
+    /// `None`: no call failed within the window, and only who is answered is noted.
     key: Option<u16>,
     /// Its failures less those of others.
     votes: u32,
@@ -90,23 +91,20 @@ fn count(buckets: &mut Buckets, newest: u64, good: bool) {
 }
 
 impl Suspect {
-    /// Notes a call in this tenth of a window; `None`: its caller or route is unknown.
-    fn note(&mut self, key: Option<u16>, newest: u64, good: bool) {
-        let is_own = key.is_some() && key == self.key;
-        match (good, key) {
-            (true, Some(key)) => self.answered(key, newest),
-            (false, _) if !is_own && key.is_some() && self.votes == 0 => {
-                // Who was suspect before is one of the others from now on.
-                for (others, own) in self.others.iter_mut().zip(&mut self.own) {
-                    let own = std::mem::take(own);
-                    others.good = others.good.saturating_add(own.good);
-                    others.failed = others.failed.saturating_add(own.failed);
-                }
-                (self.key, self.in_a_row) = (key, 0);
-            }
-            _ => {}
+    /// Notes a call in this tenth of a window; `None`: its caller or route is unknown. `before` are all calls before it.
+    fn note(&mut self, key: Option<u16>, (newest, before): (u64, &Buckets), good: bool) {
+        if good && let Some(key) = key {
+            self.answered(key, newest);
         }
-        let is_own = key.is_some() && key == self.key;
+        if !good && self.votes == 0 && key.is_some() && key != self.key {
+            // Who was suspect before is one of the others from now on.
+            self.others.clone_from(before);
+            (self.key, self.in_a_row, self.own) = (key, 0, Buckets::default());
+        }
+        if self.key.is_none() {
+            return;
+        }
+        let is_own = key == self.key;
         (self.in_a_row, self.votes) = match (good, is_own) {
             (true, _) => (0, self.votes),
             (false, true) => (self.in_a_row.saturating_add(1), self.votes.saturating_add(1)),
@@ -149,9 +147,10 @@ impl Record {
             self.advance(now, settings.window);
         }
         self.in_a_row = if good { 0 } else { self.in_a_row.saturating_add(1) };
+        let before = (self.newest, &self.buckets);
+        self.caller.note(origin.map(|origin| u16::from(origin.caller)), before, good);
+        self.route.note(origin.map(|origin| origin.route.0), before, good);
         count(&mut self.buckets, self.newest, good);
-        self.caller.note(origin.map(|origin| u16::from(origin.caller)), self.newest, good);
-        self.route.note(origin.map(|origin| origin.route.0), self.newest, good);
     }
 
     /// Whether that is enough. Failures of one caller, or of one route, are not as long as the others are answered well:
@@ -195,6 +194,9 @@ impl Record {
             // What made them suspect ends with the window.
             let failed = Sum::of(&suspect.own).failed;
             suspect.votes = suspect.votes.min(u32::try_from(failed).unwrap_or(u32::MAX));
+            if failed == 0 && suspect.in_a_row == 0 {
+                suspect.key = None;
+            }
         }
         self.newest = self.newest.max(newest);
         self.newest_ends = self.newest.saturating_add(1).saturating_mul(tenth);

@@ -40,7 +40,7 @@ pub(super) struct Ewma {
 impl Ewma {
     /// Takes a latency in; `typical` is that of the pool.
     pub(super) fn record(&mut self, now: Mono, latency: Duration, typical: f64) {
-        if now - latency >= self.penalised && self.spared > now {
+        if self.spared > now && now - latency >= self.penalised {
             // It was asked since, and answers.
             self.spared = now + self.spared.since(now) / 2;
         }
@@ -50,13 +50,14 @@ impl Ewma {
         } else if self.sampled && self.kept(now) < 0.5 && sample * NEAR >= self.nanos {
             self.backoff = self.backoff.saturating_add(1).min(BACKOFF_MAX);
         }
-        let current = self.smoothed(now, typical);
+        let kept = self.kept(now);
+        let current = self.smoothed(typical, kept);
         self.nanos = if !self.sampled {
             sample
         } else if sample > current {
             (current * sample).sqrt()
         } else {
-            let kept = self.kept(now).min(1.0 - 1.0 / DECAY_ANSWERS);
+            let kept = kept.min(1.0 - 1.0 / DECAY_ANSWERS);
             self.nanos * kept + sample * (1.0 - kept)
         };
         (self.at, self.sampled) = (self.at.max(now), true);
@@ -71,14 +72,14 @@ impl Ewma {
     /// The expected latency, in nanoseconds; `typical` is that of the pool, to which a higher one falls without answers. An
     /// endpoint without any answer has it too, up to the seed.
     pub(super) fn nanos(&self, now: Mono, typical: f64) -> f64 {
-        self.smoothed(now, typical) + self.spared.as_nanos().saturating_sub(now.as_nanos()) as f64
+        self.smoothed(typical, self.kept(now)) + self.spared.as_nanos().saturating_sub(now.as_nanos()) as f64
     }
 
-    /// The same without what failures add.
-    fn smoothed(&self, now: Mono, typical: f64) -> f64 {
+    /// The same without what failures add, of which this part still counts.
+    fn smoothed(&self, typical: f64, kept: f64) -> f64 {
         match self.sampled {
             false => typical.min(nanos_of(SEED)),
-            true if self.nanos > typical => typical + (self.nanos - typical) * self.kept(now),
+            true if self.nanos > typical => typical + (self.nanos - typical) * kept,
             true => self.nanos,
         }
     }
