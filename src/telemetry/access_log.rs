@@ -14,7 +14,7 @@ use moorgate_proto::v1::{Execution, Source};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ const ADDRESSES_MAX: usize = 4096;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// At the end, for the lines that are left: the pipe that they go to may have no reader.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
+/// How the first line of each log begins.
+const BEGINNING: &[u8] = b"time=";
 /// Rights of a new file: it names users and addresses.
 const FILE_MODE: u32 = 0o640;
 
@@ -118,7 +120,7 @@ impl AccessLog {
     ) -> Result<Option<AccessLog>, AccessLogError> {
         let (out, path) = match target {
             AccessTarget::Off => return Ok(None),
-            AccessTarget::Stdout => (standard_output(), None),
+            AccessTarget::Stdout => (standard_output().map(LineSink::new), None),
             AccessTarget::File(path) => (open_in_time(path), Some(path.clone())),
         };
         let failed = |error| AccessLogError { path: path.clone().unwrap_or_else(|| "stdout".into()), error };
@@ -127,13 +129,7 @@ impl AccessLog {
         let (reopen, reopens) = bounded(1);
         let (running, ended) = bounded(0);
         let unwritten = Arc::<AtomicU64>::default();
-        let writer = Writer {
-            path: path.clone(),
-            sink: LineSink::new(out),
-            unwritten: unwritten.clone(),
-            cells,
-            lost: 0,
-        };
+        let writer = Writer { path: path.clone(), sink: out, unwritten: unwritten.clone(), cells, lost: 0 };
         let records = unread.clone();
         let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
             writer.run(&records, reopens, &names);
@@ -173,21 +169,42 @@ fn standard_output() -> io::Result<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 
-fn open_in_time(path: &Path) -> io::Result<File> {
+fn open_in_time(path: &Path) -> io::Result<LineSink<File>> {
     let path = path.to_owned();
     within(OPEN_TIMEOUT, move || open(&path))?
 }
 
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<LineSink<File>> {
     // Opened for both directions, a pipe does not wait for a reader, which may come later.
     let is_pipe = std::fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo());
     let mut options = OpenOptions::new();
     options.append(true).read(is_pipe).create(!is_pipe).mode(FILE_MODE);
     let file = options.open(path)?;
-    match file.metadata()?.file_type().is_block_device() {
-        true => Err(io::Error::other("it is a block device; write the path of a file")),
-        false => Ok(file),
+    let metadata = file.metadata()?;
+    if metadata.file_type().is_block_device() {
+        return Err(io::Error::other("it is a block device; write the path of a file"));
     }
+    let is_torn = metadata.is_file() && metadata.len() > 0 && is_torn(path)?;
+    Ok(if is_torn { LineSink::behind_torn_line(file) } else { LineSink::new(file) })
+}
+
+/// Whether the last line of a log has no end: its disk was full, or its gateway was killed.
+///
+/// # Errors
+/// The file is something else, such as a key, that lines would destroy. One that may only be written is not looked at.
+fn is_torn(path: &Path) -> io::Result<bool> {
+    let Ok(mut file) = File::open(path) else { return Ok(false) };
+    let mut beginning = Vec::new();
+    file.by_ref().take(BEGINNING.len() as u64).read_to_end(&mut beginning)?;
+    if !BEGINNING.starts_with(&beginning) {
+        return Err(io::Error::other(
+            "it is no access log; write the path of one, or of a file that is new or empty",
+        ));
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != [b'\n'])
 }
 
 /// What the thread works with.
@@ -209,13 +226,16 @@ impl Writer {
             select! {
                 recv(records) -> batch => match batch {
                     Ok(batch) => self.write(&mut lines, batch, records),
-                    Err(_) => return,
+                    Err(_) => break,
                 },
                 recv(reopens) -> asked => match asked {
                     Ok(()) => self.reopen(),
                     Err(_) => reopens = never(),
                 },
             }
+        }
+        if self.lost > 0 {
+            log::error!("access log: {} lines were lost, and none was written since", self.lost);
         }
     }
 
@@ -259,8 +279,8 @@ impl Writer {
             return;
         };
         match open_in_time(path) {
-            Ok(file) => {
-                self.sink = LineSink::new(file);
+            Ok(sink) => {
+                self.sink = sink;
                 log::info!("access log: reopened {}", path.display());
             }
             Err(error) => {
@@ -468,5 +488,38 @@ mod tests {
         let missing = AccessTarget::File("/nowhere/log".into());
         let error = AccessLog::start(&missing, Names::default(), Arc::default()).unwrap_err();
         assert!(error.to_string().contains("/nowhere/log"));
+    }
+    #[test]
+    fn line_behind_a_torn_one_is_whole() {
+        let path = std::env::temp_dir().join(format!("moorgate-torn-{}", std::process::id()));
+        std::fs::write(&path, "time=1 user=a\ntime=2 us").unwrap();
+        let (log, _) = started(AccessTarget::File(path.clone()));
+        log.sender().send(vec![record("b")]).unwrap();
+        log.finish();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines.len(), lines[1]), (3, "time=2 us"), "{text}");
+        assert!(lines[2].starts_with("time=2027"), "{text}");
+    }
+
+    #[test]
+    fn file_that_is_no_log_is_refused_and_left_alone() {
+        let path = std::env::temp_dir().join(format!("moorgate-secret-{}", std::process::id()));
+        for content in ["5e1f0b5f6f4a\n", "[gateway]\n", "{}", "\n"] {
+            std::fs::write(&path, content).unwrap();
+            let target = AccessTarget::File(path.clone());
+            let errors = [
+                target.check().unwrap_err(),
+                AccessLog::start(&target, Names::default(), Arc::default()).unwrap_err(),
+            ];
+            assert!(errors.iter().all(|error| error.to_string().contains("no access log")), "{errors:?}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+        }
+        for content in ["", "ti", "time=1\n"] {
+            std::fs::write(&path, content).unwrap();
+            AccessTarget::File(path.clone()).check().unwrap();
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -33,6 +33,11 @@ impl<W: Write> LineSink<W> {
         LineSink { out, is_torn: false }
     }
 
+    /// One whose output ends in a line that was not written whole.
+    pub(super) fn behind_torn_line(out: W) -> LineSink<W> {
+        LineSink { out, is_torn: true }
+    }
+
     /// Writes text that consists of whole lines.
     ///
     /// # Errors
