@@ -33,6 +33,12 @@ pub struct Now {
 }
 
 impl Now {
+    /// An earlier time, by the same difference of the clocks.
+    pub fn back_to(self, mono: Mono) -> Now {
+        let since_ms = u64::try_from(self.mono.since(mono).as_millis()).unwrap_or(u64::MAX);
+        Now { mono, unix_ms: self.unix_ms.saturating_sub(since_ms) }
+    }
+
     /// Seconds since the Unix epoch.
     pub fn unix_s(self) -> u64 {
         self.unix_ms / 1000

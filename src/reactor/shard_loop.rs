@@ -178,6 +178,7 @@ impl ShardLoop {
     fn wake(&mut self, now: Now, events: &mio::Events) {
         self.parts.cells.count(Count::Wakeups);
         self.parts.pulse.beat(now.mono);
+        self.parts.shard.compare_clocks(now);
         self.openings = OPENINGS_PER_TURN;
         let unread = Unread::since(self.read_until.until());
         self.read_until.turn(now.mono, events.iter().count(), self.sockets.len());
@@ -203,7 +204,7 @@ impl ShardLoop {
         let until = self.read_until.until().min(self.backlog.unread_since());
         let is_due = self.parts.shard.next_deadline().is_some_and(|due| due <= until);
         if is_due {
-            self.parts.shard.timers(Now { mono: until, ..now });
+            self.parts.shard.timers(now.back_to(until));
         }
         is_due
     }

@@ -43,6 +43,7 @@ pub use up::{Arrival, CancelTarget, Up};
 pub use opening::open;
 
 use crate::auth::TokenHash;
+use crate::base::clock::Now;
 use crate::base::ids::ConnectionKey;
 use crate::limit::Standing;
 use crate::relay::Caller;
@@ -57,8 +58,8 @@ use std::time::Duration;
 pub enum Expiry {
     /// Anonymous: nothing expires.
     Never,
-    /// Good until then.
-    At(Mono),
+    /// Good until then, in milliseconds since the Unix epoch.
+    At(u64),
     /// Expired, and the client was warned; the connection closes then.
     Grace(Mono),
     /// The user has logged out; the connection closes then, or once no Response waits any more.
@@ -66,11 +67,12 @@ pub enum Expiry {
 }
 
 impl Expiry {
-    /// When something has to happen.
-    pub fn due(self) -> Mono {
+    /// When something has to happen, as long as civil time is not stepped.
+    pub fn due(self, now: Now) -> Mono {
         match self {
             Expiry::Never => Mono::NEVER,
-            Expiry::At(due) | Expiry::Grace(due) | Expiry::LoggedOut(due) => due,
+            Expiry::At(unix_ms) => now.mono + Duration::from_millis(unix_ms.saturating_sub(now.unix_ms)),
+            Expiry::Grace(due) | Expiry::LoggedOut(due) => due,
         }
     }
 }
@@ -199,10 +201,10 @@ impl Session {
     }
 
     /// Whether a request may be served in the session's name at `now`.
-    pub fn has_access(&self, now: Mono) -> bool {
+    pub fn has_access(&self, now: Now) -> bool {
         match self.expiry {
             Expiry::Never => true,
-            Expiry::At(expires) => now < expires,
+            Expiry::At(unix_ms) => now.unix_ms < unix_ms,
             Expiry::Grace(_) | Expiry::LoggedOut(_) => false,
         }
     }

@@ -56,12 +56,11 @@ pub struct Opened {
 }
 
 /// When access ends, by a good token: for the session, and as the client is told.
-pub fn expiry_of(now: Now, expires_unix_s: u64, authority: &Authority) -> (Expiry, u64) {
+pub fn expiry_of(expires_unix_s: u64, authority: &Authority) -> (Expiry, u64) {
     let expires_unix_ms = expires_unix_s.saturating_mul(1000);
     // As in the opening: a token within the leeway opens a session that can be used.
-    let until = Duration::from_millis(expires_unix_ms).saturating_add(authority.keys.leeway());
-    let left = until.saturating_sub(Duration::from_millis(now.unix_ms));
-    (Expiry::At(now.mono + left), expires_unix_ms)
+    let leeway_ms = u64::try_from(authority.keys.leeway().as_millis()).unwrap_or(u64::MAX);
+    (Expiry::At(expires_unix_ms.saturating_add(leeway_ms)), expires_unix_ms)
 }
 
 /// What is kept of a good token.
@@ -122,7 +121,7 @@ pub fn open(now: Now, hello: v1::Hello, context: OpeningContext<'_>) -> Result<O
     if !hello.access_token.is_empty() {
         let authority = context.authority;
         let claims = authority.verify(&hello.access_token, now.unix_s()).map_err(Fault::Token)?;
-        (opened.expiry, _) = expiry_of(now, claims.expires_unix_s, authority);
+        (opened.expiry, _) = expiry_of(claims.expires_unix_s, authority);
         opened.token = mark_of(&claims, authority);
         opened.caller.user_id = claims.user_id;
         opened.caller.roles.clone_from(&claims.roles);

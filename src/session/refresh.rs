@@ -65,7 +65,7 @@ pub fn refresh(
     if claims.user_id != who.user_id || other_device {
         return Err(NoRefresh::Mismatch);
     }
-    let (expiry, expires_unix_ms) = expiry_of(now, claims.expires_unix_s, authority);
+    let (expiry, expires_unix_ms) = expiry_of(claims.expires_unix_s, authority);
     let token = mark_of(&claims, authority);
     Ok(Refreshed { expiry, expires_unix_ms, token, caller: v1::Caller { roles: claims.roles, ..who } })
 }

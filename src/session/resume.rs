@@ -93,7 +93,7 @@ impl Session {
         }
         let user_id = opened.who().user_id.as_str();
         match user_id {
-            "" if self.has_access(now.mono) => Ok(Ok(())),
+            "" if self.has_access(now) => Ok(Ok(())),
             "" => Err(Fault::TokenExpired),
             _ if *user_id == *self.caller.user_id => Ok(Ok(())),
             _ => Err(Fault::IdentityMismatch),

@@ -99,13 +99,15 @@ fn services_learn_what_the_token_says() {
 fn access_ends_when_the_token_does() {
     let claims = serde_json::json!({"sub": "alice", "exp": UNIX_S + 60});
     let mut session = session(with_token(&claims));
-    let expires = now().mono + Duration::from_secs(60);
-    assert_eq!(session.expiry, Expiry::At(expires));
-    assert!(session.has_access(expires - Duration::from_nanos(1)) && !session.has_access(expires));
-    session.expiry = Expiry::Grace(expires + Duration::from_secs(60));
-    assert!(!session.has_access(expires), "the grace is for leaving, not for requests");
+    let expires_ms = now().unix_ms + 60_000;
+    let at = |unix_ms| Now { unix_ms, ..now() };
+    assert_eq!(session.expiry, Expiry::At(expires_ms));
+    assert_eq!(session.expiry.due(at(expires_ms - 1)), now().mono + Duration::from_millis(1));
+    assert!(session.has_access(at(expires_ms - 1)) && !session.has_access(at(expires_ms)));
+    session.expiry = Expiry::Grace(now().mono + Duration::from_secs(60));
+    assert!(!session.has_access(now()), "the grace is for leaving, not for requests");
     session.expiry = Expiry::Never;
-    assert!(session.has_access(Mono::NEVER));
+    assert!(session.has_access(at(u64::MAX)));
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn admit<'r>(
     routes: &'r crate::routing::RouteTable,
 ) -> Result<&'r Route, Outcome> {
     let refused = |code, reason| Err(Outcome::refused(code, reason));
-    if !session.has_access(now.mono) {
+    if !session.has_access(now) {
         return refused(Code::Unauthenticated, Reason::TokenExpired);
     }
     let route = match routes.find(view.command, view.version.max(1)) {

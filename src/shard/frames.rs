@@ -222,9 +222,9 @@ impl Shard {
     }
 
     /// The deadlines of an open connection, the earliest of them.
-    pub(super) fn session_deadline(&self, connection: &Connection, session: SessionKey) -> Mono {
+    pub(super) fn session_deadline(&self, now: Now, connection: &Connection, session: SessionKey) -> Mono {
         let silence = self.sessions.get(session).map_or(Mono::NEVER, |session| {
-            connection.silence_deadline(session.heartbeat()).min(session.expiry.due())
+            connection.silence_deadline(session.heartbeat()).min(session.expiry.due(now))
         });
         silence
             .min(connection.frame_deadline(self.settings.frame_timeout))

@@ -91,7 +91,7 @@ impl Shard {
                 }
             }
         };
-        self.arm_session(key);
+        self.arm_session(now, key);
         self.put_optional(key, gateway::AUTHENTICATED, &answer);
         Ok(())
     }
@@ -197,7 +197,7 @@ impl Shard {
         who: &v1::Caller,
         (issued, mark): (Issued, TokenMark),
     ) -> v1::LoginResult {
-        let (expiry, access_expires_ms) = expiry_of(now, issued.expires_unix_s, &self.authority);
+        let (expiry, access_expires_ms) = expiry_of(issued.expires_unix_s, &self.authority);
         let roles = self.routes.role_mask(who.roles.iter().map(String::as_str));
         let detached = self.forget_detached(session_key);
         if let Some(session) = self.sessions.get_mut(session_key) {
@@ -216,7 +216,7 @@ impl Shard {
         if let Err(fault) = self.claim(session_key, who) {
             self.expel(now, session_key, fault);
         } else if let Some(key) = self.sessions.get(session_key).and_then(Session::connection) {
-            self.arm_session(key);
+            self.arm_session(now, key);
         }
         v1::LoginResult {
             user_id: who.user_id.clone(),
@@ -255,7 +255,7 @@ impl Shard {
         match session.connection() {
             Some(key) if session.down.has_response_waiting() => {
                 session.expiry = Expiry::LoggedOut(now.mono + LOGOUT_WAIT);
-                self.arm_session(key);
+                self.arm_session(now, key);
             }
             _ => self.expel(now, session_key, Fault::LoggedOut),
         }

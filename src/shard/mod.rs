@@ -10,7 +10,7 @@
 //! | [`Shard::delivered`]: answers and pushes from workers | [`Shard::forwards`]: requests for the worker |
 //! | [`Shard::orders`]: kicks; [`Shard::fan_out`]: pushes | [`Shard::take_receipts`]: what became of pushes |
 //! | [`Shard::taken_over`]: from another shard | [`Shard::next_hand_over`]: to another shard |
-//! | [`Shard::timers`], [`Shard::drain`] | [`Shard::next_deadline`], [`Shard::take_access`] |
+//! | [`Shard::compare_clocks`], [`Shard::timers`], [`Shard::drain`] | [`Shard::next_deadline`], [`Shard::take_access`] |
 //!
 //! Guarantees: every admitted request is answered once, or its session is gone; a connection is closed at one
 //! place, for one [`CloseReason`]; every table, buffer and list is bounded by [`Settings`] or a constant.
@@ -201,6 +201,8 @@ pub struct Shard {
     /// Connections for other shards. Bounded: each is one of those that have no session yet.
     hand_overs: VecDeque<HandOver>,
     drain: Drain,
+    /// Civil time minus the time of deadlines, by which alarms of access tokens are set.
+    clocks_apart_ms: u64,
     /// Connections that were turned away and may still be there.
     turned_away: Vec<ConnectionKey>,
 }
@@ -251,6 +253,7 @@ impl Shard {
             openings,
             hand_overs: VecDeque::new(),
             drain: Drain::No,
+            clocks_apart_ms: 0,
             turned_away: Vec::new(),
         }
     }

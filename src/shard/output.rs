@@ -168,7 +168,7 @@ impl Shard {
         self.lose(session_key, lost);
         self.list(key);
         if has_left {
-            self.arm_session(key);
+            self.arm_session(now, key);
         }
     }
 

@@ -121,7 +121,7 @@ impl Shard {
         let welcoming = Welcoming { result, resume_token: &token, settings: &self.session_settings };
         let welcome = session::welcome(now, session, welcoming);
         self.put(key, gateway::WELCOME, &welcome);
-        self.arm_session(key);
+        self.arm_session(now, key);
     }
 
     /// A Hello that is to resume a session; `body` is the Hello as it came.

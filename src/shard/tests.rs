@@ -196,9 +196,16 @@ impl World {
         self.at(end);
     }
 
+    /// The process does not run for so long: the time of deadlines stands still, civil time does not.
+    fn pause(&mut self, length: Duration) {
+        self.now.unix_ms += u64::try_from(length.as_millis()).unwrap();
+        self.shard.compare_clocks(self.now);
+    }
+
     fn at(&mut self, mono: Mono) {
-        let since = u64::try_from(mono.since(self.now.mono).as_millis()).unwrap();
-        self.now = Now { mono, unix_ms: self.now.unix_ms + since };
+        let ms = |at: Mono| at.as_nanos() / 1_000_000;
+        self.now = Now { mono, unix_ms: self.now.unix_ms + ms(mono) - ms(self.now.mono) };
+        self.shard.compare_clocks(self.now);
         self.shard.timers(self.now);
     }
 

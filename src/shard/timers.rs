@@ -12,6 +12,9 @@ use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, Execution, Reason};
 use std::time::Duration;
 
+/// How far civil time may move against the time of deadlines before alarms are set anew.
+const CLOCKS_APART_MAX_MS: u64 = 1000;
+
 impl Shard {
     /// When [`Shard::timers`] has something to do.
     pub fn next_deadline(&self) -> Option<Mono> {
@@ -45,6 +48,17 @@ impl Shard {
         self.check_invariants();
     }
 
+    /// Access tokens expire by civil time, and alarms ring by the time without pauses: where one has moved against the
+    /// other, alarms are set anew. Called before anything else of a turn.
+    pub fn compare_clocks(&mut self, now: Now) {
+        let apart_ms = now.unix_ms.wrapping_sub(now.mono.as_nanos() / 1_000_000);
+        if apart_ms.abs_diff(self.clocks_apart_ms) >= CLOCKS_APART_MAX_MS {
+            self.clocks_apart_ms = apart_ms;
+            let keys: Vec<ConnectionKey> = self.connections.keys().collect();
+            keys.into_iter().for_each(|key| self.arm_session(now, key));
+        }
+    }
+
     fn deadline(&mut self, now: Now, key: ConnectionKey) {
         let Some(connection) = self.connections.get(key) else {
             return;
@@ -66,7 +80,7 @@ impl Shard {
                 if let Some(fault) = self.session_overdue(now, key, session) {
                     return self.fault(now, key, fault);
                 }
-                self.connections.get(key).map_or(Mono::NEVER, |c| self.session_deadline(c, session))
+                self.connections.get(key).map_or(Mono::NEVER, |c| self.session_deadline(now, c, session))
             }
         };
         if frame_due <= now.mono
@@ -86,13 +100,13 @@ impl Shard {
         if connection.silence_deadline(session.heartbeat()) <= now.mono {
             return Some(Fault::HeartbeatTimeout);
         }
-        if session.expiry.due() > now.mono {
+        if session.expiry.due(now) > now.mono {
             return None;
         }
         match session.expiry {
             Expiry::Never => None,
-            Expiry::At(due) => {
-                session.expiry = Expiry::Grace(due + self.settings.expiry_grace);
+            Expiry::At(_) => {
+                session.expiry = Expiry::Grace(now.mono + self.settings.expiry_grace);
                 let notice = v1::Notice {
                     status: Code::Unauthenticated.to_wire(),
                     reason: Reason::TokenExpired.into(),
@@ -109,9 +123,9 @@ impl Shard {
     }
 
     /// Arms the alarm of a connection that has just got its session.
-    pub(super) fn arm_session(&mut self, key: ConnectionKey) {
+    pub(super) fn arm_session(&mut self, now: Now, key: ConnectionKey) {
         if let (Some(connection), Some(session)) = (self.connections.get(key), self.session_of(key)) {
-            let due = self.session_deadline(connection, session);
+            let due = self.session_deadline(now, connection, session);
             self.arm(key, due);
         }
     }

@@ -237,6 +237,7 @@ impl World {
 
     pub fn shard_turn(&mut self, at: usize) {
         let now = self.clock();
+        self.shards[at].shard.compare_clocks(now);
         self.shards[at].shard.orders(now);
         while let Some(mut batch) = self.shards[at].inbox.pop_front() {
             self.spoil(&mut batch);

@@ -135,9 +135,51 @@ fn an_expired_token_is_warned_of_and_then_ends_the_session() {
     world.pass(30 * SECOND);
     world.say(client, 0, ping(0));
     world.got(client);
-    world.pass(30 * SECOND);
+    world.pass(30 * SECOND + TICK);
     assert_eq!(world.error(client), (Reason::TokenExpired, false));
     assert_eq!(world.count(Count::CloseTokenExpired), 1);
+}
+
+/// A client with a token that is good for a minute, whose next alarm is that of its heartbeat.
+fn with_a_minute() -> (World, ConnectionKey) {
+    let mut world = World::new();
+    let client = world.accept();
+    let hello = v1::Hello { access_token: token(60 * SECOND), ..hello() };
+    world.say(client, 0, client_frame::Member::Hello(hello));
+    assert!(matches!(world.member(client), gateway_frame::Member::Welcome(_)));
+    (world, client)
+}
+
+// spec: A-17, P-8
+#[test]
+fn pauses_of_the_process_extend_no_token() {
+    let (mut world, client) = with_a_minute();
+    world.pause(59 * SECOND);
+    world.pass(SECOND - TICK);
+    assert!(world.got(client).is_empty());
+    world.pause(TICK);
+    world.request(client, 1);
+    let response = world.response(client);
+    assert_eq!((response.status, response.reason()), (Code::Unauthenticated.to_wire(), Reason::TokenExpired));
+    world.pass(2 * TICK);
+    let gateway_frame::Member::Notice(notice) = world.member(client) else { panic!("a Notice") };
+    assert_eq!(notice.reason(), Reason::TokenExpired);
+}
+
+// spec: A-18, P-8
+#[test]
+fn the_grace_of_an_expired_token_is_a_deadline() {
+    let (mut world, client) = with_a_minute();
+    world.say(client, 0, ping(600_000));
+    world.got(client);
+    world.pause(59 * SECOND);
+    world.pass(SECOND + TICK);
+    assert!(matches!(world.member(client), gateway_frame::Member::Notice(_)));
+    world.pause(60 * SECOND);
+    world.pass(Settings::default().expiry_grace - 2 * TICK);
+    assert!(world.got(client).is_empty(), "a pause counts against no deadline");
+    world.pass(3 * TICK);
+    assert_eq!(world.error(client), (Reason::TokenExpired, false));
 }
 
 // spec: F-11
