@@ -60,16 +60,27 @@ fn asker(caller: &Caller, authority: &Authority) -> Asker {
     Asker { user: user(&who, authority), application: who.application.into(), address: caller.peer }
 }
 
+/// The user of whom this is counted: that of an application only where applications prove themselves.
 pub(super) fn user(who: &v1::Caller, authority: &Authority) -> Option<User> {
     let application = if authority.applications.are_proved() { who.application.as_str() } else { "" };
     let user = || User { application: application.into(), user_id: who.user_id.as_str().into() };
     (!who.user_id.is_empty()).then(user)
 }
 
+/// The same of a caller. It is decoded only where applications prove themselves.
+pub(super) fn user_of(caller: &Caller, authority: &Authority) -> Option<User> {
+    match authority.applications.are_proved() {
+        true => user(&caller.who(), authority),
+        false => {
+            (!caller.is_anonymous()).then(|| User { application: "".into(), user_id: caller.user_id.clone() })
+        }
+    }
+}
+
 /// Who is banned for what a session does: its user, or its address when it has none. An address may be a whole
 /// network, which is not to suffer for one of its users.
 fn culprit(caller: &Caller, authority: &Authority) -> Subject {
-    match user(&caller.who(), authority) {
+    match user_of(caller, authority) {
         Some(user) => Subject::User(Arc::new(user)),
         None => Subject::address(caller.peer),
     }

@@ -81,11 +81,18 @@ pub(super) enum Resumption {
     Fresh(ResumeResult),
 }
 
-fn owner<'a>(caller: &'a Caller, who: &'a v1::Caller) -> Owner<'a> {
-    Owner { user_id: &caller.user_id, application: &who.application, address: network(caller.peer) }
-}
-
 impl Shard {
+    /// Whose detached session it is.
+    fn owner<'a>(&self, caller: &'a Caller, who: &'a v1::Caller) -> Owner<'a> {
+        let is_proved = self.authority.applications.are_proved();
+        Owner {
+            user_id: &caller.user_id,
+            is_proved,
+            application: &who.application,
+            address: network(caller.peer),
+        }
+    }
+
     /// Sessions without a connection.
     pub fn detached(&self) -> usize {
         self.detached.len()
@@ -248,7 +255,8 @@ impl Shard {
             return;
         };
         let who = caller.who();
-        let detaching = Detaching { owner: owner(&caller, &who), ttl, grace: self.settings.presence_grace };
+        let detaching =
+            Detaching { owner: self.owner(&caller, &who), ttl, grace: self.settings.presence_grace };
         let (place, gone) = self.detached.add(now.mono, session_key, detaching, &self.settings.detached);
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.attachment = Attachment::Detached(place);
@@ -265,7 +273,8 @@ impl Shard {
         let session = self.sessions.get(session_key)?;
         let Attachment::Detached(place) = session.attachment else { return None };
         let who = session.caller.who();
-        self.detached.remove(place, session_key, owner(&session.caller, &who))
+        let owner = self.owner(&session.caller, &who);
+        self.detached.remove(place, session_key, owner)
     }
 
     /// Ends a session that has no connection.

@@ -5,16 +5,17 @@
 //! eighth of the bound that was filled.
 
 use super::connection::{Connection, State};
+use super::limits::user_of;
 use super::{CloseReason, Shard};
+use crate::auth::Authority;
 use crate::base::clock::Now;
 use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, SessionKey};
-use crate::limit::network;
+use crate::limit::{User, network};
 use crate::session::{Fault, Session};
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What is held for less counts as held for this long: a newcomer's holding weighs something too.
@@ -34,16 +35,14 @@ pub(super) fn relieved(max: usize) -> usize {
 /// Whose holding it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Owner {
-    User(Arc<str>),
+    User(User),
     Address(IpAddr),
 }
 
 impl Owner {
-    fn of(session: Option<&Session>, address: IpAddr) -> Owner {
-        match session {
-            Some(session) if !session.caller.is_anonymous() => Owner::User(session.caller.user_id.clone()),
-            _ => Owner::Address(network(address)),
-        }
+    fn of(session: Option<&Session>, address: IpAddr, authority: &Authority) -> Owner {
+        let user = session.and_then(|session| user_of(&session.caller, authority));
+        user.map_or_else(|| Owner::Address(network(address)), Owner::User)
     }
 }
 
@@ -107,7 +106,7 @@ impl Shard {
                 return None;
             }
             let session = self.session_of(key).and_then(|session| self.sessions.get(session));
-            let owner = Owner::of(session, connection.peer().ip());
+            let owner = Owner::of(session, connection.peer().ip(), &self.authority);
             Some((owner, byte_milliseconds(bytes, now.mono.since(began)), key))
         };
         let mut holdings = Holdings::new(self.connections.keys().filter_map(holding));
@@ -127,7 +126,8 @@ impl Shard {
         let holding = |key: SessionKey| {
             let session = self.sessions.get(key)?;
             let bytes = session.down.kept_bytes();
-            (bytes > 0).then(|| (Owner::of(Some(session), session.caller.peer), bytes as u128, key))
+            let owner = || Owner::of(Some(session), session.caller.peer, &self.authority);
+            (bytes > 0).then(|| (owner(), bytes as u128, key))
         };
         let mut holdings = Holdings::new(self.sessions.keys().filter_map(holding));
         while self.owed_bytes > relieved(self.settings.owed_bytes_max)

@@ -230,7 +230,7 @@ fn a_user_is_banned_for_what_it_does_and_its_address_is_not() {
 }
 
 /// A Hello with the proof that it is of this application.
-fn proved(application: &str, key: &ApplicationKey, hello: v1::Hello) -> v1::Hello {
+pub(super) fn proved(application: &str, key: &ApplicationKey, hello: v1::Hello) -> v1::Hello {
     let (time_ms, nonce) = (BEGIN_UNIX_MS, [9; 16]);
     let facts = ApplicationFacts { application, device_id: "", time_ms, nonce: &nonce };
     let mac = facts.prove(key).to_vec().into();
@@ -238,15 +238,20 @@ fn proved(application: &str, key: &ApplicationKey, hello: v1::Hello) -> v1::Hell
     v1::Hello { application: application.to_owned(), application_proof: Some(proof), ..hello }
 }
 
+/// Lets in only the applications "im" and "games", which have this key.
+pub(super) fn of_proved_applications(key: &ApplicationKey) -> Arc<Authority> {
+    let known = ["im", "games"].map(|name| (name.to_owned(), Application::Known(key.clone())));
+    let keys = KeyRing::new(vec![SigningKey::new("k", SECRET).unwrap()], None, None, 0).unwrap();
+    let applications = Applications::new(known.into());
+    Arc::new(Authority { applications, ..Authority::of_keys(keys) })
+}
+
 #[test]
 fn where_applications_prove_themselves_a_user_is_one_of_each() {
     let key = ApplicationKey::new(&[5; 16]).unwrap();
-    let known = ["im", "games"].map(|name| (name.to_owned(), Application::Known(key.clone())));
     let mut world = World::with(|parts| {
         parts.limits = banning(1);
-        let keys = KeyRing::new(vec![SigningKey::new("k", SECRET).unwrap()], None, None, 0).unwrap();
-        let applications = Applications::new(known.into());
-        parts.authority = Arc::new(Authority { applications, ..Authority::of_keys(keys) });
+        parts.authority = of_proved_applications(&key);
     });
     let forged = proved("im", &ApplicationKey::new(&[6; 16]).unwrap(), nobody());
     let (_, member) = world.greeted(8, forged);

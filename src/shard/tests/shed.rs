@@ -1,10 +1,11 @@
 //! Bounds that all clients share, an attacker that fills them, and clients that have nothing to do with it.
 
-use super::limits::{hello_of, nobody};
+use super::limits::{hello_of, nobody, of_proved_applications, proved};
 use super::*;
 use crate::limit::SharedRoom;
 use crate::relay::{Checked, Verdict};
-use crate::shard::CheckSettings;
+use crate::shard::{CheckSettings, DetachedCaps};
+use moorgate_proto::proof::ApplicationKey;
 
 const KIB: usize = 1024;
 
@@ -119,6 +120,41 @@ fn silent_connections_hold_no_descriptors_that_others_need() {
     world.say(slow, 0, client_frame::Member::Hello(hello()));
     assert!(matches!(world.member(slow), gateway_frame::Member::Welcome(_)));
     assert_eq!((world.count(Count::RefusedDescriptors), world.count(Count::OpeningsOusted)), (1, 5));
+}
+
+/// A user is one of each application where applications prove themselves, and one of all where anybody can say any name.
+// spec: F-11, R-25
+#[test]
+fn user_of_another_proved_application_is_another_owner() {
+    let key = ApplicationKey::new(&[5; 16]).unwrap();
+    for are_proved in [true, false] {
+        let mut world = World::with(|parts| {
+            parts.settings.partial_bytes_max = 64 * KIB;
+            parts.settings.detached = DetachedCaps { user: 1, ..DetachedCaps::default() };
+            if are_proved {
+                parts.authority = of_proved_applications(&key);
+            }
+        });
+        let of = |application: &str, hello| match are_proved {
+            true => proved(application, &key, hello),
+            false => v1::Hello { application: application.to_owned(), ..hello },
+        };
+        let user = world.join_as(1, of("im", hello_of("alice")));
+        let other = world.join_as(1, of("im", hello_of("bob")));
+        let attacker = world.join_as(7, of("games", hello_of("alice")));
+        world.shard.received(world.now, user, &begun(5_000));
+        world.shard.received(world.now, attacker, &begun(25_000));
+        world.shard.received(world.now, other, &begun(27_000));
+        world.pass(SECOND);
+        // Above the bound: bob holds more than each of the two, and less than both.
+        let more = world.join_as(7, of("games", hello_of("carol")));
+        world.shard.received(world.now, more, &begun(10_000));
+        assert_eq!(is_open(&world, other), !are_proved, "proved: {are_proved}");
+        assert_eq!(is_open(&world, attacker), are_proved);
+        world.shard.peer_closed(world.now, user);
+        world.shard.peer_closed(world.now, attacker);
+        assert_eq!(world.shard.detached(), if are_proved { 3 } else { 1 });
+    }
 }
 
 // spec: D-6
