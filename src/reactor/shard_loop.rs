@@ -122,6 +122,8 @@ pub struct ShardLoop {
     /// Sockets with more to read than one turn's budget.
     backlog: Backlog<ConnectionKey>,
     read_until: ReadUntil,
+    /// The time by which this turn judges deadlines.
+    until: Mono,
     buffer: Box<[u8]>,
     /// A batch that did not fit into the worker's mailbox.
     held: Option<ForwardBatch>,
@@ -155,6 +157,7 @@ impl ShardLoop {
             sockets: Vec::new(),
             backlog: Backlog::default(),
             read_until: ReadUntil::default(),
+            until: Mono::ZERO,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             held: None,
             openings: OPENINGS_PER_TURN,
@@ -194,6 +197,8 @@ impl ShardLoop {
         for event in events {
             self.event(now, event, unread);
         }
+        self.until = self.read_until.until().min(self.backlog.unread_since());
+        self.parts.shard.set_read_until(self.until);
         self.accept_all(now);
         self.mail(now);
     }
@@ -201,10 +206,9 @@ impl ShardLoop {
     /// Judges the deadlines, once all input that counts against them is read and all output is tried; whether any
     /// had come.
     fn timers(&mut self, now: Now) -> bool {
-        let until = self.read_until.until().min(self.backlog.unread_since());
-        let is_due = self.parts.shard.next_deadline().is_some_and(|due| due <= until);
+        let is_due = self.parts.shard.next_deadline().is_some_and(|due| due <= self.until);
         if is_due {
-            self.parts.shard.timers(now.back_to(until));
+            self.parts.shard.timers(now.back_to(self.until));
         }
         is_due
     }

@@ -183,6 +183,8 @@ pub struct Shard {
     owed_bytes: usize,
     /// The next pass over what could be given up of them is not before that.
     owed_shed_from: Mono,
+    /// What had arrived by then has been read, as far as is known.
+    read_until: Mono,
     /// The next pass over silent connections is not before that.
     openings_shed_from: Mono,
     /// The same for the silent connections of one address.
@@ -241,6 +243,7 @@ impl Shard {
             partial_bytes: 0,
             owed_bytes: 0,
             owed_shed_from: Mono::ZERO,
+            read_until: Mono::NEVER,
             openings_shed_from: Mono::ZERO,
             own_openings_shed_from: Mono::ZERO,
             log_lines: LogLines::new(parts.seed),

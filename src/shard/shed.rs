@@ -13,6 +13,7 @@ use crate::base::counters::Count;
 use crate::base::ids::{ConnectionKey, SessionKey};
 use crate::limit::{User, network};
 use crate::session::{Fault, Session};
+use moorgate_proto::time::Mono;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -20,7 +21,8 @@ use std::time::Duration;
 
 /// What is held for less counts as held for this long: a newcomer's holding weighs something too.
 const AGE_MIN: Duration = Duration::from_millis(10);
-/// Clients send Hello at once: connections that are silent for longer make room for others.
+/// Clients send Hello at once: connections that are silent for longer make room for others. Until when they are, what was
+/// read of them says, not the time: their Hellos may have arrived, and wait to be read.
 const OPENING_GRACE: Duration = Duration::from_secs(1);
 /// Between two passes over silent connections, for each connection of the shard: several times what a pass takes.
 const OPENINGS_PAUSE: Duration = Duration::from_nanos(100);
@@ -145,6 +147,11 @@ impl Shard {
         }
     }
 
+    /// All input that arrived before this time has been read. Without, that is so at any time.
+    pub fn set_read_until(&mut self, until: Mono) {
+        self.read_until = until;
+    }
+
     /// An address has as many connections as it may have: its silent ones are closed. The next connection from there
     /// finds room.
     pub fn shed_openings_of(&mut self, now: Now, address: IpAddr) {
@@ -176,9 +183,9 @@ impl Shard {
         if self.handshakes == 0 {
             return;
         }
-        let timeout = self.settings.handshake_timeout;
+        let (timeout, until) = (self.settings.handshake_timeout, now.mono.min(self.read_until));
         let age = |connection: &Connection| match connection.state {
-            State::Opening(deadline, _) => (now.mono + timeout).since(deadline),
+            State::Opening(deadline, _) => (until + timeout).since(deadline),
             _ => Duration::ZERO,
         };
         let holding = |key: ConnectionKey| {

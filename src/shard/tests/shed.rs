@@ -122,6 +122,27 @@ fn silent_connections_hold_no_descriptors_that_others_need() {
     assert_eq!((world.count(Count::RefusedDescriptors), world.count(Count::OpeningsOusted)), (1, 5));
 }
 
+// spec: O-22, P-8
+#[test]
+fn connections_whose_hello_may_be_unread_are_not_silent() {
+    let mut world = World::with(|parts| parts.settings.handshakes_max = 4);
+    let waiting: Vec<_> = (0..4).map(|_| world.accept_from(7)).collect();
+    world.shard.set_read_until(world.now.mono);
+    world.pass(5 * SECOND);
+    let late = world.accept_from(8);
+    assert_eq!(world.error(late), (Reason::ConnectionLimit, true), "nobody makes room for it");
+    world.shard.shed_openings_of(world.now, [192, 0, 2, 7].into());
+    assert_eq!(world.count(Count::OpeningsOusted), 0);
+    for client in &waiting[..3] {
+        world.say(*client, 0, client_frame::Member::Hello(hello()));
+        assert!(matches!(world.member(*client), gateway_frame::Member::Welcome(_)));
+    }
+    world.shard.set_read_until(world.now.mono);
+    world.pass(SECOND);
+    world.shard.shed_openings_of(world.now, [192, 0, 2, 7].into());
+    assert_eq!(world.count(Count::OpeningsOusted), 1, "one was silent");
+}
+
 /// A user is one of each application where applications prove themselves, and one of all where anybody can say any name.
 // spec: F-11, R-25
 #[test]
