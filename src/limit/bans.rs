@@ -149,6 +149,8 @@ impl fmt::Display for Subject {
 pub struct Ban {
     /// Who.
     pub subject: Subject,
+    /// When it began; of one by an operator not kept.
+    pub since: Mono,
     /// Until when.
     pub until: Mono,
     /// Whether an operator has banned it.
@@ -167,7 +169,8 @@ pub struct Sentence {
 #[derive(Debug, Default)]
 struct Record {
     offences: Gcra,
-    /// The end of the last ban.
+    /// The beginning and the end of the last ban.
+    since: Mono,
     until: Mono,
     /// Bans for offences, until forgotten.
     times: u32,
@@ -210,12 +213,12 @@ impl Tables {
     /// The ban of a subject or of a network that it lies in; one by an operator before all others.
     fn ban_of(&mut self, now: Mono, subject: &Subject) -> Option<Ban> {
         if let Some(until) = self.by_operator.get(subject).copied().filter(|until| *until > now) {
-            return Some(Ban { subject: subject.clone(), until, by_hand: true });
+            return Some(Ban { subject: subject.clone(), since: Mono::ZERO, until, by_hand: true });
         }
         let Tables { records, .. } = self;
         subject.covers().find_map(|subject| {
-            let until = records.find(&subject).filter(|record| record.is_banned(now))?.until;
-            Some(Ban { subject, until, by_hand: false })
+            let Record { since, until, .. } = *records.find(&subject).filter(|it| it.is_banned(now))?;
+            Some(Ban { subject, since, until, by_hand: false })
         })
     }
 }
@@ -285,8 +288,12 @@ impl Bans {
         }
     }
 
-    /// Gives the charge of [`Bans::may_connect`] back: the client has a good access token, or resumes a session.
-    pub fn has_proved(&self, ban: &Ban) {
+    /// Gives the charge of [`Bans::may_connect`] back to a connection that was accepted then: its client has a good access
+    /// token, or resumes a session. One that was accepted before the ban was not charged for it.
+    pub fn has_proved(&self, ban: &Ban, accepted: Mono) {
+        if accepted < ban.since {
+            return;
+        }
         let mut tables = self.tables.lock();
         if let (Some(record), Some(rate)) = (tables.records.find(&ban.subject), self.connects) {
             record.connects.give_back(rate);
@@ -321,6 +328,7 @@ impl Bans {
         }
         let doubled = 1u32.checked_shl(record.times).unwrap_or(u32::MAX);
         record.times = record.times.saturating_add(1);
+        record.since = now;
         record.until = now + first.saturating_mul(doubled).min(longest);
         record.offences = Gcra::default();
         record.connects = Gcra::default();
@@ -371,16 +379,17 @@ impl Bans {
     /// All bans in force, in the order of their subjects.
     pub fn list(&self, now: Mono) -> Vec<Ban> {
         let tables = self.tables.lock();
-        let by_operator = tables.by_operator.iter().map(|(subject, until)| (subject, *until, true));
+        let by_operator =
+            tables.by_operator.iter().map(|(subject, until)| (subject, Mono::ZERO, *until, true));
         let for_violations = tables
             .records
             .iter()
             .filter(|(subject, _)| tables.by_operator.get(subject).is_none_or(|until| *until <= now))
-            .map(|(subject, record)| (subject, record.until, false));
+            .map(|(subject, record)| (subject, record.since, record.until, false));
         let mut bans: Vec<Ban> = by_operator
             .chain(for_violations)
-            .filter(|(_, until, _)| *until > now)
-            .map(|(subject, until, by_hand)| Ban { subject: subject.clone(), until, by_hand })
+            .filter(|(_, _, until, _)| *until > now)
+            .map(|(subject, since, until, by_hand)| Ban { subject: subject.clone(), since, until, by_hand })
             .collect();
         bans.sort_by(|one, other| one.subject.cmp(&other.subject));
         bans

@@ -11,7 +11,8 @@ pub struct Room {
     pub max: usize,
 }
 
-/// The connections of all shards together, of which the process can hold only so many.
+/// The connections of all shards together, and those on their way from one shard to another: the process can hold only so
+/// many.
 #[derive(Debug)]
 pub struct SharedRoom {
     used: AtomicUsize,
@@ -24,9 +25,10 @@ impl SharedRoom {
         SharedRoom { used: AtomicUsize::new(0), max }
     }
 
-    /// One more.
-    pub fn enter(&self) {
-        self.used.fetch_add(1, Ordering::Relaxed);
+    /// One more, if there is room.
+    pub fn enter(&self) -> bool {
+        let has_room = |used: usize| (used < self.max).then_some(used.saturating_add(1));
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).is_ok()
     }
 
     /// One less.
@@ -92,13 +94,12 @@ mod tests {
     #[test]
     fn a_shared_room_counts_who_is_in_it() {
         let room = SharedRoom::new(7);
-        room.enter();
-        room.enter();
+        assert!(room.enter() && room.enter());
         room.leave();
         assert_eq!(room.room(), Room { used: 1, max: 7 });
         assert!(!room.is_full());
-        (0..6).for_each(|_| room.enter());
-        assert!(room.is_full());
+        assert!((0..6).all(|_| room.enter()) && room.is_full() && !room.enter());
+        assert_eq!(room.room().used, 7);
     }
 
     #[test]

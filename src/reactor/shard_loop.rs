@@ -58,7 +58,16 @@ pub struct Handed {
     charged: bool,
     /// Where it came in.
     listener: ListenerId,
-    /// What the client has said, when it comes back to a session of this shard; empty: nothing.
+    /// When it comes back to a session of this shard.
+    resume: Option<Resume>,
+}
+
+/// What a connection brings along from the shard that it was on.
+#[derive(Debug)]
+struct Resume {
+    /// Until when it has to have its session.
+    deadline: Mono,
+    /// What the client has said.
     hello: Vec<u8>,
 }
 
@@ -295,6 +304,10 @@ impl ShardLoop {
             && let Some(handed) = self.parts.handed.take()
         {
             self.openings = self.openings.saturating_sub(1);
+            if handed.resume.is_none() {
+                // It enters again.
+                self.parts.shard.leave_room();
+            }
             self.adopt(now, handed);
         }
         while let Some(command) = self.parts.commands.take() {
@@ -391,9 +404,12 @@ impl ShardLoop {
         let handed: Vec<Handed> = held.chain(std::iter::from_fn(|| self.parts.handed.take())).collect();
         for handed in handed {
             // Who has not said anything yet was not counted.
-            let farewell = match handed.hello.is_empty() {
-                true => farewell(&Fault::Shutdown),
-                false => self.parts.shard.not_taken_over(&Fault::Shutdown),
+            let farewell = match handed.resume {
+                Some(_) => self.parts.shard.not_taken_over(&Fault::Shutdown),
+                None => {
+                    self.parts.shard.leave_room();
+                    farewell(&Fault::Shutdown)
+                }
             };
             self.turn_back(handed, &farewell);
         }
@@ -409,7 +425,8 @@ impl ShardLoop {
 
     fn next_to_hand_over(&mut self) -> Option<(ShardId, Handed)> {
         loop {
-            let HandOver { connection, peer, to, listener, hello } = self.parts.shard.next_hand_over()?;
+            let HandOver { connection, peer, to, listener, deadline, hello } =
+                self.parts.shard.next_hand_over()?;
             let Some(mut socket) = self.sockets.get_mut(connection.index()).and_then(Option::take) else {
                 continue;
             };
@@ -418,7 +435,8 @@ impl ShardLoop {
                 log::debug!("{peer}: {error}");
             }
             let Socket { stream, charged, .. } = socket;
-            return Some((to, Handed { stream, peer, charged, listener, hello }));
+            let resume = Some(Resume { deadline, hello });
+            return Some((to, Handed { stream, peer, charged, listener, resume }));
         }
     }
 
@@ -543,8 +561,9 @@ impl ShardLoop {
             let taken = self.parts.shard.turned_away(now, peer, Fault::ConnectionLimit);
             return self.watch(now, taken, stream, (peer, false));
         }
-        let handed = Handed { stream, peer, charged: true, listener, hello: Vec::new() };
-        if !shared || self.parts.hand_out.len() <= 1 {
+        let handed = Handed { stream, peer, charged: true, listener, resume: None };
+        // Without room it is refused here.
+        if !shared || self.parts.hand_out.len() <= 1 || !self.parts.shard.enter_room() {
             return self.adopt(now, handed);
         }
         self.next_shard = self.next_shard.saturating_add(1) % self.parts.hand_out.len();
@@ -552,18 +571,21 @@ impl ShardLoop {
         match outbox.post(handed) {
             Ok(()) => outbox.ring(),
             // That shard has more than it can take in: it is served here.
-            Err(handed) => self.adopt(now, handed),
+            Err(handed) => {
+                self.parts.shard.leave_room();
+                self.adopt(now, handed);
+            }
         }
     }
 
     fn adopt(&mut self, now: Now, handed: Handed) {
-        let Handed { stream, peer, charged, listener, hello } = handed;
+        let Handed { stream, peer, charged, listener, resume } = handed;
         // The core may give the new connection the place of one that has ended in this very turn: that one's
         // socket goes first.
         self.end();
-        let taken = match hello.is_empty() {
-            true => self.parts.shard.accepted(now, peer),
-            false => self.parts.shard.taken_over(now, peer),
+        let taken = match &resume {
+            None => self.parts.shard.accepted(now, peer),
+            Some(resume) => self.parts.shard.taken_over(now, peer, resume.deadline),
         };
         let key = taken.as_ref().ok().copied();
         if key.is_none() && charged {
@@ -572,7 +594,7 @@ impl ShardLoop {
         self.watch(now, taken, stream, (peer, charged));
         if let Some(key) = key {
             self.parts.shard.came_by(key, listener);
-            if !hello.is_empty() {
+            if let Some(Resume { hello, .. }) = resume {
                 self.parts.shard.received(now, key, &hello);
             }
         }

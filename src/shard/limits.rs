@@ -138,18 +138,17 @@ pub(super) fn offence(fault: &Fault) -> Option<Offence> {
 }
 
 impl Shard {
-    /// Why a new connection is turned away, if it is.
+    /// Why a new connection is turned away; `None`: it is not, and is counted in the room of all shards.
     pub(super) fn refusal(&mut self, now: Now, peer: SocketAddr) -> Option<Fault> {
         if let Err(wait) = self.bans.may_connect(now.mono, &Subject::address(peer.ip())) {
             self.cells.count(Count::RefusedBanned);
             return Some(Fault::Banned(wait));
         }
-        if self.is_full() || self.room.is_full() {
-            let is_descriptor = self.room.is_full();
-            self.cells.count(if is_descriptor { Count::RefusedDescriptors } else { Count::RefusedLimit });
-            // It comes too late itself; those who try again find the room.
-            self.shed_openings(now, true);
-            return Some(Fault::ConnectionLimit);
+        if self.room.is_full() {
+            return Some(self.no_room(now, Count::RefusedDescriptors));
+        }
+        if self.is_full() {
+            return Some(self.no_room(now, Count::RefusedLimit));
         }
         if self.handshakes >= self.settings.handshakes_max {
             self.shed_openings(now, false);
@@ -158,7 +157,15 @@ impl Shard {
             self.cells.count(Count::RefusedHandshakes);
             return Some(Fault::ConnectionLimit);
         }
-        None
+        // Another shard may have been faster.
+        (!self.room.enter()).then(|| self.no_room(now, Count::RefusedDescriptors))
+    }
+
+    /// A connection comes too late; those who try again find the room that is made.
+    fn no_room(&mut self, now: Now, count: Count) -> Fault {
+        self.cells.count(count);
+        self.shed_openings(now, true);
+        Fault::ConnectionLimit
     }
 
     /// The ban for violations of an address, if there is one.
@@ -176,17 +183,14 @@ impl Shard {
     pub(super) fn may_open_in_ban(&self, now: Now, ban: Option<&Ban>, who: &v1::Caller) -> Result<(), Fault> {
         match ban {
             Some(ban) if who.user_id.is_empty() => Err(self.banned(now, ban)),
-            ban => {
-                self.has_proved(ban);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 
-    /// A client from an address with this ban has a good access token, or resumes a session.
-    pub(super) fn has_proved(&self, ban: Option<&Ban>) {
+    /// A client from an address with this ban, accepted then, has a good access token, or resumes a session.
+    pub(super) fn has_proved(&self, ban: Option<&Ban>, accepted: Mono) {
         if let Some(ban) = ban {
-            self.bans.has_proved(ban);
+            self.bans.has_proved(ban, accepted);
         }
     }
 

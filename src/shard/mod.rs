@@ -274,9 +274,21 @@ impl Shard {
             return self.turned_away(now, peer, fault);
         }
         self.cells.count(Count::ConnectionsAccepted);
-        let key = self.insert(now, peer);
-        self.arm(key, now.mono + self.settings.handshake_timeout);
+        let deadline = now.mono + self.settings.handshake_timeout;
+        let key = self.insert(now, peer, deadline);
+        self.arm(key, deadline);
         Ok(key)
+    }
+
+    /// Counts a connection in the room of all shards until [`Shard::leave_room`], on its way to the shard that takes it.
+    /// `false`: there is no room.
+    pub fn enter_room(&self) -> bool {
+        self.room.enter()
+    }
+
+    /// See [`Shard::enter_room`].
+    pub fn leave_room(&self) {
+        self.room.leave();
     }
 
     /// Says where a connection has come in: listeners may wish another heartbeat than the deployment.
@@ -304,11 +316,11 @@ impl Shard {
         }
         // Without descriptors none is kept for the sake of politeness; and the socket of one that was ousted for this one
         // is not closed yet.
-        if self.turned_away.len() >= TURNED_AWAY_MAX || self.room.is_full() || !self.ended.is_empty() {
+        if self.turned_away.len() >= TURNED_AWAY_MAX || !self.ended.is_empty() || !self.room.enter() {
             return Err(farewell(&fault));
         }
         self.cells.count(Count::ConnectionsAccepted);
-        let key = self.insert(now, peer);
+        let key = self.insert(now, peer, now.mono + self.settings.handshake_timeout);
         self.turned_away.push(key);
         self.close(now, key, CloseReason::Fault(fault));
         Ok(key)
@@ -328,10 +340,9 @@ impl Shard {
         self.turned_away.retain(|key| connections.get(*key).is_some());
     }
 
-    fn insert(&mut self, now: Now, peer: SocketAddr) -> ConnectionKey {
-        self.room.enter();
+    /// It is counted in the room of all shards already.
+    fn insert(&mut self, now: Now, peer: SocketAddr, deadline: Mono) -> ConnectionKey {
         self.handshakes = self.handshakes.saturating_add(1);
-        let deadline = now.mono + self.settings.handshake_timeout;
         let key = self.connections.insert(Connection::new(now.mono, peer, deadline));
         let taken = |(ended, _): &(ConnectionKey, End)| ended.index() == key.index();
         debug_assert!(

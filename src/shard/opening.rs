@@ -29,10 +29,10 @@ impl Shard {
         let Some((state, peer)) = self.connections.get(key).map(|it| (it.state, it.peer())) else {
             return Ok(());
         };
-        if let State::Moving(_) = state {
+        let State::Opening(deadline, _) = state else {
             // Nothing may come between a Hello that resumes and its Welcome.
             return Err(Fault::UnexpectedFrame(envelope.member.map_or(0, |(member, _)| member)));
-        }
+        };
         let (mut hello, body) = match envelope.member {
             Some((client::HELLO, body)) => {
                 (v1::Hello::decode(body).map_err(|_| Fault::Malformed(client::HELLO))?, body)
@@ -60,10 +60,11 @@ impl Shard {
             Some(ban) if offence(&fault).is_some() => self.banned(now, ban),
             _ => fault,
         })?;
+        let accepted = deadline - self.settings.handshake_timeout;
         if let Some(resume) = resume {
             match self.resume(now, key, (&opened, &resume), body)? {
                 Resumption::Done => {
-                    self.has_proved(ban.as_ref());
+                    self.has_proved(ban.as_ref(), accepted);
                     return Ok(());
                 }
                 Resumption::Moved => return Ok(()),
@@ -71,6 +72,7 @@ impl Shard {
             }
         }
         self.may_open_in_ban(now, ban.as_ref(), opened.who())?;
+        self.has_proved(ban.as_ref(), accepted);
         self.has_turn(now)?;
         self.may_open(now, opened.who())?;
         if self.settings.check.is_some() && !opened.who().user_id.is_empty() {

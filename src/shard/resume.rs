@@ -15,6 +15,7 @@ use crate::session::{self, Attachment, Fault, NotResumed, Opened, Session, Welco
 use moorgate_proto::codec::put_frame;
 use moorgate_proto::envelope::Numbers;
 use moorgate_proto::envelope::member::{client, gateway};
+use moorgate_proto::time::Mono;
 use moorgate_proto::v1::{self, ResumeResult};
 use moorgate_proto::view::Encoded;
 use std::collections::{HashMap, VecDeque};
@@ -35,6 +36,8 @@ pub struct HandOver {
     pub to: ShardId,
     /// Where the client came in.
     pub listener: ListenerId,
+    /// Until when it has to have a session.
+    pub deadline: Mono,
     /// What the client has said: for [`Shard::taken_over`].
     pub hello: Vec<u8>,
 }
@@ -328,13 +331,14 @@ impl Shard {
                 peer: connection.peer(),
                 to,
                 listener,
+                deadline,
                 hello,
             });
         }
     }
 
     /// The next connection that another shard is to have; the reactor takes it out of its poll, and takes care of it
-    /// until that shard has it.
+    /// until that shard has it. It stays counted in the room of all shards.
     pub fn next_hand_over(&mut self) -> Option<HandOver> {
         while let Some(hand_over) = self.hand_overs.pop_front() {
             let key = hand_over.connection;
@@ -342,7 +346,6 @@ impl Shard {
                 self.drop_partial(key);
                 self.handshakes = self.handshakes.saturating_sub(1);
                 self.connections.remove(key);
-                self.room.leave();
                 self.cells.count(Count::ConnectionsHandedOver);
                 return Some(hand_over);
             }
@@ -355,20 +358,26 @@ impl Shard {
     ///
     /// # Errors
     /// The bytes to send before closing it, when it cannot be taken. It counts as closed then.
-    pub fn taken_over(&mut self, now: Now, peer: SocketAddr) -> Result<ConnectionKey, Vec<u8>> {
+    pub fn taken_over(
+        &mut self,
+        now: Now,
+        peer: SocketAddr,
+        deadline: Mono,
+    ) -> Result<ConnectionKey, Vec<u8>> {
         if self.drain != Drain::No {
             return Err(self.not_taken_over(&Fault::Shutdown));
         }
         if self.is_full() {
             return Err(self.not_taken_over(&Fault::ConnectionLimit));
         }
-        let key = self.insert(now, peer);
-        self.arm(key, now.mono + self.settings.handshake_timeout);
+        let key = self.insert(now, peer, deadline);
+        self.arm(key, deadline);
         Ok(key)
     }
 
     /// A connection that was to be handed over, and cannot be: what it is told. It counts as closed.
     pub fn not_taken_over(&self, why: &Fault) -> Vec<u8> {
+        self.room.leave();
         self.cells.count(Count::ConnectionsClosed);
         self.cells.count(why.count());
         super::farewell(why)

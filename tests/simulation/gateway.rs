@@ -29,8 +29,8 @@ pub struct ShardHost {
     pub inbox: VecDeque<DeliveryBatch>,
     held: Option<ForwardBatch>,
     /// Connections from other shards, with their Hellos; and one that goes to another.
-    handed: VecDeque<(ConnId, Vec<u8>)>,
-    held_connection: Option<(usize, ConnId, Vec<u8>)>,
+    handed: VecDeque<(ConnId, HandOver)>,
+    held_connection: Option<(ConnId, HandOver)>,
 }
 
 impl ShardHost {
@@ -196,25 +196,26 @@ impl World {
 
     /// Connections whose sessions are on this shard.
     fn take_handed(&mut self, at: usize) {
-        while let Some((conn, hello)) = self.shards[at].handed.pop_front() {
+        while let Some((conn, handed)) = self.shards[at].handed.pop_front() {
             let (now, peer) = (self.clock(), self.peer_of(conn));
             self.shard_ends(at);
-            let taken = self.shards[at].shard.taken_over(now, peer);
+            let taken = self.shards[at].shard.taken_over(now, peer, handed.deadline);
             let key = taken.as_ref().ok().copied();
             self.adopt(conn, at, taken);
             if let Some(key) = key {
-                self.shards[at].shard.received(now, key, &hello);
+                self.shards[at].shard.received(now, key, &handed.hello);
             }
         }
     }
 
     /// Connections whose sessions are on other shards.
     fn hand_connections_over(&mut self, at: usize) {
-        while let Some((to, conn, hello)) =
+        while let Some((conn, handed)) =
             self.shards[at].held_connection.take().or_else(|| self.next_to_hand_over(at))
         {
+            let to = handed.to.index();
             if self.shards[to].handed.len() >= self.scenario.mailbox {
-                self.shards[at].held_connection = Some((to, conn, hello));
+                self.shards[at].held_connection = Some((conn, handed));
                 self.schedule(Duration::from_millis(1), Event::ShardTurn(at));
                 return;
             }
@@ -222,17 +223,17 @@ impl World {
             self.trace.note(self.now, "hand", (conn as u64, to as u64), || {
                 format!("connection {conn} goes from shard {at} to {to}")
             });
-            self.shards[to].handed.push_back((conn, hello));
+            self.shards[to].handed.push_back((conn, handed));
             self.wake_shard(to);
         }
     }
 
-    fn next_to_hand_over(&mut self, at: usize) -> Option<(usize, ConnId, Vec<u8>)> {
-        let HandOver { connection, to, hello, .. } = self.shards[at].shard.next_hand_over()?;
-        let (key, conn) = self.shards[at].sockets.remove(&connection.index())?;
-        assert_eq!(key, connection, "a place is free before it is taken again");
+    fn next_to_hand_over(&mut self, at: usize) -> Option<(ConnId, HandOver)> {
+        let handed = self.shards[at].shard.next_hand_over()?;
+        let (key, conn) = self.shards[at].sockets.remove(&handed.connection.index())?;
+        assert_eq!(key, handed.connection, "a place is free before it is taken again");
         self.owners[conn][Side::Accepter as usize] = Owner::Backlog;
-        Some((to.index(), conn, hello))
+        Some((conn, handed))
     }
 
     pub fn shard_turn(&mut self, at: usize) {
@@ -279,6 +280,14 @@ impl World {
         }
         self.shard_ends(at);
         self.wake_ordered();
+        let of_shard = |host: &ShardHost| {
+            host.shard.connections() + host.handed.len() + usize::from(host.held_connection.is_some())
+        };
+        let there: usize = self.shards.iter().map(of_shard).sum();
+        let used = self.scenario.limits.room.room().used;
+        if used != there {
+            self.oracle.violated(format!("of {there} connections the room counts {used}"));
+        }
     }
 
     fn shard_ends(&mut self, at: usize) {

@@ -154,8 +154,12 @@ fn a_ban_for_violations_admits_connections_at_a_low_rate_and_one_by_an_operator_
     let ban = bans.ban_of(later, &address(1)).unwrap();
     for _ in 0..1_000 {
         assert!(bans.may_connect(later, &address(1)).is_ok());
-        bans.has_proved(&ban);
+        bans.has_proved(&ban, later);
     }
+    // One that was accepted before the ban was not charged.
+    connects(later, &address(1));
+    (0..100).for_each(|_| bans.has_proved(&ban, noon() - SECOND));
+    assert_eq!(connects(later, &address(1)), 0);
     assert!(bans.ban(later, &address(1), MINUTE) && bans.ban(later, &address(2), MINUTE));
     assert_eq!((connects(later, &address(1)), connects(later, &address(2))), (0, 0));
     assert_eq!(bans.may_connect(later, &address(2)), Err(MINUTE));

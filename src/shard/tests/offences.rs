@@ -286,6 +286,31 @@ fn an_attacker_on_a_banned_address_takes_no_room_from_a_user_with_a_token() {
     world.join_as(8, nobody());
 }
 
+/// Connections of before the ban were not charged for it, and give nothing back.
+// spec: O-29
+#[test]
+fn tokens_on_connections_of_before_a_ban_buy_no_further_ones() {
+    let mut world = World::with(|parts| parts.limits = banning(2));
+    let before: Vec<_> = (0..100).map(|_| world.accept_from(7)).collect();
+    world.pass(TICK);
+    world.ban(7);
+    let charged = |world: &mut World| {
+        let is_charged = |_: &i32| {
+            let client = world.accept_from(7);
+            let is_refused = !world.got(client).is_empty();
+            world.shard.peer_closed(world.now, client);
+            !is_refused
+        };
+        (0..100).filter(is_charged).count()
+    };
+    assert!((18..=20).contains(&charged(&mut world)), "a burst");
+    for client in before {
+        world.say(client, 0, client_frame::Member::Hello(hello()));
+        assert!(matches!(world.member(client), gateway_frame::Member::Welcome(_)));
+    }
+    assert_eq!(charged(&mut world), 0);
+}
+
 // spec: O-29
 #[test]
 fn a_ban_by_an_operator_refuses_tokens_too() {

@@ -4,7 +4,9 @@ use super::*;
 use crate::auth::{Issuer, ResumeTokens};
 use crate::base::ids::{SessionKey, ShardId};
 use crate::directory::{self, Directory, Kick, Life};
+use crate::limit::{BanSettings, Bans, Offence, Shared, SharedRoom, Subject};
 use crate::relay::{Audience, Directive, PushOrder};
+use crate::session::Fault;
 use crate::session::test_push::PushDraft;
 use crate::shard::{DetachedCaps, HandOver};
 use moorgate_proto::v1::{Action, ResumeResult};
@@ -410,6 +412,10 @@ fn a_user_is_present_for_a_while_without_a_connection() {
 
 /// Two shards of one gateway.
 fn two() -> [World; 2] {
+    two_with(&Shared::unlimited())
+}
+
+fn two_with(limits: &Shared) -> [World; 2] {
     let directory = Arc::new(Directory::unrung_with(2, 1, directory::Settings::default()));
     let tokens = Arc::new(ResumeTokens::new(1, &[3; 32]));
     [0, 1].map(|id| {
@@ -417,8 +423,64 @@ fn two() -> [World; 2] {
             parts.id = ShardId(id);
             parts.directory = directory.clone();
             parts.resume_tokens = tokens.clone();
+            parts.limits = limits.clone();
         })
     })
+}
+
+// spec: R-22, O-22
+#[test]
+fn connection_between_shards_is_counted_in_the_room() {
+    let limits = Shared { room: Arc::new(SharedRoom::new(2)), ..Shared::unlimited() };
+    let used = || limits.room.room().used;
+    let [mut home, mut other] = two_with(&limits);
+    let mut client = home.comer(hello());
+    home.lose(&client);
+    assert_eq!(used(), 0);
+    let one = other.accept();
+    other.back_with(&mut client, hello());
+    let HandOver { peer, deadline, hello: said, .. } = other.shard.next_hand_over().unwrap();
+    assert_eq!((used(), other.shard.connections(), home.shard.connections()), (2, 1, 0));
+    assert!(other.shard.accepted(other.now, PEER).is_err(), "there is no room while it is under way");
+    while home.shard.next_ended().is_some() {}
+    client.key = home.shard.taken_over(home.now, peer, deadline).unwrap();
+    home.shard.received(home.now, client.key, &said);
+    assert_eq!(welcome_of(&home.got(client.key)).resume_result(), ResumeResult::Resumed);
+    assert_eq!(used(), 2);
+    home.lose(&client);
+    other.back_with(&mut client, hello());
+    assert!(other.shard.next_hand_over().is_some());
+    home.shard.not_taken_over(&Fault::Overloaded);
+    other.shard.peer_closed(other.now, one);
+    assert_eq!(used(), 0);
+}
+
+/// The time of a handshake is one, on whichever shards it is.
+// spec: O-5, O-29
+#[test]
+fn hello_that_moves_proves_nothing_before_its_session_is_found() {
+    let ban = BanSettings { offences: 1, ..BanSettings::default() };
+    let limits = Shared { bans: Arc::new(Bans::new(ban, 1)), ..Shared::unlimited() };
+    let [mut home, mut other] = two_with(&limits);
+    let mut client = home.comer(hello());
+    home.lose(&client);
+    let address = Subject::address(PEER.ip());
+    let offend = || limits.bans.offend(home.now.mono, &address, Offence::Violation);
+    assert!(offend().is_none() && offend().is_some());
+    other.pass(SECOND);
+    home.pass(SECOND);
+    let now = home.now.mono;
+    let charged = || (0..100).filter(|_| limits.bans.may_connect(now, &address).is_ok()).count();
+    // Its connection is one of the 20 that may come.
+    other.back_with(&mut client, hello());
+    assert_eq!(charged(), 19, "nothing is given back yet");
+    let HandOver { peer, deadline, hello: said, .. } = other.shard.next_hand_over().unwrap();
+    assert_eq!(deadline, other.now.mono + Settings::default().handshake_timeout);
+    while home.shard.next_ended().is_some() {}
+    client.key = home.shard.taken_over(home.now, peer, deadline).unwrap();
+    home.shard.received(home.now, client.key, &said);
+    assert_eq!(welcome_of(&home.got(client.key)).resume_result(), ResumeResult::Resumed);
+    assert_eq!(charged(), 1, "now it is");
 }
 
 // spec
@@ -428,10 +490,11 @@ fn a_client_that_comes_back_elsewhere_goes_to_the_shard_that_has_its_session() {
     let mut client = home.comer(hello());
     let old = client.key;
     assert!(other.back_with(&mut client, hello()).is_empty());
-    let HandOver { connection, to, hello, .. } = other.shard.next_hand_over().unwrap();
+    let HandOver { connection, peer, to, deadline, hello, .. } = other.shard.next_hand_over().unwrap();
     assert_eq!((connection, to, other.shard.next_hand_over()), (client.key, ShardId(0), None));
     assert_eq!((other.shard.connections(), other.shard.handshakes), (0, 0));
-    client.key = home.shard.taken_over(home.now, SocketAddr::from(([192, 0, 2, 1], 7))).unwrap();
+    while home.shard.next_ended().is_some() {}
+    client.key = home.shard.taken_over(home.now, peer, deadline).unwrap();
     home.shard.received(home.now, client.key, &hello);
     let got = home.got(client.key);
     assert_eq!(welcome_of(&got).resume_result(), ResumeResult::Resumed);
