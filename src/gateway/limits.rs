@@ -39,6 +39,11 @@ fn room(settings: &Settings, shards: usize, workers: usize) -> usize {
     let Some((max, open)) = descriptors() else { return usize::MAX };
     // A poll and a waker for each thread, a spare descriptor for each shard: they are opened later.
     let threads = shards.saturating_mul(3).saturating_add(workers.saturating_mul(2));
+    room_of(max.saturating_sub(open).saturating_sub(threads), reserved(settings, workers))
+}
+
+/// Descriptors for what may be opened at any time.
+fn reserved(settings: &Settings, workers: usize) -> usize {
     let named: usize = settings.services.iter().map(|service| service.endpoints.len()).sum();
     let found = settings.discovery.services.iter().filter(|service| service.is_found()).count();
     let endpoints = named.saturating_add(found.saturating_mul(FOUND_ENDPOINTS));
@@ -46,8 +51,7 @@ fn room(settings: &Settings, shards: usize, workers: usize) -> usize {
     let links = links.into_iter().fold(endpoints, usize::saturating_mul);
     let discovery = found.saturating_mul(DESCRIPTORS_OF_DISCOVERY);
     let admin = if settings.admin.is_some() { DESCRIPTORS_OF_ADMIN } else { 0 };
-    let reserved = [links, discovery, admin, DESCRIPTORS_ASIDE].into_iter().fold(0, usize::saturating_add);
-    room_of(max.saturating_sub(open).saturating_sub(threads), reserved)
+    [links, discovery, admin, DESCRIPTORS_ASIDE].into_iter().fold(0, usize::saturating_add)
 }
 
 /// Of `free` descriptors those for clients, when so many are to be reserved: clients have at least half.
@@ -133,9 +137,27 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
+    use std::path::Path;
 
     #[test]
     fn links_have_their_descriptors_and_clients_at_least_half() {
         assert_eq!([1_000, 40, 30, 1, 0].map(|free| room_of(free, 20)), [980, 20, 15, 1, 0]);
+    }
+
+    /// Each link with its bulk link, twice: one may end while the next is dialled.
+    #[test]
+    fn bulk_links_and_found_endpoints_have_descriptors() {
+        let reserved = |service: &str| {
+            let text = format!(
+                "[links]\nper_endpoint = 2\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+                 [[route]]\ncommands = \"1\"\nservice = \"a\"\nanonymous = true\n\
+                 [[service]]\nname = \"a\"\nwithout_proofs = true\n{service}\n"
+            );
+            let settings = config::parse("test.toml", &text, Path::new(""), &|_: &str| None).unwrap();
+            super::reserved(&settings, 3)
+        };
+        let none = reserved("endpoints_file = \"none\"") - 32 * 2 * 3 * 4 - DESCRIPTORS_OF_DISCOVERY;
+        assert_eq!(reserved("endpoints = [\"127.0.0.1:1\", \"127.0.0.1:2\"]"), none + 2 * 2 * 3 * 4);
     }
 }

@@ -334,13 +334,8 @@ impl ShardLoop {
                         self.watch(now, refused, stream, (peer, false));
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error)
-                        if matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM | ENOBUFS)) =>
-                    {
-                        // There is no descriptor left to refuse them with.
-                        self.parts.cells.count(Count::AcceptErrors);
-                        break;
-                    }
+                    // There is nothing left to refuse them with.
+                    Err(error) if is_exhaustion(&error) => break,
                     Err(_) => self.parts.cells.count(Count::AcceptErrors),
                 }
             }
@@ -525,7 +520,7 @@ impl ShardLoop {
     fn accept_failed(&mut self, now: Now, at: usize, error: &io::Error) -> bool {
         let Some(listener) = self.parts.listeners.get_mut(at) else { return false };
         let code = error.raw_os_error();
-        if !matches!(code, Some(EMFILE | ENFILE | ENOMEM | ENOBUFS)) {
+        if !is_exhaustion(error) {
             // The connection that was to be accepted has failed; the listener has not.
             self.parts.cells.count(Count::AcceptErrors);
             return true;
@@ -681,6 +676,11 @@ impl ShardLoop {
         self.flush(now);
         self.end();
     }
+}
+
+/// No descriptor is left, or no memory.
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM | ENOBUFS))
 }
 
 fn spare_descriptor() -> Option<File> {

@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Ended sessions that are remembered; of more the oldest are forgotten.
-const TOMBSTONES_MAX: usize = 64 * 1024;
+pub(super) const TOMBSTONES_MAX: usize = 64 * 1024;
 
 /// A connection whose Hello resumes a session of another shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,11 @@ impl Tombstones {
         {
             self.why.remove(&oldest);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
     }
 
     /// What becomes of a client that comes back to a session that is gone. Whoever had to give way to somebody does not

@@ -146,6 +146,26 @@ fn a_lost_link_is_dialled_again_beside_clients_that_hold_every_descriptor() {
     service.join();
 }
 
+/// Those that wait to be accepted cannot even be refused: the drain gives them up at once.
+// spec: X-9
+#[test]
+fn drain_without_descriptors_gives_up_the_accept_queue() {
+    let service = echo_service();
+    let mut process = Process::start(&text(service.address(), ""));
+    process.ready();
+    let held = process.open();
+    process.limit_descriptors(3);
+    let waiting: Vec<RawClient> = (0..5).map(|_| RawClient::connect(process.address)).collect();
+    process.signal("TERM");
+    until("it listens no more", || TcpStream::connect(process.address).is_err());
+    process.limit_descriptors(1000);
+    assert_eq!(process.metric("moorgate_accept_errors_total"), 0);
+    drop((held, waiting));
+    assert_eq!(process.ended().0.code(), Some(0));
+    service.stop();
+    service.join();
+}
+
 #[test]
 fn without_descriptors_the_operators_thread_rests_and_answers_again_later() {
     let service = echo_service();

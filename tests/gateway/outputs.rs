@@ -52,6 +52,30 @@ fn unread_access_log_blocks_neither_start_nor_end() {
     }
 }
 
+/// A client that fills the queue to the access log costs lines, and nobody else's requests.
+#[test]
+fn attacker_that_fills_the_access_log_delays_no_other_client() {
+    let (_directory, path) = pipe();
+    let service = echo_service();
+    let process = Process::start(&text(service.address(), &format!("{SESSION}[log]\naccess = \"{path}\"\n")));
+    process.ready();
+    let mut other = process.open();
+    let dropped = || process.metric("moorgate_access_log_dropped_total");
+    let mut rounds = 0;
+    while dropped() == 0 {
+        let mut attacker = process.open();
+        (1..=MANY).for_each(|up_seq| drop(attacker.ask(up_seq, command::OPEN, b"x")));
+        rounds += 1;
+        other.ask(rounds, command::OPEN, b"mine");
+    }
+    let asked = rounds * (MANY + 1);
+    assert_eq!(process.metric("moorgate_requests_total{status=\"OK\"}"), asked);
+    assert!(dropped() < asked, "what fits is kept");
+    drop((other, process));
+    service.stop();
+    service.join();
+}
+
 #[test]
 fn second_signal_ends_beside_a_full_pipe() {
     let listener = listener();

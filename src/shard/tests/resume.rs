@@ -1,5 +1,6 @@
 //! Sessions that lose their connections, and clients that come back.
 
+use super::limits::hello_of;
 use super::*;
 use crate::auth::{Issuer, ResumeTokens};
 use crate::base::ids::{SessionKey, ShardId};
@@ -8,6 +9,7 @@ use crate::limit::{BanSettings, Bans, Offence, Shared, SharedRoom, Subject};
 use crate::relay::{Audience, Directive, PushOrder};
 use crate::session::Fault;
 use crate::session::test_push::PushDraft;
+use crate::shard::resume::TOMBSTONES_MAX;
 use crate::shard::{DetachedCaps, HandOver};
 use moorgate_proto::v1::{Action, ResumeResult};
 
@@ -408,6 +410,36 @@ fn a_user_is_present_for_a_while_without_a_connection() {
     world.lose(&client);
     world.pass(200 * SECOND);
     assert_eq!((present(&world), world.shard.directory.users()), (0, 0));
+}
+
+/// One account whose sessions supersede each other fills the memory of ended ones. Others have their sessions; one that was
+/// ended by somebody is a stranger again.
+// spec: R-24
+#[test]
+fn ended_sessions_of_an_attacker_cost_others_no_session() {
+    let mut world = World::new();
+    let of = |user: &str, device: &str| v1::Hello { device_id: device.to_owned(), ..hello_of(user) };
+    let mut kicked = world.comer(of("alice", ""));
+    world.lose(&kicked);
+    let session = world.shard.session_ref(world.session_key());
+    let id = world.shard.directory.id_of(session);
+    assert!(world.shard.directory.kick_session(id, Kick::Kicked("enough".into())));
+    world.shard.orders(world.now);
+    let mut user = world.comer(of("bob", ""));
+    world.lose(&user);
+    let mallory = of("mallory", "phone");
+    for _ in 0..=TOMBSTONES_MAX {
+        let client = world.accept();
+        world.say(client, 0, client_frame::Member::Hello(mallory.clone()));
+        world.shard.orders(world.now);
+        world.flush();
+        world.shard.peer_closed(world.now, client);
+        world.written.clear();
+    }
+    assert_eq!((world.shard.tombstones.len(), world.shard.sessions()), (TOMBSTONES_MAX, 2));
+    assert_eq!(welcome_of(&world.back_with(&mut user, of("bob", ""))).resume_result(), ResumeResult::Resumed);
+    let result = welcome_of(&world.back_with(&mut kicked, of("alice", ""))).resume_result();
+    assert_eq!(result, ResumeResult::UnknownSession);
 }
 
 /// Two shards of one gateway.

@@ -143,6 +143,25 @@ fn connections_whose_hello_may_be_unread_are_not_silent() {
     assert_eq!(world.count(Count::OpeningsOusted), 1, "one was silent");
 }
 
+/// An address that is above its own bound buys no pass over all, and not many over its own.
+// spec: O-22
+#[test]
+fn passes_for_one_address_are_rare_and_delay_no_others() {
+    let mut world = World::with(|parts| parts.settings.handshakes_max = 14);
+    let come = |world: &mut World, count| (0..count).for_each(|_| _ = world.accept_from(7));
+    come(&mut world, 14);
+    let own = [192, 0, 2, 7].into();
+    world.pass(2 * SECOND);
+    (0..10).for_each(|_| world.shard.shed_openings_of(world.now, own));
+    assert_eq!(world.count(Count::OpeningsOusted), 2, "an eighth of them, once");
+    come(&mut world, 2);
+    world.accept_from(8);
+    assert_eq!(world.count(Count::OpeningsOusted), 4, "a pass over all at the same time");
+    world.pass(TICK);
+    world.shard.shed_openings_of(world.now, own);
+    assert_eq!(world.count(Count::OpeningsOusted), 6);
+}
+
 /// A user is one of each application where applications prove themselves, and one of all where anybody can say any name.
 // spec: F-11, R-25
 #[test]
