@@ -28,7 +28,7 @@ const GRAIN: Duration = Duration::from_millis(1);
 pub struct Now {
     /// For lengths and deadlines.
     pub mono: Mono,
-    /// Milliseconds since the Unix epoch, for tokens and logs; may jump.
+    /// Milliseconds since the Unix epoch, for tokens and logs; counts pauses, and may jump.
     pub unix_ms: u64,
 }
 
