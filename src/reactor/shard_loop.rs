@@ -1,9 +1,11 @@
-//! The loop of one shard: its sockets, its listeners, its mailboxes.
+//! The loop of one shard: its sockets, its listeners ([`accept`]), its mailboxes.
 
-use super::listener::canonical;
+mod accept;
+
+use self::accept::spare_descriptor;
 use super::read_until::{Backlog, ReadUntil, Unread};
 use super::socket::{self, Got, ReadBudget, SocketOptions};
-use super::{AcceptMode, Inbox, Listener, Outbox, READ_BYTES, WAKER};
+use super::{Inbox, Listener, Outbox, READ_BYTES, WAKER};
 use super::{LoopSeat, Turn, VISITS_LEN_MAX, Visit, run, wakes_at};
 use crate::base::clock::{Clock, Now};
 use crate::base::counters::{Cells, Count};
@@ -26,17 +28,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a listener rests when descriptors have run out.
-const PAUSE: Duration = Duration::from_millis(100);
 /// Connections without a session that are read in one turn: a storm of them delays those that have one only so much.
 const OPENINGS_PER_TURN: u32 = 128;
 /// Connections that wait for room in the mailbox of one shard; more are told to come back.
 const HELD_MAX: usize = 1024;
-/// Error numbers of Linux: no descriptor is left in the system, or in the process, or no memory.
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
-const ENOMEM: i32 = 12;
-const ENOBUFS: i32 = 105;
 /// Listeners have the tokens just below the waker's.
 const FIRST_LISTENER: usize = usize::MAX - 1;
 
@@ -58,11 +53,11 @@ pub struct Handed {
     charged: bool,
     /// Where it came in.
     listener: ListenerId,
-    /// When it comes back to a session of this shard.
+    /// Set when it resumes a session of this shard.
     resume: Option<Resume>,
 }
 
-/// What a connection brings along from the shard that it was on.
+/// What is handed over with a connection that resumes a session.
 #[derive(Debug)]
 struct Resume {
     /// Until when it has to have its session.
@@ -321,28 +316,6 @@ impl ShardLoop {
         }
     }
 
-    /// Refuses the connections that wait to be accepted, whatever the rates are: the end of their socket would reset them.
-    fn close_listeners(&mut self, now: Now) {
-        for listener in std::mem::take(&mut self.parts.listeners) {
-            let waiting = if listener.is_inherited { 0 } else { usize::from(u16::MAX) };
-            for _ in 0..waiting {
-                match listener.socket.accept() {
-                    Ok((stream, peer)) => {
-                        self.end();
-                        let peer = canonical(peer);
-                        let refused = self.parts.shard.turned_away(now, peer, Fault::Shutdown);
-                        self.watch(now, refused, stream, (peer, false));
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // There is nothing left to refuse them with.
-                    Err(error) if is_exhaustion(&error) => break,
-                    Err(_) => self.parts.cells.count(Count::AcceptErrors),
-                }
-            }
-            listener.close(&self.parts.registry);
-        }
-    }
-
     fn hand_over(&mut self, may_visit: bool) {
         while let Some(batch) = self.held.take().or_else(|| self.parts.shard.forwards()) {
             let len = batch.len();
@@ -472,107 +445,6 @@ impl ShardLoop {
         }
     }
 
-    fn accept_all(&mut self, now: Now) {
-        for at in 0..self.parts.listeners.len() {
-            for _ in 0..self.parts.accepts_per_turn {
-                if !self.accept(now, at) {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Accepts one connection; whether to go on.
-    fn accept(&mut self, now: Now, at: usize) -> bool {
-        let Some(listener) = self.parts.listeners.get_mut(at) else { return false };
-        if listener.paused_until.is_some_and(|until| until > now.mono) || !listener.is_ready {
-            return false;
-        }
-        listener.paused_until = None;
-        if let Some(wait) = listener.tokens.as_mut().and_then(|tokens| tokens.wait(now.mono)) {
-            // What comes meanwhile waits in the kernel's queue.
-            listener.paused_until = Some(now.mono + wait);
-            self.parts.cells.count(Count::AcceptRests);
-            return false;
-        }
-        match listener.socket.accept() {
-            Ok((stream, peer)) => {
-                if let Some(tokens) = &mut listener.tokens {
-                    tokens.take(now.mono);
-                }
-                let id = listener.id;
-                let shared = listener.accept == AcceptMode::Shared;
-                if self.spare.is_none() {
-                    // Another thread had it, when it was given up.
-                    self.spare = spare_descriptor();
-                }
-                self.admit(now, stream, canonical(peer), (id, shared));
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                listener.is_ready = false;
-                false
-            }
-            Err(error) => self.accept_failed(now, at, &error),
-        }
-    }
-
-    fn accept_failed(&mut self, now: Now, at: usize, error: &io::Error) -> bool {
-        let Some(listener) = self.parts.listeners.get_mut(at) else { return false };
-        let code = error.raw_os_error();
-        if !is_exhaustion(error) {
-            // The connection that was to be accepted has failed; the listener has not.
-            self.parts.cells.count(Count::AcceptErrors);
-            return true;
-        }
-        // With the spare descriptor given up there is one for a client to be told.
-        if matches!(code, Some(EMFILE | ENFILE)) && self.spare.take().is_some() {
-            if let Ok((stream, _)) = listener.socket.accept() {
-                self.parts.cells.count(Count::RefusedDescriptors);
-                refuse(stream, &farewell(&Fault::ConnectionLimit));
-            }
-            self.spare = spare_descriptor();
-        }
-        if let Some(listener) = self.parts.listeners.get_mut(at) {
-            listener.paused_until = Some(now.mono + PAUSE);
-        }
-        self.parts.cells.count(Count::ListenerPauses);
-        false
-    }
-
-    fn admit(
-        &mut self,
-        now: Now,
-        stream: TcpStream,
-        peer: SocketAddr,
-        (listener, shared): (ListenerId, bool),
-    ) {
-        if let Some(addresses) = &self.parts.addresses
-            && !addresses.charge(peer.ip())
-        {
-            self.parts.cells.count(Count::RefusedAddress);
-            self.end();
-            self.parts.shard.shed_openings_of(now, peer.ip());
-            let taken = self.parts.shard.turned_away(now, peer, Fault::ConnectionLimit);
-            return self.watch(now, taken, stream, (peer, false));
-        }
-        let handed = Handed { stream, peer, charged: true, listener, resume: None };
-        // Without room it is refused here.
-        if !shared || self.parts.hand_out.len() <= 1 || !self.parts.shard.enter_room() {
-            return self.adopt(now, handed);
-        }
-        self.next_shard = self.next_shard.saturating_add(1) % self.parts.hand_out.len();
-        let Some(outbox) = self.parts.hand_out.get(self.next_shard) else { return };
-        match outbox.post(handed) {
-            Ok(()) => outbox.ring(),
-            // That shard has more than it can take in: it is served here.
-            Err(handed) => {
-                self.parts.shard.leave_room();
-                self.adopt(now, handed);
-            }
-        }
-    }
-
     fn adopt(&mut self, now: Now, handed: Handed) {
         let Handed { stream, peer, charged, listener, resume } = handed;
         // The core may give the new connection the place of one that has ended in this very turn: that one's
@@ -676,15 +548,6 @@ impl ShardLoop {
         self.flush(now);
         self.end();
     }
-}
-
-/// No descriptor is left, or no memory.
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM | ENOBUFS))
-}
-
-fn spare_descriptor() -> Option<File> {
-    File::open("/dev/null").ok()
 }
 
 /// Says why, as far as the socket takes it at once, and closes. What has come is read: closing with it unread would
