@@ -45,8 +45,8 @@ const ANONYMOUS_PART: usize = 10;
 pub(super) struct Owner<'a> {
     /// Empty: nobody's.
     pub(super) user_id: &'a str,
-    /// Whether the same user of another application is another owner.
-    pub(super) is_proved: bool,
+    /// Of the user: empty, unless applications prove themselves.
+    pub(super) user_application: &'a str,
     pub(super) application: &'a str,
     pub(super) address: IpAddr,
 }
@@ -259,8 +259,7 @@ impl DetachedTable {
     fn number(&self, owner: Owner<'_>, by: By) -> u64 {
         match by {
             By::Rank => 0,
-            By::User if owner.is_proved => self.hash.hash_one((0u8, owner.application, owner.user_id)),
-            By::User => self.hash.hash_one((0u8, "", owner.user_id)),
+            By::User => self.hash.hash_one((0u8, owner.user_application, owner.user_id)),
             By::Address => self.hash.hash_one((1u8, owner.address)),
             By::Application => self.hash.hash_one((2u8, owner.application)),
         }
@@ -354,7 +353,7 @@ mod tests {
     }
 
     fn owner(user_id: &str) -> Owner<'_> {
-        Owner { user_id, is_proved: true, application: "im", address: IpAddr::from([192, 0, 2, 1]) }
+        Owner { user_id, user_application: "im", application: "im", address: IpAddr::from([192, 0, 2, 1]) }
     }
 
     impl Table {

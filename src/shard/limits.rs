@@ -60,10 +60,17 @@ fn asker(caller: &Caller, authority: &Authority) -> Asker {
     Asker { user: user(&who, authority), application: who.application.into(), address: caller.peer }
 }
 
-/// The user of whom this is counted: that of an application only where applications prove themselves.
+/// The application whose users these are: empty, unless applications prove themselves.
+pub(super) fn user_application<'a>(who: &'a v1::Caller, authority: &Authority) -> &'a str {
+    if authority.applications.are_proved() { &who.application } else { "" }
+}
+
+/// The user whose limits these are.
 pub(super) fn user(who: &v1::Caller, authority: &Authority) -> Option<User> {
-    let application = if authority.applications.are_proved() { who.application.as_str() } else { "" };
-    let user = || User { application: application.into(), user_id: who.user_id.as_str().into() };
+    let user = || User {
+        application: user_application(who, authority).into(),
+        user_id: who.user_id.as_str().into(),
+    };
     (!who.user_id.is_empty()).then(user)
 }
 

@@ -3,6 +3,7 @@
 
 use super::connection::State;
 use super::detached::{Detaching, Due, Owner, Removed};
+use super::limits::user_application;
 use super::{CloseReason, Drain, Shard};
 use crate::auth::{Holder, ResumeClaims, ResumeError};
 use crate::base::clock::Now;
@@ -92,10 +93,9 @@ pub(super) enum Resumption {
 impl Shard {
     /// Whose detached session it is.
     fn owner<'a>(&self, caller: &'a Caller, who: &'a v1::Caller) -> Owner<'a> {
-        let is_proved = self.authority.applications.are_proved();
         Owner {
             user_id: &caller.user_id,
-            is_proved,
+            user_application: user_application(who, &self.authority),
             application: &who.application,
             address: network(caller.peer),
         }
