@@ -380,17 +380,24 @@ impl Bans {
     pub fn list(&self, now: Mono) -> Vec<Ban> {
         let tables = self.tables.lock();
         let by_operator =
-            tables.by_operator.iter().map(|(subject, until)| (subject, Mono::ZERO, *until, true));
+            tables.by_operator.iter().filter(|(_, until)| **until > now).map(|(subject, until)| Ban {
+                subject: subject.clone(),
+                since: Mono::ZERO,
+                until: *until,
+                by_hand: true,
+            });
         let for_violations = tables
             .records
             .iter()
+            .filter(|(_, record)| record.is_banned(now))
             .filter(|(subject, _)| tables.by_operator.get(subject).is_none_or(|until| *until <= now))
-            .map(|(subject, record)| (subject, record.since, record.until, false));
-        let mut bans: Vec<Ban> = by_operator
-            .chain(for_violations)
-            .filter(|(_, _, until, _)| *until > now)
-            .map(|(subject, since, until, by_hand)| Ban { subject: subject.clone(), since, until, by_hand })
-            .collect();
+            .map(|(subject, record)| Ban {
+                subject: subject.clone(),
+                since: record.since,
+                until: record.until,
+                by_hand: false,
+            });
+        let mut bans: Vec<Ban> = by_operator.chain(for_violations).collect();
         bans.sort_by(|one, other| one.subject.cmp(&other.subject));
         bans
     }
