@@ -29,15 +29,17 @@ impl Forwarder {
 
     /// The service asks for a bulk link beside this main link.
     pub(super) fn want_bulk(&mut self, now: Mono, main: LinkKey) {
-        let Some(link) = self.links.get(main) else { return };
-        // It was opened meanwhile.
-        let is_there = link.bulk.link.and_then(|bulk| self.links.get(bulk)).is_some_and(Link::takes_large);
-        if let Some(link) =
-            self.links.get_mut(main).filter(|link| link.is_open() && !link.is_bulk() && !is_there)
-        {
-            link.bulk.is_wanted = true;
-            self.dial_bulk(now, main);
+        let Some(link) = self.links.get(main).filter(|link| link.is_open() && !link.is_bulk()) else {
+            return;
+        };
+        if link.bulk.link.and_then(|bulk| self.links.get(bulk)).is_some_and(Link::takes_large) {
+            // It was opened meanwhile.
+            return;
         }
+        if let Some(link) = self.links.get_mut(main) {
+            link.bulk.is_wanted = true;
+        }
+        self.dial_bulk(now, main);
     }
 
     /// Dials a bulk link again, if there is still something large to send.
