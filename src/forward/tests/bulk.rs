@@ -37,6 +37,16 @@ impl World {
             .collect()
     }
 
+    /// A bulk link whose one call is answered.
+    fn answered_bulk(&mut self) -> LinkKey {
+        self.ask(LARGE);
+        let bulk = self.dialled();
+        let calls = self.open_bulk(bulk);
+        self.reply(bulk, &calls[0], b"");
+        self.settled();
+        bulk
+    }
+
     /// The next link to dial, when its time has come.
     fn dialled_later(&mut self) -> LinkKey {
         loop {
@@ -269,11 +279,7 @@ fn no_call_is_sent_on_a_bulk_link_that_ends() {
     let main = world.dialled();
     world.forwarder.connected(world.now, main, NONCE);
     world.say(main, Said::HelloAck(v1::LinkHelloAck { frame_bytes_max: 3000, ..hello_ack() }));
-    world.ask(LARGE);
-    let bulk = world.dialled();
-    let calls = world.open_bulk(bulk);
-    world.reply(bulk, &calls[0], b"");
-    world.settled();
+    let bulk = world.answered_bulk();
     world.live(&[main], Settings::default().heartbeat + Duration::from_secs(1));
     assert!(world.forwarder.links.get(bulk).unwrap().last_ping.is_some(), "which is not answered yet");
     let ticket = world.ask(ABOVE_MAIN);
@@ -375,11 +381,7 @@ fn a_lost_bulk_link_costs_its_own_calls_and_a_lost_main_link_those_of_both() {
 #[test]
 fn a_large_call_of_which_nothing_was_sent_goes_on_the_next_bulk_link() {
     let (mut world, [main]) = worlds(0);
-    world.ask(LARGE);
-    let bulk = world.dialled();
-    let calls = world.open_bulk(bulk);
-    world.reply(bulk, &calls[0], b"");
-    world.settled();
+    let bulk = world.answered_bulk();
     world.stuck.push(bulk);
     world.ask(LARGE);
     world.flush();

@@ -9,18 +9,14 @@ impl World {
             small_main_links(parts);
             parts.settings.bulk_idle = Duration::from_secs(1);
         });
-        world.ask(LARGE);
-        let bulk = world.dialled();
-        let calls = world.open_bulk(bulk);
-        world.reply(bulk, &calls[0], b"");
-        world.settled();
+        let bulk = world.answered_bulk();
         world.ask_until(1, PLAIN, b"", world.now + Duration::from_secs(1000));
         let call = world.call(main);
         world.live(&[main], Settings::default().heartbeat + Duration::from_secs(1));
         (world, main, bulk, call)
     }
 
-    /// The nonce of the last ping of a link, which is heard now.
+    /// The nonce of the last ping of a link, which is read now.
     fn last_ping(&mut self, link: LinkKey) -> u64 {
         let heard = self.heard(link);
         let Some(Heard::Ping(ping)) = heard.last() else { panic!("{heard:?}") };
@@ -80,11 +76,7 @@ fn reply_that_arrives_slowly_behind_the_end_of_the_stream_counts() {
 #[test]
 fn frame_that_has_begun_is_use_of_a_bulk_link() {
     let (mut world, [main]) = worlds(0);
-    world.ask(LARGE);
-    let bulk = world.dialled();
-    let calls = world.open_bulk(bulk);
-    world.reply(bulk, &calls[0], b"");
-    world.settled();
+    let bulk = world.answered_bulk();
     world.ask_until(1, PLAIN, b"", world.now + Duration::from_secs(1000));
     let reply = World::large_reply(&world.call(main));
     let (begin, end) = reply.split_at(60);

@@ -9,6 +9,7 @@ use moorgate_service::{Code, Reason, Reply, Service};
 use std::net::SocketAddr;
 
 const BYTES: usize = 1 << 20;
+const CALLS: u64 = 24;
 const MAIN_NONCE: [u8; 32] = [1; 32];
 
 /// A main link with a nonce of its own.
@@ -43,6 +44,19 @@ fn large(name: &str) -> moorgate_service::Handle {
     service.listen("127.0.0.1:0".parse().unwrap()).unwrap().spawn().unwrap()
 }
 
+/// A pair of links, and [`CALLS`] large calls on its main link, whose Replies the bulk link holds.
+fn pair_with_large_replies(service: &str, address: SocketAddr) -> (Gateway, Gateway) {
+    let mut main = open_main(address, service);
+    main.round_trip();
+    let mut bulk = open_bulk(address, service, MAIN_NONCE);
+    bulk.round_trip();
+    main.send(&(0..CALLS).flat_map(|id| call(id, LARGE, b"")).collect::<Vec<u8>>());
+    // On the main link they would delay this one.
+    main.send(&call(CALLS, ECHO, b"small"));
+    assert_eq!(main.reply().call_id, CALLS);
+    (main, bulk)
+}
+
 // spec: L-84
 #[test]
 fn bulk_link_without_its_main_link_is_refused() {
@@ -62,16 +76,8 @@ fn bulk_link_without_its_main_link_is_refused() {
 // spec: L-23, L-86
 #[test]
 fn replies_unsent_on_a_lost_bulk_link_go_on_its_main_link() {
-    const CALLS: u64 = 24;
     let service = large("lost-bulk");
-    let mut main = open_main(service.address(), "lost-bulk");
-    main.round_trip();
-    let mut bulk = open_bulk(service.address(), "lost-bulk", MAIN_NONCE);
-    bulk.round_trip();
-    main.send(&(0..CALLS).flat_map(|id| call(id, LARGE, b"")).collect::<Vec<u8>>());
-    // On the main link they would delay this one.
-    main.send(&call(CALLS, ECHO, b"small"));
-    assert_eq!(main.reply().call_id, CALLS);
+    let (mut main, bulk) = pair_with_large_replies("lost-bulk", service.address());
     wait_until_it_sleeps("lost-bulk");
     drop(bulk);
     // What its socket had taken is lost, and nothing else.
@@ -87,15 +93,8 @@ fn replies_unsent_on_a_lost_bulk_link_go_on_its_main_link() {
 // spec: L-87
 #[test]
 fn bulk_link_whose_stream_ends_writes_its_replies_first() {
-    const CALLS: u64 = 24;
     let service = large("ended-bulk");
-    let mut main = open_main(service.address(), "ended-bulk");
-    main.round_trip();
-    let mut bulk = open_bulk(service.address(), "ended-bulk", MAIN_NONCE);
-    bulk.round_trip();
-    main.send(&(0..CALLS).flat_map(|id| call(id, LARGE, b"")).collect::<Vec<u8>>());
-    main.send(&call(CALLS, ECHO, b"small"));
-    assert_eq!(main.reply().call_id, CALLS);
+    let (mut main, mut bulk) = pair_with_large_replies("ended-bulk", service.address());
     bulk.stream.shutdown(std::net::Shutdown::Write).unwrap();
     for id in 0..CALLS {
         let reply = bulk.reply();
