@@ -314,7 +314,7 @@ impl Forwarder {
     }
 
     fn send_all_waiting(&mut self, now: Mono, service: ServiceId) {
-        // What goes back to where it was, and large calls that go behind the others.
+        // What is put back in its place, and large calls that are queued behind the others.
         let (mut kept, mut behind) = (Vec::new(), Vec::new());
         // As long as no large call has found none.
         let mut has_bulk = true;

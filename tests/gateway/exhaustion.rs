@@ -157,7 +157,7 @@ fn drain_without_descriptors_gives_up_the_accept_queue() {
     process.limit_descriptors(3);
     let waiting: Vec<RawClient> = (0..5).map(|_| RawClient::connect(process.address)).collect();
     process.signal("TERM");
-    until("it listens no more", || TcpStream::connect(process.address).is_err());
+    until("its listener is closed", || TcpStream::connect(process.address).is_err());
     process.limit_descriptors(1000);
     assert_eq!(process.metric("moorgate_accept_errors_total"), 0);
     drop((held, waiting));

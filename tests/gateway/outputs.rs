@@ -52,7 +52,7 @@ fn unread_access_log_blocks_neither_start_nor_end() {
     }
 }
 
-/// A client that fills the queue to the access log costs lines, and nobody else's requests.
+/// A client that fills the queue of the access log costs lines, and no requests of other clients.
 #[test]
 fn attacker_that_fills_the_access_log_delays_no_other_client() {
     let (_directory, path) = pipe();

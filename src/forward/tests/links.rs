@@ -318,7 +318,7 @@ fn socket_that_takes_bytes_slowly_is_life() {
     assert_eq!((world.settled(), world.forwarder.links()), (vec![], 1));
     world.pass(Settings::default().heartbeat);
     let lost = Outcome::unknown(Code::Aborted, Reason::EndpointLost);
-    assert_eq!(world.settled(), [(ticket, lost)], "it takes nothing any more");
+    assert_eq!(world.settled(), [(ticket, lost)], "its socket takes nothing");
 }
 
 // spec: L-43

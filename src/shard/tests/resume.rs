@@ -412,8 +412,8 @@ fn a_user_is_present_for_a_while_without_a_connection() {
     assert_eq!((present(&world), world.shard.directory.users()), (0, 0));
 }
 
-/// One account whose sessions supersede each other fills the memory of ended ones. Others have their sessions; one that was
-/// ended by somebody is a stranger again.
+/// One account whose sessions supersede each other fills the table of ended ones. Sessions of others stay; a client whose
+/// session was ended is unknown afterwards.
 // spec: R-24
 #[test]
 fn ended_sessions_of_an_attacker_cost_others_no_session() {

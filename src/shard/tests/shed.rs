@@ -130,7 +130,7 @@ fn connections_whose_hello_may_be_unread_are_not_silent() {
     world.shard.set_read_until(world.now.mono);
     world.pass(5 * SECOND);
     let late = world.accept_from(8);
-    assert_eq!(world.error(late), (Reason::ConnectionLimit, true), "nobody makes room for it");
+    assert_eq!(world.error(late), (Reason::ConnectionLimit, true), "none is evicted for it");
     world.shard.shed_openings_of(world.now, [192, 0, 2, 7].into());
     assert_eq!(world.count(Count::OpeningsOusted), 0);
     for client in &waiting[..3] {
@@ -162,7 +162,7 @@ fn passes_for_one_address_are_rare_and_delay_no_others() {
     assert_eq!(world.count(Count::OpeningsOusted), 6);
 }
 
-/// A user is one of each application where applications prove themselves, and one of all where anybody can say any name.
+/// Users of two applications are two owners where applications prove themselves, else one.
 // spec: F-11, R-25
 #[test]
 fn user_of_another_proved_application_is_another_owner() {

@@ -26,7 +26,7 @@ pub(super) struct Link {
     pub(super) partner: Option<LinkId>,
     /// The peer has closed: read to the end.
     pub(super) closing: bool,
-    /// Nothing is run any more: the output is sent, then the gateway has until then to close.
+    /// No calls are run: the output is sent, then the gateway has until then to close.
     leaving: Option<Leaving>,
     /// What of the output is sent.
     sent: Sent,
@@ -57,7 +57,7 @@ impl Link {
         self.leaving.map_or(self.core.next_deadline(), |leaving| leaving.until)
     }
 
-    /// Nothing is run on it any more.
+    /// Stops running calls: the output is sent, then the link ends.
     pub(super) fn leave(&mut self, now: Mono) {
         self.leaving.get_or_insert(Leaving::new(now));
     }
