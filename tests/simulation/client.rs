@@ -5,7 +5,7 @@ use crate::hearing::say;
 use crate::network::{ConnId, Side};
 use crate::oracle::Asked;
 use crate::reached::Path;
-use crate::scenario::{ABSENT, ADMINS, NOBODYS, ORDERED, PLAIN};
+use crate::scenario::{ABSENT, ACCESS_TTL, ADMINS, NOBODYS, ORDERED, PLAIN};
 use crate::world::{Event, Owner, Phase, World};
 use moorgate::directory::Wins;
 use moorgate_client::Options;
@@ -243,7 +243,8 @@ impl World {
     fn token(&mut self, identity: Identity, at: usize) -> String {
         let roles: &[&str] = if identity == Identity::Admin { &["admin"] } else { &[] };
         // In the calm even a brief one lasts; and all others do, however far the clock jumps.
-        let life = if identity == Identity::Brief && self.phase == Phase::Faults { 3 } else { 10_000_000 };
+        let is_brief = identity == Identity::Brief && self.phase == Phase::Faults;
+        let life = if is_brief { 3 } else { ACCESS_TTL.as_secs() };
         let expires = self.clock().unix_s() + life;
         if identity == Identity::Anonymous {
             return String::new();

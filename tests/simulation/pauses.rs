@@ -67,6 +67,8 @@ pub struct PauseJudge {
     arrived: BTreeMap<ConnId, Mono>,
     heartbeats: BTreeMap<ConnId, Duration>,
     links: BTreeMap<ConnId, LinkTap>,
+    /// The main links of bulk links.
+    mains: BTreeMap<ConnId, ConnId>,
     requests: BTreeMap<Asked, Deadline>,
     /// Replies that were sent while the gateway was stopped.
     replied: Vec<(Asked, ConnId)>,
@@ -89,6 +91,7 @@ impl PauseJudge {
             arrived: BTreeMap::new(),
             heartbeats: BTreeMap::new(),
             links: BTreeMap::new(),
+            mains: BTreeMap::new(),
             requests: BTreeMap::new(),
             replied: Vec::new(),
             answered: BTreeSet::new(),
@@ -393,6 +396,16 @@ impl World {
         self.pauses.excuse(conn);
     }
 
+    /// A service has paired a bulk link with its main link.
+    pub fn note_pair(&mut self, bulk: ConnId, main: ConnId) {
+        self.pauses.mains.insert(bulk, main);
+    }
+
+    /// Whether the gateway has ended a link, or its connection.
+    fn is_ended(&self, conn: ConnId) -> bool {
+        self.given_up.contains(&conn) || !self.worker.sockets.values().any(|(_, held)| *held == conn)
+    }
+
     /// The gateway closes a link.
     pub fn judge_link_close(&mut self, conn: ConnId) {
         let Owner::Service(at, link) = self.owners[conn][Side::Accepter as usize] else { return };
@@ -401,7 +414,9 @@ impl World {
             !self.was_deaf[conn] && !self.net.is_silent(conn) && !self.net.is_readable(conn, Side::Accepter);
         let is_good = self.endpoints[at].is_ready(link) && !self.net.is_over(conn) && reads;
         let Some(tap) = self.pauses.links.get(&conn).filter(|tap| is_good && !tap.is_excused) else { return };
-        if self.phase == Phase::Draining {
+        // A bulk link ends with its main link.
+        let has_no_main = self.pauses.mains.get(&conn).is_some_and(|main| self.is_ended(*main));
+        if has_no_main || self.phase == Phase::Draining {
             return;
         }
         let heartbeat = self.scenario.forward.heartbeat;

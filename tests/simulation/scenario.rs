@@ -26,6 +26,8 @@ pub const ADMINS: u32 = 3;
 pub const ABSENT: u32 = 4;
 pub const NOBODYS: u32 = 5;
 
+/// How long access lasts, longer than the clock ever jumps.
+pub const ACCESS_TTL: Duration = Duration::from_secs(10_000_000);
 const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
 
 /// Which bound of sessions without a connection is small.
@@ -202,13 +204,8 @@ fn resume_tokens(dice: &mut Dice) -> Arc<ResumeTokens> {
 
 fn authority() -> Authority {
     let key = SigningKey::new("k", SECRET).unwrap();
-    let issuer = Issuer {
-        key: key.clone(),
-        issuer: None,
-        audience: None,
-        ttl: Duration::from_secs(3_600),
-        ttl_max: Duration::from_secs(3_600),
-    };
+    let issuer =
+        Issuer { key: key.clone(), issuer: None, audience: None, ttl: ACCESS_TTL, ttl_max: ACCESS_TTL };
     let keys = KeyRing::new(vec![key], None, None, 0).unwrap();
     Authority { issuer: Some(issuer), ..Authority::of_keys(keys) }
 }

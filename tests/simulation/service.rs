@@ -294,17 +294,19 @@ impl World {
 
     fn pair(&mut self, at: usize, bulk: usize) {
         if let Some(main) = self.main_of(at, bulk)
+            && let Some(conn) = self.link_conn(at, bulk)
             && let Some(main) = self.link(at, main)
         {
             main.core.calls().set_bulk(true);
+            let main = main.conn;
+            self.note_pair(conn, main);
             self.reach(Path::Bulk);
         }
     }
 
     /// The connection of a link, or of the main link of its pair: a session's calls are in order over both.
     fn main_conn(&self, at: usize, link: usize) -> ConnId {
-        let main = self.main_of(at, link).unwrap_or(link);
-        self.endpoints[at].links[main].as_ref().map_or(usize::MAX, |link| link.conn)
+        self.link_conn(at, self.main_of(at, link).unwrap_or(link)).unwrap_or(usize::MAX)
     }
 
     /// Large replies of a main link go on its bulk link.
@@ -439,8 +441,8 @@ impl World {
         Some((instance, peer.gateway.clone()))
     }
 
-    pub fn link_conn(&mut self, at: usize, link: usize) -> Option<ConnId> {
-        self.link(at, link).map(|link| link.conn)
+    pub fn link_conn(&self, at: usize, link: usize) -> Option<ConnId> {
+        self.endpoints[at].links[link].as_ref().map(|link| link.conn)
     }
 
     pub fn send_push(&mut self, at: usize, link: usize, push: &[u8]) {
