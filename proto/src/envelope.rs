@@ -66,16 +66,17 @@ impl<'a> Envelope<'a> {
     pub fn decode(frame: &'a [u8]) -> Result<Envelope<'a>, EnvelopeError> {
         let mut envelope = Envelope { numbers: Numbers::NONE, member: None };
         let mut fields = Fields::new(frame);
-        while let Some((number, value)) = fields.next()? {
-            match (number, value) {
-                (1, _) => envelope.numbers.seq.read(value)?,
-                (2, _) => envelope.numbers.ack.read(value)?,
-                (8..=63, Value::Bytes(body)) => match envelope.member {
-                    None => envelope.member = Some((number, body)),
-                    Some(_) => return Err(EnvelopeError::SeveralMembers),
-                },
-                (8..=63, _) => return Err(EnvelopeError::Malformed),
-                _ => {}
+        while let Some(key) = fields.key()? {
+            match key.number {
+                1 => envelope.numbers.seq.read(key, &mut fields)?,
+                2 => envelope.numbers.ack.read(key, &mut fields)?,
+                number @ 8..=63 => {
+                    let body = fields.bytes(key)?;
+                    if envelope.member.replace((number, body)).is_some() {
+                        return Err(EnvelopeError::SeveralMembers);
+                    }
+                }
+                _ => fields.skip(key)?,
             }
         }
         Ok(envelope)

@@ -58,10 +58,10 @@ macro_rules! view {
             pub fn decode(message: &'a [u8]) -> Result<$name<'a>, Malformed> {
                 let mut view = $name::default();
                 let mut fields = Fields::new(message);
-                while let Some((number, value)) = fields.next()? {
-                    match number {
-                        $($number => view.$field.read(value)?,)*
-                        _ => {}
+                while let Some(key) = fields.key()? {
+                    match key.number {
+                        $($number => view.$field.read(key, &mut fields)?,)*
+                        _ => fields.skip(key)?,
                     }
                 }
                 Ok(view)
@@ -71,10 +71,10 @@ macro_rules! view {
             pub fn decode_head(head: &'a [u8]) -> $name<'a> {
                 let mut view = $name::default();
                 let mut fields = Fields::new(head);
-                while let Ok(Some((number, value))) = fields.next() {
-                    let is_read = match number {
-                        $($number => view.$field.read(value),)*
-                        _ => Ok(()),
+                while let Ok(Some(key)) = fields.key() {
+                    let is_read = match key.number {
+                        $($number => view.$field.read(key, &mut fields),)*
+                        _ => fields.skip(key),
                     };
                     if is_read.is_err() {
                         break;

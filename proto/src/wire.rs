@@ -25,7 +25,19 @@ pub(crate) enum Value<'a> {
     Fixed,
 }
 
+/// What stands before the value of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// The field's number.
+    pub(crate) number: u32,
+    /// How its value is encoded.
+    wire_type: u32,
+}
+
 /// Walks the fields of one message.
+///
+/// What is usual (keys of one byte, varints of two at most) is read in place, and the rest is returned by functions that get
+/// the bytes by value: so the compiler can keep the position in registers.
 #[derive(Clone)]
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
@@ -36,24 +48,36 @@ impl<'a> Fields<'a> {
         Fields { rest: message }
     }
 
+    /// The next field's key, or `None` at the end of the message. Its value is read next, or skipped.
+    #[inline]
+    pub(crate) fn key(&mut self) -> Result<Option<Key>, Malformed> {
+        match *self.rest {
+            [] => Ok(None),
+            [byte @ 0x08..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                Ok(Some(Key { number: u32::from(byte >> 3), wire_type: u32::from(byte & 7) }))
+            }
+            _ => {
+                let (key, rest) = long_key(self.rest)?;
+                self.rest = rest;
+                Ok(Some(key))
+            }
+        }
+    }
+
     /// The next field's number and value, or `None` at the end of the message.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
-        let (number, wire_type) = self.key()?;
-        let value = match wire_type {
+        let Some(key) = self.key()? else { return Ok(None) };
+        let value = match key.wire_type {
             0 => Value::Varint(self.varint()?),
-            1 => self.skip(8)?,
-            2 => {
-                let len = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
-                Value::Bytes(self.take(len)?)
+            2 => Value::Bytes(self.bytes(key)?),
+            _ => {
+                self.skip(key)?;
+                Value::Fixed
             }
-            5 => self.skip(4)?,
-            _ => return Err(Malformed),
         };
-        Ok(Some((number, value)))
+        Ok(Some((key.number, value)))
     }
 
     /// The same of a message whose end is missing: of a field that is longer than what is there, that.
@@ -63,64 +87,94 @@ impl<'a> Fields<'a> {
             *self = ahead;
             return Ok(field);
         }
-        let (number, wire_type) = self.key()?;
-        if wire_type != 2 {
-            return Err(Malformed);
-        }
+        let key = self.key()?.filter(|key| key.wire_type == 2).ok_or(Malformed)?;
         self.varint()?;
-        Ok(Some((number, Value::Bytes(std::mem::take(&mut self.rest)))))
+        Ok(Some((key.number, Value::Bytes(std::mem::take(&mut self.rest)))))
     }
 
-    /// The next field's number and wire type.
+    /// Reads the value of a number.
     #[inline]
-    fn key(&mut self) -> Result<(u32, u64), Malformed> {
-        let key = self.varint()?;
-        let number = u32::try_from(key >> 3).map_err(|_| Malformed)?;
-        if number == 0 || number > MAX_FIELD_NUMBER {
+    fn number(&mut self, key: Key) -> Result<u64, Malformed> {
+        if key.wire_type != 0 {
             return Err(Malformed);
         }
-        Ok((number, key & 7))
+        self.varint()
     }
 
-    fn skip(&mut self, len: usize) -> Result<Value<'a>, Malformed> {
-        self.take(len).map(|_| Value::Fixed)
+    /// Reads a value with a length.
+    #[inline]
+    pub(crate) fn bytes(&mut self, key: Key) -> Result<&'a [u8], Malformed> {
+        if key.wire_type != 2 {
+            return Err(Malformed);
+        }
+        let len = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
+        self.take(len)
     }
 
+    /// Passes over the value of a field that nobody reads.
+    pub(crate) fn skip(&mut self, key: Key) -> Result<(), Malformed> {
+        match key.wire_type {
+            0 => self.varint().map(drop),
+            1 => self.take(8).map(drop),
+            2 => self.bytes(key).map(drop),
+            5 => self.take(4).map(drop),
+            _ => Err(Malformed),
+        }
+    }
+
+    #[inline]
     fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let (head, rest) = self.rest.split_at_checked(len).ok_or(Malformed)?;
         self.rest = rest;
         Ok(head)
     }
 
-    /// Most varints are one byte: keys, lengths and small numbers.
+    /// Most varints are lengths and small numbers.
     #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
-        match self.rest.split_first() {
-            Some((&byte, rest)) if byte < 0x80 => {
+        match *self.rest {
+            [byte @ ..0x80, ref rest @ ..] => {
                 self.rest = rest;
                 Ok(byte.into())
             }
-            _ => self.long_varint(),
+            [low, high @ ..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(low & 0x7f) | u64::from(high) << 7)
+            }
+            _ => {
+                let (value, rest) = long_varint(self.rest)?;
+                self.rest = rest;
+                Ok(value)
+            }
         }
     }
+}
 
-    #[inline(never)]
-    fn long_varint(&mut self) -> Result<u64, Malformed> {
-        let (mut value, mut shift, mut rest) = (0, 0, self.rest);
-        while let Some((&byte, tail)) = rest.split_first() {
-            // The tenth byte is the last, and has room for one bit.
-            if shift == 63 && byte > 1 {
-                return Err(Malformed);
-            }
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                self.rest = tail;
-                return Ok(value);
-            }
-            (rest, shift) = (tail, shift + 7);
-        }
-        Err(Malformed)
+#[inline(never)]
+fn long_key(rest: &[u8]) -> Result<(Key, &[u8]), Malformed> {
+    let (key, rest) = long_varint(rest)?;
+    let number = u32::try_from(key >> 3).map_err(|_| Malformed)?;
+    if number == 0 || number > MAX_FIELD_NUMBER {
+        return Err(Malformed);
     }
+    Ok((Key { number, wire_type: low_u32(key & 7) }, rest))
+}
+
+#[inline(never)]
+fn long_varint(mut rest: &[u8]) -> Result<(u64, &[u8]), Malformed> {
+    let (mut value, mut shift) = (0, 0);
+    while let Some((&byte, tail)) = rest.split_first() {
+        // The tenth byte is the last, and has room for one bit.
+        if shift == 63 && byte > 1 {
+            return Err(Malformed);
+        }
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok((value, tail));
+        }
+        (rest, shift) = (tail, shift + 7);
+    }
+    Err(Malformed)
 }
 
 /// The values of a repeated text, in order; they end where the bytes are no message any more.
@@ -180,7 +234,7 @@ const MAX_FIELD_NUMBER: u32 = (1 << 29) - 1;
 
 /// A field of a view: read from a wire value, written back unless it holds its default.
 pub(crate) trait Field<'a>: Sized {
-    fn read(&mut self, value: Value<'a>) -> Result<(), Malformed>;
+    fn read(&mut self, key: Key, fields: &mut Fields<'a>) -> Result<(), Malformed>;
     fn field_len(&self, number: u32) -> usize;
     fn put_field(&self, number: u32, out: &mut Vec<u8>);
 }
@@ -189,11 +243,8 @@ macro_rules! varint_field {
     ($type:ty, $from:expr, $to:expr) => {
         impl<'a> Field<'a> for $type {
             #[inline]
-            fn read(&mut self, value: Value<'a>) -> Result<(), Malformed> {
-                let Value::Varint(raw) = value else {
-                    return Err(Malformed);
-                };
-                *self = $from(raw);
+            fn read(&mut self, key: Key, fields: &mut Fields<'a>) -> Result<(), Malformed> {
+                *self = $from(fields.number(key)?);
                 Ok(())
             }
             #[inline]
@@ -231,11 +282,8 @@ varint_field!(bool, |raw| raw != 0, u64::from);
 /// Bytes of which it counts whether they are there, also when they are none: a message that is encoded.
 impl<'a> Field<'a> for Option<&'a [u8]> {
     #[inline]
-    fn read(&mut self, value: Value<'a>) -> Result<(), Malformed> {
-        let Value::Bytes(bytes) = value else {
-            return Err(Malformed);
-        };
-        *self = Some(bytes);
+    fn read(&mut self, key: Key, fields: &mut Fields<'a>) -> Result<(), Malformed> {
+        *self = Some(fields.bytes(key)?);
         Ok(())
     }
     #[inline]
@@ -253,11 +301,8 @@ impl<'a> Field<'a> for Option<&'a [u8]> {
 
 impl<'a> Field<'a> for &'a [u8] {
     #[inline]
-    fn read(&mut self, value: Value<'a>) -> Result<(), Malformed> {
-        let Value::Bytes(bytes) = value else {
-            return Err(Malformed);
-        };
-        *self = bytes;
+    fn read(&mut self, key: Key, fields: &mut Fields<'a>) -> Result<(), Malformed> {
+        *self = fields.bytes(key)?;
         Ok(())
     }
     #[inline]
@@ -274,11 +319,8 @@ impl<'a> Field<'a> for &'a [u8] {
 }
 
 impl<'a> Field<'a> for &'a str {
-    fn read(&mut self, value: Value<'a>) -> Result<(), Malformed> {
-        let Value::Bytes(bytes) = value else {
-            return Err(Malformed);
-        };
-        *self = std::str::from_utf8(bytes).map_err(|_| Malformed)?;
+    fn read(&mut self, key: Key, fields: &mut Fields<'a>) -> Result<(), Malformed> {
+        *self = std::str::from_utf8(fields.bytes(key)?).map_err(|_| Malformed)?;
         Ok(())
     }
     fn field_len(&self, number: u32) -> usize {
@@ -298,10 +340,8 @@ pub struct Repeated(
 );
 
 impl<'a> Field<'a> for Repeated {
-    fn read(&mut self, value: Value<'a>) -> Result<(), Malformed> {
-        let Value::Bytes(_) = value else {
-            return Err(Malformed);
-        };
+    fn read(&mut self, key: Key, fields: &mut Fields<'a>) -> Result<(), Malformed> {
+        fields.bytes(key)?;
         self.0 = self.0.saturating_add(1);
         Ok(())
     }
