@@ -464,11 +464,12 @@ impl Link {
         silent.max(self.unanswered_ping + heartbeat / 2)
     }
 
-    /// When a last ping is not awaited any longer; [`Mono::NEVER`]: there is none, or it is.
+    /// When the answer to a last ping is not awaited any longer: a frame that is arriving then, and what follows it, has some
+    /// more time; [`Mono::NEVER`]: there is no such ping.
     pub(super) fn last_ping_until(&self) -> Mono {
         let Some(ping) = self.last_ping else { return Mono::NEVER };
         match self.assembler.held_bytes() {
-            0 => ping.until,
+            0 if self.heard <= ping.until => ping.until,
             _ => ping.until.max((self.heard + LINGER).min(ping.until + TRANSFER_MAX)),
         }
     }

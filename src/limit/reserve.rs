@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Connections that there are, and that there can be.
+/// Connections that are served, and that there can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Connections now, the one that asks among them.
-    pub used: usize,
+    /// Connections with a session.
+    pub served: usize,
     /// The most.
     pub max: usize,
 }
@@ -16,13 +16,22 @@ pub struct Room {
 #[derive(Debug)]
 pub struct SharedRoom {
     used: AtomicUsize,
+    /// Of them, those with a session.
+    served: AtomicUsize,
+    /// Connections that were refused.
+    refused: AtomicUsize,
     max: usize,
 }
 
 impl SharedRoom {
     /// Room for so many.
     pub fn new(max: usize) -> SharedRoom {
-        SharedRoom { used: AtomicUsize::new(0), max }
+        SharedRoom {
+            used: AtomicUsize::new(0),
+            served: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            max,
+        }
     }
 
     /// One more, if there is room.
@@ -39,12 +48,32 @@ impl SharedRoom {
 
     /// Whether there is no room for another one.
     pub fn is_full(&self) -> bool {
-        self.used.load(Ordering::Relaxed) >= self.max
+        self.used() >= self.max
+    }
+
+    /// One was refused since there is no room: the silent ones of every shard are to make some.
+    pub fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were refused.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A shard serves so many, after so many before.
+    pub fn serve(&self, before: usize, now: usize) {
+        self.served.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Connections now.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// As it is now.
     pub fn room(&self) -> Room {
-        Room { used: self.used.load(Ordering::Relaxed), max: self.max }
+        Room { served: self.served.load(Ordering::Relaxed), max: self.max }
     }
 }
 
@@ -62,10 +91,10 @@ impl Default for Reserve {
 }
 
 impl Reserve {
-    /// Whether somebody without a token gets a session, by each of these bounds. Who has one always does, as long as
-    /// there is room for its connection.
+    /// Whether one more without a token gets a session, by each of these bounds. Who has one always does, as long as there
+    /// is room for its connection. Connections without a session do not count: they get one, or end soon.
     pub fn admits_anonymous(self, rooms: &[Room]) -> bool {
-        let admits = |room: &Room| room.used <= room.max.saturating_sub(self.kept(room.max));
+        let admits = |room: &Room| room.served < room.max.saturating_sub(self.kept(room.max));
         self.percent == 0 || rooms.iter().all(admits)
     }
 
@@ -82,13 +111,13 @@ mod tests {
     #[test]
     fn the_last_places_are_for_those_who_show_who_they_are() {
         let reserve = Reserve { percent: 10 };
-        let admits = |used, max| reserve.admits_anonymous(&[Room { used, max }]);
-        assert!(admits(1, 100) && admits(90, 100));
-        assert!(!admits(91, 100) && !admits(100, 100));
-        assert!(admits(9, 10) && !admits(10, 10));
-        assert!(admits(8, 9) && !admits(9, 9) && admits(1, 2) && !admits(2, 2), "of a small room one");
-        assert!(admits(1, 1), "half of one is none");
-        assert!(!admits(1, 0));
+        let admits = |served, max| reserve.admits_anonymous(&[Room { served, max }]);
+        assert!(admits(0, 100) && admits(89, 100));
+        assert!(!admits(90, 100) && !admits(99, 100));
+        assert!(admits(8, 10) && !admits(9, 10));
+        assert!(admits(7, 9) && !admits(8, 9) && admits(0, 2) && !admits(1, 2), "of a small room one");
+        assert!(admits(0, 1), "half of one is none");
+        assert!(!admits(0, 0));
     }
 
     #[test]
@@ -96,16 +125,18 @@ mod tests {
         let room = SharedRoom::new(7);
         assert!(room.enter() && room.enter());
         room.leave();
-        assert_eq!(room.room(), Room { used: 1, max: 7 });
         assert!(!room.is_full());
         assert!((0..6).all(|_| room.enter()) && room.is_full() && !room.enter());
-        assert_eq!(room.room().used, 7);
+        for (before, now) in [(0, 3), (0, 2), (3, 1)] {
+            room.serve(before, now);
+        }
+        assert_eq!(room.room(), Room { served: 3, max: 7 });
     }
 
     #[test]
     fn every_bound_counts() {
         let reserve = Reserve { percent: 10 };
-        let (wide, tight) = (Room { used: 1, max: 100 }, Room { used: 95, max: 100 });
+        let (wide, tight) = (Room { served: 1, max: 100 }, Room { served: 95, max: 100 });
         assert!(reserve.admits_anonymous(&[wide, wide]) && reserve.admits_anonymous(&[]));
         assert!(!reserve.admits_anonymous(&[wide, tight]) && !reserve.admits_anonymous(&[tight, wide]));
     }
@@ -113,8 +144,8 @@ mod tests {
     #[test]
     fn without_a_reserve_the_last_place_is_anybodys() {
         let reserve = Reserve { percent: 0 };
-        assert!(reserve.admits_anonymous(&[Room { used: 100, max: 100 }]));
+        assert!(reserve.admits_anonymous(&[Room { served: 99, max: 100 }]));
         // How many there can be at all is for others to say.
-        assert!(reserve.admits_anonymous(&[Room { used: 101, max: 100 }]));
+        assert!(reserve.admits_anonymous(&[Room { served: 100, max: 100 }]));
     }
 }

@@ -51,6 +51,8 @@ pub struct Handed {
     peer: SocketAddr,
     /// Counts among its address's connections.
     charged: bool,
+    /// Counted in the room of all shards.
+    in_room: bool,
     /// Where it came in.
     listener: ListenerId,
     /// Set when it resumes a session of this shard.
@@ -203,6 +205,7 @@ impl ShardLoop {
         }
         self.until = self.read_until.until().min(self.backlog.unread_since());
         self.parts.shard.set_read_until(self.until);
+        self.parts.shard.share_room(now);
         self.accept_all(now);
         self.mail(now);
     }
@@ -299,10 +302,6 @@ impl ShardLoop {
             && let Some(handed) = self.parts.handed.take()
         {
             self.openings = self.openings.saturating_sub(1);
-            if handed.resume.is_none() {
-                // It enters again.
-                self.parts.shard.leave_room();
-            }
             self.adopt(now, handed);
         }
         while let Some(command) = self.parts.commands.take() {
@@ -404,7 +403,7 @@ impl ShardLoop {
             }
             let Socket { stream, charged, .. } = socket;
             let resume = Some(Resume { deadline, hello });
-            return Some((to, Handed { stream, peer, charged, listener, resume }));
+            return Some((to, Handed { stream, peer, charged, in_room: true, listener, resume }));
         }
     }
 
@@ -446,11 +445,12 @@ impl ShardLoop {
     }
 
     fn adopt(&mut self, now: Now, handed: Handed) {
-        let Handed { stream, peer, charged, listener, resume } = handed;
+        let Handed { stream, peer, charged, in_room, listener, resume } = handed;
         // The core may give the new connection the place of one that has ended in this very turn: that one's
         // socket goes first.
         self.end();
         let taken = match &resume {
+            None if in_room => self.parts.shard.dealt(now, peer),
             None => self.parts.shard.accepted(now, peer),
             Some(resume) => self.parts.shard.taken_over(now, peer, resume.deadline),
         };

@@ -145,34 +145,64 @@ pub(super) fn offence(fault: &Fault) -> Option<Offence> {
 }
 
 impl Shard {
-    /// Why a new connection is turned away; `None`: it is not, and is counted in the room of all shards.
-    pub(super) fn refusal(&mut self, now: Now, peer: SocketAddr) -> Option<Fault> {
+    /// Why a new connection is turned away; `None`: it is not, and is counted in the room of all shards, where it may be
+    /// `in_room` before.
+    pub(super) fn refusal(&mut self, now: Now, peer: SocketAddr, in_room: bool) -> Option<Fault> {
         if let Err(wait) = self.bans.may_connect(now.mono, &Subject::address(peer.ip())) {
             self.cells.count(Count::RefusedBanned);
             return Some(Fault::Banned(wait));
         }
-        if self.room.is_full() {
+        if !in_room && self.room.is_full() {
             return Some(self.no_room(now, Count::RefusedDescriptors));
         }
         if self.is_full() {
             return Some(self.no_room(now, Count::RefusedLimit));
         }
-        if self.handshakes >= self.settings.handshakes_max {
-            self.shed_openings(now, false);
-        }
-        if self.handshakes >= self.settings.handshakes_max {
-            self.cells.count(Count::RefusedHandshakes);
+        if !self.may_open_handshake(now) {
             return Some(Fault::ConnectionLimit);
         }
         // Another shard may have been faster.
-        (!self.room.enter()).then(|| self.no_room(now, Count::RefusedDescriptors))
+        (!in_room && !self.room.enter()).then(|| self.no_room(now, Count::RefusedDescriptors))
+    }
+
+    /// Whether there may be one more connection without a session. If not, it is counted.
+    pub(super) fn may_open_handshake(&mut self, now: Now) -> bool {
+        if self.handshakes >= self.settings.handshakes_max {
+            self.shed_openings(now, false);
+        }
+        let may_open = self.handshakes < self.settings.handshakes_max;
+        if !may_open {
+            self.cells.count(Count::RefusedHandshakes);
+        }
+        may_open
     }
 
     /// A connection comes too late; those who try again find the room that is made.
     fn no_room(&mut self, now: Now, count: Count) -> Fault {
         self.cells.count(count);
+        if matches!(count, Count::RefusedDescriptors) {
+            self.room.refuse();
+        }
         self.shed_openings(now, true);
         Fault::ConnectionLimit
+    }
+
+    /// Publishes what this shard has of the room of all shards, and makes some when a connection was refused for want of
+    /// it, also by another shard.
+    pub fn share_room(&mut self, now: Now) {
+        let refused = self.room.refused();
+        if std::mem::replace(&mut self.refusals_seen, refused) != refused {
+            self.shed_openings(now, true);
+        }
+        self.publish_served();
+    }
+
+    /// Publishes how many connections have a session, or have one agreed that is to be confirmed.
+    fn publish_served(&mut self) -> usize {
+        let attached = self.sessions.len().saturating_sub(self.detached.len());
+        let served = attached.saturating_add(self.confirmations.waiting());
+        self.room.serve(std::mem::replace(&mut self.served, served), served);
+        served
     }
 
     /// The ban for violations of an address, if there is one.
@@ -207,9 +237,9 @@ impl Shard {
     }
 
     /// Whether a good Hello gets a session.
-    pub(super) fn may_open(&self, now: Now, who: &v1::Caller) -> Result<(), Fault> {
+    pub(super) fn may_open(&mut self, now: Now, who: &v1::Caller) -> Result<(), Fault> {
         let Some(user) = user(who, &self.authority) else {
-            let own = Room { used: self.connections.len(), max: self.settings.connections_max };
+            let own = Room { served: self.publish_served(), max: self.settings.connections_max };
             if self.settings.reserve.admits_anonymous(&[own, self.room.room()]) {
                 return Ok(());
             }

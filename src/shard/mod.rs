@@ -169,6 +169,9 @@ pub struct Shard {
     logins: Arc<Logins>,
     /// Connections of all shards.
     room: Arc<SharedRoom>,
+    /// What it has published there of its own, and what it has seen of others.
+    served: usize,
+    refusals_seen: usize,
     /// Connections that have no session yet.
     handshakes: usize,
     wheel: Wheel<ConnectionKey>,
@@ -232,6 +235,8 @@ impl Shard {
             bans: parts.limits.bans,
             logins: parts.limits.logins,
             room: parts.limits.room,
+            served: 0,
+            refusals_seen: 0,
             handshakes: 0,
             wheel: Wheel::default(),
             batch: ForwardBatch { shard: parts.id, ..ForwardBatch::default() },
@@ -267,10 +272,26 @@ impl Shard {
     /// # Errors
     /// As [`Shard::turned_away`].
     pub fn accepted(&mut self, now: Now, peer: SocketAddr) -> Result<ConnectionKey, Vec<u8>> {
-        if self.drain != Drain::No {
-            return self.turned_away(now, peer, Fault::Shutdown);
-        }
-        if let Some(fault) = self.refusal(now, peer) {
+        self.admit(now, peer, false)
+    }
+
+    /// The same for one that another shard has accepted, and which is counted in the room of all shards.
+    ///
+    /// # Errors
+    /// As [`Shard::turned_away`]; it is not counted any more.
+    pub fn dealt(&mut self, now: Now, peer: SocketAddr) -> Result<ConnectionKey, Vec<u8>> {
+        self.admit(now, peer, true)
+    }
+
+    fn admit(&mut self, now: Now, peer: SocketAddr, in_room: bool) -> Result<ConnectionKey, Vec<u8>> {
+        let refusal = match self.drain {
+            Drain::No => self.refusal(now, peer, in_room),
+            _ => Some(Fault::Shutdown),
+        };
+        if let Some(fault) = refusal {
+            if in_room {
+                self.room.leave();
+            }
             return self.turned_away(now, peer, fault);
         }
         self.cells.count(Count::ConnectionsAccepted);

@@ -372,7 +372,7 @@ impl Shard {
         if self.drain != Drain::No {
             return Err(self.not_taken_over(&Fault::Shutdown));
         }
-        if self.is_full() {
+        if self.is_full() || !self.may_open_handshake(now) {
             return Err(self.not_taken_over(&Fault::ConnectionLimit));
         }
         let key = self.insert(now, peer, deadline);

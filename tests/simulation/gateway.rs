@@ -239,6 +239,7 @@ impl World {
     pub fn shard_turn(&mut self, at: usize) {
         let now = self.clock();
         self.shards[at].shard.compare_clocks(now);
+        self.shards[at].shard.share_room(now);
         self.shards[at].shard.orders(now);
         while let Some(mut batch) = self.shards[at].inbox.pop_front() {
             self.spoil(&mut batch);
@@ -284,7 +285,7 @@ impl World {
             host.shard.connections() + host.handed.len() + usize::from(host.held_connection.is_some())
         };
         let there: usize = self.shards.iter().map(of_shard).sum();
-        let used = self.scenario.limits.room.room().used;
+        let used = self.scenario.limits.room.used();
         if used != there {
             self.oracle.violated(format!("of {there} connections the room counts {used}"));
         }

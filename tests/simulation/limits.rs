@@ -129,7 +129,7 @@ impl World {
         let left = [
             (shares as u64, "shares of limits"),
             (requests.outstanding(), "places of outstanding requests"),
-            (room.room().used as u64, "connections in the common room"),
+            (room.used() as u64, "connections in the common room"),
         ];
         let (count, what) = left.iter().find(|(count, _)| *count > 0)?;
         Some(format!("at the end there are {count} {what}"))

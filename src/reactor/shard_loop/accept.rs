@@ -107,20 +107,18 @@ impl ShardLoop {
             let taken = self.parts.shard.turned_away(now, peer, Fault::ConnectionLimit);
             return self.watch(now, taken, stream, (peer, false));
         }
-        let handed = Handed { stream, peer, charged: true, listener, resume: None };
+        let mut handed = Handed { stream, peer, charged: true, in_room: false, listener, resume: None };
         // Without room it is refused here.
         if !shared || self.parts.hand_out.len() <= 1 || !self.parts.shard.enter_room() {
             return self.adopt(now, handed);
         }
+        handed.in_room = true;
         self.next_shard = self.next_shard.saturating_add(1) % self.parts.hand_out.len();
         let Some(outbox) = self.parts.hand_out.get(self.next_shard) else { return };
         match outbox.post(handed) {
             Ok(()) => outbox.ring(),
             // That shard has more than it can take in: it is served here.
-            Err(handed) => {
-                self.parts.shard.leave_room();
-                self.adopt(now, handed);
-            }
+            Err(handed) => self.adopt(now, handed),
         }
     }
 

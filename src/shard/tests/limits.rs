@@ -438,3 +438,20 @@ fn the_last_places_are_for_clients_with_a_token() {
         world.join_as(1, nobody());
     }
 }
+
+/// Of many that connect before the first of them sends its Hello those that find room are served.
+// spec: O-30
+#[test]
+fn connections_without_a_session_use_none_of_the_room_for_clients_without_a_token() {
+    let mut world = World::with(|parts| {
+        (parts.settings.reserve, parts.settings.connections_max) = (Reserve { percent: 20 }, 10);
+        parts.limits.room = Arc::new(SharedRoom::new(10));
+    });
+    let clients: Vec<ConnectionKey> = (0..10).map(|_| world.accept_from(1)).collect();
+    let answers = clients.into_iter().map(|client| {
+        world.say(client, 0, client_frame::Member::Hello(nobody()));
+        matches!(world.member(client), gateway_frame::Member::Welcome(_))
+    });
+    assert_eq!(answers.collect::<Vec<_>>(), [[true; 8].as_slice(), &[false; 2]].concat());
+    assert_eq!(world.count(Count::RefusedReserve), 2);
+}

@@ -464,7 +464,7 @@ fn two_with(limits: &Shared) -> [World; 2] {
 #[test]
 fn connection_between_shards_is_counted_in_the_room() {
     let limits = Shared { room: Arc::new(SharedRoom::new(2)), ..Shared::unlimited() };
-    let used = || limits.room.room().used;
+    let used = || limits.room.used();
     let [mut home, mut other] = two_with(&limits);
     let mut client = home.comer(hello());
     home.lose(&client);
@@ -485,6 +485,61 @@ fn connection_between_shards_is_counted_in_the_room() {
     home.shard.not_taken_over(&Fault::Overloaded);
     other.shard.peer_closed(other.now, one);
     assert_eq!(used(), 0);
+}
+
+// spec: O-22
+#[test]
+fn silent_connections_of_each_shard_make_room() {
+    let limits = Shared { room: Arc::new(SharedRoom::new(2)), ..Shared::unlimited() };
+    let [mut one, mut other] = two_with(&limits);
+    let (silent, served) = (other.accept(), other.join());
+    for world in [&mut one, &mut other] {
+        world.pass(Duration::from_secs(2));
+    }
+    other.shard.share_room(other.now);
+    assert_eq!(limits.room.used(), 2, "nobody needs it");
+    assert!(one.shard.accepted(one.now, PEER).is_err());
+    other.shard.share_room(other.now);
+    assert_eq!(other.shard.next_ended(), Some((silent, End::Close(PEER))));
+    assert_eq!((other.shard.next_ended(), limits.room.used()), (None, 1));
+    assert_eq!(limits.room.room().served, 1);
+    assert!(one.shard.accepted(one.now, PEER).is_ok());
+    other.shard.peer_closed(other.now, served);
+    other.shard.share_room(other.now);
+    assert_eq!(limits.room.room().served, 0);
+}
+
+// spec: O-22
+#[test]
+fn connection_that_another_shard_has_accepted_keeps_its_room() {
+    let limits = Shared { room: Arc::new(SharedRoom::new(1)), ..Shared::unlimited() };
+    let [one, mut other] = two_with(&limits);
+    assert!(one.shard.enter_room() && !one.shard.enter_room());
+    let client = other.shard.dealt(other.now, PEER).unwrap();
+    assert_eq!(limits.room.used(), 1);
+    other.shard.peer_closed(other.now, client);
+    while other.shard.next_ended().is_some() {}
+    other.shard.drain(other.now, Duration::from_secs(1));
+    assert!(one.shard.enter_room());
+    let refused = other.shard.dealt(other.now, PEER).unwrap();
+    assert_eq!(limits.room.used(), 1, "as long as it takes to say so");
+    other.shard.peer_closed(other.now, refused);
+    assert_eq!(limits.room.used(), 0);
+}
+
+// spec: O-22
+#[test]
+fn connection_that_moves_is_one_without_a_session_for_its_new_shard() {
+    let [mut home, mut other] = two_with(&Shared::unlimited());
+    let mut client = home.comer(hello());
+    home.lose(&client);
+    home.shard.settings.handshakes_max = 1;
+    let silent = home.accept();
+    other.back_with(&mut client, hello());
+    let HandOver { peer, deadline, .. } = other.shard.next_hand_over().unwrap();
+    assert!(home.shard.taken_over(home.now, peer, deadline).is_err());
+    assert_eq!(home.count(Count::RefusedHandshakes), 1);
+    home.shard.peer_closed(home.now, silent);
 }
 
 /// The time of a handshake is one, on whichever shards it is.

@@ -49,6 +49,9 @@ fn reply_that_arrives_slowly_delays_the_end_of_its_bulk_link() {
     assert_eq!(world.forwarder.next_command(), None);
     world.hear(bulk, end);
     assert_eq!(world.settled().len(), 1);
+    // The rest of what the service has sent may take another moment.
+    world.live(&[main], Duration::from_secs(1));
+    assert_eq!(world.forwarder.next_command(), None);
     world.say(bulk, Said::Pong(v1::LinkPong { nonce, view: None }));
     world.flush();
     assert_eq!(world.forwarder.next_command(), Some(LinkCommand::EndStream(bulk)));
