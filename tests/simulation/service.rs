@@ -501,10 +501,15 @@ impl World {
             _ => &[0, 0, 0, 7, 0x4a, 5, 0x08, 0xff, 0xff, 0xff, 0x7f],
         };
         let Some(link) = self.some_link(at) else { return };
+        let is_bulk = self.main_of(at, link).is_some();
         if let Some(service) = self.link(at, link) {
             service.core.output().extend_from_slice(garbage);
             let conn = service.conn;
             self.excuse_link(conn);
+            if is_bulk {
+                // The gateway ends it before the end of its stream is written, and its main link goes on.
+                self.give_up(conn);
+            }
             self.service_flush(at, link);
         }
     }
