@@ -385,7 +385,7 @@ impl World {
         }
     }
 
-    pub fn give_up(&mut self, conn: ConnId) {
+    fn give_up(&mut self, conn: ConnId) {
         self.given_up.insert(conn);
         self.oracle.given_up(conn);
     }

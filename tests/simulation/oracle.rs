@@ -94,16 +94,20 @@ impl Oracle {
         }
     }
 
-    /// A service runs a call of an ordered route, which came over this connection; the gateway waits until then.
+    /// A service runs a call of an ordered route, which came over this connection; the gateway waits until then, unless it
+    /// has ended the bulk link of the call: before it can write the end of the stream.
     pub fn ran_in_order(
         &mut self,
         asked: Asked,
         (connection, own): (usize, usize),
-        now: Duration,
-        until: Duration,
+        (now, until): (Duration, Duration),
+        may_be_ended: impl Fn(usize) -> bool,
     ) {
         let before = self.ordered.insert(asked.incarnation, Running { asked, connection, own, until });
         let Some(before) = before.filter(|before| before.connection == connection) else { return };
+        if before.own != connection && may_be_ended(before.own) {
+            return;
+        }
         if before.asked.up_seq >= asked.up_seq {
             // One whose grace had ended may come late on the other link of its pair.
             if before.own != own {

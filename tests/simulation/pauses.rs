@@ -125,6 +125,11 @@ impl PauseJudge {
     fn excuse(&mut self, conn: ConnId) {
         self.links.entry(conn).or_default().is_excused = true;
     }
+
+    /// Whether a service has broken the contract on a link, or has said that it goes.
+    pub fn is_excused(&self, conn: ConnId) -> bool {
+        self.links.get(&conn).is_some_and(|link| link.is_excused)
+    }
 }
 
 impl World {
@@ -413,7 +418,10 @@ impl World {
         let reads =
             !self.was_deaf[conn] && !self.net.is_silent(conn) && !self.net.is_readable(conn, Side::Accepter);
         let is_good = self.endpoints[at].is_ready(link) && !self.net.is_over(conn) && reads;
-        let Some(tap) = self.pauses.links.get(&conn).filter(|tap| is_good && !tap.is_excused) else { return };
+        let Some(tap) = self.pauses.links.get(&conn).filter(|_| is_good && !self.pauses.is_excused(conn))
+        else {
+            return;
+        };
         // A bulk link ends with its main link.
         let has_no_main = self.pauses.mains.get(&conn).is_some_and(|main| self.is_ended(*main));
         if has_no_main || self.phase == Phase::Draining {

@@ -208,7 +208,11 @@ impl World {
             let waits = (run.remaining + self.scenario.forward.late_reply_grace).saturating_sub(under_way);
             let now = self.now.since(Mono::ZERO);
             self.running.insert((at, link, run.call_id), asked);
-            self.oracle.ran_in_order(asked, (conn, own), now, now + waits);
+            let may_be_ended = |own: ConnId| {
+                let reads = !self.was_deaf[own] && !self.net.is_silent(own);
+                !reads || self.net.is_over(own) || self.pauses.is_excused(own)
+            };
+            self.oracle.ran_in_order(asked, (conn, own), (now, now + waits), may_be_ended);
         }
         if self.phase == Phase::Faults && self.dice.chance(12) {
             let action =
@@ -501,15 +505,10 @@ impl World {
             _ => &[0, 0, 0, 7, 0x4a, 5, 0x08, 0xff, 0xff, 0xff, 0x7f],
         };
         let Some(link) = self.some_link(at) else { return };
-        let is_bulk = self.main_of(at, link).is_some();
         if let Some(service) = self.link(at, link) {
             service.core.output().extend_from_slice(garbage);
             let conn = service.conn;
             self.excuse_link(conn);
-            if is_bulk {
-                // The gateway ends it before the end of its stream is written, and its main link goes on.
-                self.give_up(conn);
-            }
             self.service_flush(at, link);
         }
     }
