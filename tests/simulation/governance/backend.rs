@@ -131,6 +131,7 @@ impl World {
                 let refused = Script { execution: Execution::NotExecuted, ..unavailable };
                 (Duration::ZERO, Script { reason: Reason::Draining, ..refused })
             }
+            _ if self.judge.is_of(call, self.failing) => (work, Script { code: Code::Internal, ..OK }),
             _ => (work, OK),
         };
         if script.execution != Execution::NotExecuted {

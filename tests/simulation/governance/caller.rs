@@ -20,8 +20,7 @@ impl World {
         let id = CallId(self.next_call);
         self.next_call += 1;
         let (timeout, now) = (self.scenario.timeout, self.now);
-        // Sessions stay with their worker.
-        let session = self.dice.below(20) as u32 * 2 + at as u32;
+        let session = self.next_session(at);
         let deadline = now + timeout;
         self.judge.asked((now, deadline), at, id, (kind, session));
         self.trace.note(now, "ask", (id.0, kind as u64), || format!("{id:?}, {kind:?}, session {session}"));
@@ -51,7 +50,7 @@ impl World {
             session: SessionKey::new(session, 0),
             session_id,
             route: RouteId(kind as u16),
-            caller: session.to_le_bytes()[0],
+            caller: if self.plant == Some(Plant::CallerUnknown) { 0 } else { session.to_le_bytes()[0] },
             deadline,
             call: worker.inbox.arena.encode(&call),
         };

@@ -1,6 +1,7 @@
 //! Who looks on and knows what is right, from what callers and instances saw; it never asks the core.
 
 use crate::governance::backend::State;
+use crate::governance::blame::Failing;
 use crate::governance::scenario::{Kind, Scenario};
 use crate::governance::sides::{Sides, Split};
 use moorgate::relay::Outcome;
@@ -203,6 +204,12 @@ impl Judge {
             self.violations
                 .push(format!("{at}, which failed each for {time:?}, had {had} calls; {most} are right"));
         }
+    }
+
+    /// Whether it is one of the calls that fail.
+    pub fn is_of(&self, id: CallId, failing: Option<Failing>) -> bool {
+        let call = self.calls.get(&id);
+        failing.zip(call).is_some_and(|(failing, call)| failing.has(call.kind, call.session))
     }
 
     /// From now on, or no more, one side of the service is well.

@@ -5,6 +5,7 @@
 //!     GOVERNANCE_SEED=17 cargo test --profile ci --test simulation -- --nocapture governance::one_seed
 
 mod backend;
+mod blame;
 mod caller;
 mod judge;
 mod plant;
@@ -167,6 +168,11 @@ fn a_side_that_is_not_fallen_back_to_is_found() {
 #[test]
 fn a_zone_that_is_not_kept_to_is_found() {
     found(Plant::ZoneForgotten, "left their zone");
+}
+
+#[test]
+fn instances_that_are_ejected_for_one_caller_are_found() {
+    found(Plant::CallerUnknown, "was ejected");
 }
 
 #[test]

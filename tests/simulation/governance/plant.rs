@@ -22,6 +22,8 @@ pub enum Plant {
     NoFallback,
     /// Nobody is in any zone.
     ZoneForgotten,
+    /// All calls are taken for those of one caller.
+    CallerUnknown,
     /// Instances are sent whatever comes.
     Unbounded,
 }

@@ -2,6 +2,7 @@
 
 use crate::dice::Dice;
 use crate::governance::backend::{Backend, Script, State};
+use crate::governance::blame::Failing;
 use crate::governance::judge::{CallId, Judge};
 use crate::governance::plant::Plant;
 use crate::governance::registry::{Mood, Registry};
@@ -95,6 +96,8 @@ pub struct World {
     scheduled: u64,
     pub next_call: u64,
     pub loading: bool,
+    /// What fails on every instance.
+    pub failing: Option<Failing>,
 }
 
 /// What a run has seen.
@@ -133,6 +136,7 @@ impl World {
             scheduled: 0,
             next_call: 0,
             loading: true,
+            failing: None,
             scenario,
         }
     }
@@ -152,6 +156,9 @@ impl World {
         // Links have to stand before the bystander can be held to anything.
         self.go_on(Duration::from_secs(1))?;
         self.schedule(Duration::ZERO, Event::Load);
+        if !self.scenario.hashes() && (self.plant == Some(Plant::CallerUnknown) || self.dice.chance(30)) {
+            self.some_calls_fail()?;
+        }
         if self.scenario.backends > 3 && self.dice.chance(50) {
             self.one_fails()?;
         }
