@@ -4,6 +4,10 @@ mod command;
 
 use std::process::ExitCode;
 
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match command::run(lexopt::Parser::from_env()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,7 @@
 //! Password hashes: Argon2id, with a salt of their own.
 
-use argon2::{Algorithm, Argon2, Block, Params, Version};
+use argon2::{Algorithm, Argon2, Params, Version};
 use ring::rand::{SecureRandom, SystemRandom};
-use std::cell::RefCell;
 
 const SALT_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
@@ -41,20 +40,12 @@ impl PasswordHash {
     }
 }
 
-thread_local! {
-    /// The memory of a thread's hashes. Allocated for each hash, it fragments the heap of glibc: 280 MB of RSS.
-    static MEMORY: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
-}
-
 fn hash(password: &str, salt: &[u8]) -> Result<[u8; HASH_BYTES], HashFailed> {
     let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(HASH_BYTES)).map_err(|_| HashFailed)?;
     let mut out = [0; HASH_BYTES];
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    MEMORY.with_borrow_mut(|memory| {
-        memory.resize(argon2.params().block_count(), Block::default());
-        let hashed = argon2.hash_password_into_with_memory(password.as_bytes(), salt, &mut out, memory);
-        hashed.map(|()| out).map_err(|_| HashFailed)
-    })
+    argon2.hash_password_into(password.as_bytes(), salt, &mut out).map_err(|_| HashFailed)?;
+    Ok(out)
 }
 
 #[cfg(test)]
