@@ -182,7 +182,6 @@ impl World {
             format!("{asked:?} at endpoint {at} as {:#x}, {:?} left", run.call_id, run.remaining)
         });
         let roll = if self.phase == Phase::Faults { self.dice.below(100) } else { 0 };
-        let ordered = (run.command == ORDERED).then_some(asked);
         let mut script = Script {
             code: Code::Ok,
             execution: Execution::Executed,
@@ -200,19 +199,8 @@ impl World {
         if let Some(problem) = self.rates.ran(self.now, asked) {
             self.oracle.violated(problem);
         }
-        if let Some(asked) = ordered {
-            let own = self.link(at, link).map_or(usize::MAX, |link| link.conn);
-            let conn = if self.given_up.contains(&own) { own } else { self.main_conn(at, link) };
-            // The gateway's clock began earlier, by what the call was under way.
-            let under_way = if self.was_deaf[own] { Duration::MAX } else { UNDER_WAY_MAX };
-            let waits = (run.remaining + self.scenario.forward.late_reply_grace).saturating_sub(under_way);
-            let now = self.now.since(Mono::ZERO);
-            self.running.insert((at, link, run.call_id), asked);
-            let may_be_ended = |own: ConnId| {
-                let reads = !self.was_deaf[own] && !self.net.is_silent(own);
-                !reads || self.net.is_over(own) || self.pauses.is_excused(own)
-            };
-            self.oracle.ran_in_order(asked, (conn, own), (now, now + waits), may_be_ended);
+        if run.command == ORDERED {
+            self.runs_in_order((at, link), asked, &run);
         }
         if self.phase == Phase::Faults && self.dice.chance(12) {
             let action =
@@ -252,6 +240,21 @@ impl World {
         } else {
             self.schedule(delay, Event::Reply { endpoint: at, link, call_id: run.call_id, script });
         }
+    }
+
+    fn runs_in_order(&mut self, (at, link): (usize, usize), asked: Asked, run: &Run) {
+        let own = self.link(at, link).map_or(usize::MAX, |link| link.conn);
+        let conn = if self.given_up.contains(&own) { own } else { self.main_conn(at, link) };
+        // The gateway's clock began earlier, by what the call was under way.
+        let under_way = if self.was_deaf[own] { Duration::MAX } else { UNDER_WAY_MAX };
+        let waits = (run.remaining + self.scenario.forward.late_reply_grace).saturating_sub(under_way);
+        let now = self.now.since(Mono::ZERO);
+        self.running.insert((at, link, run.call_id), asked);
+        let may_be_ended = |own: ConnId| {
+            let reads = !self.was_deaf[own] && !self.net.is_silent(own);
+            !reads || self.net.is_over(own) || self.pauses.is_excused(own)
+        };
+        self.oracle.ran_in_order(asked, (conn, own), (now, now + waits), may_be_ended);
     }
 
     pub fn reply(&mut self, at: usize, link: usize, call_id: u64, script: Script) {
