@@ -111,7 +111,7 @@ impl<'a> Fields<'a> {
         self.take(len)
     }
 
-    /// Passes over the value of a field that nobody reads.
+    /// Skips the value of an unknown field.
     pub(crate) fn skip(&mut self, key: Key) -> Result<(), Malformed> {
         match key.wire_type {
             0 => self.varint().map(drop),

@@ -187,8 +187,8 @@ impl Shard {
         Fault::ConnectionLimit
     }
 
-    /// Publishes what this shard has of the room of all shards, and makes some when a connection was refused for want of
-    /// it, also by another shard.
+    /// Publishes how much of the room of all shards this one uses, and evicts silent connections when one was refused, also by
+    /// another shard.
     pub fn share_room(&mut self, now: Now) {
         let refused = self.room.refused();
         if std::mem::replace(&mut self.refusals_seen, refused) != refused {

@@ -278,7 +278,7 @@ impl Shard {
     /// The same for one that another shard has accepted, and which is counted in the room of all shards.
     ///
     /// # Errors
-    /// As [`Shard::turned_away`]; it is not counted any more.
+    /// As [`Shard::turned_away`]; its place in the room is free then.
     pub fn dealt(&mut self, now: Now, peer: SocketAddr) -> Result<ConnectionKey, Vec<u8>> {
         self.admit(now, peer, true)
     }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Memory of the gateway (RSS in kB) before a load, at its peak, and a minute after its end, for each allocator: with a
-# storm, a broadcast, answers that nobody reads, and password logins, each with a gateway of its own. Before the load as
+# storm, a broadcast, unread Responses, and password logins, each with a gateway of its own. Before the load as
 # many connections are opened, or requests made, and closed, so that the tables have their size. Sessions without a
 # connection end after 2 seconds, so that none is left.
 #

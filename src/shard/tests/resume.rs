@@ -497,7 +497,7 @@ fn silent_connections_of_each_shard_make_room() {
         world.pass(Duration::from_secs(2));
     }
     other.shard.share_room(other.now);
-    assert_eq!(limits.room.used(), 2, "nobody needs it");
+    assert_eq!(limits.room.used(), 2, "no connection was refused");
     assert!(one.shard.accepted(one.now, PEER).is_err());
     other.shard.share_room(other.now);
     assert_eq!(other.shard.next_ended(), Some((silent, End::Close(PEER))));

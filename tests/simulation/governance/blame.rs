@@ -32,7 +32,7 @@ const CALLS_PER_S: u64 = 60;
 impl World {
     /// Some calls fail for a while, all instances being well: none is ejected for it.
     pub fn some_calls_fail(&mut self) -> Result<(), String> {
-        // What happened before is over.
+        // Ejections of before have ended.
         self.go_on(Duration::from_secs(2))?;
         let [one, other] = [self.some_session(), self.some_session()];
         let kinds = [Kind::Plain, Kind::Idempotent, Kind::Ordered, Kind::Hedged];
