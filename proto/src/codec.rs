@@ -378,6 +378,20 @@ mod tests {
         assert_eq!(out[LENGTH_BYTES..], frame.encode_to_vec());
     }
 
+    /// A stream in pieces of these lengths, again and again.
+    fn reads<'a>(mut stream: &'a [u8], lens: &[usize]) -> Vec<&'a [u8]> {
+        let mut reads = Vec::new();
+        for len in lens.iter().cycle() {
+            if stream.is_empty() {
+                break;
+            }
+            let (head, tail) = stream.split_at((*len).min(stream.len()));
+            reads.push(head);
+            stream = tail;
+        }
+        reads
+    }
+
     proptest! {
         // spec: F-9
         #[test]
@@ -390,16 +404,7 @@ mod tests {
                 put_length(&mut stream, body.len());
                 stream.extend_from_slice(body);
             }
-            let mut reads = Vec::new();
-            let mut rest = &stream[..];
-            for at in cuts.iter().cycle() {
-                if rest.is_empty() {
-                    break;
-                }
-                let (head, tail) = rest.split_at((*at).min(rest.len()));
-                reads.push(head);
-                rest = tail;
-            }
+            let reads = reads(&stream, &cuts);
             prop_assert_eq!(frames(&reads, 64).unwrap(), bodies);
         }
 
@@ -418,16 +423,7 @@ mod tests {
                 let is_whole = *len <= 300;
                 expected.push((is_whole, if is_whole { body } else { vec![at; HEAD_BYTES] }));
             }
-            let mut reads = Vec::new();
-            let mut rest = &stream[..];
-            for at in cuts.iter().cycle() {
-                if rest.is_empty() {
-                    break;
-                }
-                let (head, tail) = rest.split_at((*at).min(rest.len()));
-                reads.push(head);
-                rest = tail;
-            }
+            let reads = reads(&stream, &cuts);
             prop_assert_eq!(pieces(&reads, 300, 1000).unwrap(), expected.clone());
             prop_assert_eq!(pieces(&[&stream], 300, 1000).unwrap(), expected);
         }
