@@ -162,6 +162,8 @@ impl Membership {
 pub(crate) struct App {
     phase: Phase,
     connection: Connection,
+    /// A gateway has answered.
+    was_connected: bool,
     /// Who is spoken to.
     target: Option<Target>,
     groups: BTreeMap<String, Membership>,
@@ -190,6 +192,7 @@ impl App {
         App {
             phase,
             connection: Connection::Starting,
+            was_connected: false,
             target: None,
             groups: BTreeMap::new(),
             entries: Entries::default(),
@@ -228,6 +231,16 @@ impl App {
         let is_joining = self.groups.values().any(|membership| *membership != Membership::Joined);
         let is_logging_in = matches!(self.phase, Phase::LoggingIn { .. });
         is_logging_in || self.is_chatting() && (self.outbox.len() > 0 || is_joining || self.questions > 0)
+    }
+
+    /// Whether a gateway has ever answered, or why none has; `None`: it is not known yet.
+    pub(crate) fn reached(&self) -> Option<Result<(), &str>> {
+        match &self.connection {
+            _ if self.was_connected => Some(Ok(())),
+            Connection::Away { why, .. } => Some(Err(why)),
+            Connection::Ended => Some(Err("it takes no session")),
+            _ => None,
+        }
     }
 
     /// Whether a line would be answered, or taken.

@@ -51,13 +51,13 @@ pub(crate) enum Command {
 
 /// The commands, and what the help says of each.
 pub(crate) const COMMANDS: [(&str, &str, &str); 7] = [
-    ("/to", "/to USER|#GROUP [TEXT]", "speak to somebody, or to a group"),
+    ("/to", "/to USER|#GROUP [TEXT]", "speak to somebody, or to a group; so does /msg"),
     ("/join", "/join GROUP", "join a group, and speak to it"),
     ("/leave", "/leave [GROUP]", "leave a group"),
     ("/who", "/who", "who is online"),
     ("/logout", "/logout", "log out, and log in as somebody else"),
-    ("/quit", "/quit", "leave; so does Ctrl-C"),
-    ("/help", "/help", "this; //TEXT says what begins with a slash"),
+    ("/quit", "/quit", "leave; so do /exit, /q and Ctrl-C"),
+    ("/help", "/help", "this, as /h and /?; //TEXT says what begins with a slash"),
 ];
 
 /// What names may be.
@@ -162,5 +162,17 @@ mod tests {
             assert!(!matches!(read(&format!("{word} x")), Line::Wrong(said) if said.contains("there is no")));
         }
         assert_eq!(Target::Group("team".to_owned()).to_string(), "#team");
+    }
+
+    #[test]
+    fn every_command_is_in_the_help() {
+        let help = COMMANDS.map(|(_, usage, what)| format!("{usage} {what} ")).concat();
+        for word in ["to", "msg", "join", "leave", "who", "logout", "quit", "exit", "q", "help", "h", "?"] {
+            assert!(
+                !matches!(read(&format!("/{word} x")), Line::Wrong(said) if said.contains("there is no"))
+            );
+            let is_told = |mark: &str| help.contains(&format!("/{word}{mark}"));
+            assert!([" ", ",", ";"].into_iter().any(is_told), "/{word}");
+        }
     }
 }

@@ -44,6 +44,11 @@ impl Link {
         Ok(Link { gateways, state, device_id, bringer, client: None, generation: Generation::default() })
     }
 
+    /// Where it connects, for people.
+    pub(crate) fn addresses(&self) -> String {
+        self.gateways.join(", ")
+    }
+
     /// A new client, in place of the one before.
     pub(crate) fn connect(&mut self) -> io::Result<()> {
         match self.client.take() {

@@ -1,7 +1,7 @@
 //! Lines in, lines out: for pipes, for tests, and for who reads with other means than a screen.
 //!
 //! Lines that begin with `*` or `!` are the chat's own, those with `?` ask for a line; all others are messages. When no
-//! more lines come, what waits is sent, and then it ends.
+//! more lines come, what waits is sent, and then it ends; it fails when no gateway has answered, or something still waits.
 
 use crate::ambient::{Clocks, hours_and_minutes};
 use crate::app::{App, Effect, Entry, Fate, Prompt, Status, What};
@@ -125,7 +125,7 @@ impl<W: Write> Writer<W> {
 /// Chats until the end.
 ///
 /// # Errors
-/// When nobody reads what is written.
+/// When nobody reads what is written; at the end of the lines, when no gateway has answered or not everything was sent.
 pub(crate) fn run(
     mut app: App,
     link: &mut Link,
@@ -154,8 +154,8 @@ pub(crate) fn run(
         writer.prompt(&app)?;
         writer.out.flush()?;
         echo.set_off(app.prompt().is_secret);
-        if ends_at <= now.mono || ends_at != Mono::NEVER && !app.is_busy() {
-            return Ok(());
+        if ends_at <= now.mono || ends_at != Mono::NEVER && !app.is_busy() && app.reached().is_some() {
+            return result(&app, link);
         }
         if app.takes_lines() {
             reader.want();
@@ -179,4 +179,15 @@ pub(crate) fn run(
         }
         app.tick(now);
     }
+}
+
+/// What has come of the lines, now that there are no more.
+fn result(app: &App, link: &Link) -> io::Result<()> {
+    let why = match app.reached() {
+        Some(Ok(())) if app.is_busy() => "not everything was sent and answered".to_owned(),
+        Some(Ok(())) => return Ok(()),
+        Some(Err(why)) => format!("no gateway at {}: {why}", link.addresses()),
+        None => format!("no gateway at {}: no answer", link.addresses()),
+    };
+    Err(io::Error::other(why))
 }

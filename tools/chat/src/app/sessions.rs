@@ -93,6 +93,7 @@ impl App {
 
     fn opened(&mut self, now: Moment, address: String, user_id: &str) {
         self.connection = Connection::Open(address);
+        self.was_connected = true;
         match &self.phase {
             Phase::Chatting { user } if user == user_id => self.try_again(),
             Phase::Chatting { .. } => self.ask_password_again(now, "your login is not accepted any more"),

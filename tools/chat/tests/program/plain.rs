@@ -1,6 +1,6 @@
 //! Lines in, lines out.
 
-use crate::peer::{Listener, PATIENCE, Peer};
+use crate::peer::{Listener, PATIENCE, Peer, nobody};
 use crate::{anonymous, asked, logs_in, program, pushes, refuses, takes, with_token};
 use moorgate_demo::wire::{self, accounts, chat};
 use moorgate_proto::envelope::member::gateway;
@@ -253,4 +253,26 @@ fn the_command_line_explains_itself() {
     let wrong = program().args(["--gateway", "here"]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8(wrong.stderr).unwrap().contains("127.0.0.1:7000"));
+}
+
+#[test]
+fn input_that_ends_with_no_gateway_is_a_failure() {
+    let address = nobody().to_string();
+    for arguments in [&["--user", "alice"][..], &[]] {
+        let mut command = program();
+        command.args(["--plain", "--gateway", &address]).args(arguments).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert_eq!(error, format!("moorgate-chat: no gateway at {address}: connection refused\n"));
+    }
+}
+
+#[test]
+fn input_that_ends_at_once_waits_for_the_connection() {
+    let listener = Listener::new();
+    let mut chat = Running::new(&[listener.address()], &["--user", "alice"]);
+    drop(chat.input.take());
+    let mut peer = anonymous(&listener);
+    chat.ends(&mut peer);
 }
