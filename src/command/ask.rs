@@ -34,7 +34,7 @@ impl Request {
     }
 
     /// The body of the gateway's answer when it is what was asked for. What the parameters must be is the gateway's to
-    /// judge: it does so for everybody who asks.
+    /// judge: it does so for everybody who asks. What it cannot read is an error of usage.
     pub(super) fn send(&self, admin: SocketAddr) -> Result<String, Failure> {
         let answer = ask(admin, (self.method, &self.target), TIMEOUT);
         let answer = answer.map_err(|error| {
@@ -44,7 +44,14 @@ impl Request {
         })?;
         match answer {
             Answer { status: 200, body } => Ok(body),
-            Answer { status, body } => Err(failed(refusal(status, &body))),
+            Answer { status, body } => Err(match (status, error_of(&body)) {
+                (400, Some(error)) => Failure::Usage(error),
+                (_, Some(error)) => failed(error),
+                (_, None) => {
+                    let body = shown(body.trim(), super::LINE_BYTES_MAX);
+                    failed(format!("the gateway answers {status}: {body}"))
+                }
+            }),
         }
     }
 }
@@ -83,13 +90,9 @@ fn ask(admin: SocketAddr, (method, target): (&str, &str), timeout: Duration) -> 
 }
 
 /// Why the gateway has not done it, in its own words.
-fn refusal(status: u16, body: &str) -> String {
-    let error = serde_json::from_str(body).ok();
-    let error = error.and_then(|value: serde_json::Value| Some(value.get("error")?.as_str()?.to_owned()));
-    let error = error.map(|error| shown(&error, super::LINE_BYTES_MAX));
-    error.unwrap_or_else(|| {
-        format!("the gateway answers {status}: {}", shown(body.trim(), super::LINE_BYTES_MAX))
-    })
+fn error_of(body: &str) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    Some(shown(body.get("error")?.as_str()?, super::LINE_BYTES_MAX))
 }
 
 #[cfg(test)]

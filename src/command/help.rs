@@ -52,7 +52,7 @@ tools/systemd/README.md of the source tree.
 It says on standard error where it listens. The first signal drains: clients are
 told, requests in flight finish, then it ends with exit code 0. A second signal
 ends it at once. The variable RUST_LOG (error, warn, info, debug, trace) sets how
-much it says.
+much it says; one that is wrong is a warning.
 ";
 
 pub(super) const CHECK: &str = "\
@@ -124,7 +124,9 @@ only adds users, less only takes some away.
                         configuration (default 127.0.0.1:7001)
 
 It prints what has changed, a line of JSON; endpoints prints a table. Exit code 1:
-nothing was done, and standard error says why. The same by HTTP, for scripts:
+nothing was done (no such session to kick, no such ban to lift, it was refused),
+and standard error says why. The same by HTTP, for scripts, where a count of 0 is
+no error:
   curl -X POST 'http://127.0.0.1:7001/kick?user=alice'
 ";
 

@@ -13,29 +13,53 @@ struct Command {
     method: &'static str,
     /// Its parameters, which are flags here.
     parameters: &'static [&'static str],
-    /// Those that are words in their place.
+    /// Parameters that are words in their place.
     positions: &'static [&'static str],
+    /// Flags that must be written: of each list exactly one.
+    required: &'static [&'static [&'static str]],
     /// How it is written.
-    example: &'static str,
+    usage: &'static str,
+    /// The count in its answer, and what a count of zero means.
+    none: Option<(&'static str, &'static str)>,
 }
 
-const fn flags(name: &'static str, method: &'static str, parameters: &'static [&'static str]) -> Command {
-    Command { name, method, parameters, positions: &[], example: "" }
+impl Command {
+    const fn new(name: &'static str, method: &'static str, usage: &'static str) -> Command {
+        Command { name, method, parameters: &[], positions: &[], required: &[], usage, none: None }
+    }
 }
 
 const COMMANDS: [Command; 7] = [
-    flags("kick", "POST", &["user", "session", "message"]),
-    flags("revoke", "POST", &["user", "token"]),
-    flags("bans", "GET", &[]),
-    flags("ban", "POST", &["address", "for"]),
-    flags("unban", "POST", &["address", "user"]),
-    flags("endpoints", "GET", &[]),
     Command {
-        name: "canary",
-        method: "POST",
-        parameters: &[],
+        parameters: &["user", "session", "message"],
+        required: &[&["user", "session"]],
+        none: Some(("sessions", "this gateway has no such session: nothing was ended")),
+        ..Command::new("kick", "POST", "kick (--user U | --session HEX) [--message TEXT]`")
+    },
+    Command {
+        parameters: &["user", "token"],
+        required: &[&["user", "token"]],
+        ..Command::new("revoke", "POST", "revoke (--user U | --token ID)`")
+    },
+    Command::new("bans", "GET", "bans`"),
+    Command {
+        parameters: &["address", "for"],
+        required: &[&["address"], &["for"]],
+        ..Command::new("ban", "POST", "ban --address A --for TIME`")
+    },
+    Command {
+        parameters: &["address", "user"],
+        required: &[&["address", "user"]],
+        none: Some((
+            "changed",
+            "there is no such ban: nothing was lifted; `moorgate operator bans` lists those there are",
+        )),
+        ..Command::new("unban", "POST", "unban (--address A | --user U)`")
+    },
+    Command::new("endpoints", "GET", "endpoints`"),
+    Command {
         positions: &["service", "share"],
-        example: "write `moorgate operator canary SERVICE SHARE`, as `canary chat 5%`",
+        ..Command::new("canary", "POST", "canary SERVICE SHARE`, as `canary chat 5%`")
     },
 ];
 
@@ -58,12 +82,16 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
     let mut admin = ADMIN;
     let mut request = Request::new(command.method, command.name);
     let mut positions = command.positions.iter();
+    let mut written = Vec::new();
     while let Some(word) = words.next()? {
         match word {
             Arg::Short('h') | Arg::Long("help") => return print(help::OPERATOR),
             Arg::Long("admin") => admin = super::address(&mut words, "--admin")?,
             Arg::Long(flag) => match command.parameters.iter().find(|parameter| **parameter == flag) {
-                Some(parameter) => request.add(parameter, &words.value()?.string()?),
+                Some(parameter) => {
+                    request.add(parameter, &words.value()?.string()?);
+                    written.push(*parameter);
+                }
                 None => return Err(Arg::Long(flag).unexpected().into()),
             },
             Arg::Value(value) => match positions.next() {
@@ -73,10 +101,17 @@ pub(super) fn run(mut words: lexopt::Parser) -> Result<(), Failure> {
             other => return Err(other.unexpected().into()),
         }
     }
-    if let Some(missing) = positions.next() {
-        return usage(format!("the {missing} is missing; {}", command.example));
+    let is_written = |flags: &&[&str]| flags.iter().filter(|flag| written.contains(flag)).count() == 1;
+    if positions.next().is_some() || !command.required.iter().all(is_written) {
+        return usage(format!("write `moorgate operator {}", command.usage));
     }
     let body = request.send(admin)?;
+    if let Some((count, message)) = command.none
+        && serde_json::from_str::<serde_json::Value>(&body)
+            .is_ok_and(|body| body.get(count) == Some(&0.into()))
+    {
+        return Err(failed(message));
+    }
     match command.name {
         "endpoints" => print(&table(&body)?),
         _ => print(&body),

@@ -4,6 +4,7 @@ use super::{Failure, failed, help, print, usage};
 use lexopt::{Arg, ValueExt};
 use moorgate::auth::{KeyRing, SigningKey, TokenError, mint, unverified_parts};
 use moorgate::base::clock::Clock;
+use moorgate_proto::limits::{NAME_BYTES, USER_ID_BYTES};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 use std::io::Read;
@@ -14,6 +15,8 @@ const KEY_ID: &str = "default";
 const TTL: Duration = Duration::from_secs(3600);
 /// No access token is longer.
 const TOKEN_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of an issuer or audience: with the other claims it fits into a token.
+const ISSUER_BYTES_MAX: usize = 1024;
 /// No secret is longer.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
@@ -73,12 +76,16 @@ fn options(what: What, words: &mut lexopt::Parser) -> Result<Option<Options>, Fa
     while let Some(word) = words.next()? {
         match word {
             Arg::Short('h') | Arg::Long("help") => return Ok(None),
-            Arg::Long("user") if issues => options.user = Some(words.value()?.string()?),
-            Arg::Long("role") if issues => options.roles.push(words.value()?.string()?),
-            Arg::Long("device") if issues => options.device = Some(words.value()?.string()?),
-            Arg::Long("issuer") if issues => options.issuer = Some(words.value()?.string()?),
-            Arg::Long("audience") if issues => options.audience = Some(words.value()?.string()?),
-            Arg::Long("key-id") if issues => options.key_id = Some(words.value()?.string()?),
+            Arg::Long("user") if issues => options.user = Some(text(words, "--user", USER_ID_BYTES)?),
+            Arg::Long("role") if issues => options.roles.push(text(words, "--role", NAME_BYTES)?),
+            Arg::Long("device") if issues => options.device = Some(text(words, "--device", NAME_BYTES)?),
+            Arg::Long("issuer") if issues => {
+                options.issuer = Some(text(words, "--issuer", ISSUER_BYTES_MAX)?)
+            }
+            Arg::Long("audience") if issues => {
+                options.audience = Some(text(words, "--audience", ISSUER_BYTES_MAX)?)
+            }
+            Arg::Long("key-id") if issues => options.key_id = Some(text(words, "--key-id", NAME_BYTES)?),
             Arg::Long("ttl") if issues => options.ttl = Some(ttl(&words.value()?.string()?)?),
             Arg::Long("dev") => options.set_secret(dev_secret()?)?,
             Arg::Long("secret-file") => {
@@ -113,6 +120,15 @@ impl Options {
             None => Ok(()),
             Some(_) => usage("one secret is enough: --dev, --secret-file or --secret-env"),
         }
+    }
+}
+
+/// The text behind a flag, of 1 to `max` bytes.
+fn text(words: &mut lexopt::Parser, flag: &str, max: usize) -> Result<String, Failure> {
+    let text = words.value()?.string()?;
+    match text.len() {
+        len if (1..=max).contains(&len) => Ok(text),
+        len => usage(format!("{flag} has {len} bytes; write 1 to {max}")),
     }
 }
 

@@ -143,8 +143,9 @@ fn what_the_gateway_cannot_explain_is_exit_code_1() {
     let address = admin.address().to_string();
     let no_route = "moorgate: no route leads to command 0x9999 in version 1; look at [[route]]\n";
     refused(&["explain", "--command", "0x9999", "--admin", &address], 1, no_route);
-    let no_number = "moorgate: command is `login`; write a number such as 0x0201 or 7\n";
-    refused(&["explain", "--command", "login", "--admin", &address], 1, no_number);
+    let no_number = "moorgate explain: command is `login`; write a number such as 0x0201 or 7\n\
+                     Try `moorgate explain --help`.\n";
+    refused(&["explain", "--command", "login", "--admin", &address], 2, no_number);
     admin.stop();
 }
 

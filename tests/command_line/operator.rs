@@ -4,7 +4,9 @@ use crate::loopback::nobody;
 use crate::pages::remembering;
 use crate::running::Running;
 use crate::{Ended, refused, run};
-use moorgate::admin::{Ban, BanTarget, EndpointShown, OperateError, Operation, Outcome};
+use moorgate::admin::{
+    Ban, BanTarget, EndpointShown, KickTarget, OperateError, Operation, Outcome, RevokeTarget,
+};
 use moorgate::routing::Calls;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +24,12 @@ fn answer(operation: Operation) -> Result<Outcome, OperateError> {
             Ok(Outcome::Bans { bans, total: 1 })
         }
         Operation::Ban { .. } => Err(OperateError::Full),
-        Operation::Unban(_) => Ok(Outcome::Changed(0)),
+        Operation::Unban(BanTarget::User(user)) if user == "nobody" => Ok(Outcome::Changed(0)),
+        Operation::Unban(_) => Ok(Outcome::Changed(1)),
+        Operation::Kick { target: KickTarget::User(user), .. } if user == "nobody" => {
+            Ok(Outcome::Sessions(0))
+        }
+        Operation::Revoke(RevokeTarget::User(user)) if user == "nobody" => Ok(Outcome::Sessions(0)),
         Operation::Kick { .. } | Operation::Revoke(_) => Ok(Outcome::Sessions(3)),
         Operation::Endpoints => {
             Ok(Outcome::Endpoints { endpoints: endpoints(), total: 3, notes: Vec::new() })
@@ -75,7 +82,7 @@ fn each_operation_reaches_the_gateway_as_it_was_written() {
     let (admin, operations) = remembering(answer);
     let session = "0123456789abcdef0123456789abcdef";
     let sessions = "{\"sessions\":3}\n";
-    let cases: [(&[&str], &str, &str); 10] = [
+    let cases: [(&[&str], &str, &str); 11] = [
         (
             &["canary", "chat", "2.5%"],
             "canary service=\"chat\" share=2.5%",
@@ -98,9 +105,11 @@ fn each_operation_reaches_the_gateway_as_it_was_written() {
         ),
         (&["kick", "--session", session], "kick session=0123456789abcdef0123456789abcdef", sessions),
         (&["revoke", "--user", "bob"], "revoke user=\"bob\"", sessions),
+        // The tokens are refused from now on, whether or not a session lives by one of them.
+        (&["revoke", "--user", "nobody"], "revoke user=\"nobody\"", "{\"sessions\":0}\n"),
         (&["revoke", "--token", "t-1"], "revoke token=\"t-1\"", sessions),
-        (&["unban", "--address", "2001:db8::1"], "unban address=2001:db8::1", "{\"changed\":0}\n"),
-        (&["unban", "--user", "bob"], "unban user=\"bob\"", "{\"changed\":0}\n"),
+        (&["unban", "--address", "2001:db8::1"], "unban address=2001:db8::1", "{\"changed\":1}\n"),
+        (&["unban", "--user", "bob"], "unban user=\"bob\"", "{\"changed\":1}\n"),
         (
             &["bans"],
             "bans",
@@ -118,18 +127,16 @@ fn each_operation_reaches_the_gateway_as_it_was_written() {
 #[test]
 fn what_was_not_done_is_exit_code_1_with_the_gateways_words() {
     let (admin, operations) = remembering(answer);
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 4] = [
         (&["canary", "chta", "5%"], "there is no service `chta`; there are: chat"),
-        (
-            &["canary", "chat", "5"],
-            "`5` is no share; write \"0%\" to \"100%\", with two decimals at the most, as \"5%\" or \"0.25%\"",
-        ),
-        (&["kick"], "whose sessions? write user=U or session=HEX, and message=M if they are to know why"),
-        (&["kick", "--user", "a", "--user", "b"], "`user` stands there twice; leave one out"),
-        (&["kick", "--user", ""], "user has 0 bytes; write 1 to 128"),
         (
             &["ban", "--address", "192.0.2.7", "--for", "10m"],
             "there are as many bans by operators as there may be; lift one, or wait for an end",
+        ),
+        (&["kick", "--user", "nobody"], "this gateway has no such session: nothing was ended"),
+        (
+            &["unban", "--user", "nobody"],
+            "there is no such ban: nothing was lifted; `moorgate operator bans` lists those there are",
         ),
     ];
     for (words, message) in cases {
@@ -137,8 +144,55 @@ fn what_was_not_done_is_exit_code_1_with_the_gateways_words() {
         let expected = format!("moorgate: {message}\n");
         assert_eq!((code, out.as_str(), err), (Some(1), "", expected), "{words:?}");
     }
-    assert_eq!(operations.try_iter().count(), 2, "what is understood reaches the gateway");
+    assert_eq!(operations.try_iter().count(), 4, "what is understood reaches the gateway");
     admin.stop();
+}
+
+#[test]
+fn missing_and_wrong_parameters_are_usage_errors() {
+    let (admin, operations) = remembering(answer);
+    let kick = "write `moorgate operator kick (--user U | --session HEX) [--message TEXT]`";
+    let cases: [(&[&str], &str); 14] = [
+        (&["kick"], kick),
+        (&["kick", "--message", "go"], kick),
+        (&["kick", "--user", "a", "--session", "0123456789abcdef0123456789abcdef"], kick),
+        (&["revoke"], "write `moorgate operator revoke (--user U | --token ID)`"),
+        (&["ban"], "write `moorgate operator ban --address A --for TIME`"),
+        (&["ban", "--address", "192.0.2.7"], "write `moorgate operator ban --address A --for TIME`"),
+        (&["unban"], "write `moorgate operator unban (--address A | --user U)`"),
+        (&["canary", "chat"], "write `moorgate operator canary SERVICE SHARE`, as `canary chat 5%`"),
+        // What the values must be is the gateway's to judge.
+        (
+            &["canary", "chat", "5"],
+            "`5` is no share; write \"0%\" to \"100%\", with two decimals at the most, as \"5%\" or \"0.25%\"",
+        ),
+        (&["kick", "--user", "a", "--user", "b"], "`user` stands there twice; leave one out"),
+        (&["kick", "--user", ""], "user has 0 bytes; write 1 to 128"),
+        (
+            &["kick", "--session", "ab"],
+            "session is `ab`; write the 32 hexadecimal digits that the access log has",
+        ),
+        (
+            &["unban", "--address", "alice"],
+            "address is `alice`; write an IP address without a port, as 192.0.2.7",
+        ),
+        (&["bans", "extra"], "unexpected argument \"extra\""),
+    ];
+    for (words, message) in cases {
+        let ended = operator(words, admin.address());
+        let expected = format!("moorgate operator: {message}\nTry `moorgate operator --help`.\n");
+        assert_eq!((ended.code, ended.out.as_str(), ended.err), (Some(2), "", expected), "{words:?}");
+    }
+    assert_eq!(operations.try_iter().count(), 0, "nothing of it is carried out");
+    admin.stop();
+}
+
+#[test]
+fn missing_parameters_are_told_without_a_gateway() {
+    let nobody = nobody();
+    for words in [["kick"], ["revoke"], ["ban"], ["unban"], ["canary"]] {
+        assert_eq!(operator(&words, nobody).code, Some(2), "{words:?}");
+    }
 }
 
 #[test]
@@ -168,8 +222,12 @@ fn nobody_there_and_somebody_else_there_are_told() {
 fn a_running_gateway_is_asked_at_the_address_of_its_operator() {
     let mut gateway = Running::dev();
     let (clients, admin) = gateway.addresses();
-    let unknown = operator(&["unban"], admin);
-    assert_eq!(unknown.err, "moorgate: whose ban? write address=A or user=U\n");
+    for words in
+        [["kick", "--user", "nobody"], ["unban", "--user", "nobody"], ["unban", "--address", "192.0.2.7"]]
+    {
+        let ended = operator(&words, admin);
+        assert!(ended.code == Some(1) && ended.err.contains(": nothing was "), "{ended:?}");
+    }
     // The port for clients is not the operator's: they learn nothing, and nothing is done.
     assert_eq!(operator(&["bans"], clients).code, Some(1));
     gateway.signal("-TERM");

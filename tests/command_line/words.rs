@@ -157,7 +157,7 @@ fn what_a_command_does_not_understand_points_to_its_own_help() {
         (&["operator", "endpoints", "chat"], "unexpected argument \"chat\""),
         (
             &["operator", "canary", "chat"],
-            "the share is missing; write `moorgate operator canary SERVICE SHARE`, as `canary chat 5%`",
+            "write `moorgate operator canary SERVICE SHARE`, as `canary chat 5%`",
         ),
         (&["operator", "canary", "--service", "chat"], "invalid option '--service'"),
         (&["operator", "canary", "chat", "5%", "6%"], "unexpected argument \"6%\""),
