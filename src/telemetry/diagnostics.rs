@@ -15,6 +15,10 @@ use std::time::Duration;
 
 /// Lines that may wait.
 const LINES_MAX: usize = 1024;
+/// The variable with filters.
+const FILTERS: &str = "RUST_LOG";
+/// Bytes of a wrong filter that are shown.
+const FILTER_BYTES_MAX: usize = 64;
 /// A longer line is cut.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 /// Libraries that write headers, tokens, keys and names of others below [`CAP`]; no setting shows it.
@@ -87,12 +91,42 @@ fn logger(mut builder: env_logger::Builder, lines: Sender<Message>) -> (Capped, 
     (Capped(logger), level)
 }
 
-/// Starts the diagnostics at a level such as `info`; the environment variable `RUST_LOG` wins. Only the first call
-/// in a process has an effect. Panics are written there too.
+/// Checks filters such as `info` or `moorgate::forward=debug,warn`. The library takes any word that is no level for a
+/// module, and then writes nothing else.
+fn check_filters(text: &str) -> Result<(), String> {
+    let mut parts = text.split('/');
+    let filters = parts.next().unwrap_or_default();
+    if parts.nth(1).is_some() {
+        return Err("there is more than one `/`; write FILTERS/PATTERN".to_owned());
+    }
+    for word in filters.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let is_level = |text: &str| text.trim().parse::<LevelFilter>().is_ok();
+        let is_right = match word.split_once('=') {
+            Some((_, level)) => is_level(level),
+            None => is_level(word) || word.starts_with(env!("CARGO_PKG_NAME")),
+        };
+        if !is_right {
+            return Err(format!(
+                "`{}` is no level; write one of off, error, warn, info, debug, trace, or a module and its level such as \
+                 moorgate::reactor=debug",
+                shown(word, FILTER_BYTES_MAX)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Starts the diagnostics at a level such as `info`; the environment variable `RUST_LOG` wins, unless it is wrong, which
+/// is a warning. Only the first call in a process has an effect. Panics are written there too.
 pub fn init_diagnostics(level: LevelFilter) {
     let (sender, receiver) = bounded(LINES_MAX);
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).parse_default_env();
+    builder.filter_level(level);
+    let asked = std::env::var_os(FILTERS).unwrap_or_default().to_string_lossy().into_owned();
+    let wrong = check_filters(&asked).err();
+    if wrong.is_none() && !asked.is_empty() {
+        builder.parse_filters(&asked);
+    }
     let (logger, level) = logger(builder, sender.clone());
     if log::set_boxed_logger(Box::new(logger)).is_err() {
         return;
@@ -104,6 +138,9 @@ pub fn init_diagnostics(level: LevelFilter) {
         return;
     }
     let _ = WRITER.set(sender);
+    if let Some(why) = wrong {
+        log::warn!("{FILTERS} is not used, log.level is: {why}");
+    }
     // The hook of the standard library writes to standard error itself, which may block for ever.
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -181,6 +218,25 @@ mod tests {
         let own = written("trace", Level::Trace, "moorgate::forward", "a trace");
         assert!(own.len() == 1 && own.first().unwrap().ends_with("a trace\n"), "{own:?}");
         assert_eq!(written("trace", Level::Trace, "domains", "another library").len(), 1);
+    }
+
+    #[test]
+    fn filters_without_a_level_are_refused() {
+        for right in [
+            "",
+            "info",
+            "OFF",
+            " warn , moorgate::forward=debug",
+            "moorgate",
+            "moorgate::shard",
+            "ureq=trace",
+            "info/link",
+        ] {
+            assert_eq!(check_filters(right), Ok(()), "{right}");
+        }
+        for wrong in ["chatty", "info,chatty", "moorgate=chatty", "ureq=", "5", "info/a/b", "a=b=info"] {
+            assert!(check_filters(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
