@@ -27,7 +27,7 @@ use crate::base::counters::{Count, Totals};
 use crate::control::discovery::DiscoveryError;
 use crate::control::{InheritError, Vitals};
 use crate::limit::Bans;
-use crate::reactor::{BindError, Outbox, ShardCommand, WorkerCommand};
+use crate::reactor::{BindError, ListenAt, Outbox, ShardCommand, WorkerCommand};
 use crate::telemetry::{AccessLog, AccessLogError};
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
@@ -47,6 +47,13 @@ use std::thread::JoinHandle;
 pub enum GatewayError {
     /// An address for clients.
     Listen(BindError),
+    /// The operator's address is one for clients too.
+    Collision {
+        /// The operator's.
+        admin: ListenAt,
+        /// The clients'.
+        clients: ListenAt,
+    },
     /// The operator's address.
     Admin(SocketAddr, io::Error),
     /// Sockets of the service manager.
@@ -72,6 +79,11 @@ impl fmt::Display for GatewayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             GatewayError::Listen(error) => error.fmt(f),
+            GatewayError::Collision { admin, clients } => write!(
+                f,
+                "{admin}, for the operator, collides with {clients}, for clients; choose another port (admin.address or \
+                 --admin-listen; listener.address or --listen)"
+            ),
             GatewayError::Admin(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     f,
@@ -82,7 +94,7 @@ impl fmt::Display for GatewayError {
                 write!(f, "cannot listen on {address} for the operator: {error}")
             }
             GatewayError::Inherit(error) => error.fmt(f),
-            GatewayError::AccessLog(error) => error.fmt(f),
+            GatewayError::AccessLog(error) => write!(f, "access log: {error}"),
             GatewayError::Discovery(error) => error.fmt(f),
             GatewayError::OwnListener { service, endpoint, listener } => write!(
                 f,

@@ -6,7 +6,6 @@ use super::text;
 use crate::reactor::{AcceptMode, ListenAt, ListenerSettings};
 use crate::session;
 use moorgate_proto::limits::NAME_BYTES;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -129,29 +128,15 @@ fn place(section: &mut Section<'_>, example: &str) -> Option<ListenAt> {
 
 /// Notes it when two places cannot both be listened on.
 fn collision(section: &mut Section<'_>, at: &ListenAt, others: &[ListenerSettings], whose: &str) {
+    let Some(other) = others.iter().map(|other| &other.at).find(|other| at.collides(other)) else { return };
     match at {
         ListenAt::Address(address) => {
-            let other = others.iter().find_map(|other| match &other.at {
-                ListenAt::Address(other) if is_same(*other, *address) => Some(other),
-                _ => None,
-            });
-            if let Some(other) = other {
-                let message = format!("{address} collides with {other} of {whose}; choose another port");
-                section.wrong("address", message);
-            }
+            let message = format!("{address} collides with {other} of {whose}; choose another port");
+            section.wrong("address", message);
         }
         ListenAt::Inherited(name) => {
-            if others.iter().any(|other| other.at == *at) {
-                let name = text::echo(name);
-                section.wrong(SOCKET, format!("{whose} takes `{name}` already; choose another socket"));
-            }
+            let name = text::echo(name);
+            section.wrong(SOCKET, format!("{whose} takes `{name}` already; choose another socket"));
         }
     }
-}
-
-/// Whether only one of the two can be listened on.
-fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
-    let is_wide = one.ip().is_unspecified() || other.ip().is_unspecified();
-    let meets = one.ip() == other.ip() || is_wide && one.is_ipv4() == other.is_ipv4();
-    one.port() != 0 && one.port() == other.port() && meets
 }

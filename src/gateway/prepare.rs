@@ -22,6 +22,13 @@ impl Gateway {
     /// [`GatewayError`].
     pub fn prepare(settings: Settings) -> Result<Prepared, GatewayError> {
         let clock = Clock::of_loops();
+        // The command line may have changed what the configuration has.
+        let clients = settings.reactor.listeners.iter().map(|listener| &listener.at);
+        if let Some(admin) = &settings.admin
+            && let Some(clients) = clients.into_iter().find(|clients| admin.collides(clients))
+        {
+            return Err(GatewayError::Collision { admin: admin.clone(), clients: clients.clone() });
+        }
         settings.access_log.check().map_err(GatewayError::AccessLog)?;
         let mut found = settings.discovery.clone();
         found.services.retain(ServiceSources::is_found);

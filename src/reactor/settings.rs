@@ -33,6 +33,14 @@ impl ListenAt {
             ListenAt::Inherited(_) => None,
         }
     }
+
+    /// Whether only one of the two can be listened on.
+    pub fn collides(&self, other: &ListenAt) -> bool {
+        let (ListenAt::Address(one), ListenAt::Address(other)) = (self, other) else { return self == other };
+        let is_wide = one.ip().is_unspecified() || other.ip().is_unspecified();
+        let meets = one.ip() == other.ip() || is_wide && one.is_ipv4() == other.is_ipv4();
+        one.port() != 0 && one.port() == other.port() && meets
+    }
 }
 
 impl fmt::Display for ListenAt {

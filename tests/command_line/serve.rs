@@ -1,7 +1,8 @@
 //! `moorgate serve`: it starts, says where, serves, and ends as asked.
 
+use crate::loopback::nobody;
 use crate::running::{PATIENCE, Running, page, page_until, ready};
-use crate::{Directory, done, refused, run};
+use crate::{Directory, done, ended, moorgate, refused, run};
 use moorgate_client::{Connection, ConnectionError, Options};
 use moorgate_demo::wire::{self, accounts, chat};
 use moorgate_service::{LinkKey, Reply, Service};
@@ -165,6 +166,41 @@ fn a_port_in_use_is_told_and_the_first_gateway_goes_on() {
     assert!(ended.err.starts_with(&message), "{ended:?}");
     ready(operator);
     echo(clients, "").unwrap();
+}
+
+#[test]
+fn address_of_the_operator_and_of_clients_is_refused() {
+    let directory = Directory::new("serve-collision");
+    let port = nobody().port();
+    let (clients, wide) = (&format!("127.0.0.1:{port}"), &format!("0.0.0.0:{port}"));
+    let path = directory.file(
+        "gate.toml",
+        &"[[listener]]\naddress = \"LISTEN\"\n[[service]]\nname = \"echo\"\nendpoints = [\"192.0.2.1:7100\"]\n\
+          without_proofs = true\n[[route]]\ncommands = 7\nservice = \"echo\"\n"
+            .replace("LISTEN", wide),
+    );
+    let cases: [(&[&str], &str, &str); 3] = [
+        (&["serve", "--dev", "--listen", clients, "--admin-listen", clients], clients, clients),
+        (&["serve", "-c", &path, "--admin-listen", clients], clients, wide),
+        (&["serve", "-c", &path, "--listen", clients, "--admin-listen", wide], wide, clients),
+    ];
+    for (words, operator, clients) in cases {
+        let message = format!(
+            "moorgate: {operator}, for the operator, collides with {clients}, for clients; choose another port \
+             (admin.address or --admin-listen; listener.address or --listen)\n"
+        );
+        refused(words, 1, &message);
+    }
+}
+
+#[test]
+fn filter_of_the_log_that_has_no_level_is_a_warning() {
+    // It ends at once: both cannot listen there.
+    let same = nobody().to_string();
+    let words = ["serve", "--dev", "--listen", &same, "--admin-listen", &same];
+    let ended = ended(moorgate(&words).env("RUST_LOG", "chatty"));
+    let warning = "RUST_LOG is not used, log.level is: `chatty` is no level; write one of off, error, warn, info, debug, trace";
+    assert!(ended.code == Some(1) && ended.err.contains(warning), "{ended:?}");
 }
 
 #[test]
