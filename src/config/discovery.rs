@@ -13,6 +13,7 @@ use moorgate_registry::{
     ConsulQuery, ConsulSettings, DEFAULT_GROUP, NacosQuery, NacosSettings, RegistryError,
 };
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -365,7 +366,10 @@ fn ca_file(table: &mut Section<'_>, directory: &Path) -> Option<PathBuf> {
     table.read("ca_file", |value| {
         let path = path(directory, string(value, "a path in quotes")?)?;
         let told = |error: &dyn std::fmt::Display| format!("{} cannot be read: {error}", path.display());
-        let text = read_regular(&path, CA_BYTES_MAX).map_err(|error| told(&error))?;
+        let text = read_regular(&path, CA_BYTES_MAX).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => told(&format_args!("{error}; write the path of a PEM file")),
+            _ => told(&error),
+        })?;
         match text.windows(PEM.len()).any(|window| window == PEM) {
             true => Ok(path),
             false => Err(told(&"there is no certificate in it; write the path of a PEM file")),

@@ -127,7 +127,13 @@ impl Secrets<'_> {
             // Editors end a file with a line feed; it is no part of the secret.
             Ok(secret) => Some(Found { key, secret: secret.trim_ascii_end().to_vec(), remedy }),
             Err(error) => {
-                table.wrong(key, format!("{} cannot be read: {error}; {remedy}", path.display()));
+                // A command that makes a secret would write over one that is there.
+                let remedy = match error.kind() {
+                    ErrorKind::NotFound => format!("; {remedy}"),
+                    ErrorKind::PermissionDenied => "; let the user of this process read it".to_owned(),
+                    _ => String::new(),
+                };
+                table.wrong(key, format!("{} cannot be read: {error}{remedy}", path.display()));
                 None
             }
         }

@@ -1,6 +1,6 @@
 //! What the file says, within bounds and held against itself.
 
-use super::discovery::{Around, discovery};
+use super::discovery::Around;
 use super::limits::NewComers;
 use super::listeners::{Listeners, listeners};
 use super::register::register;
@@ -9,7 +9,7 @@ use super::secrets::Secrets;
 use super::section::Section;
 use super::services::{Ways, services_and_routes};
 use super::{Settings, devices, identity, limits, text};
-use crate::control::discovery::{ServiceSources, Settings as Discovery};
+use crate::control::discovery::{self, ServiceSources, Settings as Discovery};
 use crate::limit::Reserve;
 use crate::reactor::ListenerSettings;
 use crate::telemetry::AccessTarget;
@@ -75,9 +75,10 @@ pub(super) fn validate(
     let authority = identity::authority(&mut root, secrets, &mut report);
     let own = clients.iter().map(|listener| &listener.at).chain(&admin);
     let own: Vec<SocketAddr> = own.filter_map(|at| at.address()).collect();
-    let discovery = discovery(&mut root, secrets, &own, &mut report);
+    let discovery = super::discovery::discovery(&mut root, secrets, &own, &mut report);
     let around = Around { secrets, has_nacos: discovery.nacos.is_some(), own: &own };
     let Ways { services, sources, routes, rates } = services_and_routes(&mut root, &around, &mut report);
+    check_state_file(&mut root, &discovery, &sources, &mut report);
     let register = register(&mut root, &discovery, admin.as_ref(), &mut report);
     let (limits, NewComers { accepts, openings }) = limits::rates(&mut tables.rates, rates);
     if report.count() == mistakes {
@@ -126,6 +127,24 @@ pub(super) fn validate(
     report.finish(settings)
 }
 
+/// Notes it when the lists that are found cannot be kept.
+fn check_state_file(
+    root: &mut Section<'_>,
+    discovery: &Discovery,
+    sources: &[ServiceSources],
+    report: &mut Report<'_>,
+) {
+    let is_used = sources.iter().any(ServiceSources::is_found);
+    let Some(path) = discovery.state_file.as_deref().filter(|_| is_used) else { return };
+    if let Err(error) = discovery::check_state_file(path) {
+        let message = format!("discovery.state_file: {error}");
+        match root.table("discovery") {
+            table if table.has("state_file") => report.at(table.place("state_file"), message),
+            _ => report.whole(message),
+        }
+    }
+}
+
 /// The agent of Consul is where it always is, when nothing is said.
 fn with_services(discovery: Discovery, services: Vec<ServiceSources>) -> Discovery {
     let asks_consul = services.iter().any(|service| service.consul.is_some());
@@ -148,6 +167,9 @@ fn log(
         }
         Some(path) => AccessTarget::File(directory.join(path)),
     };
+    if let Err(error) = access.check() {
+        section.wrong("access", error);
+    }
     let levels = [("error", Error), ("warn", Warn), ("info", Info), ("debug", Debug), ("trace", Trace)];
     let level = section.choice("level", &levels, Info);
     section.close(report);

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 /// `O_NONBLOCK`, as on every Linux that we run on: opening a pipe does not wait for a writer.
@@ -15,10 +15,16 @@ const NONBLOCK: i32 = 0o4000;
 /// Those of the system, and that it is no regular file.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("it is no regular file")),
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(file);
     }
+    let what = match kind {
+        _ if kind.is_dir() => "a directory",
+        _ if kind.is_fifo() => "a pipe",
+        _ => "a device",
+    };
+    Err(io::Error::other(format!("it is {what}; write the path of a regular file")))
 }
 
 /// Reads a regular file of at most `bytes_max` bytes.
@@ -53,8 +59,14 @@ mod tests {
         let file = directory.join("file");
         std::fs::write(&file, "x").unwrap();
         assert!(open(&file).is_ok());
-        for path in [directory.clone(), pipe_in(&directory), "/dev/null".into(), "/dev/zero".into()] {
-            assert_eq!(open(&path).unwrap_err().to_string(), "it is no regular file", "{}", path.display());
+        for (path, what) in [
+            (directory.clone(), "a directory"),
+            (pipe_in(&directory), "a pipe"),
+            ("/dev/null".into(), "a device"),
+            ("/dev/zero".into(), "a device"),
+        ] {
+            let message = format!("it is {what}; write the path of a regular file");
+            assert_eq!(open(&path).unwrap_err().to_string(), message, "{}", path.display());
         }
         assert_eq!(read_regular(&file, 1).unwrap(), b"x");
         assert!(read_regular(&file, 0).unwrap_err().to_string().contains("more than 0 bytes"));

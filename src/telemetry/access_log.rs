@@ -67,7 +67,19 @@ pub struct AccessLogError {
 
 impl std::fmt::Display for AccessLogError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "access log {}: {}", self.path.display(), self.error)
+        let (path, error) = (self.path.display(), &self.error);
+        write!(f, "{path} cannot be written: {error}")?;
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                let directory = self.path.parent().unwrap_or(Path::new(".")).display();
+                write!(f, "; make the directory {directory}, or write another path")
+            }
+            io::ErrorKind::PermissionDenied => {
+                f.write_str("; let the user of this process write it, or write another path")
+            }
+            io::ErrorKind::IsADirectory => f.write_str("; write the path of a file in it"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -226,11 +226,30 @@ fn what_serve_refuses_before_it_listens_check_refuses_too() {
         assert_eq!((served.code, without_log(&served.err)), (Some(1), message.to_owned()));
     };
     let at = directory.0.display();
+    let line = BARE.lines().count() + 2;
     both(
         "[log]\naccess = \"missing/access.log\"\n",
-        &format!("moorgate: access log {at}/missing/access.log: No such file or directory (os error 2)\n"),
+        &format!(
+            "{at}/gate.toml:{line}: log.access: {at}/missing/access.log cannot be written: No such file or directory (os \
+             error 2); make the directory {at}/missing, or write another path\n"
+        ),
     );
-    both("[log]\naccess = \".\"\n", &format!("moorgate: access log {at}/.: Is a directory (os error 21)\n"));
+    both(
+        "[log]\naccess = \".\"\n",
+        &format!(
+            "{at}/gate.toml:{line}: log.access: {at}/. cannot be written: Is a directory (os error 21); write the path of a \
+             file in it\n"
+        ),
+    );
+    directory.file("notes", "dear diary");
+    both(
+        "[log]\naccess = \"notes\"\n",
+        &format!(
+            "{at}/gate.toml:{line}: log.access: {at}/notes cannot be written: it is no access log; write the path of one, or \
+             of a file that is new or empty\n"
+        ),
+    );
+    std::fs::remove_file(directory.0.join("notes")).unwrap();
     let mut many = String::new();
     for number in 0..191 {
         many += &format!("[[service]]\nname = \"s{number}\"\nwithout_proofs = true\n[service.consul]\n");
@@ -263,24 +282,54 @@ fn state_file_that_is_not_ours_is_refused_by_both_commands() {
         (directory.0.display().to_string(), "is no regular file"),
         (at("link"), "is a symbolic link"),
         (at("device"), "is a symbolic link"),
-        (diary.clone(), "is no state file"),
-        // The name that it has without the key.
-        (directory.file("endpoints.json", "[]"), "is no state file"),
     ];
-    for (state, what) in kinds {
+    let replaced = "and would be replaced; name one that only this gateway writes, or \"off\"";
+    let kinds = kinds.map(|(state, what)| (state.clone(), format!("{state} {what} {replaced}")));
+    let damaged = |state: String| {
+        let why = "it does not begin with {\\\"version\\\":: it is damaged or no state file, and would be replaced; if it is \
+                   this gateway's, remove it (a start while a registry is down then lacks the endpoints that it lists; \
+                   nothing else is in it), else name another path, or \"off\"";
+        (state.clone(), format!("{state}:1: {why}"))
+    };
+    let missing = at("missing/state.json");
+    let why = format!(
+        "{missing} cannot be written, its directory {}: No such file or directory (os error 2); make it, or write another \
+         path, or \"off\"",
+        at("missing")
+    );
+    let more = [
+        damaged(diary.clone()),
+        damaged(directory.file("nuls", &"\0".repeat(64))),
+        // The name that it has without the key.
+        damaged(directory.file("endpoints.json", "[]")),
+        (missing, why),
+    ];
+    let line = FOUND.lines().count() + 2;
+    for (state, why) in kinds.into_iter().chain(more) {
         let key = format!("[discovery]\nstate_file = \"{state}\"\n");
-        let key = if state.ends_with("/endpoints.json") { "" } else { &key };
+        let (key, line) = match state.ends_with("/endpoints.json") {
+            true => ("", String::new()),
+            false => (key.as_str(), format!(":{line}")),
+        };
         let path = directory.file("gate.toml", &format!("{FOUND}{key}"));
-        let message = format!(
-            "moorgate: discovery.state_file: {state} {what} and would be replaced; name one that only this gateway writes, \
-             or \"off\"\n"
-        );
+        let message = format!("{path}{line}: discovery.state_file: {why}\n");
         refused(&["check", &path], 1, &message);
         refused(&["serve", "-c", &path], 1, &message);
     }
     assert_eq!(std::fs::read_to_string(&diary).unwrap(), "dear diary");
     let path = directory.file("gate.toml", &format!("{FOUND}[discovery]\nstate_file = \"ours.json\"\n"));
     done(&["check", &path]);
+    // What a process that was killed has left beside it, and what an editor makes of it.
+    directory.file("ours.json.moorgate-new", "\0\0\0\0");
+    directory.file("ours.json.new", "dear diary");
+    directory.file("ours.json", "\u{feff}{\r\n  \"version\": 1,\r\n  \"lists\": []\r\n}\r\n");
+    done(&["check", &path]);
+    let mut gateway = Running::start(&["serve", "-c", &path]);
+    gateway.err_until("clients connect to ");
+    gateway.signal("-TERM");
+    assert_eq!(gateway.ended().code, Some(0));
+    assert_eq!(std::fs::read_to_string(at("ours.json.new")).unwrap(), "dear diary");
+    assert!(!directory.0.join("ours.json.moorgate-new").exists());
     let unused = FOUND.replace("endpoints_file = \"echo.endpoints\"", "endpoints = [\"127.0.0.1:1\"]");
     done(&["check", &directory.file("gate.toml", &unused)]);
 }
@@ -354,8 +403,9 @@ fn files_without_an_end_are_no_configuration_and_no_secret() {
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let long = directory.file("long", &"#".repeat(9 * 1024 * 1024));
     for (path, why) in [
-        ("/dev/zero", "it is no regular file"),
-        (&pipe, "it is no regular file"),
+        ("/dev/zero", "it is a device; write the path of a regular file"),
+        (&pipe, "it is a pipe; write the path of a regular file"),
+        (&directory.0.display().to_string(), "it is a directory; write the path of a regular file"),
         (&long, "it has more than 8388608 bytes; is it the right file?"),
     ] {
         refused(&["check", path], 1, &format!("{path}: cannot be read: {why}\n"));

@@ -174,7 +174,9 @@ const REGISTRIES: Cases = &[
     ),
     (
         End("[consul]\naddress = \"https://10.0.0.5:8501\"\nca_file = \"none.pem\""),
-        &["17: consul.ca_file: DIR/none.pem cannot be read: No such file or directory (os error 2)"],
+        &[
+            "17: consul.ca_file: DIR/none.pem cannot be read: No such file or directory (os error 2); write the path of a PEM file",
+        ],
     ),
     (
         End("[nacos]\nservers = [\"http://10.0.0.5:8848\", \"https://10.0.0.6:8848\"]"),

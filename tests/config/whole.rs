@@ -64,7 +64,7 @@ fn a_file_that_cannot_be_read_is_named() {
         lines[0].replace(&directory.0.display().to_string(), "DIR")
     };
     assert_eq!(told("gate.toml"), "DIR/gate.toml: cannot be read: No such file or directory (os error 2)");
-    assert_eq!(told(""), "DIR/: cannot be read: it is no regular file");
+    assert_eq!(told(""), "DIR/: cannot be read: it is a directory; write the path of a regular file");
     std::fs::write(directory.0.join("gate.toml"), [0xff, 0xfe, 0x00]).unwrap();
     assert_eq!(told("gate.toml"), "DIR/gate.toml: cannot be read: it is no text in UTF-8");
 }

@@ -32,6 +32,7 @@ pub use file::read_endpoints;
 pub use own::own_listener;
 pub use settings::{DnsQuery, DnsSettings, ProbeSettings, ServiceSources, Settings};
 pub use start::{DiscoveryError, PreparedDiscovery};
+pub use state::check_state_file;
 
 use crate::base::clock::Clock;
 use crate::base::ids::ServiceId;

@@ -29,6 +29,10 @@ const KEEPER: &str = "state file";
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How a state file begins, whatever its version.
 const BEGINNING: &[u8] = b"{\"version\":";
+/// Bytes in which the beginning must stand.
+const HEAD_BYTES: u64 = 4096;
+/// What some editors put before a text.
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// Everything that is kept.
 #[derive(Debug, Serialize, PartialEq, Eq)]
@@ -138,43 +142,80 @@ fn kept(mut list: Value, rejected: &mut Rejected) -> Option<Kept> {
     Some(kept)
 }
 
-/// Whether a state file may be written there: nothing has the name, or a file of ours.
+/// Whether a state file can be written there: its directory exists, and nothing has the name but a file of ours.
 ///
 /// # Errors
-/// What is there instead.
-pub(super) fn check_state_file(path: &Path) -> io::Result<()> {
+/// What is wrong, and what to do.
+pub fn check_state_file(path: &Path) -> io::Result<()> {
+    check_directory(path)?;
     check_name(path)?;
-    check_name(&beside(path))
+    let new = beside(path);
+    // What a process that was killed has left is replaced, whatever is in it.
+    match std::fs::symlink_metadata(&new).is_ok_and(|metadata| metadata.is_dir()) {
+        true => Err(io::Error::other(format!("{} is a directory; remove it", new.display()))),
+        false => Ok(()),
+    }
+}
+
+fn check_directory(path: &Path) -> io::Result<()> {
+    let directory = directory_of(path);
+    match std::fs::metadata(directory) {
+        Err(error) => Err(io::Error::other(format!(
+            "{} cannot be written, its directory {}: {error}; make it, or write another path, or \"off\"",
+            path.display(),
+            directory.display()
+        ))),
+        // What is no directory is found when the name is looked at.
+        Ok(_) => Ok(()),
+    }
 }
 
 fn check_name(path: &Path) -> io::Result<()> {
-    // Where there is no directory nothing is replaced.
-    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
     let refused = |what: &str| {
         let right = "name one that only this gateway writes, or \"off\"";
         Err(io::Error::other(format!("{} {what} and would be replaced; {right}", path.display())))
+    };
+    let metadata = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return refused(&format!("cannot be read ({error})")),
     };
     if !metadata.is_file() {
         let is_link = metadata.file_type().is_symlink();
         return refused(if is_link { "is a symbolic link" } else { "is no regular file" });
     }
-    let mut beginning = Vec::new();
-    let read =
-        regular::open(path).and_then(|file| file.take(BEGINNING.len() as u64).read_to_end(&mut beginning));
-    match read {
-        // A process that was killed may have left the beginning of one.
-        Ok(_) if BEGINNING.starts_with(&beginning) => Ok(()),
-        Ok(_) => refused("is no state file"),
+    let mut head = Vec::new();
+    match regular::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head)) {
+        Ok(_) if is_beginning(&head) => Ok(()),
+        Ok(_) => Err(io::Error::other(format!(
+            "{}:1: it does not begin with {}: it is damaged or no state file, and would be replaced; if it is this \
+             gateway's, remove it (a start while a registry is down then lacks the endpoints that it lists; nothing else is \
+             in it), else name another path, or \"off\"",
+            path.display(),
+            BEGINNING.escape_ascii(),
+        ))),
         // Another process has just moved or removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => refused(&format!("cannot be read ({error})")),
     }
 }
 
-/// Where it is written before it is moved.
+/// Whether a state file begins so: as it is written, with the blanks or the mark of an editor, or cut off, which a
+/// process that was killed may have left.
+fn is_beginning(head: &[u8]) -> bool {
+    let head = head.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(head);
+    let solid = head.iter().filter(|byte| !byte.is_ascii_whitespace());
+    solid.zip(BEGINNING).all(|(byte, expected)| byte == expected)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Where it is written before it is moved: a name that nothing else has.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    name.push(".moorgate-new");
     path.with_file_name(name)
 }
 
@@ -200,7 +241,8 @@ impl State {
             };
             let mut text = String::new();
             file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-            let Stored { version, lists } = serde_json::from_str(&text)?;
+            let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
+            let Stored { version, lists } = serde_json::from_str(text)?;
             if version != VERSION {
                 return Err(io::Error::other(format!(
                     "its version is {version}, and {VERSION} is known here"
@@ -229,10 +271,6 @@ impl State {
     fn store(&self, path: &Path) -> io::Result<()> {
         check_state_file(path)?;
         let text = serde_json::to_vec(self)?;
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
         let new = beside(path);
         // What a process that was killed has left behind may have other rights.
         match std::fs::remove_file(&new) {
@@ -243,7 +281,7 @@ impl State {
         file.write_all(&text)?;
         file.sync_all()?;
         std::fs::rename(&new, path)?;
-        File::open(directory)?.sync_all()
+        File::open(directory_of(path))?.sync_all()
     }
 }
 
@@ -463,13 +501,7 @@ mod tests {
         for name in foreign {
             let before = std::fs::symlink_metadata(at(name)).unwrap();
             assert!(state().store(&at(name)).is_err(), "{name}");
-            // Nor is what has the name that it is written under first.
-            let own = at(&format!("{name}-own"));
-            std::fs::rename(at(name), beside(&own)).unwrap();
-            let error = check_state_file(&own).unwrap_err().to_string();
-            assert!(error.contains(".new ") && error.contains("would be replaced"), "{error}");
-            assert!(state().store(&own).is_err() && !own.exists(), "{name}");
-            let after = std::fs::symlink_metadata(beside(&own)).unwrap();
+            let after = std::fs::symlink_metadata(at(name)).unwrap();
             assert_eq!((after.file_type(), after.len()), (before.file_type(), before.len()), "{name}");
         }
         for name in ["own", "empty", "torn", "absent"] {
@@ -477,7 +509,55 @@ mod tests {
             assert_eq!(State::load(&at(name)), state(), "{name}");
         }
         check_state_file(Path::new("/dev/null")).unwrap_err();
-        check_state_file(Path::new("/nowhere/endpoints.json")).unwrap();
+        let missing = check_state_file(Path::new("/nowhere/endpoints.json")).unwrap_err().to_string();
+        assert!(missing.contains("/nowhere: ") && missing.contains("; make it"), "{missing}");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn file_left_by_a_crash_is_replaced() {
+        let directory = std::env::temp_dir().join(format!("moorgate-left-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("endpoints.json");
+        let state = || State::of(vec![]);
+        for left in [&b""[..], &[0; 4096], b"{\"vers", b"dear diary"] {
+            std::fs::write(beside(&path), left).unwrap();
+            check_state_file(&path).unwrap();
+            assert_eq!(State::load(&path), state());
+            state().store(&path).unwrap();
+            assert!(!beside(&path).exists());
+            std::fs::remove_file(&path).unwrap();
+        }
+        std::os::unix::fs::symlink("/dev/null", beside(&path)).unwrap();
+        state().store(&path).unwrap();
+        assert!(path.is_file() && !beside(&path).exists());
+        std::fs::create_dir(beside(&path)).unwrap();
+        let error = check_state_file(&path).unwrap_err().to_string();
+        assert!(error.ends_with(".moorgate-new is a directory; remove it"), "{error}");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn what_an_editor_has_done_to_it_is_read() {
+        let directory = std::env::temp_dir().join(format!("moorgate-edited-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("endpoints.json");
+        let list = json!({
+            "service": "chat", "source": "consul", "asked": "chat", "heard_unix_ms": 5,
+            "endpoints": [{"address": "192.0.2.1:7100", "weight": 7}],
+        });
+        let wide = format!("\r\n{{\r\n\t\"version\" : 1,\r\n\t\"lists\": [{list}]\r\n}}\r\n");
+        for text in [format!("{BYTE_ORDER_MARK}{{\"version\":1,\"lists\":[{list}]}}\n"), wide] {
+            std::fs::write(&path, text).unwrap();
+            check_state_file(&path).unwrap();
+            let lists = State::load(&path).lists;
+            assert_eq!((lists.len(), lists[0].endpoints.len()), (1, 1));
+        }
+        for damaged in [&[0; 64][..], b"\xff\xfe{\0", b"[]", b"\0{\"version\":1,\"lists\":[]}"] {
+            std::fs::write(&path, damaged).unwrap();
+            let error = check_state_file(&path).unwrap_err().to_string();
+            assert!(error.contains("endpoints.json:1: ") && error.contains("remove it ("), "{error}");
+        }
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }
