@@ -41,11 +41,14 @@ impl std::fmt::Display for ConnectionError {
             ConnectionError::Io(error) => write!(f, "connection: {error}"),
             ConnectionError::Refused(error) => write!(f, "the gateway refused: {}", error.message),
             ConnectionError::Ended(end) => write!(f, "the session has ended: {end}"),
-            ConnectionError::Unanswered(execution) => {
-                write!(f, "the session ended before the answer: {execution:?}")
+            ConnectionError::Unanswered(Execution::NotExecuted) => {
+                f.write_str("the session ended before the request ran")
+            }
+            ConnectionError::Unanswered(_) => {
+                f.write_str("the session ended before the answer; the request may have run")
             }
             ConnectionError::TimedOut => f.write_str("no answer in time"),
-            ConnectionError::NotTaken(refused) => write!(f, "the request was not taken: {refused:?}"),
+            ConnectionError::NotTaken(refused) => write!(f, "the request was not taken: {refused}"),
         }
     }
 }

@@ -23,6 +23,16 @@ pub enum Refused {
     TooLarge,
 }
 
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refused::NotOpen => "there is no session, or the gateway goes away",
+            Refused::Full => "too many requests wait",
+            Refused::TooLarge => "it is larger than the gateway takes",
+        })
+    }
+}
+
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum End {
@@ -53,7 +63,10 @@ impl fmt::Display for End {
             End::Lost => f.write_str("the connection was lost"),
             End::OpeningTimeout => f.write_str("the gateway did not answer"),
             End::Silence => f.write_str("the gateway was silent"),
-            End::Fault(fault) => write!(f, "the gateway broke the contract: {fault:?}"),
+            End::Fault(fault) if fault.is_http() => f.write_str(
+                "what answers there speaks HTTP, not the gateway's protocol; is it the address for clients?",
+            ),
+            End::Fault(fault) => write!(f, "what answers there broke the gateway's protocol: {fault}"),
         }
     }
 }
@@ -84,6 +97,33 @@ pub enum Fault {
     WindowExceeded,
     /// What it says that it has admitted of a resumed session cannot be.
     Admitted(u64),
+}
+
+/// How an HTTP response begins, read as the length of a frame.
+const HTTP: u32 = u32::from_be_bytes(*b"HTTP");
+
+impl Fault {
+    /// Whether the other side has answered with HTTP.
+    fn is_http(self) -> bool {
+        matches!(self, Fault::Frame(FrameError::TooLarge { announced: HTTP, .. }))
+    }
+}
+
+/// For logs.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Frame(error) => error.fmt(f),
+            Fault::Envelope(error) => error.fmt(f),
+            Fault::Malformed(member) => write!(f, "member {member} cannot be read"),
+            Fault::Unexpected(member) => write!(f, "member {member} is not expected now"),
+            Fault::SequenceGap { expected, got } => write!(f, "number {got}, where {expected} is the next"),
+            Fault::Version(version) => write!(f, "version {version}, which was not offered"),
+            Fault::UnknownRequest(up_seq) => write!(f, "a Response to request {up_seq}, which is not open"),
+            Fault::WindowExceeded => f.write_str("more pushes than the window has room for"),
+            Fault::Admitted(admitted) => write!(f, "{admitted} admitted requests, which cannot be"),
+        }
+    }
 }
 
 impl From<FrameError> for Fault {
@@ -125,4 +165,35 @@ pub enum Event<'a> {
     Detached(End),
     /// The end; nothing comes after it, unless there is another connection.
     Ended(End),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_told_without_names_of_the_program() {
+        let frame = |announced| End::Fault(Fault::Frame(FrameError::TooLarge { announced, max: 4096 }));
+        let http = frame(HTTP).to_string();
+        assert!(http.contains("speaks HTTP") && http.contains("address for clients"), "{http}");
+        assert_eq!(
+            frame(7_000_000).to_string(),
+            "what answers there broke the gateway's protocol: a frame of 7000000 bytes, above the maximum of 4096"
+        );
+        let faults = [
+            Fault::Envelope(EnvelopeError::Malformed),
+            Fault::Malformed(9),
+            Fault::Unexpected(9),
+            Fault::SequenceGap { expected: 1, got: 3 },
+            Fault::Version(7),
+            Fault::UnknownRequest(7),
+            Fault::WindowExceeded,
+            Fault::Admitted(7),
+        ];
+        for fault in faults {
+            let (text, debug) = (fault.to_string(), format!("{fault:?}"));
+            let name = debug.split(['(', ' ']).next().unwrap();
+            assert!(!text.contains(name) && !text.contains('{'), "{text}");
+        }
+    }
 }
