@@ -30,8 +30,10 @@ pub(crate) enum Read {
     Echo(Mono),
     /// The connection is in its group.
     Joined,
-    /// It is not yet: there is no link to the service.
-    NotJoined,
+    /// It is not yet, because there is no link to the service; in words.
+    NotJoined(String),
+    /// It will not be, in words.
+    JoinRefused(String),
     /// An answer to what is answered already.
     AnsweredTwice,
     /// An answer that is no success, in words.
@@ -186,8 +188,10 @@ impl Books {
             let is_absent = view.execution == i32::from(Execution::NotExecuted);
             return match is_ok {
                 true => Read::Joined,
-                false if is_absent && view.status == Code::Unavailable.to_wire() => Read::NotJoined,
-                false => Read::Refused(failure(view)),
+                false if is_absent && view.status == Code::Unavailable.to_wire() => {
+                    Read::NotJoined(failure(view))
+                }
+                false => Read::JoinRefused(failure(view)),
             };
         }
         let Some(at) = self.open.iter().position(|sent| sent.id == id) else {
@@ -271,7 +275,9 @@ mod tests {
             execution: Execution::NotExecuted.into(),
             ..ResponseView::default()
         };
-        assert_eq!(read(&mut books, gateway::RESPONSE, &absent), [Read::NotJoined]);
+        assert!(matches!(read(&mut books, gateway::RESPONSE, &absent)[..], [Read::NotJoined(_)]));
+        books.joins(RequestId(1));
+        assert!(matches!(answer(&mut books, 1, b"", Code::Unimplemented)[..], [Read::JoinRefused(_)]));
         books.joins(RequestId(2));
         assert_eq!(answer(&mut books, 2, b"", Code::Ok), [Read::Joined]);
         assert_eq!(answer(&mut books, 2, b"", Code::Ok), [Read::AnsweredTwice]);

@@ -2,7 +2,7 @@
 
 use crate::ledger::Ledger;
 use crate::pattern::Pattern;
-use moorgate_client::core::{ClientCore, End, Event, RequestId, RequestOptions};
+use moorgate_client::core::{ClientCore, Event, RequestId, RequestOptions};
 use moorgate_proto::codec::Assembler;
 use moorgate_proto::status::Code;
 use moorgate_proto::time::Mono;
@@ -50,6 +50,8 @@ pub(crate) enum Outcome {
     Wrong,
     /// A reply that is no success.
     Failed(String),
+    /// A reply after which the connection asks again; why.
+    Delayed(String),
     /// The end, and how many requests it leaves without a reply.
     Ended(String, usize),
 }
@@ -233,11 +235,7 @@ fn note(now: Mono, event: Event<'_>, (is_open, task): (&mut bool, &mut dyn Task)
         Event::Gap(gap) => task.gap(&gap, ears),
         Event::Ended(end) => {
             *is_open = false;
-            let why = match end {
-                End::Error(error) => error.message,
-                other => format!("{other:?}"),
-            };
-            ears.outcomes.push(Outcome::Ended(why, task.outstanding()));
+            ears.outcomes.push(Outcome::Ended(end.to_string(), task.outstanding()));
             task.forget();
         }
         _ => {}
@@ -254,5 +252,7 @@ pub(crate) fn put_raw_frame(output: &mut Vec<u8>, payload: &[u8]) {
 /// A Response that is no success, in words.
 pub(crate) fn failure(view: &ResponseView<'_>) -> String {
     let reason = Reason::try_from(view.reason).unwrap_or_default();
-    format!("{} {}", Code::from_wire(view.status).name(), reason.as_str_name())
+    let name = reason.as_str_name();
+    let reason = name.strip_prefix("REASON_").unwrap_or(name);
+    format!("a request was answered {}, {reason}", Code::from_wire(view.status).name())
 }

@@ -1,5 +1,6 @@
 //! The threads of one run: started, watched through ramp and window, finished.
 
+use crate::audience::PUSH;
 use crate::clock::{Clock, unix_s};
 use crate::engine::Engine;
 use crate::options::Common;
@@ -9,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use indicatif::{ProgressBar, ProgressStyle};
 use moorgate_client::Options;
 use moorgate_demo::token::Mint;
+use moorgate_service::{Handle, Push};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use std::io::{self, Write};
@@ -17,11 +19,15 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// For all connections to be there, and for the last replies to come.
-pub(crate) const RAMP_TIMEOUT: Duration = Duration::from_secs(60);
+/// For the last replies to come.
 pub(crate) const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the run looks at its threads.
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
+/// What takes longer is told on standard error, and so often again.
+const NOTICE_AFTER: Duration = Duration::from_millis(1500);
+const NOTICE_EVERY: Duration = Duration::from_secs(10);
+/// For a gateway to answer the push that finds out whether there is one.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Access tokens outlive any run.
 pub(crate) const TOKEN_LIFE_S: u64 = 24 * 3600;
 
@@ -31,6 +37,7 @@ pub(crate) struct Crew {
     pub(crate) shared: Arc<Shared>,
     threads: Vec<JoinHandle<Found>>,
     connections: usize,
+    ramp_timeout: Duration,
     /// What is counted.
     unit: &'static str,
     /// Never sends: waiting on it is a pause that ends.
@@ -124,8 +131,8 @@ impl Crew {
             Load::Churn => "sessions",
             Load::Closed(..) | Load::Open(..) | Load::Idle => "replies",
         };
-        let connections = common.connections;
-        Ok(Crew { clock, shared, threads: started, connections, unit, pause, _keep: keep })
+        let Common { connections, ramp_timeout, .. } = *common;
+        Ok(Crew { clock, shared, threads: started, connections, ramp_timeout, unit, pause, _keep: keep })
     }
 
     pub(crate) fn pause(&self, time: Duration) {
@@ -134,7 +141,7 @@ impl Crew {
     }
 
     /// Waits for something; whether it came in time, with every connection and thread alive.
-    pub(crate) fn wait(&self, time: Duration, holds: impl Fn(&Shared) -> bool) -> bool {
+    pub(crate) fn wait(&self, time: Duration, mut holds: impl FnMut(&Shared) -> bool) -> bool {
         let until = self.clock.now() + time;
         while !holds(&self.shared) {
             let lost = self.shared.lost.load(Ordering::Acquire) > 0;
@@ -146,22 +153,85 @@ impl Crew {
         true
     }
 
+    /// The same, and says on standard error for what it waits, if that takes its time.
+    pub(crate) fn wait_for(
+        &self,
+        what: impl Fn(&Shared) -> String,
+        time: Duration,
+        holds: impl Fn(&Shared) -> bool,
+    ) -> bool {
+        let mut notice_at = self.clock.now() + NOTICE_AFTER;
+        self.wait(time, |shared| {
+            let is_over = holds(shared);
+            let now = self.clock.now();
+            if !is_over && now >= notice_at {
+                notice_at = now + NOTICE_EVERY;
+                let trouble = shared.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
+                eprintln!("moorgate-bench: waiting for {}{trouble}", what(shared));
+            }
+            is_over
+        })
+    }
+
+    /// Waits for something without which the run cannot begin.
+    pub(crate) fn wait_to_begin(
+        &self,
+        what: impl Fn(&Shared) -> String,
+        holds: impl Fn(&Shared) -> bool,
+    ) -> bool {
+        self.wait_for(what, self.ramp_timeout, holds)
+    }
+
     /// The same crew, once every connection is served; otherwise the reason why not, and the threads end.
     pub(crate) fn ramped(self) -> Result<Crew, String> {
-        let is_ready = |shared: &Shared| shared.ready.load(Ordering::Acquire) >= self.connections as u64;
-        if self.wait(RAMP_TIMEOUT, is_ready) {
-            return Ok(self);
+        let ready = |shared: &Shared| shared.ready.load(Ordering::Acquire);
+        let served =
+            |shared: &Shared| format!("{} of {} connections are served", ready(shared), self.connections);
+        let what = |shared: &Shared| format!("all connections to be served: {}", served(shared));
+        match self.wait_to_begin(what, |shared| ready(shared) >= self.connections as u64) {
+            true => Ok(self),
+            false => {
+                let is_late = self.shared.lost.load(Ordering::Acquire) == 0;
+                let within = if is_late { format!(" within {:?}", self.ramp_timeout) } else { String::new() };
+                let error = format!("{}{within}", served(&self.shared));
+                Err(self.explain(&error))
+            }
         }
-        let ready = self.shared.ready.load(Ordering::Acquire);
-        let error = format!("{ready} of {} connections are served", self.connections);
-        Err(self.explain(&error))
+    }
+
+    /// The same crew, once a gateway has linked to the service that this process is; otherwise the reason why not, and
+    /// the threads end. What is pushed meanwhile is for nobody.
+    pub(crate) fn linked(self, service: &Handle, name: &str) -> Result<Crew, String> {
+        let pusher = service.pusher();
+        let is_linked = |_: &Shared| {
+            let probe = Push::to_users(["nobody"], PUSH, Vec::new());
+            let report = pusher.send(probe).ok().and_then(|pending| pending.wait(PROBE_TIMEOUT));
+            report.is_some_and(|report| !report.gateways.is_empty())
+        };
+        let address = service.address();
+        let what = |_: &Shared| format!("a gateway to link to the service `{name}` at {address}");
+        match self.wait_to_begin(what, is_linked) {
+            true => Ok(self),
+            // It was the connections that were not served.
+            false if self.shared.lost.load(Ordering::Acquire) > 0 => self.ramped(),
+            false => {
+                let error = format!(
+                    "no gateway has linked to the service `{name}` at {address} within {:?}: is that an endpoint of a \
+                     [[service]] of this name, with this key (--service-listen, --service-name, --key-file)?",
+                    self.ramp_timeout
+                );
+                Err(self.explain(&error))
+            }
+        }
     }
 
     /// Ends the threads; why the run has failed, and what they have heard.
     pub(crate) fn explain(self, error: &str) -> String {
         self.shared.set(Phase::Stop);
+        let trouble = self.shared.trouble();
         let found = self.threads.into_iter().filter_map(|thread| thread.join().ok());
-        let mut reasons: Vec<String> = found.flat_map(|found| found.errors.into_keys()).collect();
+        let mut reasons: Vec<String> =
+            found.flat_map(|found| found.errors.into_keys()).chain(trouble).collect();
         reasons.sort();
         reasons.dedup();
         if reasons.is_empty() { error.to_owned() } else { format!("{error}: {}", reasons.join("; ")) }
@@ -216,7 +286,9 @@ impl Crew {
     /// Lets what is open finish, and collects.
     pub(crate) fn finish(self) -> Result<Vec<Found>, String> {
         self.end_load();
-        let until = self.clock.now() + FINISH_TIMEOUT;
+        let began = self.clock.now();
+        let until = began + FINISH_TIMEOUT;
+        let mut notice_at = began + NOTICE_AFTER;
         loop {
             self.shared.outstanding.store(0, Ordering::Release);
             self.shared.ended.store(0, Ordering::Release);
@@ -226,8 +298,13 @@ impl Crew {
             {
                 self.pause(LOOK);
             }
-            if self.shared.outstanding.load(Ordering::Acquire) == 0 || self.clock.now() >= until {
+            let (open, now) = (self.shared.outstanding.load(Ordering::Acquire), self.clock.now());
+            if open == 0 || now >= until {
                 break;
+            }
+            if now >= notice_at {
+                notice_at = until;
+                eprintln!("moorgate-bench: waiting for what is open at the end of the load: {open}");
             }
         }
         self.shared.set(Phase::Stop);

@@ -121,6 +121,11 @@ impl Deliveries {
             .all(|count| count == 0)
     }
 
+    /// Whether nothing was delivered.
+    pub(crate) fn are_none(&self) -> bool {
+        self.completed == 0
+    }
+
     fn per_delivery_us(&self, process: &Process) -> f64 {
         if self.completed == 0 { 0.0 } else { process.cpu_s * 1e6 / self.completed as f64 }
     }

@@ -212,6 +212,7 @@ impl Engine {
     }
 
     fn fail(&mut self, what: String) {
+        self.plan.shared.note_trouble(&what);
         *self.found.errors.entry(what).or_default() += 1;
     }
 
@@ -325,7 +326,6 @@ impl Engine {
 
     fn digest(&mut self, now: Mono, phase: Phase, index: usize, outcomes: &mut Vec<Outcome>) {
         for outcome in outcomes.drain(..) {
-            let logs_in = matches!(self.plan.load, Load::LogIn(_));
             match outcome {
                 Outcome::Opened => self.opened_one(now, index),
                 // At the end what is open finishes, and nothing is begun.
@@ -349,11 +349,11 @@ impl Engine {
                 }
                 Outcome::GivenUp(count) => self.arrived = self.arrived.saturating_add(count),
                 Outcome::Wrong => self.found.wrong = self.found.wrong.saturating_add(1),
-                Outcome::Failed(why) if logs_in => self.failed(now, index, why),
-                Outcome::Failed(why) => self.fail(why),
+                Outcome::Failed(why) => self.failed(now, index, why),
+                Outcome::Delayed(why) => self.plan.shared.note_trouble(&why),
                 Outcome::Ended(why, missing) => {
                     self.found.missing = self.found.missing.saturating_add(missing as u64);
-                    self.fail(why);
+                    self.lost(index, &why);
                 }
             }
         }
@@ -371,14 +371,15 @@ impl Engine {
         }
     }
 
-    /// A login is refused: another one, unless the user is not even registered.
+    /// A request is refused. In the ramp its connection will not be served; a login is made again.
     fn failed(&mut self, now: Mono, index: usize, why: String) {
         self.fail(why);
         match self.plan.shared.phase() {
             Phase::Ramp => {
                 self.plan.shared.lost.fetch_add(1, Ordering::AcqRel);
             }
-            _ => self.again(now, index),
+            _ if matches!(self.plan.load, Load::LogIn(_)) => self.again(now, index),
+            _ => {}
         }
     }
 

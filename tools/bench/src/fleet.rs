@@ -204,6 +204,7 @@ impl Fleet {
     }
 
     fn fail(&mut self, what: String) {
+        self.plan.shared.note_trouble(&what);
         *self.found.errors.entry(what).or_default() += 1;
     }
 
@@ -331,7 +332,16 @@ impl Fleet {
                 self.plan.shared.completed.fetch_add(1, Ordering::Relaxed);
             }
             Came::Joined => self.ready(index),
-            Came::NotJoined => self.dues.push(Reverse((now + AGAIN, Due::Join, index))),
+            Came::NotJoined(why) => {
+                self.plan.shared.note_trouble(&why);
+                self.dues.push(Reverse((now + AGAIN, Due::Join, index)));
+            }
+            Came::JoinRefused(why) => {
+                roaming.refused = roaming.refused.saturating_add(1);
+                // Nobody asks again: the ramp has failed.
+                self.plan.shared.lost.fetch_add(1, Ordering::AcqRel);
+                self.fail(why);
+            }
             Came::AnsweredTwice => roaming.answered_twice = roaming.answered_twice.saturating_add(1),
             Came::Refused(why) => {
                 roaming.refused = roaming.refused.saturating_add(1);

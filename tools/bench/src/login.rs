@@ -11,11 +11,12 @@
 
 use crate::clock::unix_s;
 use crate::connection::{Ears, Outcome, Sent, Task, failure};
-use crate::crew::{Crew, Measured, print};
+use crate::crew::{Crew, Measured};
 use crate::options::LogIns;
 use crate::pattern::Pattern;
 use crate::plan::Load;
 use crate::report::Figures;
+use crate::run::finished;
 use moorgate_client::core::RequestId;
 use moorgate_demo::wire::accounts::{LOGIN, REGISTER};
 use moorgate_demo::wire::{Credentials, NAME_BYTES_MAX};
@@ -154,8 +155,7 @@ pub(crate) fn login(options: &LogIns) -> Result<bool, String> {
     let mut figures = Figures::new(crew.finish()?, counted, seconds);
     figures.shows_tokens = true;
     figures.watch(&common.watch_pid, &before, &after, common.connections);
-    print(&figures.json(), &figures.text(), common.json);
-    Ok(figures.is_good())
+    finished(&figures, common)
 }
 
 #[cfg(test)]

@@ -83,13 +83,16 @@ pub(crate) struct Common {
     #[arg(long, required = true, value_delimiter = ',')]
     pub(crate) target: Vec<SocketAddr>,
     /// Connections at once.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = positive)]
     pub(crate) connections: usize,
     /// How long to measure, as 5s or 2m.
     #[arg(long, default_value = "5s", value_parser = time)]
     pub(crate) duration: Duration,
+    /// How long to wait for all connections to be served, for a gateway's link, and for the first push to arrive.
+    #[arg(long, default_value = "60s", value_parser = time)]
+    pub(crate) ramp_timeout: Duration,
     /// Threads of the tester.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = positive)]
     pub(crate) threads: usize,
     /// Sign access tokens with the content of this file; without it, with the development secret.
     #[arg(long)]
@@ -116,7 +119,7 @@ pub(crate) struct Requests {
     #[command(flatten)]
     pub(crate) common: Common,
     /// Requests in flight on each connection.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = positive)]
     pub(crate) in_flight: usize,
     /// Bytes of each payload.
     #[arg(long, default_value_t = 128)]
@@ -126,7 +129,7 @@ pub(crate) struct Requests {
     pub(crate) command: u32,
     /// Requests a second over all connections, on a fixed schedule; latency counts from the schedule.
     /// Without it each reply starts the next request.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
     /// Before the window.
     #[arg(long, default_value = "1s", value_parser = time)]
@@ -157,10 +160,10 @@ pub(crate) struct Push {
     pub(crate) payload: usize,
     /// Pushes a second, on a fixed schedule; latency counts from the schedule. Without it a push is made when those
     /// before it have arrived everywhere.
-    #[arg(long, conflicts_with = "pushes_in_flight")]
+    #[arg(long, conflicts_with = "pushes_in_flight", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
     /// Pushes that have not arrived everywhere, at once.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = positive)]
     pub(crate) pushes_in_flight: usize,
     /// Ask for a receipt of each delivery, and count them.
     #[arg(long, conflicts_with = "raw")]
@@ -226,7 +229,7 @@ pub(crate) struct Resume {
     #[arg(long, default_value = "2/s", value_parser = rate)]
     pub(crate) rate: f64,
     /// Requests of a connection without an answer; with so many those of the schedule wait.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = positive)]
     pub(crate) in_flight: usize,
     /// Pushes a second: to everyone, a group and some users in turn.
     #[arg(long, default_value = "3/s", value_parser = rate)]
@@ -344,6 +347,10 @@ fn command(text: &str) -> Result<u32, String> {
     number.map_err(|_| format!("`{text}` is no command; write for example 0x0001"))
 }
 
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("`{text}` is no number from 1"))
+}
+
 fn payload(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bytes) if bytes >= STAMP_BYTES => Ok(bytes),
@@ -388,6 +395,11 @@ mod tests {
         ])
         .unwrap();
         assert!(Bench::try_parse_from(["b", "requests"]).is_err());
+        for option in ["--connections", "--threads", "--in-flight", "--rate"] {
+            assert!(
+                Bench::try_parse_from(["b", "requests", "--target", "127.0.0.1:1", option, "0"]).is_err()
+            );
+        }
         assert_eq!(time("1.5s"), Ok(Duration::from_millis(1500)));
         assert!(time("5").is_err() && time("s").is_err());
         assert_eq!(watched("service=7"), Ok(Watched { label: "service".into(), pid: 7 }));

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use moorgate_client::Options;
 use moorgate_demo::token::Mint;
 use moorgate_proto::time::Mono;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -57,9 +58,21 @@ pub(crate) struct Shared {
     pub(crate) ended: AtomicU64,
     /// When the load ends, in nanoseconds of [`Mono`]; 0: it goes on.
     load_end: AtomicU64,
+    /// The last failure, for who waits.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Shared {
+    /// Notes a failure that may pass.
+    pub(crate) fn note_trouble(&self, why: &str) {
+        *self.trouble.lock() = Some(why.to_owned());
+    }
+
+    /// The last failure.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+
     pub(crate) fn set(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }

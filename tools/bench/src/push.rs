@@ -1,9 +1,9 @@
 //! `push`: this process is the service that pushes, and all clients that receive. With `--raw` the same pushes go through
 //! `bare-push`.
 
-use crate::audience::{Audience, PUSH, To, group_name};
+use crate::audience::{Audience, To, group_name};
 use crate::bare_control::{self, BareAnswers};
-use crate::crew::{Crew, FINISH_TIMEOUT, RAMP_TIMEOUT, print};
+use crate::crew::{Crew, FINISH_TIMEOUT, print};
 use crate::deliveries::{Deliveries, Receipts, Rss};
 use crate::ledger::Tally;
 use crate::options::Push;
@@ -13,14 +13,10 @@ use crate::pusher::{Arrivals, Carrier, Manner, Pushed, Pushing, Reports};
 use crate::receiver::{JOIN, Reception};
 use crate::servers::link_key;
 use crate::watch::{self, Usage};
-use moorgate_service::{Code, Directive, Handle, Pusher, Receipt, Reply, Service};
+use moorgate_service::{Code, Directive, Handle, Receipt, Reply, Service};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-/// For a gateway to answer the push that finds out whether there is one.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the service hears of its pushes.
 #[derive(Debug, Default)]
@@ -43,11 +39,10 @@ pub(crate) fn push(options: &Push) -> Result<bool, String> {
     let counts = Arc::new(ReceiptCounts::default());
     let service = if common.raw { None } else { Some(serve(options, &counts)?) };
     let crew = Crew::start(common, options.payload, &Load::Receive(reception.clone()))?;
-    if let Some(service) = &service
-        && !await_gateway(&crew, &service.pusher())
-    {
-        return Err(crew.explain("no gateway has connected to this service"));
-    }
+    let crew = match &service {
+        Some(service) => crew.linked(service, &options.service_name)?,
+        None => crew,
+    };
     let crew = crew.ramped()?;
     let before = watch::read_all(&common.watch_pid)?;
     let reports = Arc::new(Reports::new(reception.audience.targets()));
@@ -80,6 +75,11 @@ pub(crate) fn push(options: &Push) -> Result<bool, String> {
     source.end();
     let deliveries = deliveries?;
     print(&deliveries.json(), &deliveries.text(), common.json);
+    if deliveries.are_none() {
+        return Err(
+            "there was no delivery within the time that was measured; make --duration longer".to_owned()
+        );
+    }
     Ok(deliveries.is_good())
 }
 
@@ -117,16 +117,6 @@ fn serve(options: &Push, counts: &Arc<ReceiptCounts>) -> Result<Handle, String> 
         .listen(options.service_listen)
         .map_err(|error| format!("{}: {error}", options.service_listen))?;
     listening.spawn().map_err(|error| error.to_string())
-}
-
-/// Pushes to nobody until a gateway answers.
-fn await_gateway(crew: &Crew, pusher: &Pusher) -> bool {
-    let is_there = |_: &Shared| {
-        let probe = moorgate_service::Push::to_users(["nobody"], PUSH, Vec::new());
-        let report = pusher.send(probe).ok().and_then(|pending| pending.wait(PROBE_TIMEOUT));
-        report.is_some_and(|report| !report.gateways.is_empty())
-    };
-    crew.wait(RAMP_TIMEOUT, is_there)
 }
 
 impl Source {
@@ -169,7 +159,8 @@ impl Run<'_> {
         crew.end_load();
         let Run { options, reception, reports, receipts, pusher } = self;
         let all = pusher.join().map_err(|_| "the thread that pushes has failed".to_owned())?;
-        crew.wait(FINISH_TIMEOUT, |_| {
+        let what = |_: &Shared| "pushes that are on their way".to_owned();
+        crew.wait_for(what, FINISH_TIMEOUT, |_| {
             reports.reported() >= all.pushes && reception.arrivals.count() >= all.deliveries
         });
         let receipts = options.receipts.then(|| receipts.settled(&crew, &reports, &reception.audience));
@@ -189,9 +180,12 @@ impl Run<'_> {
     /// Waits for the first round of pushes.
     fn is_everybody_reached(&self, crew: &Crew) -> bool {
         let members = self.reception.audience.members();
-        let is_reached = |shared: &Shared| shared.reached.load(Ordering::Acquire) >= members;
-        crew.wait(RAMP_TIMEOUT, |shared| is_reached(shared) || self.pusher.is_finished());
-        is_reached(&crew.shared)
+        let reached = |shared: &Shared| shared.reached.load(Ordering::Acquire);
+        let what = |shared: &Shared| {
+            format!("a push to reach all connections: {} of {members} are reached", reached(shared))
+        };
+        crew.wait_to_begin(what, |shared| reached(shared) >= members || self.pusher.is_finished());
+        reached(&crew.shared) >= members
     }
 }
 
@@ -202,7 +196,8 @@ impl ReceiptCounts {
         let expected: u64 = (0..audience.targets()).map(accepted).sum();
         let counts = || (self.acknowledged.load(Ordering::Acquire), self.lost.load(Ordering::Acquire));
         let came = || counts().0.saturating_add(counts().1);
-        crew.wait(FINISH_TIMEOUT, |_| came() >= expected);
+        let what = |_: &Shared| format!("receipts: {} of {expected} have come", came());
+        crew.wait_for(what, FINISH_TIMEOUT, |_| came() >= expected);
         let (acknowledged, lost) = counts();
         Receipts { acknowledged, lost, missing: expected.saturating_sub(came()) }
     }

@@ -103,6 +103,7 @@ impl Task for Receiver {
             && view.execution == i32::from(Execution::NotExecuted)
         {
             self.stage = Stage::Joining(now + JOIN_AGAIN);
+            ears.outcomes.push(Outcome::Delayed(failure(view)));
         } else {
             ears.outcomes.push(Outcome::Failed(failure(view)));
         }
@@ -222,10 +223,9 @@ mod tests {
         assert_eq!(outcomes, [Outcome::Ask]);
         assert_eq!(task.request(&mut Pattern::new(16)), (JOIN, &[0, 0, 0, 1][..]));
         task.asked(RequestId(1), SENT);
-        assert_eq!(
-            (answered(&mut task, Code::Unavailable, Execution::NotExecuted), task.ask_due()),
-            (vec![], Mono::ZERO + JOIN_AGAIN)
-        );
+        let delayed = answered(&mut task, Code::Unavailable, Execution::NotExecuted);
+        assert!(matches!(delayed[..], [Outcome::Delayed(_)]), "{delayed:?}");
+        assert_eq!(task.ask_due(), Mono::ZERO + JOIN_AGAIN);
         task.asked(RequestId(2), SENT);
         assert_eq!(task.ask_due(), Mono::NEVER);
         assert!(matches!(

@@ -115,6 +115,11 @@ impl Figures {
         requests.into_iter().chain(newcomers).all(|count| count == 0)
     }
 
+    /// Whether nothing was completed.
+    pub(crate) fn are_none(&self) -> bool {
+        self.completed == 0
+    }
+
     fn per_request_us(&self, process: &Process) -> f64 {
         if self.completed == 0 { 0.0 } else { process.cpu_s * 1e6 / self.completed as f64 }
     }
@@ -199,5 +204,16 @@ impl Figures {
             line("error", format!("{count} x {what}"));
         }
         text.trim_end().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_without_a_reply_is_told() {
+        let figures = |completed| Figures::new(vec![Found::new().unwrap()], completed, 1.0);
+        assert!(figures(0).are_none() && !figures(1).are_none());
     }
 }

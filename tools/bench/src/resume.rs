@@ -6,7 +6,7 @@ use crate::crew::{Crew, Part, print};
 use crate::cutting::Cutting;
 use crate::fleet::{Fleet, Orders};
 use crate::options::Resume;
-use crate::plan::Load;
+use crate::plan::{Load, Shared};
 use crate::streams::{Streams, push_on_schedule};
 use crate::verdict::{Sums, Verdict, processes};
 use moorgate_service::Handle;
@@ -36,7 +36,11 @@ pub(crate) fn resume(options: &Resume) -> Result<bool, String> {
     backend::end(service);
     let verdict = verdict?;
     print(&verdict.json(), &verdict.text(), common.json);
-    Ok(verdict.sums.is_good())
+    let asked_for = [options.cuts > 0, options.rate > 0.0, options.pushes_per_s > 0.0];
+    match verdict.sums.undone(asked_for) {
+        undone if undone.is_empty() => Ok(verdict.sums.is_good()),
+        undone => Err(format!("there was none of: {}; nothing is known of them", undone.join(", "))),
+    }
 }
 
 fn run(options: &Resume, streams: &Arc<Streams>, runs: &Runs, service: &Handle) -> Result<Verdict, String> {
@@ -61,7 +65,7 @@ fn run(options: &Resume, streams: &Arc<Streams>, runs: &Runs, service: &Handle) 
         let fleet = Fleet::new(plan, orders.clone())?;
         Ok(Box::new(move || fleet.run()))
     })?;
-    let crew = crew.ramped()?;
+    let crew = crew.linked(service, &options.backing.service_name)?.ramped()?;
     let pushing = {
         let (streams, pusher, rate) = (streams.clone(), service.pusher(), options.pushes_per_s);
         let (clock, shared) = (crew.clock, crew.shared.clone());
@@ -93,7 +97,8 @@ fn run(options: &Resume, streams: &Arc<Streams>, runs: &Runs, service: &Handle) 
 fn drain(crew: &Crew, streams: &Streams) {
     for _ in 0..DRAIN_ROUNDS {
         let before = streams.arrivals();
-        if crew.wait(DRAIN_ROUND, |_| streams.are_settled()) || streams.arrivals() == before {
+        let what = |_: &Shared| "pushes that are on their way".to_owned();
+        if crew.wait_for(what, DRAIN_ROUND, |_| streams.are_settled()) || streams.arrivals() == before {
             return;
         }
     }

@@ -32,8 +32,7 @@ pub(crate) fn requests(options: &Requests) -> Result<bool, String> {
     let mut figures = Figures::new(crew.finish()?, counted, seconds);
     figures.newcomers = newcomers;
     figures.watch(&common.watch_pid, &before, &after, common.connections);
-    print(&figures.json(), &figures.text(), common.json);
-    Ok(figures.is_good())
+    finished(&figures, common)
 }
 
 /// `moorgate-bench idle`.
@@ -63,7 +62,17 @@ pub(crate) fn connect(common: &Common) -> Result<bool, String> {
     let Measured { counted, seconds, before, after } = crew.measure(common, &mut || ())?;
     let mut figures = Figures::new(crew.finish()?, counted, seconds);
     figures.watch(&common.watch_pid, &before, &after, common.connections);
+    finished(&figures, common)
+}
+
+/// Prints the figures of a load; whether it was good.
+pub(crate) fn finished(figures: &Figures, common: &Common) -> Result<bool, String> {
     print(&figures.json(), &figures.text(), common.json);
+    if figures.are_none() {
+        return Err(
+            "nothing was completed within the time that was measured; make --duration longer".to_owned()
+        );
+    }
     Ok(figures.is_good())
 }
 

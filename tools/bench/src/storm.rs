@@ -2,16 +2,17 @@
 //! asking.
 
 use crate::backend::{self, Runs};
-use crate::crew::{Crew, Measured, Part, RAMP_TIMEOUT, print};
+use crate::crew::{Crew, Measured, Part, print};
 use crate::cutting::Cutting;
 use crate::fleet::{Fleet, Orders};
 use crate::options::{Common, Storm};
 use crate::pattern::STAMP_BYTES;
-use crate::plan::{Load, Phase};
+use crate::plan::{Load, Phase, Shared};
 use crate::streams::Streams;
 use crate::verdict::{Sums, in_ms, in_ms_in_words, processes};
 use crate::watch;
 use hdrhistogram::Histogram;
+use moorgate_service::Handle;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -46,23 +47,26 @@ pub(crate) fn storm(options: &Storm) -> Result<bool, String> {
     let steady = u32::try_from(options.steady).map_err(|error| error.to_string())?;
     let runs = Arc::new(Runs::new(options.steady));
     let service = (!common.raw).then(|| backend::serve(&options.backing, &runs)).transpose()?;
-    let figures = run(options, steady, &runs);
+    let figures = run(options, steady, &runs, service.as_ref());
     service.into_iter().for_each(backend::end);
     let figures = figures?;
     print(&figures.json(), &figures.text(), common.json);
-    Ok(figures.is_good())
+    let asks = options.steady > 0 && options.steady_rate > 0.0;
+    match figures.steady.undone([false, asks, false]) {
+        undone if undone.is_empty() => Ok(figures.is_good()),
+        undone => Err(format!("there was none of: {}; make --duration longer", undone.join(", "))),
+    }
 }
 
 fn crew(common: &Common, first: u32, orders: &Orders) -> Result<Crew, String> {
     let part = Part { payload: PAYLOAD_BYTES, load: &Load::Idle, first, spare: 0 };
-    let crew = Crew::of(common, part, |plan| {
+    Crew::of(common, part, |plan| {
         let fleet = Fleet::new(plan, orders.clone())?;
         Ok(Box::new(move || fleet.run()))
-    })?;
-    crew.ramped()
+    })
 }
 
-fn run(options: &Storm, steady: u32, runs: &Runs) -> Result<Figures, String> {
+fn run(options: &Storm, steady: u32, runs: &Runs, service: Option<&Handle>) -> Result<Figures, String> {
     let common = &options.common;
     // Nobody pushes, but the groups that are joined need a number.
     let streams = Arc::new(Streams::new(steady, STAMP_BYTES, true));
@@ -78,6 +82,11 @@ fn run(options: &Storm, steady: u32, runs: &Runs) -> Result<Figures, String> {
     };
     let those_who_stay = Common { connections: options.steady, threads: 1, ..common.clone() };
     let stay = crew(&those_who_stay, 0, &orders)?;
+    let stay = match service {
+        Some(service) => stay.linked(service, &options.backing.service_name)?,
+        None => stay,
+    };
+    let stay = stay.ramped()?;
     let go = Orders {
         streams: Arc::new(Streams::none()),
         resumes: !options.fresh && !common.raw,
@@ -86,7 +95,7 @@ fn run(options: &Storm, steady: u32, runs: &Runs) -> Result<Figures, String> {
         cutting: Cutting::AtOnce,
         ..orders
     };
-    let cut = crew(common, steady, &go)?;
+    let cut = crew(common, steady, &go)?.ramped()?;
     // What is warm is what is calm: the window of those who stay is the storm.
     stay.pause(WARM_UP);
     stay.shared.set(Phase::Warm);
@@ -95,8 +104,10 @@ fn run(options: &Storm, steady: u32, runs: &Runs) -> Result<Figures, String> {
     stay.shared.set(Phase::Window);
     cut.shared.set(Phase::Window);
     let all = common.connections as u64;
-    cut.wait(RAMP_TIMEOUT, |shared| shared.reached.load(Ordering::Acquire) >= all);
-    let back = cut.shared.reached.load(Ordering::Acquire);
+    let back = |shared: &Shared| shared.reached.load(Ordering::Acquire);
+    let what = |shared: &Shared| format!("all connections to be back: {} of {all} are", back(shared));
+    cut.wait_for(what, common.ramp_timeout, |shared| back(shared) >= all);
+    let back = back(&cut.shared);
     let after = watch::read_all(&common.watch_pid)?;
     let steady = Sums::of(stay.finish()?, runs, &streams)?;
     let cut = Sums::of(cut.finish()?, &Runs::new(0), &go.streams)?;

@@ -82,9 +82,19 @@ impl Sums {
         self.roaming.fresh.values().sum()
     }
 
-    /// Whether all came once and in order, and every session was kept.
+    /// Which of cuts, requests and pushes were asked for and did not happen at all.
+    pub(crate) fn undone(&self, asked_for: [bool; 3]) -> Vec<&'static str> {
+        let counts = [self.roaming.cuts, self.roaming.echoes, self.pushes.received];
+        let names = ["cuts", "answered requests", "deliveries of pushes"];
+        let all = names.into_iter().zip(counts).zip(asked_for);
+        all.filter(|((_, count), is_asked_for)| *is_asked_for && *count == 0)
+            .map(|((name, _), _)| name)
+            .collect()
+    }
+
+    /// Whether all came once and in order, the service of this process ran all requests, and every session was kept.
     pub(crate) fn is_good(&self) -> bool {
-        let beyond = [self.wrong, self.runs.surplus, self.pushes.surplus, self.not_sent];
+        let beyond = [self.wrong, self.runs.lost, self.runs.surplus, self.pushes.surplus, self.not_sent];
         self.lost() == 0
             && self.duplicated() == 0
             && self.pushes.reordered == 0
@@ -228,10 +238,11 @@ mod tests {
     #[test]
     fn every_fault_is_no_success() {
         assert!(sums().is_good());
-        let faults: [fn(&mut Sums); 9] = [
+        let faults: [fn(&mut Sums); 10] = [
             |sums| sums.asked += 1,
             |sums| sums.roaming.answered_twice = 1,
             |sums| sums.runs.duplicated = 1,
+            |sums| sums.runs.lost = 1,
             |sums| sums.pushes.lost = 1,
             |sums| sums.pushes.duplicated = 1,
             |sums| sums.pushes.reordered = 1,
@@ -244,6 +255,15 @@ mod tests {
             fault(&mut sums);
             assert!(!sums.is_good(), "fault {at}");
         }
+    }
+
+    #[test]
+    fn what_was_asked_for_and_did_not_happen_is_told() {
+        let mut sums = sums();
+        assert_eq!(sums.undone([true; 3]), ["cuts", "deliveries of pushes"]);
+        (sums.roaming.cuts, sums.pushes.received) = (1, 1);
+        assert!(sums.undone([true; 3]).is_empty());
+        assert!(Sums::of(Vec::new(), &Runs::new(0), &Streams::none()).unwrap().undone([false; 3]).is_empty());
     }
 
     #[test]
