@@ -39,13 +39,16 @@ impl Sums {
             roaming: Roaming::new().map_err(words)?,
             latency: histogram().map_err(words)?,
             wrong: 0,
-            errors: streams.errors().collect(),
+            errors: BTreeMap::new(),
             asked: 0,
             runs: Tally::default(),
             pushes: Tally::default(),
             gaps: 0,
             not_sent: 0,
         };
+        for (what, count) in streams.errors() {
+            *sums.errors.entry(what).or_default() += count;
+        }
         for one in found {
             sums.not_sent = sums.not_sent.saturating_add(one.not_sent);
             sums.wrong = sums.wrong.saturating_add(one.wrong);
