@@ -286,7 +286,7 @@ fn state_file_that_is_not_ours_is_refused_by_both_commands() {
     let replaced = "and would be replaced; name one that only this gateway writes, or \"off\"";
     let kinds = kinds.map(|(state, what)| (state.clone(), format!("{state} {what} {replaced}")));
     let damaged = |state: String| {
-        let why = "it does not begin with {\\\"version\\\":: it is damaged or no state file, and would be replaced; if it is \
+        let why = "it does not begin with `{\"version\":`: it is damaged or no state file, and would be replaced; if it is \
                    this gateway's, remove it (a start while a registry is down then lacks the endpoints that it lists; \
                    nothing else is in it), else name another path, or \"off\"";
         (state.clone(), format!("{state}:1: {why}"))

@@ -188,11 +188,11 @@ fn check_name(path: &Path) -> io::Result<()> {
     match regular::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head)) {
         Ok(_) if is_beginning(&head) => Ok(()),
         Ok(_) => Err(io::Error::other(format!(
-            "{}:1: it does not begin with {}: it is damaged or no state file, and would be replaced; if it is this \
+            "{}:1: it does not begin with `{}`: it is damaged or no state file, and would be replaced; if it is this \
              gateway's, remove it (a start while a registry is down then lacks the endpoints that it lists; nothing else is \
              in it), else name another path, or \"off\"",
             path.display(),
-            BEGINNING.escape_ascii(),
+            String::from_utf8_lossy(BEGINNING),
         ))),
         // Another process has just moved or removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
