@@ -39,6 +39,8 @@ pub struct ExplainAnswer {
     pub explanation: Explanation,
     /// Whether the caller goes to the canary.
     pub canary: bool,
+    /// No link to the service has been ready yet: calls wait for the first one.
+    pub is_awaiting_link: bool,
     /// Where earlier calls of the session went that are not answered: this one would go there too.
     pub pinned: Option<EndpointId>,
     /// What would be done if it failed, for people.
@@ -65,6 +67,7 @@ impl Forwarder {
             worker: self.worker,
             explanation: service.pool.explain(now, asked),
             canary: asked.canary,
+            is_awaiting_link: service.ready == 0 && service.is_awaited,
             pinned: self.pinned(ask),
             retry: self.say_retry(ask)?,
         })

@@ -104,6 +104,12 @@ impl State {
         let (chosen, decision) = match (answer.pinned, explanation.chosen) {
             (Some(id), _) => (Ok(id), Decision { how: How::Pinned, ..Decision::default() }),
             (None, Ok((id, decision))) => (Ok(id), decision),
+            (None, Err(Miss::NoEndpoint)) if answer.is_awaiting_link => (
+                Err(
+                    "no endpoint has had a ready link yet: the call would wait for the first one, up to its timeout",
+                ),
+                Decision::default(),
+            ),
             (None, Err(Miss::NoEndpoint)) => (
                 Err("no endpoint has a ready link: the answer would be UNAVAILABLE, NO_ENDPOINT"),
                 Decision::default(),
@@ -184,7 +190,14 @@ mod tests {
                 if let Some(WorkerCommand::Explain(ask, sender)) = asked.take() {
                     let explanation = Explanation { chosen: Err(Miss::NoEndpoint), endpoints: Vec::new() };
                     let (worker, retry) = (WorkerId(0), "never tried again".to_owned());
-                    let answer = ExplainAnswer { worker, explanation, canary: false, pinned: None, retry };
+                    let answer = ExplainAnswer {
+                        worker,
+                        explanation,
+                        canary: false,
+                        is_awaiting_link: false,
+                        pinned: None,
+                        retry,
+                    };
                     users.push(ask.user_id);
                     // On a busy machine it may be too late.
                     drop(sender.send(answer));
@@ -209,6 +222,22 @@ mod tests {
             state.explain(&question(0x9999)),
             Err(OperateError::NoRoute { command: 0x9999, version: 1 })
         );
+    }
+
+    #[test]
+    fn call_before_the_first_link_would_wait() {
+        let state = State::dev();
+        let chosen = |is_awaiting_link| {
+            let explanation = Explanation { chosen: Err(Miss::NoEndpoint), endpoints: Vec::new() };
+            let (worker, retry) = (WorkerId(0), String::new());
+            let answer =
+                ExplainAnswer { worker, explanation, canary: false, is_awaiting_link, pinned: None, retry };
+            state.shown(&answer).chosen.unwrap_err()
+        };
+        assert!(
+            chosen(true).contains("would wait for the first one") && !chosen(true).contains("UNAVAILABLE")
+        );
+        assert!(chosen(false).contains("UNAVAILABLE"));
     }
 
     #[test]

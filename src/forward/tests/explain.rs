@@ -30,3 +30,19 @@ fn it_says_where_a_session_keeps_to() {
     assert_eq!(answer.pinned, Some(EndpointId([1, 2][on])));
     assert!(answer.retry.contains("not executed"), "{}", answer.retry);
 }
+
+#[test]
+fn call_before_the_first_link_is_explained_as_waiting() {
+    let ask = ExplainAsk::default();
+    let explained = |world: &World| world.forwarder.explain(world.now, &ask).unwrap().is_awaiting_link;
+    let mut world = World::new(1);
+    assert!(explained(&world), "never linked");
+    world.ask(b"1");
+    assert_eq!((world.settled(), world.forwarder.calls()), (vec![], 1), "which is what happens");
+    let (mut world, link) = World::ready(1);
+    assert!(!explained(&world), "linked");
+    world.forwarder.link_lost(world.now, link, &"gone");
+    assert!(!explained(&world), "lost");
+    let ticket = world.ask(b"2");
+    assert_eq!(world.settled(), [(ticket, no_endpoint())], "which is what happens");
+}
