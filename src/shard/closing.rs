@@ -92,11 +92,13 @@ impl Shard {
                 self.detach(now, session_key, ttl);
                 // There may have been no room for it.
                 resumable = self.sessions.get(session_key).is_some();
-            } else if let Some(session) = self.sessions.remove(session_key) {
+            } else {
                 if session.is_leaving() {
                     self.remember_ended(session_key, Fault::LoggedOut);
                 }
-                self.end_session(now, session_key, session);
+                if let Some(session) = self.sessions.remove(session_key) {
+                    self.end_session(now, session_key, session);
+                }
             }
         }
         self.drop_partial(key);

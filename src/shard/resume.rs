@@ -4,6 +4,7 @@
 use super::connection::State;
 use super::detached::{Detaching, Due, Owner, Removed};
 use super::limits::user_application;
+use super::shed::{self, Holdings, relieved};
 use super::{CloseReason, Drain, Shard};
 use crate::auth::{Holder, ResumeClaims, ResumeError};
 use crate::base::clock::Now;
@@ -23,7 +24,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Ended sessions that are remembered; of more the oldest are forgotten.
+/// Ended sessions that are remembered; of more the oldest of the owners with most of them are forgotten.
 pub(super) const TOMBSTONES_MAX: usize = 64 * 1024;
 
 /// A connection whose Hello resumes a session of another shard.
@@ -47,19 +48,29 @@ pub struct HandOver {
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
     why: HashMap<SessionKey, Fault, foldhash::fast::FixedState>,
-    order: VecDeque<SessionKey>,
+    /// Whose they were, in the order of their ends.
+    order: VecDeque<(shed::Owner, SessionKey)>,
 }
 
 impl Tombstones {
-    fn add(&mut self, key: SessionKey, why: Fault) {
+    fn add(&mut self, owner: shed::Owner, key: SessionKey, why: Fault) {
         if self.why.insert(key, why).is_none() {
-            self.order.push_back(key);
+            self.order.push_back((owner, key));
         }
-        if self.order.len() > TOMBSTONES_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.why.remove(&oldest);
+        if self.order.len() > TOMBSTONES_MAX {
+            self.shed();
         }
+    }
+
+    /// Forgets the oldest of those owners who have most, down to seven eighths: nobody else's are pushed out.
+    fn shed(&mut self) {
+        // Of equal holdings the last one goes first.
+        let newest_first = self.order.iter().rev().map(|(owner, key)| (owner.clone(), 1, *key));
+        let over = self.order.len().saturating_sub(relieved(TOMBSTONES_MAX));
+        for key in Holdings::new(newest_first).take(over) {
+            self.why.remove(&key);
+        }
+        self.order.retain(|(_, key)| self.why.contains_key(key));
     }
 
     #[cfg(test)]
@@ -293,10 +304,12 @@ impl Shard {
         }
     }
 
-    /// Somebody has ended a session: its client learns of it when it comes back.
+    /// Somebody has ended a session, which is still there: its client learns of it when it comes back.
     pub(super) fn remember_ended(&mut self, session_key: SessionKey, why: Fault) {
+        let Some(session) = self.sessions.get(session_key) else { return };
         if !self.session_settings.detached_ttl.is_zero() {
-            self.tombstones.add(session_key, why);
+            let owner = shed::Owner::of(Some(session), session.caller.peer, &self.authority);
+            self.tombstones.add(owner, session_key, why);
         }
     }
 

@@ -36,27 +36,27 @@ pub(super) fn relieved(max: usize) -> usize {
 
 /// Whose holding it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Owner {
+pub(super) enum Owner {
     User(User),
     Address(IpAddr),
 }
 
 impl Owner {
-    fn of(session: Option<&Session>, address: IpAddr, authority: &Authority) -> Owner {
+    pub(super) fn of(session: Option<&Session>, address: IpAddr, authority: &Authority) -> Owner {
         let user = session.and_then(|session| user_of(&session.caller, authority));
         user.map_or_else(|| Owner::Address(network(address)), Owner::User)
     }
 }
 
 /// Holdings, those of the heaviest owner first, of one owner the heaviest first.
-struct Holdings<K> {
+pub(super) struct Holdings<K> {
     owners: BinaryHeap<(u128, usize)>,
     /// Weight of each holding and what it is, in ascending order.
     held: Vec<Vec<(u128, K)>>,
 }
 
 impl<K: Copy> Holdings<K> {
-    fn new(holdings: impl Iterator<Item = (Owner, u128, K)>) -> Holdings<K> {
+    pub(super) fn new(holdings: impl Iterator<Item = (Owner, u128, K)>) -> Holdings<K> {
         let mut held: Vec<Vec<(u128, K)>> = Vec::new();
         // By the place of the owner's holdings: among equals the order is that of the tables, not of the hashes.
         let mut known: HashMap<Owner, usize, foldhash::fast::RandomState> = HashMap::default();
