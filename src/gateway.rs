@@ -12,6 +12,7 @@
 //! | [`register`] | lists the gateway itself in registries |
 //! | [`explain`] | why a call would go where it would go |
 
+mod descriptors;
 mod endpoints;
 mod explain;
 mod limits;

@@ -1,62 +1,25 @@
 //! The limits that all shards share: made from the settings, and shown to the operator.
 
+use super::descriptors::Reservation;
 use super::random_u64;
-use super::state::State;
+use super::state::{State, service_id};
 use crate::base::ids::RouteId;
 use crate::base::route_counts::{RouteCounts, Why};
 use crate::config::Settings;
 use crate::limit::{Bans, Limits, Logins, Shared, SharedRoom};
-use crate::reactor::descriptors;
 use crate::telemetry::{Kind, Sample};
 use std::io;
 use std::sync::Arc;
 
-/// Descriptors for what is opened now and then: logs, files that are read again.
-const DESCRIPTORS_ASIDE: usize = 8;
-/// For the operator's connections, and for those of the discovery of each service: watches, questions and probes.
-const DESCRIPTORS_OF_ADMIN: usize = 8;
-const DESCRIPTORS_OF_DISCOVERY: usize = 4;
-/// For a link, its bulk link, and the end of one of each that is under way.
-const DESCRIPTORS_OF_LINK: usize = 4;
-/// Endpoints that a service which is discovered may turn out to have; with more, clients have a little less room.
-const FOUND_ENDPOINTS: usize = 32;
-
 /// Full buckets, nobody banned.
-pub(super) fn shared(settings: &Settings) -> io::Result<Shared> {
-    let (shards, workers) = settings.threads();
-    let room = room(settings, usize::from(shards), usize::from(workers));
+pub(super) fn shared(settings: &Settings, reservation: &Reservation) -> io::Result<Shared> {
+    let (shards, _) = settings.threads();
     Ok(Shared {
         requests: Arc::new(Limits::new(settings.limits.clone(), shards, random_u64()?)),
         bans: Arc::new(Bans::new(settings.bans.clone(), random_u64()?)),
         logins: Arc::new(Logins::new(settings.limits.logins, random_u64()?)),
-        room: Arc::new(SharedRoom::new(room)),
+        room: Arc::new(SharedRoom::new(reservation.room(|_| 0))),
     })
-}
-
-/// Connections of clients for which there are descriptors: beyond it none is accepted, so that a link that is lost can be
-/// dialled again, and registries and the operator are answered, however many clients there are.
-fn room(settings: &Settings, shards: usize, workers: usize) -> usize {
-    let Some((max, open)) = descriptors() else { return usize::MAX };
-    // A poll and a waker for each thread, a spare descriptor for each shard: they are opened later.
-    let threads = shards.saturating_mul(3).saturating_add(workers.saturating_mul(2));
-    room_of(max.saturating_sub(open).saturating_sub(threads), reserved(settings, workers))
-}
-
-/// Descriptors for what may be opened at any time.
-fn reserved(settings: &Settings, workers: usize) -> usize {
-    let named: usize = settings.services.iter().map(|service| service.endpoints.len()).sum();
-    let found = settings.discovery.services.iter().filter(|service| service.is_found()).count();
-    let endpoints = named.saturating_add(found.saturating_mul(FOUND_ENDPOINTS));
-    let links = [usize::from(settings.forward.links_per_endpoint), workers, DESCRIPTORS_OF_LINK];
-    let links = links.into_iter().fold(endpoints, usize::saturating_mul);
-    let discovery = found.saturating_mul(DESCRIPTORS_OF_DISCOVERY);
-    let admin = if settings.admin.is_some() { DESCRIPTORS_OF_ADMIN } else { 0 };
-    [links, discovery, admin, DESCRIPTORS_ASIDE].into_iter().fold(0, usize::saturating_add)
-}
-
-/// Of `free` descriptors those for clients, when so many are to be reserved: clients have at least half.
-fn room_of(free: usize, reserved: usize) -> usize {
-    free.saturating_sub(reserved.min(free / 2))
 }
 
 /// How the metrics call each route, by its id.
@@ -72,6 +35,11 @@ pub(super) fn route_names(settings: &Settings) -> Vec<String> {
 }
 
 impl State {
+    /// Leaves room for links to all endpoints that are published now.
+    pub(super) fn reserve_for_links(&self) {
+        self.limits.room.set_max(self.reservation.room(|at| self.pools.members(service_id(at)).len()));
+    }
+
     /// What the threads' counters do not have.
     pub(super) fn limit_samples(&self) -> Vec<Sample> {
         let Shared { requests, bans, room, .. } = &self.limits;
@@ -137,27 +105,22 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
-    use std::path::Path;
+    use crate::routing::Instance;
 
+    /// A service that turns out to have many endpoints gets their descriptors from clients, not from other services.
     #[test]
-    fn links_have_their_descriptors_and_clients_at_least_half() {
-        assert_eq!([1_000, 40, 30, 1, 0].map(|free| room_of(free, 20)), [980, 20, 15, 1, 0]);
-    }
-
-    /// Each link with its bulk link, twice: one may end while the next is dialled.
-    #[test]
-    fn bulk_links_and_found_endpoints_have_descriptors() {
-        let reserved = |service: &str| {
-            let text = format!(
-                "[links]\nper_endpoint = 2\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
-                 [[route]]\ncommands = \"1\"\nservice = \"a\"\nanonymous = true\n\
-                 [[service]]\nname = \"a\"\nwithout_proofs = true\n{service}\n"
-            );
-            let settings = config::parse("test.toml", &text, Path::new(""), &|_: &str| None).unwrap();
-            super::reserved(&settings, 3)
-        };
-        let none = reserved("endpoints_file = \"none\"") - 32 * 2 * 3 * 4 - DESCRIPTORS_OF_DISCOVERY;
-        assert_eq!(reserved("endpoints = [\"127.0.0.1:1\", \"127.0.0.1:2\"]"), none + 2 * 2 * 3 * 4);
+    fn published_endpoints_take_room_from_clients() {
+        let state = State::dev();
+        state.reserve_for_links();
+        let before = state.limits.room.room().max;
+        let at = |port: u16| Instance::at(([127, 0, 0, 1], port).into());
+        let list: Vec<Instance> = (1..=50).map(at).collect();
+        state.pools.publish(service_id(0), &list);
+        state.reserve_for_links();
+        let room = state.limits.room.room().max;
+        assert!(room < before && room >= before / 2, "{room} of {before}");
+        state.pools.publish(service_id(0), &list[..1]);
+        state.reserve_for_links();
+        assert_eq!(state.limits.room.room().max, before, "and gives them back");
     }
 }

@@ -1,5 +1,6 @@
 //! Binds, starts the threads, and joins them with mailboxes.
 
+use super::descriptors::Reservation;
 use super::register::Listing;
 use super::state::State;
 use super::{Gateway, GatewayError, Prepared, limits, random_bytes, random_u64};
@@ -136,7 +137,13 @@ impl Gateway {
         // A gateway whose endpoints all stand in its configuration has nothing to find.
         if let Some(discovery) = prepared.discovery {
             let workers: Vec<_> = self.workers.iter().map(|(outbox, _)| outbox.clone()).collect();
-            let bell = move || workers.iter().for_each(Outbox::ring);
+            let state = Arc::downgrade(&self.state);
+            let bell = move || {
+                if let Some(state) = state.upgrade() {
+                    state.reserve_for_links();
+                }
+                workers.iter().for_each(Outbox::ring);
+            };
             let discovery = discovery.start(self.state.pools.clone(), own, bell);
             *self.state.discovery.lock() = Some(discovery.map_err(GatewayError::Discovery)?);
         }
@@ -339,6 +346,7 @@ impl State {
     pub(super) fn new(settings: &Settings, clock: Clock) -> io::Result<State> {
         let (shards, workers) = settings.threads();
         let of_shards = (0..shards).map(|_| Arc::new(Cells::with_routes(settings.routes.len())));
+        let reservation = Reservation::new(settings);
         Ok(State {
             // The last one is the access log's.
             cells: of_shards.chain((0..=workers).map(|_| Arc::default())).collect(),
@@ -350,7 +358,8 @@ impl State {
             has_canary: settings.services.iter().map(|service| service.pool.canary.is_some()).collect(),
             routing: settings.routes.clone(),
             routes: limits::route_names(settings),
-            limits: limits::shared(settings)?,
+            limits: limits::shared(settings, &reservation)?,
+            reservation,
             draining: AtomicBool::new(false),
             clock,
             pulses: (0..shards.saturating_add(workers)).map(|_| Arc::default()).collect(),

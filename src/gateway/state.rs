@@ -1,5 +1,6 @@
 //! What the operator's pages read, and what the service manager is told.
 
+use super::descriptors::Reservation;
 use crate::admin::{OperateError, Operation, Outcome, Pages};
 use crate::auth::Authority;
 use crate::base::clock::Clock;
@@ -43,6 +44,8 @@ pub(super) struct State {
     /// Names of the routes, by their ids.
     pub(super) routes: Vec<String>,
     pub(super) limits: limit::Shared,
+    /// Descriptors that clients leave to others.
+    pub(super) reservation: Reservation,
     pub(super) draining: AtomicBool,
     pub(super) clock: Clock,
     /// Of every shard, then of every worker.

@@ -20,7 +20,7 @@ pub struct SharedRoom {
     served: AtomicUsize,
     /// Connections that were refused.
     refused: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 impl SharedRoom {
@@ -30,13 +30,19 @@ impl SharedRoom {
             used: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
-            max,
+            max: AtomicUsize::new(max),
         }
+    }
+
+    /// Room for so many from now on. When there are more, none comes in until enough have left.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// One more, if there is room.
     pub fn enter(&self) -> bool {
-        let has_room = |used: usize| (used < self.max).then_some(used.saturating_add(1));
+        let max = self.max.load(Ordering::Relaxed);
+        let has_room = |used: usize| (used < max).then_some(used.saturating_add(1));
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).is_ok()
     }
 
@@ -48,7 +54,7 @@ impl SharedRoom {
 
     /// Whether there is no room for another one.
     pub fn is_full(&self) -> bool {
-        self.used() >= self.max
+        self.used() >= self.max.load(Ordering::Relaxed)
     }
 
     /// One was refused since there is no room: the silent ones of every shard are to make some.
@@ -73,7 +79,7 @@ impl SharedRoom {
 
     /// As it is now.
     pub fn room(&self) -> Room {
-        Room { served: self.served.load(Ordering::Relaxed), max: self.max }
+        Room { served: self.served.load(Ordering::Relaxed), max: self.max.load(Ordering::Relaxed) }
     }
 }
 
@@ -131,6 +137,11 @@ mod tests {
             room.serve(before, now);
         }
         assert_eq!(room.room(), Room { served: 3, max: 7 });
+        room.set_max(6);
+        room.leave();
+        assert!(room.is_full() && !room.enter(), "six are there");
+        room.set_max(7);
+        assert!(room.enter() && !room.enter());
     }
 
     #[test]
