@@ -4,7 +4,7 @@ use super::ejection::Ejection;
 use super::tally::{Calls, Tallies};
 use crate::base::text::shown;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -72,6 +72,31 @@ impl Instance {
         ))
     }
 
+    /// Why no connection can be made to an address, and what to list instead; `None`: one can.
+    pub fn why_unusable(address: SocketAddr) -> Option<&'static str> {
+        let ip = address.ip();
+        if address.port() == 0 {
+            Some("has port 0; write the port that the service listens on")
+        } else if ip.is_unspecified() {
+            Some("is an unspecified address; write the address that the service listens on")
+        } else if ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
+            Some("is a multicast or broadcast address; write the unicast address that the service listens on")
+        } else {
+            None
+        }
+    }
+
+    /// A weight of a list whose largest is `largest`: as it is, or in proportion, where the largest is above
+    /// [`Instance::WEIGHT_MAX`]. Only 0 becomes 0.
+    pub fn scaled_weight(weight: u32, largest: u32) -> u32 {
+        if largest <= Instance::WEIGHT_MAX || weight == 0 {
+            return weight.min(Instance::WEIGHT_MAX);
+        }
+        let (weight, largest, max) = (u64::from(weight), u64::from(largest), u64::from(Instance::WEIGHT_MAX));
+        let scaled = weight.saturating_mul(max).saturating_add(largest / 2) / largest;
+        u32::try_from(scaled).unwrap_or(Instance::WEIGHT_MAX).clamp(1, Instance::WEIGHT_MAX)
+    }
+
     /// An instance of which only the address is known.
     pub fn at(address: SocketAddr) -> Instance {
         Instance {
@@ -126,13 +151,8 @@ impl FromStr for Instance {
             let address = shown(address, ECHO_BYTES_MAX);
             format!("`{address}` is no address; write an IP address and a port, such as 10.0.0.1:7100 or [::1]:7100")
         })?;
-        if address.port() == 0 {
-            return Err(format!("{address} has port 0; write the port that the service listens on"));
-        }
-        if address.ip().is_unspecified() || address.ip().is_multicast() {
-            return Err(format!(
-                "{address} is no address to connect to; write the address that the service listens on"
-            ));
+        if let Some(why) = Instance::why_unusable(address) {
+            return Err(format!("{address} {why}"));
         }
         let mut instance = Instance::at(address);
         for word in words {
@@ -220,6 +240,7 @@ pub struct Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn an_instance_is_read_as_it_is_written() {
@@ -233,12 +254,40 @@ mod tests {
         assert!(twice.has_tag("a") && !twice.has_tag("c"));
     }
 
+    proptest! {
+        #[test]
+        fn scaled_weights_keep_their_order_and_ratio(
+            weights in prop::collection::vec(prop_oneof![0..=2u32, 0..=20_000u32, any::<u32>()], 1..8)
+        ) {
+            let largest = weights.iter().copied().max().unwrap_or_default();
+            let scaled: Vec<u32> =
+                weights.iter().map(|weight| Instance::scaled_weight(*weight, largest)).collect();
+            prop_assert!(scaled.iter().all(|weight| *weight <= Instance::WEIGHT_MAX));
+            if largest <= Instance::WEIGHT_MAX {
+                prop_assert_eq!(&scaled, &weights, "nothing to scale");
+            }
+            let factor = f64::from(largest.max(Instance::WEIGHT_MAX)) / f64::from(Instance::WEIGHT_MAX);
+            for (weight, scaled) in weights.iter().zip(&scaled) {
+                prop_assert_eq!(*weight == 0, *scaled == 0);
+                let exact = f64::from(*weight) / factor;
+                let is_near = (f64::from(*scaled) - exact).abs() <= 0.5 + 1e-6;
+                prop_assert!(is_near || *scaled == 1 && exact < 1.0, "{} becomes {}", weight, scaled);
+            }
+            for (one, of_one) in weights.iter().zip(&scaled) {
+                for (other, of_other) in weights.iter().zip(&scaled) {
+                    prop_assert!(one > other || of_one <= of_other);
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_is_wrong_is_told() {
         let told = |line: &str| line.parse::<Instance>().unwrap_err();
         assert!(told("chat:7100").contains("IP address and a port"));
         assert!(told("").contains("IP address and a port"));
         assert!(told("10.0.0.1:0").contains("port 0"));
+        assert!(told("224.0.0.1:7100").starts_with("224.0.0.1:7100 is a multicast"));
         assert!(told("10.0.0.1:1 weight=x").contains("from 0 to 10000"));
         assert!(told("10.0.0.1:1 weight=10001").contains("from 0 to 10000"));
         assert!(told("10.0.0.1:1 canary").contains("not known"));

@@ -138,7 +138,7 @@ fn a_bad_line_of_a_file_of_endpoints_is_a_mistake() {
     );
     wrong(
         "0.0.0.0:7100\n",
-        ":1: 0.0.0.0:7100 is no address to connect to; write the address that the service listens on",
+        ":1: 0.0.0.0:7100 is an unspecified address; write the address that the service listens on",
     );
     let many: String = (0..4100).map(|host| format!("10.0.{}.{}:7100\n", host / 256, host % 256)).collect();
     wrong(&many, ": endpoints: 4100; at most 4096 of a service are used");

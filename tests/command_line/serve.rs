@@ -8,7 +8,7 @@ use moorgate_demo::wire::{self, accounts, chat};
 use moorgate_service::{LinkKey, Reply, Service};
 use prost::Message;
 use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 
 const SECRET: &str = "correct-horse-battery-staple-and-some-more";
 
@@ -233,6 +233,64 @@ fn a_configuration_is_served_with_keys_and_proofs() {
     // A path in the file begins at the file's directory.
     let log = std::fs::read_to_string(directory.0.join("access.log")).unwrap();
     assert!(log.contains(" user=alice ") && log.contains(" status=OK "), "{log}");
+}
+
+/// A name server that knows no name, until it gets an empty message.
+fn server_of_no_names() -> (SocketAddr, std::thread::JoinHandle<()>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = socket.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let mut message = [0; 512];
+        loop {
+            let (length, from) = socket.recv_from(&mut message).unwrap();
+            if length == 0 {
+                return;
+            }
+            // It is an answer: NXDOMAIN.
+            message[2] |= 0x80;
+            message[3] = message[3] & 0xf0 | 3;
+            socket.send_to(&message[..length], from).unwrap();
+        }
+    });
+    (at, thread)
+}
+
+#[test]
+fn service_without_instances_is_logged_with_what_was_asked() {
+    let directory = Directory::new("serve-nobody");
+    let (dns, thread) = server_of_no_names();
+    let file = directory.file("echo.endpoints", "# none yet\n");
+    let path = directory.file(
+        "gate.toml",
+        &format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\n[[service]]\nname = \"chat\"\nwithout_proofs = true\n\
+             [service.dns]\nname = \"chta.internal\"\nport = 7100\n[[service]]\nname = \"echo\"\n\
+             endpoints_file = \"echo.endpoints\"\nwithout_proofs = true\n[[route]]\ncommands = 7\n\
+             service = \"echo\"\n[[route]]\ncommands = 8\nservice = \"chat\"\n[dns]\nservers = [\"{dns}\"]\n\
+             [discovery]\nstate_file = \"off\"\n"
+        ),
+    );
+    let mut gateway = Running::start(&["serve", "-c", &path]);
+    // In whatever order they come.
+    let mut told = [gateway.err_until("no usable endpoint"), gateway.err_until("no usable endpoint")];
+    told.sort_by_key(|line| line.contains("of echo"));
+    assert!(told.iter().all(|line| line.contains("WARN")), "{told:?}");
+    assert!(
+        told[0].contains("endpoints of chat: ") && told[0].contains("dns for chta.internal:7100"),
+        "{told:?}"
+    );
+    assert!(
+        told[1].contains("endpoints of echo: ") && told[1].contains(&format!("file for {file}")),
+        "{told:?}"
+    );
+    std::fs::write(&file, "192.0.2.1:7100\n").unwrap();
+    let line = gateway.err_until("usable endpoints are listed: 1");
+    assert!(line.contains("INFO") && line.contains("endpoints of echo: "), "{line}");
+    gateway.signal("-TERM");
+    let ended = gateway.ended();
+    assert_eq!((ended.code, ended.err.matches("no usable endpoint").count()), (Some(0), 2), "{ended:?}");
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[], dns).unwrap();
+    thread.join().unwrap();
 }
 
 #[test]

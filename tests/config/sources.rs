@@ -100,7 +100,7 @@ const OWN: Cases = &[
     (
         Line(10, "endpoints = [\"0.0.0.0:7100\"]"),
         &[
-            "10: service.endpoints: 0.0.0.0:7100 is no address to connect to; write the address that the service listens on",
+            "10: service.endpoints: 0.0.0.0:7100 is an unspecified address; write the address that the service listens on",
         ],
     ),
 ];

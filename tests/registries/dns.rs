@@ -129,6 +129,21 @@ fn one_srv_target_with_a_failure_leaves_the_others() {
 }
 
 #[test]
+fn srv_target_without_addresses_is_rejected_until_it_has_some() {
+    let records = ["a.internal,7100,1,10", "gone.internal,7100,1,10"];
+    let records = records.map(|record| format!("--srv-host=_chat._tcp.internal,{record}"));
+    let mut options: Vec<&str> = records.iter().map(String::as_str).collect();
+    options.push("--local-ttl=1");
+    let Some(dnsmasq) = Dnsmasq::start("192.0.2.1 a.internal\n", &options) else { return };
+    let bench = Bench::start(in_dns(&[dnsmasq.address], &[srv("_chat._tcp.internal")]));
+    eventually("the other is there", || bench.published(0) == ["192.0.2.1:7100"]);
+    assert_eq!(bench.source(0, Source::Dns).rejected, 1);
+    dnsmasq.change("192.0.2.1 a.internal\n192.0.2.2 gone.internal\n");
+    eventually("it has an address", || bench.published(0) == ["192.0.2.1:7100", "192.0.2.2:7100"]);
+    assert_eq!(bench.source(0, Source::Dns).rejected, 0);
+}
+
+#[test]
 fn it_ends_at_once_whatever_it_waits_for() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut settings = in_dns(&[silent.local_addr().unwrap()], &[host("chat.internal", 7100)]);

@@ -1,12 +1,13 @@
 //! The thread with the catalogs: everything that is found out comes to it, and it publishes.
 
 use super::event::{EVENTS_MAX, Event, Whom};
-use super::own::own_listener;
+use super::own::why_own;
 use super::state::{Endpoint, Keeper, Kept, State};
 use crate::base::clock::{Clock, Now};
 use crate::base::ids::ServiceId;
 use crate::base::rng::Rng;
-use crate::routing::{Catalog, Instance, Pools, Source, SourceList};
+use crate::base::text::shown;
+use crate::routing::{Catalog, Instance, Note, Pools, Source, SourceList};
 use crossbeam_channel::{Receiver, Sender};
 use moorgate_proto::time::Mono;
 use moorgate_registry::Stop;
@@ -25,17 +26,52 @@ const SETTLE_LEAST: Duration = Duration::from_millis(200);
 /// The state file is written no more often.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// Bytes of a name asked for that a log line repeats.
+const NAME_BYTES_MAX: usize = 256;
+
+/// What a source of a service is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) source: Source,
+    /// For people: a name, and what narrows it.
+    pub(super) name: String,
+    /// For the state file: that, and the servers. Another one has another answer.
+    pub(super) key: String,
+}
+
 /// One service.
 pub(super) struct Tracked {
     pub(super) service: ServiceId,
     pub(super) name: String,
     pub(super) catalog: Catalog,
-    /// What each source is asked for.
-    pub(super) asked: Vec<(Source, String)>,
+    pub(super) asked: Vec<Asked>,
     /// When it is to be settled at the latest; a source has said something: at once.
     pub(super) due: Mono,
     /// When it was settled last.
     pub(super) settled: Mono,
+}
+
+impl Tracked {
+    /// A note as a log line, with the names asked for where these may be wrong.
+    fn line(&self, note: &Note) -> String {
+        let of = |source: Option<Source>| {
+            let asked = self.asked.iter().filter(|asked| source.is_none_or(|of| of == asked.source));
+            let names = asked
+                .map(|Asked { source, name, .. }| format!("{source} for {}", shown(name, NAME_BYTES_MAX)));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let line = format!("endpoints of {}: {note}", self.name);
+        match note {
+            Note::NoEndpoint => {
+                let asked = of(None);
+                format!(
+                    "{line}; asked: {asked}; check that this name is right and that instances are registered"
+                )
+            }
+            Note::Failed { source, .. } => format!("{line}; asked: {}", of(Some(*source))),
+            _ => line,
+        }
+    }
 }
 
 /// When a service is to be settled after a probe of one of its endpoints: soon, and not for each probe.
@@ -45,13 +81,12 @@ fn after_a_probe(due: Mono, settled: Mono) -> Mono {
 
 /// A list without the gateway's own listeners, which are no endpoints.
 fn without_own(own: &[SocketAddr], mut list: SourceList) -> SourceList {
-    let SourceList { endpoints, rejected } = &mut list;
-    endpoints.retain(|Instance { address, .. }| match own_listener(own, *address) {
-        None => true,
-        Some(listener) => {
-            rejected.add(format_args!("{address}: it is {listener}, where this gateway itself listens"));
-            false
-        }
+    let SourceList { endpoints, rejected, .. } = &mut list;
+    // The same list has the same reasons, in whatever order it comes.
+    endpoints.sort_by_key(|instance| instance.address);
+    endpoints.retain(|Instance { address, .. }| {
+        let why = why_own(own, *address);
+        why.inspect(|why| rejected.add(format_args!("{address} {why}"))).is_none()
     });
     list
 }
@@ -135,7 +170,7 @@ impl Hub {
             }
             for note in settled.notes {
                 let level = if note.is_warning() { log::Level::Warn } else { log::Level::Info };
-                log::log!(level, "endpoints of {}: {note}", tracked.name);
+                log::log!(level, "{}", tracked.line(&note));
             }
             self.has_news |= settled.is_news;
         }
@@ -185,11 +220,11 @@ impl Hub {
         let mut lists = Vec::new();
         for tracked in self.tracked.lock().iter() {
             for (source, heard_unix_ms, list) in tracked.catalog.to_keep() {
-                let Some((_, asked)) = tracked.asked.iter().find(|(of, _)| *of == source) else { continue };
+                let Some(asked) = tracked.asked.iter().find(|asked| asked.source == source) else { continue };
                 lists.push(Kept {
                     service: tracked.name.clone(),
                     source: source.name().to_owned(),
-                    asked: asked.clone(),
+                    asked: asked.key.clone(),
                     heard_unix_ms,
                     endpoints: list.iter().map(Endpoint::from).collect(),
                 });
@@ -202,6 +237,7 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::{CatalogSettings, Sources};
 
     #[test]
     fn a_source_that_lists_the_gateway_itself_is_used_for_the_others() {
@@ -210,9 +246,37 @@ mod tests {
         let list = ["10.0.0.9:7000", "10.0.0.9:7100", "127.0.0.1:7001", "127.0.0.1:7000"].map(at);
         let left = without_own(&own, list.to_vec().into());
         assert_eq!(left.endpoints, [at("10.0.0.9:7100"), at("127.0.0.1:7000")]);
-        let expected = "10.0.0.9:7000: it is 10.0.0.9:7000, where this gateway itself listens; 127.0.0.1:7001: it is \
-                        0.0.0.0:7001, where this gateway itself listens";
+        let expected = "10.0.0.9:7000 is 10.0.0.9:7000, where this gateway itself listens; list the address of the \
+                        service; 127.0.0.1:7001 is 0.0.0.0:7001, where this gateway itself listens; list the address of \
+                        the service";
         assert_eq!(left.rejected.to_string(), expected);
+    }
+
+    #[test]
+    fn line_about_a_missing_service_names_what_was_asked() {
+        let asked = |source, name: &str| Asked { source, name: name.to_owned(), key: String::new() };
+        let tracked = Tracked {
+            service: ServiceId(0),
+            name: "chat".to_owned(),
+            catalog: Catalog::new(
+                CatalogSettings { confirm: Duration::ZERO, fall: 1, rise: 1 },
+                Sources::NONE,
+            ),
+            asked: vec![asked(Source::Dns, "chta.internal:7100"), asked(Source::Consul, "chta tags=\x1b")],
+            due: Mono::ZERO,
+            settled: Mono::ZERO,
+        };
+        assert_eq!(
+            tracked.line(&Note::NoEndpoint),
+            "endpoints of chat: no usable endpoint is listed, so calls cannot be sent; asked: dns for \
+             chta.internal:7100, consul for chta tags=\\u{1b}; check that this name is right and that instances are \
+             registered"
+        );
+        let failed = Note::Failed { source: Source::Dns, error: "no answer".to_owned(), kept: 0 };
+        assert_eq!(
+            tracked.line(&failed),
+            "endpoints of chat: dns fails: no answer; asked: dns for chta.internal:7100"
+        );
     }
 
     #[test]

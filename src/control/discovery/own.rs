@@ -15,6 +15,12 @@ pub fn own_listener(listeners: &[SocketAddr], endpoint: SocketAddr) -> Option<So
     listeners.iter().find(is_it).copied()
 }
 
+/// Why an endpoint cannot be used, where it is one of the gateway's own listeners.
+pub(super) fn why_own(listeners: &[SocketAddr], endpoint: SocketAddr) -> Option<String> {
+    let listener = own_listener(listeners, endpoint)?;
+    Some(format!("is {listener}, where this gateway itself listens; list the address of the service"))
+}
+
 /// Only an address of its own lets a machine bind to it.
 fn is_of_this_machine(address: SocketAddr) -> bool {
     address.ip().is_loopback() || UdpSocket::bind((address.ip(), 0)).is_ok()

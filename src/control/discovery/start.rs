@@ -3,7 +3,7 @@
 use super::dns::{self, Names};
 use super::event::{EVENTS_MAX, Events};
 use super::file::{self, Watched};
-use super::hub::{AllTracked, Hub, Tracked};
+use super::hub::{AllTracked, Asked, Hub, Tracked};
 use super::prober::Prober;
 use super::state::{Keeper, State, check_state_file};
 use super::threads::Running;
@@ -140,7 +140,7 @@ fn start(
     let mut hub = Hub {
         tracked: tracked.clone(),
         pools,
-        own,
+        own: own.clone(),
         clock,
         bell,
         rounds,
@@ -164,7 +164,7 @@ fn start(
             threads.add("dns", move |stop, events| names.run(stop, events))?;
         }
         for (at, source, watch) in watches {
-            let followed = watches::Followed { at, source, watch };
+            let followed = watches::Followed { at, source, watch, own: own.clone() };
             threads.add(source.name(), move |stop, events| followed.run(stop, events))?;
         }
         io::Result::Ok(())
@@ -240,7 +240,7 @@ fn parts(settings: &Settings, clock: Clock) -> Result<Parts, DiscoveryError> {
 /// A service's catalog, with what is known before anybody has been asked.
 fn track(settings: &Settings, service: &ServiceSources, state: Option<&State>, clock: Clock) -> Tracked {
     let asked = asked(settings, service);
-    let mut sources: Vec<Source> = asked.iter().map(|(source, _)| *source).collect();
+    let mut sources: Vec<Source> = asked.iter().map(|asked| asked.source).collect();
     if !service.fixed.is_empty() {
         sources.push(Source::Fixed);
     }
@@ -253,9 +253,9 @@ fn track(settings: &Settings, service: &ServiceSources, state: Option<&State>, c
     if !service.fixed.is_empty() {
         catalog.answer(clock.read(), Source::Fixed, Ok(service.fixed.clone().into()));
     }
-    for (source, asked) in &asked {
+    for Asked { source, key, .. } in &asked {
         let kept = state.into_iter().flat_map(|state| &state.lists);
-        if let Some(kept) = kept.into_iter().find(|kept| kept.is_of(&service.name, *source, asked)) {
+        if let Some(kept) = kept.into_iter().find(|kept| kept.is_of(&service.name, *source, key)) {
             let list = kept.endpoints.iter().map(Instance::from).collect();
             catalog.recall(*source, list, kept.heard_unix_ms);
         }
@@ -270,38 +270,51 @@ fn track(settings: &Settings, service: &ServiceSources, state: Option<&State>, c
     }
 }
 
-/// What each source of a service is asked for, and who is asked, in one line: an answer to another question, or of another
-/// registry, is of no use.
-fn asked(settings: &Settings, service: &ServiceSources) -> Vec<(Source, String)> {
+/// What each source of a service is asked for, and of whom: an answer to another question, or of another registry, is of
+/// no use.
+fn asked(settings: &Settings, service: &ServiceSources) -> Vec<Asked> {
     let mut asked = Vec::new();
     if let Some(path) = &service.file {
-        asked.push((Source::File, path.display().to_string()));
+        let name = path.display().to_string();
+        asked.push(Asked { source: Source::File, key: name.clone(), name });
     }
     if let Some(query) = &service.dns {
         let what = match query {
             DnsQuery::Host { name, port } => format!("{name}:{port}"),
             DnsQuery::Srv { name } => name.clone(),
         };
-        asked.push((Source::Dns, format!("{what} at={}", together(&settings.dns.servers))));
+        let key = format!("{what} at={}", together(&settings.dns.servers));
+        asked.push(Asked { source: Source::Dns, name: what, key });
     }
     if let Some(query) = &service.consul {
         let moorgate_registry::ConsulQuery { name, tags, filter, datacenter, .. } = query;
         let consul = settings.consul.clone().unwrap_or_default();
         let datacenter = if datacenter.is_empty() { &consul.datacenter } else { datacenter };
         let (tags, at) = (tags.join(","), &consul.address);
-        asked.push((Source::Consul, format!("{name} tags={tags} filter={filter} in={datacenter} at={at}")));
+        asked.push(Asked {
+            source: Source::Consul,
+            name: narrowed(name, &[("tags", &tags), ("filter", filter), ("datacenter", datacenter)]),
+            key: format!("{name} tags={tags} filter={filter} in={datacenter} at={at}"),
+        });
     }
     if let Some(query) = &service.nacos {
         let moorgate_registry::NacosQuery { name, group, namespace, clusters, .. } = query;
         let clusters = clusters.join(",");
         let nacos = settings.nacos.clone().unwrap_or_default();
         let (at, user) = (together(&nacos.servers), &nacos.username);
-        asked.push((
-            Source::Nacos,
-            format!("{name} group={group} in={namespace} clusters={clusters} at={at} as={user}"),
-        ));
+        asked.push(Asked {
+            source: Source::Nacos,
+            name: narrowed(name, &[("group", group), ("namespace", namespace), ("clusters", &clusters)]),
+            key: format!("{name} group={group} in={namespace} clusters={clusters} at={at} as={user}"),
+        });
     }
     asked
+}
+
+/// A name, and what it is narrowed by.
+fn narrowed(name: &str, by: &[(&str, &str)]) -> String {
+    let by = by.iter().filter(|(_, value)| !value.is_empty());
+    by.fold(name.to_owned(), |name, (key, value)| format!("{name} {key}={value}"))
 }
 
 /// In any order: they are servers of one registry.
@@ -338,6 +351,20 @@ mod tests {
     use moorgate_registry::{ConsulQuery, ConsulSettings, NacosQuery, NacosSettings};
 
     #[test]
+    fn name_asked_for_has_only_what_narrows_it() {
+        let consul = ConsulQuery { name: "chat".to_owned(), ..ConsulQuery::default() };
+        let name = |consul| {
+            let service = ServiceSources { consul: Some(consul), ..ServiceSources::default() };
+            asked(&Settings::default(), &service).remove(0).name
+        };
+        assert_eq!(name(consul.clone()), "chat");
+        assert_eq!(
+            name(ConsulQuery { tags: vec!["a".to_owned(), "b".to_owned()], ..consul }),
+            "chat tags=a,b"
+        );
+    }
+
+    #[test]
     fn what_another_registry_has_said_is_not_recalled() {
         let of = |consul: &str, nacos: &[&str], user: &str, dns: &[&str]| {
             let servers = nacos.iter().map(|&server| server.to_owned()).collect();
@@ -365,7 +392,7 @@ mod tests {
         ];
         for (source, other) in others {
             let changed: Vec<Source> =
-                one.iter().zip(&other).filter(|(a, b)| a != b).map(|((source, _), _)| *source).collect();
+                one.iter().zip(&other).filter(|(a, b)| a != b).map(|(one, _)| one.source).collect();
             assert_eq!(changed, [source]);
         }
     }

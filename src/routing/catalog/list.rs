@@ -11,11 +11,13 @@ pub struct SourceList {
     pub endpoints: Vec<Instance>,
     /// What it has beside them that is not usable.
     pub rejected: Rejected,
+    /// Endpoints that are used without some of their zones and tags: each counts once, and is named with these.
+    pub trimmed: Rejected,
 }
 
 impl From<Vec<Instance>> for SourceList {
     fn from(endpoints: Vec<Instance>) -> SourceList {
-        SourceList { endpoints, rejected: Rejected::default() }
+        SourceList { endpoints, ..SourceList::default() }
     }
 }
 

@@ -99,6 +99,8 @@ pub struct Catalog {
     health: BTreeMap<SocketAddr, Health>,
     /// Listed and not published: they are too many.
     over: usize,
+    /// [`Note::NoEndpoint`] holds.
+    lacks_endpoints: bool,
     notes: Vec<Note>,
     is_news: bool,
 }
@@ -120,6 +122,7 @@ impl Catalog {
             published: BTreeMap::new(),
             health: BTreeMap::new(),
             over: 0,
+            lacks_endpoints: false,
             notes: Vec::new(),
             is_news: false,
         }
@@ -192,14 +195,14 @@ impl Catalog {
         for address in published.keys() {
             self.health.entry(*address).or_default();
         }
-        let mut settled = self.settled();
+        let mut publish = None;
         if published != self.published {
-            settled.publish = Some(published.values().cloned().collect());
-            settled.is_news = true;
+            publish = Some(published.values().cloned().collect());
+            self.is_news = true;
             self.published = published;
         }
         self.forget_leaving();
-        settled
+        Settled { publish, ..self.settled() }
     }
 
     /// Whether there is nothing to decide: what is published is what is listed, no source lists anything else, and nobody
@@ -220,7 +223,28 @@ impl Catalog {
         }
     }
 
+    /// Notes when the service has no endpoint any more, or has some again.
+    fn note_availability(&mut self) {
+        let mut usable = self.published.values().filter(|instance| instance.standing != Standing::Leaving);
+        let is_awaited = self.said.iter().any(|said| said.state == said::State::Awaited);
+        // Where every source fails that is noted already.
+        let is_answered = !is_awaited && self.said.iter().any(|said| said.heard.is_some());
+        match (usable.next(), self.lacks_endpoints) {
+            (None, false) if is_answered => {
+                self.lacks_endpoints = true;
+                self.notes.push(Note::NoEndpoint);
+            }
+            (Some(_), true) => {
+                let endpoints = usable.count().saturating_add(1);
+                self.lacks_endpoints = false;
+                self.notes.push(Note::HasEndpoints { endpoints });
+            }
+            _ => {}
+        }
+    }
+
     fn settled(&mut self) -> Settled {
+        self.note_availability();
         Settled {
             publish: None,
             notes: std::mem::take(&mut self.notes),

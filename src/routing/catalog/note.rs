@@ -1,6 +1,7 @@
 //! What a catalog has to tell: one line of the log each.
 
 use super::{Rejected, Source};
+use crate::routing::Instance;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -46,6 +47,20 @@ pub enum Note {
         /// They, and why.
         rejected: Rejected,
     },
+    /// Other endpoints than before are used without some of their zones and tags.
+    Trimmed {
+        /// The source.
+        source: Source,
+        /// They, and what they are without.
+        trimmed: Rejected,
+    },
+    /// All sources have answered or failed, and no endpoint is published that may take calls.
+    NoEndpoint,
+    /// After [`Note::NoEndpoint`]: there are endpoints.
+    HasEndpoints {
+        /// How many may take calls.
+        endpoints: usize,
+    },
     /// A source cannot be asked; what it said last stands.
     Failed {
         /// Which.
@@ -87,10 +102,14 @@ impl Note {
     /// Whether somebody should look after it.
     pub fn is_warning(&self) -> bool {
         match self {
-            Note::Failed { .. } | Note::Held { .. } | Note::Over { .. } => true,
+            Note::Failed { .. } | Note::Held { .. } | Note::Over { .. } | Note::NoEndpoint => true,
             Note::Rejected { rejected, .. } => !rejected.is_empty(),
+            Note::Trimmed { trimmed, .. } => !trimmed.is_empty(),
             Note::Left { why, .. } => *why == Why::Silent,
-            Note::Recalled { .. } | Note::Said { .. } | Note::Recovered { .. } => false,
+            Note::Recalled { .. }
+            | Note::Said { .. }
+            | Note::Recovered { .. }
+            | Note::HasEndpoints { .. } => false,
         }
     }
 }
@@ -118,6 +137,21 @@ impl fmt::Display for Note {
                 let count = rejected.count();
                 write!(f, "{source}: rejected elements: {count}; the others are used: {rejected}")
             }
+            Note::Trimmed { source, trimmed } if trimmed.is_empty() => {
+                write!(f, "{source}: zones and tags of all endpoints are used again")
+            }
+            Note::Trimmed { source, trimmed } => {
+                let count = trimmed.count();
+                write!(
+                    f,
+                    "{source}: endpoints used without some zones or tags: {count}: {trimmed}; these are 1 to {} bytes \
+                     without blanks, commas and control characters, and at most {} tags",
+                    Instance::WORD_BYTES_MAX,
+                    Instance::TAGS_MAX
+                )
+            }
+            Note::NoEndpoint => f.write_str("no usable endpoint is listed, so calls cannot be sent"),
+            Note::HasEndpoints { endpoints } => write!(f, "usable endpoints are listed: {endpoints}"),
             Note::Failed { source, error, kept: 0 } => write!(f, "{source} fails: {error}"),
             Note::Failed { source, error, kept } => {
                 write!(f, "{source} fails: {error}; the {kept} that it listed last stay")

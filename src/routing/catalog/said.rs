@@ -30,6 +30,8 @@ pub(super) struct Said {
     pub(super) list: Vec<Instance>,
     /// Elements of that answer that are left out.
     pub(super) rejected: Rejected,
+    /// Endpoints of that answer that are used without some of their zones and tags.
+    trimmed: Rejected,
     pub(super) state: State,
     /// When it last gave a list, in this life.
     pub(super) heard: Option<Mono>,
@@ -43,6 +45,7 @@ impl Said {
             source,
             list: Vec::new(),
             rejected: Rejected::default(),
+            trimmed: Rejected::default(),
             state: State::Awaited,
             heard: None,
             heard_unix_ms: 0,
@@ -66,7 +69,7 @@ impl Said {
     /// Whether it says something new.
     pub(super) fn answer(&mut self, now: Now, list: SourceList, notes: &mut Vec<Note>) -> bool {
         let source = self.source;
-        let SourceList { endpoints: list, rejected } = clean(list);
+        let SourceList { endpoints: list, rejected, trimmed } = clean(list);
         if let State::Down(_) = std::mem::replace(&mut self.state, State::Up) {
             notes.push(Note::Recovered { source });
         }
@@ -76,6 +79,10 @@ impl Said {
         if rejected != self.rejected {
             notes.push(Note::Rejected { source, rejected: rejected.clone() });
             self.rejected = rejected;
+        }
+        if trimmed != self.trimmed {
+            notes.push(Note::Trimmed { source, trimmed: trimmed.clone() });
+            self.trimmed = trimmed;
         }
         if list == self.list && !is_first {
             return false;
@@ -108,25 +115,24 @@ fn beside(list: &[Instance], other: &[Instance]) -> Vec<SocketAddr> {
 
 /// A list as a catalog has it: by address, each once, all of them usable. What is not, or is too much, is rejected.
 fn clean(list: SourceList) -> SourceList {
-    let SourceList { mut endpoints, mut rejected } = list;
-    endpoints.retain_mut(|instance| {
+    let SourceList { mut endpoints, mut rejected, trimmed } = list;
+    for instance in &mut endpoints {
         instance.address = canonical(instance.address);
         instance.weight = instance.weight.min(Instance::WEIGHT_MAX);
-        let is_usable = is_usable(instance.address);
-        if !is_usable {
-            rejected.add(format_args!("{}: no address and port to connect to", instance.address));
-        }
-        is_usable
-    });
+    }
     // Stable: of those with one address the first one counts.
     endpoints.sort_by_key(|instance| instance.address);
     endpoints.dedup_by_key(|instance| instance.address);
+    endpoints.retain(|Instance { address, .. }| {
+        let why = Instance::why_unusable(*address);
+        why.inspect(|why| rejected.add(format_args!("{address} {why}"))).is_none()
+    });
     let over = endpoints.len().saturating_sub(LIST_MAX);
     if over > 0 {
         rejected.add_some(over, [format!("the highest addresses: more than {LIST_MAX} are listed")]);
         endpoints.truncate(LIST_MAX);
     }
-    SourceList { endpoints, rejected }
+    SourceList { endpoints, rejected, trimmed }
 }
 
 /// An IPv4 address within an IPv6 one is the same endpoint as without.
@@ -135,10 +141,6 @@ fn canonical(address: SocketAddr) -> SocketAddr {
         ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
         IpAddr::V6(_) => address,
     }
-}
-
-fn is_usable(address: SocketAddr) -> bool {
-    address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
 }
 
 /// An endpoint as all sources list it together.

@@ -323,7 +323,10 @@ fn what_cannot_be_used_is_left_out() {
     assert_eq!((bench.catalog.report(bench.now).sources[0].rejected, told(&bench)), (4, 1));
     let line = bench.notes.iter().find(|note| note.is_warning()).unwrap().to_string();
     assert!(
-        line.starts_with("file: rejected elements: 4; the others are used: 192.0.2.9:0: no address"),
+        line.starts_with(
+            "file: rejected elements: 4; the others are used: 0.0.0.0:7100 is an unspecified address; write"
+        ) && line.contains("; 192.0.2.9:0 has port 0; ")
+            && line.contains("; 224.0.0.1:7100 is a multicast"),
         "{line}"
     );
     assert!(bench.says(Source::Nacos, vec![at("192.0.2.2:7100")]) == [1], "not a source of this service");
@@ -335,11 +338,7 @@ fn rejected_elements_are_logged_when_they_change() {
     let mut answer = |reasons: &[&str]| {
         let mut rejected = Rejected::default();
         reasons.iter().for_each(|reason| rejected.add(reason));
-        bench.catalog.answer(
-            bench.now,
-            Source::Consul,
-            Ok(SourceList { endpoints: list(&[1, 2]), rejected }),
-        );
+        bench.catalog.answer(bench.now, Source::Consul, Ok(SourceList { rejected, ..list(&[1, 2]).into() }));
         let notes = bench.catalog.settle(bench.now).notes;
         let lines: Vec<String> = notes.iter().map(|note| format!("{} {note}", note.is_warning())).collect();
         lines.join("\n")
@@ -349,6 +348,76 @@ fn rejected_elements_are_logged_when_they_change() {
     assert_eq!(answer(&["y: bad"]), "true consul: rejected elements: 1; the others are used: y: bad");
     assert_eq!(answer(&[]), "false consul: every element of its answer is used again");
     assert_eq!(bench.catalog.report(bench.now).sources[0].rejected, 0);
+}
+
+#[test]
+fn trimmed_endpoints_are_logged_when_they_change() {
+    let mut bench = Bench::listed(&[1, 2]);
+    let mut answer = |reasons: &[&str]| {
+        let mut trimmed = Rejected::default();
+        reasons.iter().for_each(|reason| trimmed.add(reason));
+        bench.catalog.answer(bench.now, Source::Consul, Ok(SourceList { trimmed, ..list(&[1, 2]).into() }));
+        let notes = bench.catalog.settle(bench.now).notes;
+        notes.iter().map(|note| format!("{} {note}", note.is_warning())).collect::<Vec<_>>().join("\n")
+    };
+    let told = answer(&["x without tags"]);
+    let start =
+        "true consul: endpoints used without some zones or tags: 1: x without tags; these are 1 to 64 bytes";
+    assert!(told.starts_with(start), "{told}");
+    assert_eq!(answer(&["x without tags"]), "", "once");
+    assert_eq!(answer(&[]), "false consul: zones and tags of all endpoints are used again");
+}
+
+/// What is noted of whether there are endpoints at all.
+fn availability(bench: &mut Bench) -> Vec<Note> {
+    let notes = std::mem::take(&mut bench.notes);
+    let is_it = |note: &Note| matches!(note, Note::NoEndpoint | Note::HasEndpoints { .. });
+    notes.into_iter().filter(is_it).collect()
+}
+
+#[test]
+fn service_without_endpoints_is_logged_once_per_change() {
+    let mut bench = Bench::of(&[Source::Dns]);
+    bench.wait(SECOND);
+    assert_eq!(availability(&mut bench), [], "nobody has answered yet");
+    bench.says(Source::Dns, vec![]);
+    assert_eq!(availability(&mut bench), [Note::NoEndpoint]);
+    assert!(Note::NoEndpoint.is_warning() && !Note::HasEndpoints { endpoints: 1 }.is_warning());
+    (0..3).for_each(|_| drop(bench.says(Source::Dns, vec![])));
+    bench.fails(Source::Dns);
+    bench.wait(SECOND);
+    assert_eq!(availability(&mut bench), [], "once");
+    bench.says(Source::Dns, list(&[1, 2]));
+    assert_eq!(availability(&mut bench), [Note::HasEndpoints { endpoints: 2 }]);
+    bench.says(Source::Dns, vec![]);
+    assert_eq!(availability(&mut bench), [], "held as long as they may answer");
+    bench.fall_silent(&[1, 2]);
+    assert_eq!(availability(&mut bench), [Note::NoEndpoint]);
+}
+
+#[test]
+fn service_lacks_endpoints_only_when_all_sources_have_none() {
+    let mut bench = Bench::of(&[Source::Dns, Source::Consul]);
+    bench.says(Source::Dns, vec![]);
+    assert_eq!(availability(&mut bench), [], "the other one has yet to answer");
+    bench.fails(Source::Consul);
+    assert_eq!(availability(&mut bench), [Note::NoEndpoint]);
+    bench.says(Source::Consul, vec![with(1, Standing::Leaving)]);
+    assert_eq!(availability(&mut bench), [], "one that leaves takes no calls");
+    bench.says(Source::Consul, list(&[1]));
+    assert_eq!(availability(&mut bench), [Note::HasEndpoints { endpoints: 1 }]);
+    // That all of them fail is logged as such.
+    let mut failing = Bench::of(&[Source::Dns]);
+    failing.fails(Source::Dns);
+    assert_eq!(availability(&mut failing), []);
+    // The list of the last process is used until it is replaced.
+    let mut recalled = Bench::of(&[Source::Consul]);
+    recalled.catalog.recall(Source::Consul, list(&[1]), 1);
+    recalled.wait(SECOND);
+    recalled.says(Source::Consul, vec![]);
+    assert_eq!(availability(&mut recalled), []);
+    recalled.fall_silent(&[1]);
+    assert_eq!(availability(&mut recalled), [Note::NoEndpoint]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::watch::{Listed, Listing};
 use crate::words::fit;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Of one service, in one answer; those with the highest addresses are left out. Far more than anybody follows, so that
 /// it is they who choose.
@@ -14,6 +14,7 @@ const INSTANCES_MAX: usize = 16 * 1024;
 pub(crate) struct Gathered {
     listed: BTreeMap<SocketAddr, Listed>,
     rejected: usize,
+    /// The first by their text: the same set of elements has the same reasons, in whatever order it is listed.
     reasons: Vec<String>,
 }
 
@@ -34,9 +35,12 @@ impl Gathered {
     /// Leaves out an element of the answer: which, and why.
     pub(crate) fn reject(&mut self, which: &str, why: &str) {
         self.rejected = self.rejected.saturating_add(1);
-        if self.reasons.len() < Listing::REASONS_MAX {
-            // Both halves are within bounds, so that a long name leaves room for the reason.
-            self.reasons.push(format!("{}: {}", fit(which), fit(why)));
+        // Both halves are within bounds, so that a long name leaves room for the reason.
+        let reason = format!("{}: {}", fit(which), fit(why));
+        let at = self.reasons.partition_point(|other| *other <= reason);
+        if at < Listing::REASONS_MAX {
+            self.reasons.insert(at, reason);
+            self.reasons.truncate(Listing::REASONS_MAX);
         }
     }
 
@@ -53,14 +57,23 @@ impl Gathered {
 }
 
 /// Where one can connect to; a name is none: registries list addresses, and DNS is a source of its own.
-pub(crate) fn usable_address(host: &str, port: i64) -> Option<SocketAddr> {
-    let ip: IpAddr = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
-    let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
-    (!ip.is_unspecified() && !ip.is_multicast()).then(|| SocketAddr::new(ip, port))
+///
+/// # Errors
+/// There is none: why, and what to register instead.
+pub(crate) fn usable_address(host: &str, port: i64) -> Result<SocketAddr, &'static str> {
+    let ip: IpAddr = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .map_err(|_| "not an IP address; register the IP address that the instance listens on")?;
+    let port = u16::try_from(port).ok().filter(|port| *port > 0);
+    let port = port.ok_or("not a port; register the port that the instance listens on, 1 to 65535")?;
+    if ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
+        return Err("an unspecified, multicast or broadcast address; register the unicast address that the \
+                    instance listens on");
+    }
+    Ok(SocketAddr::new(ip, port))
 }
-
-/// Why [`usable_address`] finds none.
-pub(crate) const NO_ADDRESS: &str = "no IP address and port to connect to";
 
 #[cfg(test)]
 mod tests {
@@ -68,7 +81,14 @@ mod tests {
     use crate::watch::Health;
 
     fn listed(address: SocketAddr) -> Listed {
-        Listed { address, weight: 1, zone: String::new(), tags: vec![], health: Health::Good }
+        Listed {
+            id: String::new(),
+            address,
+            weight: 1,
+            zone: String::new(),
+            tags: vec![],
+            health: Health::Good,
+        }
     }
 
     #[test]
@@ -102,12 +122,36 @@ mod tests {
     }
 
     #[test]
+    fn reasons_do_not_depend_on_the_order_of_elements() {
+        let reasons = |numbers: &mut dyn Iterator<Item = usize>| {
+            let mut gathered = Gathered::default();
+            numbers.for_each(|number| gathered.reject(&format!("instance {number}"), "bad"));
+            gathered.listing().reasons
+        };
+        let all = reasons(&mut (10..40));
+        assert_eq!(
+            (all.len(), all.first().map(String::as_str)),
+            (Listing::REASONS_MAX, Some("instance 10: bad"))
+        );
+        assert_eq!(reasons(&mut (10..40).rev()), all);
+    }
+
+    #[test]
     fn addresses_are_ip_and_port() {
-        assert_eq!(usable_address("[::1]", 80), Some("[::1]:80".parse().unwrap()));
-        let bad =
-            [("", 80), ("web", 80), ("10.0.0.1", 0), ("10.0.0.1", -1), ("10.0.0.1", 70_000), ("::", 80)];
-        for (host, port) in bad {
-            assert_eq!(usable_address(host, port), None, "{host} {port}");
+        assert_eq!(usable_address("[::1]", 80), Ok("[::1]:80".parse().unwrap()));
+        let bad = [
+            ("", 80, "not an IP"),
+            ("web", 80, "not an IP"),
+            ("10.0.0.1", 0, "not a port"),
+            ("10.0.0.1", -1, "not a port"),
+            ("10.0.0.1", 70_000, "not a port"),
+            ("::", 80, "unspecified"),
+            ("224.0.0.1", 80, "multicast"),
+            ("255.255.255.255", 80, "broadcast"),
+        ];
+        for (host, port, why) in bad {
+            let told = usable_address(host, port).unwrap_err();
+            assert!(told.contains(why) && told.contains("; register the "), "{host} {port}: {told}");
         }
     }
 }

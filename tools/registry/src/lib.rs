@@ -41,8 +41,9 @@
 //! every byte that is sent, secrets too: keep these two at `debug` or above.)
 //!
 //! Weights are those of Moorgate, of which 100 is the usual one; Consul and Nacos have 1 for that. They are multiplied by 100
-//! when they are read and divided when they are registered, so that instances of several registries can be mixed. Consul
-//! knows no parts: what is below 100 is registered with 1 there.
+//! when they are read and divided when they are registered, so that instances of several registries can be mixed. They are
+//! not bounded otherwise than by the registries (65,535 in Consul, 10,000 in Nacos): whoever has a smaller bound scales them.
+//! Consul knows no parts: what is below 100 is registered with 1 there.
 //!
 //! Not guaranteed: that a list is right. A registry that has just begun says that nobody is there; who follows it has to
 //! look for itself before it believes that.

@@ -12,7 +12,7 @@ pub(crate) mod member;
 use crate::ambient::{now, random_u64};
 use crate::elements::{Element, text_at, why_not};
 use crate::error::RegistryError;
-use crate::gathered::{Gathered, NO_ADDRESS, usable_address};
+use crate::gathered::{Gathered, usable_address};
 use crate::pace::{Backoff, share};
 use crate::settings::{DEFAULT_GROUP, NacosQuery, NacosSettings};
 use crate::stop::Stop;
@@ -29,7 +29,8 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// Nacos weighs with 1.0, we with whole numbers.
 const WEIGHT_OF_ONE: f64 = 100.0;
-const WEIGHT_MAX: f64 = 1_000_000.0;
+/// The largest weight that Nacos takes is 10,000.
+const WEIGHT_MAX: f64 = 10_000.0 * WEIGHT_OF_ONE;
 /// The metadata with the tags, with commas: Nacos has no other place for them.
 const TAGS: &str = "tags";
 
@@ -121,8 +122,8 @@ fn listed(list: List, query: &NacosQuery) -> Gathered {
         let host = match host {
             Element::Good(host) => host,
             Element::Bad(value) => {
-                let [ip, port] = ["ip", "port"].map(|key| text_at(&value, &[key]));
-                gathered.reject(&format!("an instance at {ip:?} port {port}"), &why_not::<Host>(value));
+                let [id, ip, port] = ["instanceId", "ip", "port"].map(|key| text_at(&value, &[key]));
+                gathered.reject(&format!("instance {id:?} at {ip:?} port {port}"), &why_not::<Host>(value));
                 continue;
             }
         };
@@ -131,9 +132,13 @@ fn listed(list: List, query: &NacosQuery) -> Gathered {
         if !(of.is_empty() || query.clusters.is_empty() || query.clusters.contains(&of)) {
             continue;
         }
-        let Some(address) = usable_address(&host.ip, host.port) else {
-            gathered.reject(&format!("an instance at {:?} port {}", host.ip, host.port), NO_ADDRESS);
-            continue;
+        let id = host.instance_id.as_ref().and_then(Value::as_str).unwrap_or_default();
+        let address = match usable_address(&host.ip, host.port) {
+            Ok(address) => address,
+            Err(why) => {
+                gathered.reject(&format!("instance {id:?} at {:?} port {}", host.ip, host.port), why);
+                continue;
+            }
         };
         let metadata = host.metadata.unwrap_or_default();
         let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -144,6 +149,7 @@ fn listed(list: List, query: &NacosQuery) -> Gathered {
             _ => Health::Good,
         };
         gathered.add(Listed {
+            id: id.to_owned(),
             address,
             weight: weight(host.weight.unwrap_or(1.0)),
             zone: text(&query.zone_meta).to_owned(),
@@ -212,17 +218,22 @@ mod tests {
 
     #[test]
     fn a_host_without_an_address_is_left_out_by_name() {
-        let json = r#"{"hosts": [{"ip": "web.internal", "port": 80}, {"ip": "10.0.0.1", "port": -1}]}"#;
+        let json = r#"{"hosts": [{"ip": "web.internal", "port": 80, "instanceId": 1},
+                                 {"ip": "224.0.0.1", "port": 80, "instanceId": "224.0.0.1#80#a#chat"}]}"#;
         let listing = listed(serde_json::from_str(json).unwrap(), &query(&[])).listing();
         assert_eq!((listing.instances.len(), listing.rejected), (0, 2));
-        assert_eq!(listing.reasons[1], format!("an instance at \"10.0.0.1\" port -1: {NO_ADDRESS}"));
+        let expected = [("", "web.internal"), ("224.0.0.1#80#a#chat", "224.0.0.1")].map(|(id, host)| {
+            let why = usable_address(host, 80).unwrap_err();
+            format!("instance {id:?} at {host:?} port 80: {why}")
+        });
+        assert_eq!(listing.reasons, expected);
     }
 
     #[test]
     fn one_mutated_element_leaves_the_others_as_they_are() {
         let element = |host: u8| {
             json!({
-                "ip": format!("10.0.0.{host}"), "port": 80, "clusterName": "a", "weight": 1.5, "healthy": true,
+                "instanceId": format!("i-{host}"), "ip": format!("10.0.0.{host}"), "port": 80, "clusterName": "a", "weight": 1.5, "healthy": true,
                 "enabled": true, "metadata": {"zone": "eu", "tags": "x,y"}
             })
         };

@@ -18,6 +18,8 @@ pub enum Health {
 /// An instance, as a registry lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
+    /// The registry's id of it, for messages; empty: none is known.
+    pub id: String,
     /// Where it listens.
     pub address: SocketAddr,
     /// Relative to its peers'; 0 takes no calls. A hundred times what is registered: 100 where nothing was said.
@@ -37,7 +39,7 @@ pub struct Listing {
     pub instances: Vec<Listed>,
     /// Elements of the answer that are left out: without an address to connect to, not readable, or too many.
     pub rejected: usize,
-    /// Which the first of them are, and why, each fit for a line of a log.
+    /// Which some of them are, and why, sorted, each fit for a line of a log.
     pub reasons: Vec<String>,
 }
 

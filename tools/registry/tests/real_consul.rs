@@ -56,6 +56,7 @@ fn an_instance_comes_and_goes() {
     let registrar = register(&consul, &registration);
     let list = watcher.list("good", |list| health_is(list, Health::Good));
     let expected = Listed {
+        id: registration.id.clone(),
         address: registration.address,
         weight: 300,
         zone: "eu-1".to_owned(),

@@ -58,6 +58,7 @@ fn an_instance_comes_and_goes() {
     let registrar = register(&rnacos.settings, registration("chat", 7100));
     let list = watcher.list("good", |list| health_is(list, Health::Good));
     let expected = Listed {
+        id: list[0].id.clone(),
         address: "127.0.0.1:7100".parse().unwrap(),
         weight: 150,
         zone: "eu-1".to_owned(),

@@ -164,17 +164,30 @@ impl Lookup {
         }
         hosts.extend(addresses);
         failures.iter().for_each(|failure| rejected.add(failure));
+        let is_dead = |&host: &&Host| {
+            hosts.get(host).is_none_or(Vec::is_empty) && failures.iter().all(|failure| failure.host != *host)
+        };
+        for host in unknown.iter().filter(is_dead) {
+            let target = "the target of an SRV record has no addresses; correct the record, or add the host";
+            rejected.add(format_args!("{host}: {target}"));
+        }
         let weights = Weights::of(&targets);
-        let mut list = Vec::new();
+        let (mut list, mut unusable) = (Vec::new(), BTreeSet::new());
         for target in &targets {
             for ip in hosts.get(&target.host).into_iter().flatten() {
+                let address = SocketAddr::new(*ip, target.port);
+                if let Some(why) = Instance::why_unusable(address) {
+                    unusable.insert(format!("{}: {address} {why}", target.host));
+                    continue;
+                }
                 list.push(Instance {
                     weight: weights.of_target(target),
                     standing: if Some(target.priority) == best { Standing::In } else { Standing::Doubted },
-                    ..Instance::at(SocketAddr::new(*ip, target.port))
+                    ..Instance::at(address)
                 });
             }
         }
+        unusable.iter().for_each(|reason| rejected.add(reason));
         self.add_recalled(&mut list, &targets, &failed);
         Ok(list)
     }
@@ -210,13 +223,7 @@ impl Weights {
 
     fn of_target(&self, target: &Target) -> u32 {
         let (weight, largest) = (u32::from(target.weight), u32::from(self.largest));
-        if self.is_plain {
-            Instance::WEIGHT
-        } else if largest > Instance::WEIGHT_MAX {
-            (weight.saturating_mul(Instance::WEIGHT_MAX) / largest).max(1)
-        } else {
-            weight.max(1)
-        }
+        if self.is_plain { Instance::WEIGHT } else { Instance::scaled_weight(weight, largest).max(1) }
     }
 }
 
@@ -443,6 +450,44 @@ mod tests {
         zone.records.push(("_chat._tcp.internal", Rtype::SRV, srv));
         let found = lookup(DnsQuery::Srv { name: "_chat._tcp.internal".to_owned() }).look(&zone).unwrap();
         assert_eq!(found.list, SourceList::default());
+    }
+
+    #[test]
+    fn srv_target_without_addresses_is_named_once() {
+        let hosts = ["a.internal", "b.internal", "c.internal"];
+        let mut zone = services(&hosts, &["a.internal", "c.internal"]);
+        for dead in ["a.internal", "c.internal"] {
+            zone = zone.with(dead, Rtype::A, &[], 60).with(dead, Rtype::AAAA, &[], 60);
+        }
+        let mut look = lookup(DnsQuery::Srv { name: "_chat._tcp.internal".to_owned() });
+        let first = look.look(&zone).unwrap();
+        assert_eq!(lines(&first), ["192.0.2.98:7100 In"]);
+        assert_eq!(first.list.rejected.count(), 2);
+        let told = first.list.rejected.to_string();
+        assert!(told.starts_with("a.internal: the target of an SRV record has no addresses; "), "{told}");
+        // Servers list records in another order each time.
+        zone.records.iter_mut().for_each(|(.., records)| records.targets.reverse());
+        assert_eq!(look.look(&zone).unwrap().list.rejected, first.list.rejected, "the same reasons");
+        let mended = services(&hosts, &[]);
+        assert!(look.look(&mended).unwrap().list.rejected.is_empty());
+    }
+
+    #[test]
+    fn srv_target_with_an_unusable_address_is_named() {
+        let srv = |hosts: &[&'static str]| services(hosts, hosts);
+        let zone = srv(&["a.internal"]).with("a.internal", Rtype::A, &["224.0.0.1", "192.0.2.1"], 60).with(
+            "a.internal",
+            Rtype::AAAA,
+            &[],
+            60,
+        );
+        let found = lookup(DnsQuery::Srv { name: "_chat._tcp.internal".to_owned() }).look(&zone).unwrap();
+        assert_eq!(lines(&found), ["192.0.2.1:7100 In"]);
+        let told = found.list.rejected.to_string();
+        assert!(
+            told.starts_with("a.internal: 224.0.0.1:7100 is a multicast or broadcast address; "),
+            "{told}"
+        );
     }
 
     /// SRV records for these hosts, each with an address of its own but those that fail.

@@ -1,14 +1,15 @@
 //! What Consul lists, judged: `GET /v1/health/service/NAME`, without `passing`.
 
 use crate::elements::{Element, text_at, why_not};
-use crate::gathered::{Gathered, NO_ADDRESS, usable_address};
+use crate::gathered::{Gathered, usable_address};
 use crate::watch::{Health, Listed};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// Consul weighs with 1 what is weighed with this by us, and in [`Listed`].
 pub(super) const WEIGHT_OF_ONE: u32 = 100;
-const WEIGHT_MAX: u32 = 1_000_000;
+/// The largest weight that Consul takes.
+const REGISTERED_MAX: i64 = 65_535;
 
 /// An element of the answer. What Consul has none of it leaves out, or calls `null`.
 #[derive(Debug, Deserialize)]
@@ -82,15 +83,19 @@ pub(super) fn listed(entries: Vec<Element<Entry>>, zone_meta: &str) -> Gathered 
         };
         let service = entry.service;
         let host = if service.address.is_empty() { &entry.node.address } else { &service.address };
-        let Some(address) = usable_address(host, service.port) else {
-            let which = format!("instance {:?} at {host:?} port {}", service.id, service.port);
-            gathered.reject(&which, NO_ADDRESS);
-            continue;
+        let address = match usable_address(host, service.port) {
+            Ok(address) => address,
+            Err(why) => {
+                let which = format!("instance {:?} at {host:?} port {}", service.id, service.port);
+                gathered.reject(&which, why);
+                continue;
+            }
         };
         let state = worst(entry.checks.as_deref().unwrap_or_default(), &service.id);
         let zone =
             [&service.meta, &entry.node.meta].into_iter().flatten().find_map(|meta| meta.get(zone_meta));
         gathered.add(Listed {
+            id: service.id,
             address,
             weight: weight(service.weights.as_ref(), state),
             zone: zone.cloned().unwrap_or_default(),
@@ -129,7 +134,7 @@ fn weight(weights: Option<&Weights>, state: State) -> u32 {
         (Some(weights), State::Warning) => weights.warning,
         (Some(weights), _) => weights.passing,
     };
-    u32::try_from(registered.max(0)).unwrap_or(u32::MAX).saturating_mul(WEIGHT_OF_ONE).min(WEIGHT_MAX)
+    u32::try_from(registered.clamp(0, REGISTERED_MAX)).unwrap_or_default().saturating_mul(WEIGHT_OF_ONE)
 }
 
 #[cfg(test)]
@@ -155,6 +160,7 @@ mod tests {
     fn an_empty_address_is_the_nodes_and_null_is_nothing() {
         let list = one(r#""Address": "", "Tags": null, "Meta": null, "Weights": null"#, "null").instances;
         let expected = Listed {
+            id: "web-1".to_owned(),
             address: "10.0.0.9:80".parse().unwrap(),
             weight: 100,
             zone: "node-zone".to_owned(),
@@ -192,7 +198,7 @@ mod tests {
             let list = one(weights, &format!("[{}]", checks.join(","))).instances;
             assert_eq!((list[0].health, list[0].weight), (health, weight), "{checks:?}");
         }
-        for (passing, expected) in [("-1", 0), ("1", 100), ("65535", 1_000_000), ("9000000000000", 1_000_000)]
+        for (passing, expected) in [("-1", 0), ("1", 100), ("65535", 6_553_500), ("9000000000000", 6_553_500)]
         {
             let weights = format!(r#""Weights": {{"Passing": {passing}}}"#);
             assert_eq!(one(&weights, "[]").instances[0].weight, expected, "{passing}");
@@ -201,13 +207,11 @@ mod tests {
 
     #[test]
     fn an_instance_without_a_usable_address_is_left_out_by_name() {
-        for (service, which) in [
-            (r#""Address": "web.internal""#, r#"instance "web-1" at "web.internal" port 80"#),
-            (r#""Address": "0.0.0.0""#, r#"instance "web-1" at "0.0.0.0" port 80"#),
-        ] {
-            let listing = one(service, "[]");
-            assert_eq!((listing.instances.len(), listing.rejected), (0, 1), "{service}");
-            assert_eq!(listing.reasons, [format!("{which}: {NO_ADDRESS}")]);
+        for host in ["web.internal", "0.0.0.0", "224.0.0.1"] {
+            let listing = one(&format!(r#""Address": "{host}""#), "[]");
+            assert_eq!((listing.instances.len(), listing.rejected), (0, 1), "{host}");
+            let why = usable_address(host, 80).unwrap_err();
+            assert_eq!(listing.reasons, [format!("instance \"web-1\" at \"{host}\" port 80: {why}")]);
         }
     }
 

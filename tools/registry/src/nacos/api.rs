@@ -112,6 +112,8 @@ pub(crate) struct List {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Host {
+    /// What is no text is of no use here.
+    pub(crate) instance_id: Option<Value>,
     #[serde(default)]
     pub(crate) ip: String,
     #[serde(default)]
