@@ -87,7 +87,15 @@ impl Settings {
                  write 127.0.0.1, or let only operators reach it"
             ));
         }
-        let (shards, per_shard) = (usize::from(self.threads().0), self.shard.connections_max);
+        let (shards, workers) = self.threads();
+        if self.reactor.workers > workers {
+            warnings.push(format!(
+                "gateway.workers: {} workers are more than the {shards} of gateway.shards, and a worker needs a shard; \
+                 {workers} will run; write {workers}, 0 for one for two shards, or more shards",
+                self.reactor.workers
+            ));
+        }
+        let (shards, per_shard) = (usize::from(shards), self.shard.connections_max);
         let is_default = per_shard == shard::Settings::default().connections_max;
         let expected = if is_default { CONNECTIONS_EXPECTED } else { per_shard.saturating_mul(shards) };
         if let Some(descriptors) = descriptors.filter(|descriptors| *descriptors < expected) {

@@ -373,6 +373,30 @@ fn what_may_be_a_mistake_is_a_warning_of_both_commands() {
 }
 
 #[test]
+fn workers_that_cannot_run_are_a_warning() {
+    let directory = Directory::new("check-workers");
+    let with = |keys: &str| directory.file("gate.toml", &format!("[gateway]\n{keys}\n{BARE}"));
+    for keys in ["shards = 4\nworkers = 4", "shards = 4\nworkers = 0", "workers = 1"] {
+        let out = done(&["check", &with(keys)]);
+        assert!(!out.contains("gateway.workers"), "{keys}: {out}");
+    }
+    // As many as no machine has cores.
+    assert!(
+        done(&["check", &with("workers = 1024")]).contains("  warning   gateway.workers: 1024 workers are ")
+    );
+    let path = with("shards = 1\nworkers = 4");
+    let warning = "gateway.workers: 4 workers are more than the 1 of gateway.shards, and a worker needs a shard; 1 will \
+                   run; ";
+    let out = done(&["check", &path]);
+    assert!(out.contains("  threads   1 shard, 1 worker\n") && out.contains(warning), "{out}");
+    let mut gateway = Running::start(&["serve", "-c", &path]);
+    gateway.err_until(warning);
+    gateway.err_until("clients connect to ");
+    gateway.signal("-TERM");
+    assert_eq!(gateway.ended().code, Some(0));
+}
+
+#[test]
 fn small_room_for_descriptors_is_a_warning() {
     let directory = Directory::new("check-descriptors");
     directory.file("echo.endpoints", "127.0.0.1:1\n");
