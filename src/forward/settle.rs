@@ -181,7 +181,9 @@ impl Forwarder {
     }
 
     pub(super) fn expire_unsent(&mut self, now: Mono, key: CallKey) {
-        self.cells.count(Count::CallsExpiredUnsent);
+        // One that was sent before, and waited to be tried again, was counted as such.
+        let was_sent = self.calls.get(key).is_some_and(|call| call.known().before.is_some());
+        self.cells.count(if was_sent { Count::CallsExpired } else { Count::CallsExpiredUnsent });
         self.end(now, key, Outcome::refused(Code::DeadlineExceeded, Reason::Timeout));
     }
 }

@@ -179,6 +179,8 @@ fn the_deadline_holds_for_all_attempts() {
         tickets.map(|ticket| (ticket, timeout)),
         "also the one that waits: it was sent before"
     );
+    let counts = (world.count(Count::CallsExpired), world.count(Count::CallsExpiredUnsent));
+    assert_eq!(counts, (2, 0));
 }
 
 #[test]
