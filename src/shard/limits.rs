@@ -153,7 +153,7 @@ impl Shard {
             return Some(Fault::Banned(wait));
         }
         if !in_room && self.room.is_full() {
-            return Some(self.no_room(now, Count::RefusedDescriptors));
+            return Some(self.no_descriptor(now));
         }
         if self.is_full() {
             return Some(self.no_room(now, Count::RefusedLimit));
@@ -162,7 +162,7 @@ impl Shard {
             return Some(Fault::ConnectionLimit);
         }
         // Another shard may have been faster.
-        (!in_room && !self.room.enter()).then(|| self.no_room(now, Count::RefusedDescriptors))
+        (!in_room && !self.room.enter()).then(|| self.no_descriptor(now))
     }
 
     /// Whether there may be one more connection without a session. If not, it is counted.
@@ -180,11 +180,15 @@ impl Shard {
     /// A connection comes too late; those who try again find the room that is made.
     fn no_room(&mut self, now: Now, count: Count) -> Fault {
         self.cells.count(count);
-        if matches!(count, Count::RefusedDescriptors) {
-            self.room.refuse();
-        }
         self.shed_openings(now, true);
         Fault::ConnectionLimit
+    }
+
+    /// The same where it is the room of all shards that is full: the others make some too.
+    fn no_descriptor(&mut self, now: Now) -> Fault {
+        self.room.refuse();
+        self.refusals_seen = self.refusals_seen.wrapping_add(1);
+        self.no_room(now, Count::RefusedDescriptors)
     }
 
     /// Publishes how much of the room of all shards this one uses, and evicts silent connections when one was refused, also by
