@@ -11,6 +11,7 @@ use crate::relay::AccessRecord;
 use crate::routing::{EndpointId, Pools};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, never, select};
 use moorgate_proto::v1::{Execution, Source};
+use rustix::fs::{Access, AtFlags, CWD};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -99,8 +100,8 @@ pub struct AccessLog {
 }
 
 impl AccessTarget {
-    /// Checks that a log can be opened at the path. A file that exists is opened as a log is; where there is none, a file
-    /// beside it is created and removed, so that a check leaves no file with other permissions.
+    /// Checks that a log can be opened at the path. A file that exists is opened as a log is; where there is none, its
+    /// directory must be writable, so that a check leaves no file with other permissions.
     ///
     /// # Errors
     /// [`AccessLogError`].
@@ -108,11 +109,10 @@ impl AccessTarget {
         let AccessTarget::File(path) = self else { return Ok(()) };
         let checked = match std::fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut name = path.file_name().unwrap_or_default().to_owned();
-                name.push(format!(".check-{}", std::process::id()));
-                let beside = path.with_file_name(name);
-                let made = OpenOptions::new().create_new(true).append(true).open(&beside);
-                made.and_then(|_| std::fs::remove_file(&beside))
+                let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                let directory = directory.unwrap_or(Path::new("."));
+                let needed = Access::WRITE_OK | Access::EXEC_OK;
+                rustix::fs::accessat(CWD, directory, needed, AtFlags::EACCESS).map_err(io::Error::from)
             }
             _ => open_in_time(path).map(|_| ()),
         };
@@ -513,6 +513,20 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!((lines.len(), lines[1]), (3, "time=2 us"), "{text}");
         assert!(lines[2].starts_with("time=2027"), "{text}");
+    }
+
+    #[test]
+    fn check_needs_a_directory_and_leaves_nothing_there() {
+        let directory = std::env::temp_dir().join(format!("moorgate-no-log-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let target = AccessTarget::File(directory.join("access.log"));
+        std::thread::scope(|scope| {
+            (0..8).for_each(|_| drop(scope.spawn(|| (0..100).for_each(|_| target.check().unwrap()))));
+        });
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+        std::fs::remove_dir(&directory).unwrap();
+        let error = target.check().unwrap_err().to_string();
+        assert!(error.contains("; make the directory "), "{error}");
     }
 
     #[test]
